@@ -1,0 +1,29 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	touch $@
+
+demo: .venv/.installed  ## train a small network with bilinear and with ReSFU on procedural scenes, and write a report
+	$(BIN)/resfu compare --upsamplers bilinear,resfu --data scenes --output runs/demo
+
+test: .venv/.installed  ## every test
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed  ## style, types, direction of the imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithm; JSON into benchmarks/results
+	$(BIN)/python -m benchmarks.cpu
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,44 @@
+"""One module a method, one call for all of them."""
+
+import inspect
+
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.fixed import Bilinear, Nearest
+from resfu.upsamplers.resfu import ReSFU
+
+UPSAMPLERS: dict[str, type[Upsampler]] = {
+    "nearest": Nearest,
+    "bilinear": Bilinear,
+    "resfu": ReSFU,
+}
+
+# What every caller may pass, whatever the method: a method without use for one of them does not see it.
+_COMMON = ("channels", "guidance_channels", "scale_factor")
+
+
+def create_upsampler(name: str, **options: object) -> Upsampler:
+    """Build an upsampler by name.
+
+    Args:
+        name: a key of `UPSAMPLERS`.
+        **options: the constructor's arguments. `channels`, `guidance_channels` and `scale_factor` may always be given;
+            a method that has no use for one of them leaves it aside.
+
+    Returns:
+        The upsampler, with its published initialisation.
+
+    Raises:
+        ValueError: for an unknown name or option (the message lists the known ones) or a bad value.
+    """
+    if name not in UPSAMPLERS:
+        raise ValueError(f"unknown upsampler {name!r}; choose one of {', '.join(UPSAMPLERS)}.")
+    method = UPSAMPLERS[name]
+    parameters = inspect.signature(method).parameters
+    accepted = [p for p in parameters if p != "self"]
+    unknown = [o for o in options if o not in accepted and o not in _COMMON]
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it takes {', '.join(accepted)}.")
+    missing = [p for p in accepted if parameters[p].default is inspect.Parameter.empty and p not in options]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}.")
+    return method(**{key: value for key, value in options.items() if key in accepted})
