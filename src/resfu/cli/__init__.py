@@ -1,0 +1,102 @@
+"""The command `resfu`: finds the sub-command, imports only what that one needs and turns user errors into one line."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: the function `module:function` taking the remaining words and returning the exit code."""
+
+    module: str
+    function: str
+    extra: str | None  # the extra of the package that its imports come from
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": Command("resfu.cli.fit", "fit", "train", "train a host with an upsampler from a YAML recipe"),
+    "validate": Command("resfu.cli.fit", "validate", "train", "measure a checkpoint on the validation split"),
+    "test": Command("resfu.cli.fit", "test", "train", "measure a checkpoint on the test split, class by class"),
+    "predict": Command("resfu.cli.fit", "predict", "train", "write label maps for image files"),
+    "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
+    "upsample": Command("resfu.cli.upsample", "run", "all", "show the features of a photo before and after upsampling"),
+    "list": Command("resfu.cli.listing", "run", None, "list the upsamplers and the hosts"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `resfu` and return its exit code.
+
+    A user error (ValueError, OSError, a package of an extra that is not installed) is one line on stderr and code 2.
+    Set RESFU_DEBUG=1 to see the traceback instead.
+
+    Args:
+        argv: the words after `resfu`; default: those of the process.
+
+    Returns:
+        0 when all went well, 2 after a user error, 130 after an interrupt.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from resfu import __version__
+
+        print(f"resfu {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return _fail(f"unknown command {words[0]!r}; choose one of {', '.join(COMMANDS)}.{hint}")
+    return _call(words[0], words[1:])
+
+
+def _call(word: str, rest: list[str]) -> int:
+    command = COMMANDS[word]
+    try:
+        run: Callable[[list[str]], int] = getattr(importlib.import_module(command.module), command.function)
+        return run(rest)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if os.environ.get("RESFU_DEBUG") or command.extra is None or package in ("", "resfu"):
+            raise
+        return _fail(f'`resfu {word}` needs {package}, which is not installed: pip install "resfu[{command.extra}]"')
+    except (ValueError, OSError) as error:
+        if os.environ.get("RESFU_DEBUG"):
+            raise
+        return _fail(" ".join(str(error).split()) or type(error).__name__)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse leaves this way
+        if isinstance(stop.code, str):
+            return _fail(stop.code)
+        return stop.code or 0
+
+
+def _fail(message: str) -> int:
+    print(f"resfu: {message}", file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: resfu [-h] [--version] COMMAND ...",
+            "",
+            "Feature upsampling for PyTorch: train, measure and compare upsamplers in segmentation networks.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`resfu COMMAND --help` explains a command.",
+        ]
+    )

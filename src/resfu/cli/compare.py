@@ -1,0 +1,118 @@
+"""`resfu compare`: train the same network once per upsampler and seed, and report side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from resfu.compare.runner import compare
+from resfu.compare.settings import Settings
+from resfu.data import DATASETS
+from resfu.hosts import HOSTS
+from resfu.upsamplers import UPSAMPLERS
+
+# What depends on the data unless it is given: (steps, crop, augment).
+_DEFAULTS = {"scenes": (300, None, "flip"), "camvid": (1500, (320, 320), "full")}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command on the words after `resfu compare`; returns the exit code."""
+    options = _parser().parse_args(argv)
+    settings = _settings(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        compare(settings, options.output, options.overwrite, options.workers, options.pictures, Console())
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    scenes = options.data == "scenes"
+    scene_only = ("size", "difficulty", "train_images", "val_images")
+    given = [f"--{name.replace('_', '-')}" for name in scene_only if getattr(options, name) is not None]
+    if given and not scenes:
+        raise ValueError(f"{', '.join(given)} shape generated scenes and mean nothing for {options.data}: leave out.")
+    size = options.size or (192, 192)
+    steps, crop, augment = _DEFAULTS[options.data]
+    return Settings(
+        upsamplers=options.upsamplers,
+        seeds=options.seeds,
+        data=options.data,
+        root=options.root,
+        host=options.host,
+        pretrained=options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained,
+        freeze_encoder=options.freeze_encoder,
+        steps=options.steps or steps,
+        batch_size=options.batch_size,
+        learning_rate=options.lr,
+        crop=options.crop or crop or size,
+        augment=options.augment or augment,
+        size=size if scenes else None,
+        difficulty=(options.difficulty or 0.0) if scenes else None,
+        train_images=(options.train_images or 400) if scenes else None,
+        val_images=(options.val_images or 100) if scenes else None,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resfu compare",
+        description="Train the same network once per upsampler and seed, from the same initial weights and on the same "
+        "batches; evaluate; print one table; write results.json, table.md, report.html, sheets/ and runs/. "
+        "Interrupted, the same command goes on where it was. More upsamplers or seeds may be added to a folder.",
+    )
+    add = parser.add_argument
+    add("--upsamplers", type=_names, default=("bilinear", "resfu"), metavar="A,B", help=f"of {', '.join(UPSAMPLERS)}")
+    add("--seeds", type=_seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
+    add("--data", choices=sorted(DATASETS), default="scenes", help="what to train on (scenes: generated, no download)")
+    add("--root", metavar="DIR", help="folder of the data (scenes: of their cache)")
+    add("--output", required=True, metavar="DIR", help="folder for everything that comes out")
+    add("--overwrite", action="store_true", help="begin again in a folder that holds a comparison")
+    add("--host", choices=list(HOSTS), default="efficientnet-lite0", metavar="NAME", help=f"of {', '.join(HOSTS)}")
+    yes_no = argparse.BooleanOptionalAction
+    add("--pretrained", action=yes_no, help="ImageNet weights in the encoder (default: for efficientnet-lite0)")
+    freeze = parser.add_mutually_exclusive_group()
+    freeze.add_argument("--freeze-encoder", action="store_true", default=True, help="train the head alone (default)")
+    freeze.add_argument(
+        "--finetune", dest="freeze_encoder", action="store_false", help="train the encoder too, at a tenth of the lr"
+    )
+    add("--steps", type=_positive, metavar="N", help="steps of each training (scenes 300, camvid 1500)")
+    add("--batch-size", type=_positive, default=8, metavar="N", help="images a step (8)")
+    add("--lr", type=float, default=2e-3, metavar="X", help="learning rate of the head (0.002)")
+    add("--crop", type=_size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
+    add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default for camvid)")
+    add("--size", type=_size, metavar="N | HxW", help="size of the scenes (192)")
+    add("--difficulty", type=float, metavar="X", help="of the scenes, 0 to 1: blur, noise, low contrast (0)")
+    add("--train-images", type=_positive, metavar="N", help="number of scenes to train on (400)")
+    add("--val-images", type=_positive, metavar="N", help="number of scenes to evaluate on (100)")
+    add("--pictures", type=_positive, default=6, metavar="N", help="validation images in the report (6)")
+    add("--threads", type=_positive, metavar="N", help="CPU threads (PyTorch's choice)")
+    add("--workers", type=int, default=0, metavar="N", help="processes that load images (0)")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if "," in text:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    return tuple(range(_positive(text)))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    return _positive(height), _positive(width or height)

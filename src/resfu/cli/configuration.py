@@ -1,0 +1,177 @@
+"""The configuration of a training run: YAML files and options, checked key by key, to task, data and trainer."""
+
+import re
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from resfu.cli.recipe import with_bases
+from resfu.training.datamodule import SegmentationData, dataset_class
+from resfu.training.last_checkpoint import LastCheckpoint
+from resfu.training.task import SegmentationTask
+
+# What the host and the data set say to each other, so that no file has to say it twice.
+_LINKED = {"model": ("num_classes", "seed"), "data": ("mean", "std", "seed", "images", "on_error")}
+
+
+class Configuration(LightningCLI):
+    """Parse the words of one command and build its parts.
+
+    What a checkpoint says counts less than a `--config` file, and that less than an option; later words go before
+    earlier ones.
+
+    Args:
+        command: "fit", "validate", "test" or "predict".
+        words: what follows the command.
+
+    Raises:
+        ValueError: for a wrong key, a wrong type or a bad value, naming the key.
+        OSError: for a file that is missing.
+    """
+
+    model: SegmentationTask
+    datamodule: SegmentationData
+
+    def __init__(self, command: str, words: list[str]) -> None:
+        self.command = command
+        try:
+            super().__init__(
+                SegmentationTask,
+                SegmentationData,
+                run=False,
+                args=with_bases(words),
+                save_config_callback=_SaveConfig if command == "fit" else None,
+                save_config_kwargs={"save_to_log_dir": False},
+                auto_configure_optimizers=False,  # model.optimisation and model.schedule do
+                seed_everything_default=0,
+                # Without an example input Lightning's summary counts 0 operations; `resfu list` and `compare` count.
+                trainer_defaults={"enable_model_summary": False},
+                # The task keeps its own hyper-parameters, in plain values.
+                load_from_checkpoint_support=False,
+                parser_kwargs={"prog": f"resfu {command}", "exit_on_error": False},
+            )
+        except ArgumentError as error:
+            raise ValueError(_plain(str(error))) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the command's own options and tie together what belongs together."""
+        parser.add_argument("--base", type=list[str] | None, help="in a file: files that it builds on, relative to it")
+        parser.add_argument("--run", type=str | None, help="folder of the run; default: runs/HOST_UPSAMPLER_DATASET")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, help="checkpoint: a file, or 'last' or 'best' of the run; `fit` resumes it"
+        )
+        if self.command == "fit":
+            parser.add_argument("--save_every", type=int, default=500, help="steps between two saves of last.ckpt")
+        if self.command == "predict":
+            parser.add_argument("images", type=str, nargs="*", help="image files and folders of images")
+            parser.add_argument("--output", type=str, default="predictions", help="folder for the label maps")
+            parser.add_argument(
+                "--on_error", "--on-error", choices=["raise", "skip"], default="raise", help="at an unreadable image"
+            )
+            parser.link_arguments("images", "data.images")
+            parser.link_arguments("on_error", "data.on_error")
+        parser.link_arguments("data.dataset", "model.num_classes", compute_fn=_class_count)
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("model.image_mean", "data.mean", apply_on="instantiate")
+        parser.link_arguments("model.image_std", "data.std", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and with a checkpoint parse again on top of what that says."""
+        config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+        self.run_folder = Path(config.run or config.trainer.default_root_dir or _run_name(config))
+        self.checkpoint = _checkpoint_path(config.ckpt_path, self.run_folder)
+        if self.checkpoint is not None:
+            parser.set_defaults(_settings(self.checkpoint))
+            config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+            config.model.pretrained = False  # the checkpoint's weights take their place
+        config.base = None  # read by now; the saved configuration stands alone
+        self.config = config
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with this run's folder, loggers and callbacks."""
+        given = self.config.trainer
+        self.trainer_defaults["callbacks"] = self._callbacks(bool(given.logger is not False))
+        if given.enable_progress_bar is not False:
+            self.trainer_defaults["callbacks"].append(RichProgressBar())
+        kwargs["default_root_dir"] = str(self.run_folder)
+        if given.logger is None:
+            kwargs["logger"] = self._loggers()
+        return super().instantiate_trainer(**kwargs)
+
+    def _callbacks(self, logged: bool) -> list[Any]:
+        if self.command != "fit" or self.config.trainer.enable_checkpointing is False:
+            return []
+        folder = self.run_folder / "checkpoints"
+        best = ModelCheckpoint(folder, "best", monitor="val/miou", mode="max", enable_version_counter=False)
+        return [best, LastCheckpoint(folder / "last.ckpt", self.config.save_every)] + [
+            LearningRateMonitor("step")
+        ] * logged
+
+    def _loggers(self) -> Any:
+        if self.command != "fit":
+            return False
+        # Every start of the run has its own version folder: the curves of an interrupted one stay.
+        table = CSVLogger(self.run_folder, "logs")
+        return [table, TensorBoardLogger(self.run_folder, "logs", version=table.version)]
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes config.yaml into the run's folder, once the data are known to be there."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True)
+
+
+def _plain(message: str) -> str:
+    """The parser's complaint in the words of the configuration: the key first, without the parser's own names."""
+    message = re.sub(r"^Group '(.+)' does not accept option '(.+)'$", r"unknown key \1.\2", message)
+    message = re.sub(r"^Option '(.+)' is not accepted$", r"unknown key \1", message)
+    message = re.sub(r"^unrecognized arguments:", "unknown option:", message)
+    message = re.sub(r'^Parser key "(.+?)":', r"\1:", message)
+    return re.sub(r"^Call to compute_fn of link .*? failed: ", "", message)
+
+
+def _class_count(dataset: str) -> int:
+    return len(dataset_class(dataset).classes)
+
+
+def _run_name(config: Namespace) -> str:
+    return f"runs/{config.model.host}_{config.model.upsampler}_{config.data.dataset}"
+
+
+def _checkpoint_path(given: str | None, run: Path) -> Path | None:
+    if given is None:
+        return None
+    path = run / "checkpoints" / f"{given}.ckpt" if given in ("last", "best") else Path(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}: give a file, or --run and 'last' or 'best'.")
+    return path
+
+
+def _settings(checkpoint: Path) -> dict[str, Any]:
+    """The arguments of task and data that a checkpoint keeps, by their dotted keys."""
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = {"model": content["hyper_parameters"], "data": content["datamodule_hyper_parameters"]}
+    except Exception as error:  # the many ways in which a file can fail to be a checkpoint
+        raise ValueError(f"{checkpoint} is not a checkpoint of `resfu fit`.") from error
+    settings: dict[str, Any] = {}
+    for part, values in found.items():
+        for key, value in values.items():
+            if key in _LINKED[part]:
+                continue
+            if isinstance(value, dict) and not key.endswith("options"):
+                settings.update({f"{part}.{key}.{name}": inner for name, inner in value.items()})
+            else:
+                settings[f"{part}.{key}"] = value
+    return settings

@@ -1,0 +1,99 @@
+"""`resfu fit`, `validate`, `test` and `predict`."""
+
+import sys
+from collections.abc import Callable
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from resfu.cli.configuration import Configuration
+from resfu.training.photos import LabelMapWriter
+from resfu.training.quiet import known_warnings_ignored
+
+
+def fit(words: list[str]) -> int:
+    """Train; with `--ckpt_path` go on with an interrupted training."""
+    return _guarded("fit", words, _fit)
+
+
+def validate(words: list[str]) -> int:
+    """Measure a checkpoint on the validation split."""
+    return _guarded("validate", words, _validate)
+
+
+def test(words: list[str]) -> int:
+    """Measure a checkpoint on the test split and print the classes."""
+    return _guarded("test", words, _test)
+
+
+def predict(words: list[str]) -> int:
+    """Write the label maps of image files."""
+    return _guarded("predict", words, _predict)
+
+
+def _guarded(command: str, words: list[str], action: Callable[[Configuration], None]) -> int:
+    try:
+        with known_warnings_ignored():
+            action(Configuration(command, words))
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is not None:
+            raise
+        raise ValueError(str(error)) from error  # Lightning's own, for an accelerator that is not there
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise ValueError(f"the checkpoint does not fit the network: {error}") from error
+    except ValueError as error:
+        # A worker process sends its whole traceback; the user's part is its last line.
+        message = str(error).strip().splitlines()
+        if message and message[0].startswith("Caught "):
+            raise ValueError(message[-1].partition(": ")[2]) from error
+        raise
+    return 0
+
+
+def _fit(configuration: Configuration) -> None:
+    run = configuration.run_folder
+    if (run / "checkpoints" / "last.ckpt").exists() and configuration.checkpoint is None:
+        raise ValueError(
+            f"{run} holds a run already: go on with it by --ckpt_path last, or choose another folder by --run."
+        )
+    configuration.trainer.fit(
+        configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration)
+    )
+
+
+def _validate(configuration: Configuration) -> None:
+    _needs_checkpoint(configuration)
+    configuration.trainer.validate(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
+
+
+def _test(configuration: Configuration) -> None:
+    _needs_checkpoint(configuration)
+    configuration.trainer.test(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
+
+
+def _predict(configuration: Configuration) -> None:
+    _needs_checkpoint(configuration)
+    writer = LabelMapWriter(configuration.config.output)
+    trainer = configuration.trainer
+    trainer.callbacks.append(writer)  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.predict(
+        configuration.model,
+        datamodule=configuration.datamodule,
+        return_predictions=False,
+        ckpt_path=_checkpoint(configuration),
+    )
+    for problem in writer.skipped:
+        print(f"resfu: skipped: {problem}", file=sys.stderr)
+    print(f"{len(writer.written)} label maps in {writer.folder}")
+
+
+def _needs_checkpoint(configuration: Configuration) -> None:
+    if configuration.checkpoint is None:
+        raise ValueError(f"`resfu {configuration.command}` needs --ckpt_path: a file, or 'last' or 'best' of --run.")
+
+
+def _checkpoint(configuration: Configuration) -> str | None:
+    return None if configuration.checkpoint is None else str(configuration.checkpoint)

@@ -1,0 +1,1 @@
+"""`resfu compare`: the same network trained once per upsampler, and what came of it."""

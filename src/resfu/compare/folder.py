@@ -1,0 +1,111 @@
+"""The output folder of a comparison: what lies where, and files that are either whole or not there."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resfu.compare.settings import Settings, check_same
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one training keeps its things."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """State of an unfinished training."""
+        return self.path / "unfinished.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """Lightning checkpoint of the trained network, without the optimiser's state."""
+        return self.path / "weights.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """Written last: a run that has it is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.metrics.is_file() and self.weights.is_file()
+
+
+class OutputFolder:
+    """The folder that `resfu compare` fills.
+
+    Args:
+        path: made with its parents when it is not there.
+
+    Raises:
+        OSError: when it cannot be made or written to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"cannot write to the output folder {self.path} ({error.strerror}): give another --output."
+            ) from error
+
+    @property
+    def settings(self) -> Path:
+        """The settings that the runs were begun with."""
+        return self.path / "settings.json"
+
+    @property
+    def sheets(self) -> Path:
+        """Folder of the PNG sheets."""
+        return self.path / "sheets"
+
+    def run(self, upsampler: str, seed: int) -> RunFolder:
+        """The folder of one training."""
+        return RunFolder(self.path / "runs" / f"{upsampler}-seed{seed}")
+
+    def begin(self, settings: Settings, overwrite: bool = False) -> None:
+        """Claim the folder for an experiment, or go on with the one that is there.
+
+        Args:
+            settings: of this call.
+            overwrite: remove what an earlier comparison wrote there, and begin again.
+
+        Raises:
+            ValueError: for a folder that holds a comparison with other settings.
+        """
+        if self.settings.is_file():
+            if overwrite:
+                self._clear()
+            else:
+                check_same(json.loads(self.settings.read_text("utf-8")), settings.to_dict(), self.path)
+        write_json(self.settings, settings.to_dict())
+
+    def _clear(self) -> None:
+        for folder in (self.path / "runs", self.sheets):
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in ("settings.json", "results.json", "table.md", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(text, "utf-8")
+    os.replace(draft, path)

@@ -1,0 +1,39 @@
+"""What a comparison ran on."""
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+_PACKAGES = ("resfu", "torch", "torchvision", "lightning", "torchmetrics", "transformers", "timm", "numpy")
+
+
+def device_name() -> str:
+    """The device in words, such as "CPU, 2 threads" or the GPU's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Device, processor and system, without names that tell whose machine it is."""
+    return {
+        "device": device_name(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that have a say in the numbers."""
+    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,220 @@
+"""One training of a comparison: begun, gone on with, or found finished."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
+
+from resfu.compare.folder import RunFolder, write_json
+from resfu.compare.settings import Settings
+from resfu.data import DATASETS
+from resfu.training.datamodule import SegmentationData
+from resfu.training.parameter_groups import Optimisation
+from resfu.training.quiet import known_warnings_ignored
+from resfu.training.schedule import Schedule
+from resfu.training.task import SegmentationTask
+
+CHECKPOINT_EVERY = 50  # steps
+_VALIDATIONS = 4  # the last one after the training
+_ENCODER_RATIO = 0.1  # learning rate of a trained encoder over that of the head
+
+
+def create_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
+    """Build the network of one run with its initial weights.
+
+    What the network has with every upsampler starts from the same numbers for the same seed, whatever the upsampler
+    draws for itself: it is taken from the network with bilinear interpolation.
+
+    Args:
+        settings: of the comparison.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        seed: of the weights and of the dropout.
+
+    Returns:
+        The task, untrained.
+    """
+    task, reference = (_seeded_task(settings, name, seed) for name in (upsampler, "bilinear"))
+    own = task.host.state_dict()
+    shared = {key: value for key, value in reference.host.state_dict().items() if key in own}
+    task.host.load_state_dict(shared, strict=False)
+    return task
+
+
+def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData:
+    """The batches of one run: the same for every upsampler.
+
+    Args:
+        settings: of the comparison.
+        seed: of order and augmentation.
+        mean: of the host's images.
+        std: of the host's images.
+        workers: processes that load.
+
+    Returns:
+        The data module.
+    """
+    scenes = settings.data == "scenes"
+    full = settings.augment == "full"
+    return SegmentationData(
+        settings.data,
+        mean=mean,
+        std=std,
+        root=settings.root,
+        options={"size": settings.size, "difficulty": settings.difficulty} if scenes else None,
+        train_options={"count": settings.train_images} if scenes else None,
+        eval_options={"count": settings.val_images} if scenes else None,
+        crop_size=settings.crop,
+        scale_range=(0.5, 2.0) if full else (1.0, 1.0),
+        photometric=full,
+        batch_size=settings.batch_size,
+        eval_batch_size=4 if scenes else 1,
+        num_workers=workers,
+        seed=seed,
+    )
+
+
+def run(
+    settings: Settings, upsampler: str, seed: int, folder: RunFolder, workers: int, console: Console
+) -> dict[str, Any]:
+    """Train and evaluate one network, from wherever an earlier call left it.
+
+    Args:
+        settings: of the comparison.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        seed: of this run.
+        folder: where it keeps its checkpoint, weights and metrics.
+        workers: processes that load.
+        console: shows the progress, when it is a terminal.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
+    """
+    if folder.finished:
+        return json.loads(folder.metrics.read_text("utf-8"))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    task = create_task(settings, upsampler, seed)
+    data = create_data(settings, seed, task.image_mean, task.image_std, workers)
+    record = Record(folder)
+    bar = [RichProgressBar(leave=False)] if console.is_terminal else []
+    with known_warnings_ignored():
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            max_steps=settings.steps,
+            # Never at the last step: the validation after the training is that one.
+            val_check_interval=settings.steps // _VALIDATIONS + 1,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            callbacks=[record, *bar],
+            enable_progress_bar=bool(bar),
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            logger=False,
+        )
+        with _interruptible():
+            trainer.fit(task, datamodule=data, ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None)
+        with _interruptible():
+            trainer.validate(task, datamodule=data, verbose=False)
+    trainer.save_checkpoint(folder.weights, weights_only=True)
+    metrics = _finished(task, record, upsampler, seed)
+    write_json(folder.metrics, metrics)
+    folder.checkpoint.unlink(missing_ok=True)
+    return metrics
+
+
+class Record(Callback):
+    """Curves and time of a training, and a checkpoint now and then; they survive an interruption.
+
+    Args:
+        folder: where the checkpoint goes.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.loss: list[list[float]] = []
+        self.miou: list[list[float]] = []
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this."""
+        return {"loss": list(self.loss), "miou": list(self.miou), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves of a checkpoint."""
+        self.loss, self.miou, self.seconds = state_dict["loss"], state_dict["miou"], state_dict["seconds"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock: validation does not count as training."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the loss, and save at times."""
+        self.seconds += time.perf_counter() - self._since
+        self.loss.append([trainer.global_step, float(outputs["loss"])])
+        if trainer.global_step % CHECKPOINT_EVERY == 0 or trainer.global_step == trainer.max_steps:
+            # Under another name first: a process killed while it writes must not spoil the last good one.
+            draft = self.folder.checkpoint.with_suffix(".part")
+            trainer.save_checkpoint(draft)
+            os.replace(draft, self.folder.checkpoint)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the mIoU."""
+        value = float(trainer.callback_metrics["val/miou"])
+        self.miou.append([trainer.global_step, value])
+
+
+def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
+    frozen = settings.freeze_encoder
+    ratio = 1.0 if frozen else _ENCODER_RATIO
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SegmentationTask(
+            settings.host,
+            upsampler,
+            num_classes=len(DATASETS[settings.data].classes),
+            pretrained=settings.pretrained,
+            freeze_encoder=frozen,
+            optimisation=Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio),
+            schedule=Schedule(warmup_steps=min(20, settings.steps // 10)),
+            seed=seed,
+        )
+
+
+def _finished(task: SegmentationTask, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
+    values = task.results
+    known = {key: [None if v != v else v for v in values[key].tolist()] for key in ("iou", "acc", "boundary_iou")}
+    return {
+        "upsampler": upsampler,
+        "seed": seed,
+        "metrics": {key: values[key] for key in ("miou", "macc", "aacc", "biou")},
+        **known,
+        "curves": {"loss": record.loss, "miou": record.miou},
+        "training_seconds": round(record.seconds, 1),
+    }
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make Ctrl-C in Lightning's loops a KeyboardInterrupt again: it ends the process and mutes the signal."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,120 @@
+"""The whole comparison: every training, the costs, the pictures, the tables and the report."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from resfu.compare.folder import OutputFolder, write_json, write_text
+from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.measure import measure_cost
+from resfu.compare.pictures import choose, make_pictures, save_sheets
+from resfu.compare.report import render_report
+from resfu.compare.run import create_data, run
+from resfu.compare.settings import Settings
+from resfu.compare.summary import METRICS, best, cells, headings, markdown, note, summarise
+from resfu.compare.weights import load_host
+from resfu.data import SegmentationDataset
+from resfu.hosts.base import SegmentationHost
+
+_WIDE = 110  # columns of a terminal that shows a row in one line
+
+
+def compare(
+    settings: Settings,
+    output: str | Path,
+    overwrite: bool = False,
+    workers: int = 0,
+    pictures: int = 6,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train the same network once per upsampler and seed, measure it, and write tables, pictures and a report.
+
+    Runs that an earlier call finished are not repeated, and one that was interrupted goes on from its last checkpoint.
+
+    Args:
+        settings: the experiment.
+        output: folder for everything: results.json, table.md, report.html, sheets/, runs/.
+        overwrite: begin again in a folder that holds a comparison.
+        workers: processes that load images.
+        pictures: number of validation images to show.
+        console: for progress and the table.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        OSError: when the folder cannot be written to.
+        ValueError: when the folder holds a comparison with other settings.
+        KeyboardInterrupt: on Ctrl-C; the next call goes on.
+    """
+    console = console or Console()
+    folder = OutputFolder(output)
+    folder.begin(settings, overwrite)
+    runs = []
+    for seed in settings.seeds:
+        for upsampler in settings.upsamplers:
+            place = folder.run(upsampler, seed)
+            title = f"{upsampler}, seed {seed}"
+            if place.finished:
+                console.print(f"{title}: finished before")
+            elif place.checkpoint.is_file():
+                console.print(f"{title}: goes on from its checkpoint")
+            else:
+                console.print(f"{title}: {settings.steps} steps")
+            runs.append(run(settings, upsampler, seed, place, workers, console))
+    console.print("measuring and drawing")
+    hosts = {name: load_host(folder.run(name, settings.seeds[0]).weights) for name in settings.upsamplers}
+    dataset = _validation_data(settings, next(iter(hosts.values())))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    image = dataset[0]["image"][None].to(device)
+    results = {
+        "settings": settings.to_dict(),
+        "versions": describe_versions(),
+        "machine": describe_machine(),
+        "classes": list(dataset.classes),
+        "palette": dataset.palette.tolist(),
+        "images": len(dataset),
+        "cost_input": {"height": image.shape[-2], "width": image.shape[-1]},
+        "cost": {name: measure_cost(host.to(device), image) for name, host in hosts.items()},
+        "runs": runs,
+    }
+    results["summary"] = {
+        row.upsampler: {
+            key: {"mean": spread.mean, "std": spread.deviation, "n": len(spread.values)}
+            for key, spread in row.metrics.items()
+        }
+        for row in summarise(results)
+    }
+    write_json(folder.path / "results.json", results)
+    write_text(folder.path / "table.md", markdown(results))
+    shown = make_pictures(hosts, dataset, choose(len(dataset), pictures))
+    save_sheets(shown, folder.sheets)
+    write_text(folder.path / "report.html", render_report(results, shown))
+    _print_table(results, console)
+    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True)
+    return results
+
+
+def _validation_data(settings: Settings, host: SegmentationHost) -> SegmentationDataset:
+    data = create_data(settings, 0, host.mean, host.std, workers=0)
+    data.setup("validate")
+    return data.evaluated
+
+
+def _print_table(results: dict[str, Any], console: Console) -> None:
+    rows = summarise(results)
+    table = Table(box=SIMPLE_HEAD, caption=note(results), caption_justify="left", collapse_padding=True)
+    for heading in headings():
+        justify = "right" if table.columns else "left"
+        table.add_column(heading.replace(" (", "\n("), justify=justify, vertical="top", no_wrap=True)
+    for row in rows:
+        words = [word if console.width >= _WIDE else word.replace(" ± ", "\n± ") for word in cells(row)]
+        for column, key in enumerate(METRICS, 1):
+            if row.upsampler in best(rows, key):
+                words[column] = f"[bold]{words[column]}[/bold]"
+        table.add_row(*words)
+    console.print(table)

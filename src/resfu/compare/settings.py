@@ -1,0 +1,101 @@
+"""What a comparison is made with, and when two of them are the same experiment."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resfu.data import DATASETS
+from resfu.hosts import HOSTS
+from resfu.upsamplers import UPSAMPLERS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The experiment: everything that the numbers depend on, besides the code and the machine.
+
+    Attributes:
+        upsamplers: keys of `resfu.UPSAMPLERS`, in the order of the table; the first is the one that gains refer to.
+        seeds: one training per upsampler and seed.
+        data: a key of `resfu.data.DATASETS`.
+        root: folder of the data ("scenes": of its cache).
+        host: a key of `resfu.HOSTS`.
+        pretrained: whether the encoder starts from ImageNet weights.
+        freeze_encoder: leave the encoder as it is, or train it at a tenth of the learning rate.
+        steps: optimiser steps of each training.
+        batch_size: images a step.
+        learning_rate: of everything outside the encoder.
+        crop: (H, W) of a training sample.
+        augment: "flip", or "full": also random scales of 0.5 to 2 and distorted colours.
+        size: (H, W) of a generated scene; None for other data.
+        difficulty: 0 to 1, of generated scenes; None for other data.
+        train_images: number of scenes to train on; None for other data.
+        val_images: number of scenes to evaluate on; None for other data.
+
+    Raises:
+        ValueError: for an unknown name, an empty or repeating list, or a number that is not positive.
+    """
+
+    upsamplers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data: str
+    root: str | None
+    host: str
+    pretrained: bool
+    freeze_encoder: bool
+    steps: int
+    batch_size: int
+    learning_rate: float
+    crop: tuple[int, int]
+    augment: str
+    size: tuple[int, int] | None = None
+    difficulty: float | None = None
+    train_images: int | None = None
+    val_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for words, values, known in (
+            ("upsampler", self.upsamplers, UPSAMPLERS),
+            ("data set", (self.data,), DATASETS),
+            ("host", (self.host,), HOSTS),
+        ):
+            unknown = [value for value in values if value not in known]
+            if unknown:
+                raise ValueError(f"unknown {words} {unknown[0]!r}; choose from {', '.join(known)}.")
+        for words, values in (("upsamplers", self.upsamplers), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{words} must be given and each only once, got {list(values)}.")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds must not be negative, got {list(self.seeds)}.")
+        for words, number in (("steps", self.steps), ("batch size", self.batch_size), ("lr", self.learning_rate)):
+            if not number > 0:
+                raise ValueError(f"{words} must be above 0, got {number}.")
+        if self.augment not in ("flip", "full"):
+            raise ValueError(f"augment must be 'flip' or 'full', got {self.augment!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON will give it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+# Which runs there are, not how a run is made: a folder may gain upsamplers and seeds.
+_MAY_CHANGE = ("upsamplers", "seeds")
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object) -> None:
+    """Refuse to go on in the folder of another experiment.
+
+    Args:
+        before: `Settings.to_dict` of the folder.
+        now: `Settings.to_dict` of this call.
+        place: the folder, for the message.
+
+    Raises:
+        ValueError: naming every setting that differs, with both values.
+    """
+    keys = [key for key in {**before, **now} if key not in _MAY_CHANGE and before.get(key) != now.get(key)]
+    if keys:
+        changes = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
+        raise ValueError(
+            f"{place} holds a comparison with other settings: {changes}. "
+            "Give another --output, the old settings, or --overwrite to begin again."
+        )

@@ -1,0 +1,114 @@
+"""From the runs of a comparison to one row an upsampler, and the row's words for every kind of table."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = {"miou": "mIoU", "macc": "mAcc", "biou": "bIoU"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over seeds: mean, and sample standard deviation (None for a single seed)."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over the seeds (n - 1 in the denominator)."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one upsampler.
+
+    Attributes:
+        upsampler: its name.
+        metrics: by the keys of `METRICS`, in percent.
+        cost: as `measure_cost` returns it.
+    """
+
+    upsampler: str
+    metrics: dict[str, Spread]
+    cost: Mapping[str, Any]
+
+
+def summarise(results: Mapping[str, Any]) -> list[Row]:
+    """Gather the runs of `results.json` by upsampler, in the order that was asked for.
+
+    Args:
+        results: with "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
+
+    Returns:
+        One row an upsampler.
+    """
+    rows = []
+    for name in results["settings"]["upsamplers"]:
+        runs = [run for run in results["runs"] if run["upsampler"] == name]
+        metrics = {key: Spread(tuple(run["metrics"][key] for run in runs)) for key in METRICS}
+        rows.append(Row(name, metrics, results["cost"][name]))
+    return rows
+
+
+COST_COLUMNS = ["parameters (M)", "MACs (G)", "host (ms)", "upsampler (ms)", "peak (MB)"]
+
+
+def headings() -> list[str]:
+    """The column headings of the table."""
+    return ["upsampler", *METRICS.values(), *COST_COLUMNS]
+
+
+def cells(row: Row) -> list[str]:
+    """One row of the table as words, under `headings`."""
+    cost = row.cost
+    return [
+        row.upsampler,
+        *(str(row.metrics[key]) for key in METRICS),
+        f"{cost['parameters'] / 1e6:.3f}",
+        f"{cost['multiply_accumulates'] / 1e9:.2f}",
+        f"{cost['host_ms']:.1f}",
+        f"{cost['upsampler_ms']:.1f}",
+        f"{cost['peak_bytes'] / 1e6:.1f}",
+    ]
+
+
+def best(rows: Sequence[Row], key: str) -> set[str]:
+    """The upsamplers whose mean of a metric is the highest."""
+    top = max((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
+    return {row.upsampler for row in rows if row.metrics[key].mean == top} if len(rows) > 1 else set()
+
+
+def note(results: Mapping[str, Any]) -> str:
+    """The line under the table: what the numbers mean."""
+    seeds = len(results["settings"]["seeds"])
+    spread = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
+    cost = results["cost_input"]
+    return (
+        f"Validation set, in percent: {spread}. Multiply-accumulates, latency (median, {results['machine']['device']}) "
+        f"and peak memory of one forward pass of the whole network at {cost['height']} x {cost['width']}, batch 1; "
+        "the upsampler's own latency beside it. Parameters: of the whole network."
+    )
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The table and its note as Markdown."""
+    rows = summarise(results)
+    lines = ["| " + " | ".join(headings()) + " |", "|:--|" + "--:|" * (len(headings()) - 1)]
+    for row in rows:
+        words = cells(row)
+        for column, key in enumerate(METRICS, 1):
+            if row.upsampler in best(rows, key):
+                words[column] = f"**{words[column]}**"
+        lines.append("| " + " | ".join(words) + " |")
+    return "\n".join([*lines, "", note(results), ""])

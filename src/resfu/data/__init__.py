@@ -1,0 +1,46 @@
+"""Datasets for semantic segmentation and what is done to their samples."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from resfu.data.base import Sample, SegmentationDataset, Transform
+from resfu.data.camvid import CamVid
+from resfu.data.scenes import Scenes
+
+DATASETS: dict[str, type[SegmentationDataset]] = {
+    "camvid": CamVid,
+    "scenes": Scenes,
+}
+
+
+def create_dataset(
+    name: str, split: str, root: str | Path | None = None, transform: Transform | None = None, **options: Any
+) -> SegmentationDataset:
+    """Open a dataset by its name.
+
+    Args:
+        name: one of `DATASETS`.
+        split: "train", "val" or "test", where the dataset has it.
+        root: folder of the data; "scenes" is generated and takes it as its cache folder.
+        transform: called with each sample, see `SegmentationDataset`.
+        options: further arguments of that dataset's class.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: for an unknown name, split or option; the message lists the known ones.
+        FileNotFoundError: where the data are not at `root`; the message says where to get them.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(sorted(DATASETS))}.")
+    dataset = DATASETS[name]
+    known = [key for key in inspect.signature(dataset).parameters if key not in ("split", "root", "transform")]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ValueError(f"dataset {name!r} has no option {', '.join(unknown)}; its options are {', '.join(known)}.")
+    return dataset(split=split, root=root, transform=transform, **options)  # pyright: ignore[reportCallIssue]
+
+
+__all__ = ["DATASETS", "CamVid", "Sample", "Scenes", "SegmentationDataset", "Transform", "create_dataset"]

@@ -1,0 +1,66 @@
+"""The contract that every semantic segmentation dataset keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Sample = dict[str, Any]
+Transform = Callable[[Sample], Sample]
+
+IGNORE_INDEX = 255
+
+
+class SegmentationDataset(Dataset[Sample], ABC):
+    """Base of all datasets with one class label per pixel.
+
+    A subclass sets `classes` and `palette` and writes `__len__` and `load`. An item is a dictionary with
+
+    * "image": uint8 [3, H, W], a `torchvision.tv_tensors.Image`;
+    * "label": int64 [H, W], a `torchvision.tv_tensors.Mask`, values 0 to num_classes - 1 or `ignore_index`;
+    * "name": str, what to call the sample in a report.
+
+    Args:
+        transform: called with that dictionary; what it returns is the item.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    palette: ClassVar[Tensor]  # uint8 [num_classes, 3], RGB
+    ignore_index: ClassVar[int] = IGNORE_INDEX
+
+    def __init__(self, transform: Transform | None = None) -> None:
+        self.transform = transform
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, the ignored label not counted."""
+        return len(self.classes)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> Sample:
+        """The sample at 0 <= index < len(self), before the transform."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.load(self.checked_index(index))
+        return sample if self.transform is None else self.transform(sample)
+
+    def checked_index(self, index: int) -> int:
+        """The same place counted from the front.
+
+        Args:
+            index: -len(self) <= index < len(self).
+
+        Returns:
+            The place, 0 <= index < len(self).
+
+        Raises:
+            IndexError: outside of that range. Iteration over the dataset ends on it.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside of a dataset of {len(self)} samples.")
+        return index % len(self)

@@ -1,0 +1,145 @@
+"""Datasets that are folders of image and label files."""
+
+import warnings
+from abc import abstractmethod
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+
+from resfu.data.base import Sample, SegmentationDataset, Transform
+
+
+class UnreadableFileError(ValueError):
+    """An image file that is missing, damaged or not an image."""
+
+
+class FilePair(NamedTuple):
+    """The two files of one sample."""
+
+    image: Path
+    label: Path
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a picture.
+
+    Args:
+        path: a file of any format that Pillow knows; grey and palette pictures become RGB.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UnreadableFileError: naming the file.
+    """
+    return np.array(_decode(path).convert("RGB"))
+
+
+def read_label(path: Path) -> np.ndarray:
+    """Read a label map.
+
+    Args:
+        path: a single-channel or palette file; the stored numbers are the labels.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        UnreadableFileError: naming the file.
+        ValueError: for a colour file, whose numbers are not labels.
+    """
+    image = _decode(path)
+    if image.mode not in ("L", "P"):
+        raise ValueError(
+            f"{path} has Pillow mode {image.mode!r}; a label map is a single-channel 8-bit file (mode 'L' or 'P')."
+        )
+    return np.array(image)
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    # Pillow's decoders report damage by any of these.
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableFileError(f"cannot read the image file {path}: {error}.") from error
+
+
+class ImageFileDataset(SegmentationDataset):
+    """Base of the datasets whose samples are an image file and a label file.
+
+    A subclass lists its files and writes `to_class`.
+
+    Args:
+        pairs: the files, in the dataset's order.
+        transform: see `SegmentationDataset`.
+        on_error: what an unreadable file leads to. "raise": an error that names it. "skip": one warning per file, and
+            the next readable sample takes its place, so that the length stays.
+
+    Raises:
+        ValueError: for another `on_error`.
+    """
+
+    def __init__(
+        self, pairs: list[FilePair], transform: Transform | None = None, on_error: Literal["raise", "skip"] = "raise"
+    ) -> None:
+        super().__init__(transform)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+        self.pairs = pairs
+        self.on_error = on_error
+        self._unreadable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @abstractmethod
+    def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        """Turn stored labels into class numbers.
+
+        Args:
+            stored: uint8 [H, W], as read from the file.
+            path: the file, for messages.
+
+        Returns:
+            [H, W], 0 to num_classes - 1, or `ignore_index`.
+
+        Raises:
+            ValueError: for labels that the dataset doesn't have, naming the file and them.
+        """
+
+    def load(self, index: int) -> Sample:
+        """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            if place in self._unreadable:
+                continue
+            try:
+                return self._read(self.pairs[place])
+            except UnreadableFileError as error:
+                if self.on_error == "raise":
+                    raise UnreadableFileError(
+                        f"{error} Replace the file, or go on without it by on_error='skip'."
+                    ) from error
+                self._unreadable.add(place)
+                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
+        raise ValueError(f"none of the {len(self)} samples can be read, the first being {self.pairs[0].image}.")
+
+    def _read(self, pair: FilePair) -> Sample:
+        image = read_image(pair.image)
+        label = self.to_class(read_label(pair.label), pair.label)
+        if image.shape[:2] != label.shape:
+            raise ValueError(
+                f"{pair.image} is {image.shape[0]} x {image.shape[1]} but its label {pair.label} is "
+                f"{label.shape[0]} x {label.shape[1]}; both must have the same size."
+            )
+        return {
+            "image": tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1).contiguous()),
+            "label": tv_tensors.Mask(torch.from_numpy(label.astype(np.int64))),
+            "name": pair.image.stem,
+        }

@@ -1,0 +1,84 @@
+"""Augmentation and normalisation of samples, on torchvision's v2 transforms.
+
+The training pipeline is the common one of the segmentation literature (the defaults of mmsegmentation): random resize,
+random crop that avoids one-class crops, flip, photometric distortion, normalise, pad.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torchvision.transforms import v2
+
+from resfu.data.base import Transform
+from resfu.data.transforms.geometry import PadTo, RandomCrop, RandomResize
+from resfu.data.transforms.photometric import PhotometricDistortion
+
+
+def train_transform(
+    crop_size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    scale_range: tuple[float, float] = (0.5, 2.0),
+    flip: bool = True,
+    photometric: bool = True,
+    cat_max_ratio: float = 0.75,
+) -> Transform:
+    """The training pipeline.
+
+    Args:
+        crop_size: (H, W) of what comes out.
+        mean: per channel, for images in 0..1.
+        std: per channel, for images in 0..1.
+        scale_range: bounds of the random factor by which an image is resized first.
+        flip: mirror left to right, half of the time.
+        photometric: distort brightness, contrast, saturation and hue.
+        cat_max_ratio: a crop in which one class covers this share or more is drawn again, up to 10 times in all.
+
+    Returns:
+        A callable from a sample to a sample: "image" float32 [3, H, W], normalised and padded with 0; "label" int64
+        [H, W], padded with 255.
+
+    Raises:
+        ValueError: for a size, range, ratio, mean or std that makes no sense.
+    """
+    steps: list[v2.Transform] = [RandomResize(scale_range), RandomCrop(crop_size, cat_max_ratio)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip(0.5))
+    steps.append(v2.ToDtype(torch.float32, scale=True))
+    if photometric:
+        steps.append(PhotometricDistortion())
+    # Padding comes after the normalisation: a border of 0 is then the mean colour.
+    steps += [_normalize(mean, std), PadTo(crop_size), v2.ToPureTensor()]
+    return v2.Compose(steps)
+
+
+def eval_transform(mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """The pipeline of validation: normalise, at the image's own size.
+
+    Args:
+        mean: per channel, for images in 0..1.
+        std: per channel, for images in 0..1.
+
+    Returns:
+        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64 [H, W], as it was.
+
+    Raises:
+        ValueError: for a mean or std that makes no sense.
+    """
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), _normalize(mean, std), v2.ToPureTensor()])
+
+
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> v2.Normalize:
+    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+        raise ValueError(f"mean and std must hold 3 numbers each, those of std above 0; got {mean} and {std}.")
+    return v2.Normalize(list(mean), list(std))
+
+
+__all__ = [
+    "PadTo",
+    "PhotometricDistortion",
+    "RandomCrop",
+    "RandomResize",
+    "eval_transform",
+    "train_transform",
+]

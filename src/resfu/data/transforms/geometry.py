@@ -1,0 +1,135 @@
+"""Resizing, cropping and padding of an image together with its label."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from resfu.data.base import IGNORE_INDEX
+
+CROP_ATTEMPTS = 10
+
+
+class RandomResize(v2.Transform):
+    """Resize by a random factor, the same for both sides.
+
+    Labels take the nearest pixel centre ("nearest-exact"), which stays aligned with the bilinear image; torchvision's
+    own rule for masks is off by up to half a pixel.
+
+    Args:
+        scale_range: (smallest, largest) factor.
+
+    Raises:
+        ValueError: unless 0 < smallest <= largest.
+    """
+
+    def __init__(self, scale_range: tuple[float, float]) -> None:
+        super().__init__()
+        low, high = scale_range
+        if not 0 < low <= high:
+            raise ValueError(
+                f"scale_range must be (smallest, largest) with 0 < smallest <= largest, got {scale_range}."
+            )
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the factor and settle the size."""
+        height, width = _size_of(flat_inputs)
+        factor = self.low + (self.high - self.low) * float(torch.rand(()))
+        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize the image or its label."""
+        if isinstance(inpt, tv_tensors.Mask):
+            label = F.resize_image(inpt.as_subclass(Tensor)[None], params["size"], InterpolationMode.NEAREST_EXACT)[0]
+            return tv_tensors.Mask(label)
+        return self._call_kernel(F.resize, inpt, params["size"], antialias=True)
+
+
+class RandomCrop(v2.Transform):
+    """Cut out a window, preferably one that no single class fills.
+
+    Args:
+        size: (H, W) of the window; an image that is smaller stays as it is in that direction.
+        cat_max_ratio: a window in which one class covers this share or more of the labelled pixels is drawn again.
+            After 10 windows the last one stays. 1 accepts any.
+
+    Raises:
+        ValueError: for a size below 1 or a ratio outside of 0 to 1.
+    """
+
+    def __init__(self, size: tuple[int, int], cat_max_ratio: float = 1.0) -> None:
+        super().__init__()
+        self.size = _checked_size(size)
+        if not 0 < cat_max_ratio <= 1:
+            raise ValueError(f"cat_max_ratio must be above 0 and at most 1, got {cat_max_ratio}.")
+        self.cat_max_ratio = cat_max_ratio
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the window."""
+        height, width = _size_of(flat_inputs)
+        label = next(part for part in flat_inputs if isinstance(part, tv_tensors.Mask))
+        crop_height, crop_width = min(height, self.size[0]), min(width, self.size[1])
+        top = left = 0
+        for _ in range(CROP_ATTEMPTS):
+            top = int(torch.randint(height - crop_height + 1, ()))
+            left = int(torch.randint(width - crop_width + 1, ()))
+            if self._is_mixed(label[top : top + crop_height, left : left + crop_width]):
+                break
+        return {"top": top, "left": left, "height": crop_height, "width": crop_width}
+
+    def _is_mixed(self, label: Tensor) -> bool:
+        if self.cat_max_ratio == 1:
+            return True
+        counts = torch.bincount(label[label != IGNORE_INDEX].flatten())
+        return bool(counts.numel()) and float(counts.max()) < self.cat_max_ratio * float(counts.sum())
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut the window out of the image or its label."""
+        return self._call_kernel(F.crop, inpt, **params)
+
+
+class PadTo(v2.Transform):
+    """Pad on the right and below, images with 0 and labels with 255.
+
+    Args:
+        size: (H, W) to reach; what is larger stays.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = _checked_size(size)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Settle the widths of the border: left, top, right, bottom."""
+        height, width = _size_of(flat_inputs)
+        return {"padding": [0, 0, max(0, self.size[1] - width), max(0, self.size[0] - height)]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Pad the image or its label."""
+        fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0
+        return self._call_kernel(F.pad, inpt, params["padding"], fill=fill)
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
+    return size[0], size[1]
+
+
+def _size_of(flat_inputs: list[Any]) -> tuple[int, int]:
+    sizes = [tuple(part.shape[-2:]) for part in flat_inputs if isinstance(part, tv_tensors.Image | tv_tensors.Mask)]
+    if len(sizes) != 2 or sizes[0] != sizes[1]:
+        raise ValueError(
+            "a sample holds one tv_tensors.Image and one tv_tensors.Mask of the same size "
+            f"(torchvision cannot tell plain tensors apart); got the sizes {sizes}."
+        )
+    height, width = sizes[0]
+    return height, width

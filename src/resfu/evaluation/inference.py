@@ -1,0 +1,114 @@
+"""Logits of whole images, in one piece or in overlapping windows."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def predict(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    mode: Literal["whole", "slide"] = "whole",
+    crop_size: int | tuple[int, int] | None = None,
+    stride: int | tuple[int, int] | None = None,
+) -> Tensor:
+    """Run a segmentation network, without gradients. The caller puts the network into evaluation mode.
+
+    "slide" is mmsegmentation's rule: windows of `crop_size` start every `stride` pixels, the last of a row or column is
+    shifted back to end at the border, and where windows overlap their logits are averaged. Windows run one after the
+    other, for all images of the batch together, and are summed in place: beyond one window's pass the memory is that of
+    the result.
+
+    Args:
+        model: images [B, 3, H, W] -> logits [B, K, H, W].
+        images: [B, 3, H, W], floating point, normalised as the model expects.
+        mode: "whole" or "slide".
+        crop_size: window of "slide": (height, width), or one number for both. A side longer than the image's is cut
+            to it.
+        stride: step of "slide", in the same form, at most the window.
+
+    Returns:
+        Logits [B, K, H, W]. "slide" gives float32 at least, as it sums.
+
+    Raises:
+        ValueError: for images of the wrong rank, an unknown mode, a missing or impossible window, or logits of another
+            size than the window.
+    """
+    if images.dim() != 4:
+        raise ValueError(f"images must be [B, 3, H, W], got {images.dim()} dimensions: {list(images.shape)}.")
+    if mode == "whole":
+        if crop_size is not None or stride is not None:
+            raise ValueError("crop_size and stride belong to mode='slide'; leave them out or ask for 'slide'.")
+        return model(images)
+    if mode != "slide":
+        raise ValueError(f"mode must be 'whole' or 'slide', got {mode!r}.")
+    if crop_size is None or stride is None:
+        raise ValueError("mode='slide' needs crop_size and stride, such as crop_size=512, stride=480.")
+    crop, step = _pair("crop_size", crop_size), _pair("stride", stride)
+    if step[0] > crop[0] or step[1] > crop[1]:
+        raise ValueError(f"stride {step} is larger than crop_size {crop}: pixels between the windows would be missed.")
+    return _slide(model, images, crop, step)
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring logits to the size of the label: bilinear, `align_corners=False`, never the label to the prediction.
+
+    Args:
+        logits: [B, K, h, w], floating point.
+        size: (H, W) of the label.
+
+    Returns:
+        [B, K, H, W]; the input itself where it has that size already.
+    """
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """Where the windows start along an axis: every `stride`, the last shifted back to end at `length`."""
+    if crop >= length:
+        return [0]
+    steps = -(-(length - crop) // stride)
+    return [min(i * stride, length - crop) for i in range(steps + 1)]
+
+
+def _slide(model: Callable[[Tensor], Tensor], images: Tensor, crop: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    H, W = images.shape[-2:]
+    height, width = min(crop[0], H), min(crop[1], W)
+    tops, lefts = window_starts(H, height, stride[0]), window_starts(W, width, stride[1])
+    total: Tensor | None = None
+    for top in tops:
+        for left in lefts:
+            logits = model(images[..., top : top + height, left : left + width])
+            if tuple(logits.shape[-2:]) != (height, width):
+                raise ValueError(
+                    f"the model gave logits of {list(logits.shape[-2:])} for a window of {[height, width]}: "
+                    "resize them to the input's size inside the model (resize_logits)."
+                )
+            if total is None:
+                dtype = torch.promote_types(logits.dtype, torch.float32)
+                total = torch.zeros(*logits.shape[:2], H, W, dtype=dtype, device=logits.device)
+            total[..., top : top + height, left : left + width] += logits
+    assert total is not None  # every axis has at least one window
+    rows, columns = _coverage(tops, height, H), _coverage(lefts, width, W)
+    return total.div_((rows[:, None] * columns).to(total))
+
+
+def _coverage(starts: list[int], size: int, length: int) -> Tensor:
+    """How many windows lie over each position of an axis. A window is a product, so the counts multiply."""
+    count = torch.zeros(length)
+    for start in starts:
+        count[start : start + size] += 1
+    return count
+
+
+def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) and n >= 1 for n in pair):
+        raise ValueError(f"{name} must be a positive number or (height, width) of them, got {value!r}.")
+    return pair

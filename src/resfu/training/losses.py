@@ -1,0 +1,48 @@
+"""Cross entropy over labelled pixels."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.evaluation.inference import resize_logits
+
+
+def segmentation_loss(
+    logits: Tensor, label: Tensor, ignore_index: int = 255, average: Literal["valid", "all"] = "valid"
+) -> Tensor:
+    """Softmax cross entropy with ignored pixels, on logits brought to the label's size.
+
+    In a distributed run the divisor is shared, so that the mean of the processes' losses is the loss of their joint
+    batch, however the ignored pixels are spread.
+
+    Args:
+        logits: [B, num_classes, h, w], any floating dtype; upsampled bilinearly (align_corners=False) where the sizes
+            differ. The loss is taken in fp32.
+        label: [B, H, W] int64.
+        ignore_index: label of the pixels that do not count.
+        average: "valid" divides by the number of labelled pixels, "all" by the number of pixels, ignored ones included
+            (mmsegmentation's default). A batch with nothing labelled costs 0.
+
+    Returns:
+        The mean, a scalar in fp32 (fp64 for fp64 logits).
+
+    Raises:
+        ValueError: for an unknown `average`.
+    """
+    if average not in ("valid", "all"):
+        raise ValueError(f"average must be 'valid' or 'all', got {average!r}.")
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    logits = resize_logits(logits, (label.shape[-2], label.shape[-1]))
+    total = F.cross_entropy(logits, label, ignore_index=ignore_index, reduction="sum")
+    counted = label != ignore_index if average == "valid" else torch.ones_like(label, dtype=torch.bool)
+    return total / _mean_over_processes(counted.sum().to(total.dtype)).clamp(min=1)
+
+
+def _mean_over_processes(count: Tensor) -> Tensor:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return count
+    torch.distributed.all_reduce(count)
+    return count / torch.distributed.get_world_size()

@@ -1,0 +1,133 @@
+"""The optimiser and its parameter groups: learning-rate multipliers and what goes without weight decay."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+_SIMILARITY_BLOCKS = frozenset({"semantic_similarity", "detail_similarity"})
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """The optimiser and what each part of the network gets from it.
+
+    Args:
+        method: "adamw" or "sgd".
+        learning_rate: of the encoder; the groups below multiply it.
+        weight_decay: of every parameter that `undecayed` does not name.
+        momentum: of SGD.
+        betas: of AdamW.
+        head_multiplier: learning rate of everything outside the encoder (names from `head.` on, upsamplers included),
+            as a multiple. SegFormer's recipe has 10.
+        similarity_multiplier: multiplies the gradient step of ReSFU's two similarity blocks, on top of the above. The
+            published configurations have 500. Under SGD it is what a gradient times 500 does, decay included. AdamW
+            cancels a constant factor of the gradient, so the published 500 stands for 1 there.
+        undecayed: which parameters go without weight decay: "none", "encoder_norms" (SegFormer's recipe: its head keeps
+            the decay), "norms" or "norms_and_biases".
+
+    Raises:
+        ValueError: for a learning rate or multiplier that is not positive, or a negative weight decay or momentum.
+    """
+
+    method: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 6e-5
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    head_multiplier: float = 1.0
+    similarity_multiplier: float = 1.0
+    undecayed: Literal["none", "encoder_norms", "norms", "norms_and_biases"] = "norms"
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "head_multiplier", "similarity_multiplier"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optimisation.{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("weight_decay", "momentum"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optimisation.{name} must not be negative, got {getattr(self, name)}.")
+
+
+def parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of a host into groups for an optimiser.
+
+    Args:
+        network: a host: encoder parameters are named `encoder.*`, all others count as the head.
+        optimisation: multipliers and decay.
+
+    Returns:
+        Groups in order of first appearance, each with "name", "params", "lr", "weight_decay" and
+        "gradient_multiplier". No group is empty.
+
+    Raises:
+        ValueError: when nothing is trainable.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter, is_norm in _trainable(network):
+        in_encoder = name.startswith("encoder.")
+        in_similarity = not _SIMILARITY_BLOCKS.isdisjoint(name.split("."))
+        decayed = not _spared(optimisation.undecayed, in_encoder, is_norm, name.endswith("bias"))
+        label = ("encoder" if in_encoder else "head") + "/similarity" * in_similarity + "/undecayed" * (not decayed)
+        if label not in groups:
+            multiplier = optimisation.similarity_multiplier if in_similarity else 1.0
+            head = 1.0 if in_encoder else optimisation.head_multiplier
+            groups[label] = {
+                "name": label,
+                "params": [],
+                "lr": optimisation.learning_rate * head * multiplier,
+                # Only the gradient is multiplied, not the decay: lr m (g + (wd / m) w) = lr (m g + wd w).
+                "weight_decay": optimisation.weight_decay / multiplier if decayed else 0.0,
+                "gradient_multiplier": multiplier,
+            }
+        groups[label]["params"].append(parameter)
+    if not groups:
+        raise ValueError("the network has no trainable parameter: nothing is left to train once all of it is frozen.")
+    return list(groups.values())
+
+
+def create_optimizer(network: nn.Module, optimisation: Optimisation) -> torch.optim.Optimizer:
+    """Build the optimiser over `parameter_groups`.
+
+    Args:
+        network: a host.
+        optimisation: method, learning rate, decay and multipliers.
+
+    Returns:
+        AdamW or SGD.
+
+    Raises:
+        ValueError: for an unknown method or a network without trainable parameters.
+    """
+    groups = parameter_groups(network, optimisation)
+    if optimisation.method == "adamw":
+        return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas)
+    if optimisation.method == "sgd":
+        return torch.optim.SGD(groups, lr=optimisation.learning_rate, momentum=optimisation.momentum)
+    raise ValueError(f"optimisation.method must be 'adamw' or 'sgd', got {optimisation.method!r}.")
+
+
+def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    norms = {id(p) for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters(False)}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter, id(parameter) in norms
+
+
+def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_bias: bool) -> bool:
+    match undecayed:
+        case "none":
+            return False
+        case "encoder_norms":
+            return is_norm and in_encoder
+        case "norms":
+            return is_norm
+        case "norms_and_biases":
+            return is_norm or is_bias
+        case _:
+            raise ValueError(
+                "optimisation.undecayed must be 'none', 'encoder_norms', 'norms' or 'norms_and_biases', "
+                f"got {undecayed!r}."
+            )

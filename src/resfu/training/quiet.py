@@ -1,0 +1,33 @@
+"""Warnings of other packages that tell a user of this one nothing."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# (what it says, why it does not matter here)
+_KNOWN = (
+    (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls what this PyTorch calls deprecated"),
+    (r".*does not have many workers", "num_workers is an argument with a documented default"),
+    (r".*module\(s\) in eval mode at the start of training", "freeze_encoder asks for it"),
+    (r".*Checkpoint directory .* exists and is not empty", "a resumed run goes on in its folder"),
+    (r"Be aware that when using `ckpt_path`", "measuring needs no callbacks of the training"),
+)
+
+
+@contextmanager
+def known_warnings_ignored() -> Iterator[None]:
+    """Run a Lightning trainer without the warnings that are known and answered; new ones still come through."""
+    # Below a warning they hold notes on hardware and tips.
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message, _ in _KNOWN:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,88 @@
+"""The poly learning-rate schedule with a linear warm-up, stepped once per optimiser step."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate falls.
+
+    Args:
+        power: exponent of the decay; 0.9 for the SGD recipes, 1.0 (a straight line) for SegFormer's.
+        minimum: learning rate at the end, the same for every group.
+        warmup_steps: steps of the linear rise at the start; the decay begins where the rise ends.
+        warmup_ratio: first learning rate of the rise, as a part of the full one.
+        total_steps: step at which the minimum is reached; default: the length of the training.
+
+    Raises:
+        ValueError: for a negative value or a warm-up that does not fit.
+    """
+
+    power: float = 0.9
+    minimum: float = 0.0
+    warmup_steps: int = 0
+    warmup_ratio: float = 1e-6
+    total_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("power", "minimum", "warmup_steps", "warmup_ratio"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"schedule.{name} must not be negative, got {getattr(self, name)}.")
+        if self.total_steps is not None and self.total_steps <= self.warmup_steps:
+            raise ValueError(
+                f"schedule.total_steps ({self.total_steps}) must be above schedule.warmup_steps ({self.warmup_steps})."
+            )
+
+    def learning_rate(self, step: int, base: float, total_steps: int) -> float:
+        """Learning rate of one step: mmsegmentation's PolyLR behind its LinearLR.
+
+        Args:
+            step: number of optimiser steps already taken.
+            base: full learning rate lr0.
+            total_steps: step T at which the minimum is reached; above `warmup_steps`.
+
+        Returns:
+            lr0 (r + (1 - r) t / W) while t < W, then (lr0 - min) (1 - (t - W) / (T - W))^p + min; min from T on.
+        """
+        if step < self.warmup_steps:
+            return base * (self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup_steps)
+        remaining = max(0.0, 1 - (step - self.warmup_steps) / (total_steps - self.warmup_steps))
+        return (base - self.minimum) * remaining**self.power + self.minimum
+
+
+def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LambdaLR:
+    """Attach the schedule to an optimiser.
+
+    A group with a `gradient_multiplier` (see `parameter_groups`) follows the curve of the learning rate without it, so
+    that the minimum is multiplied too, as it would be with a multiplied gradient.
+
+    Args:
+        optimizer: its groups hold the full learning rates.
+        schedule: the curve.
+        total_steps: length of the training in optimiser steps; `schedule.total_steps` goes before it.
+
+    Returns:
+        A scheduler to be stepped after every optimiser step.
+
+    Raises:
+        ValueError: when the warm-up is not shorter than the training.
+    """
+    total_steps = schedule.total_steps or total_steps
+    if total_steps <= schedule.warmup_steps:
+        raise ValueError(
+            f"schedule.warmup_steps ({schedule.warmup_steps}) must be below the length of the training "
+            f"({total_steps} steps): lower it or train longer."
+        )
+    factors = []
+    for group in optimizer.param_groups:
+        base = float(group["lr"]) / group.get("gradient_multiplier", 1.0)
+        factors.append(partial(_factor, schedule=schedule, base=base, total_steps=total_steps))
+    return LambdaLR(optimizer, factors)
+
+
+def _factor(step: int, schedule: Schedule, base: float, total_steps: int) -> float:
+    return schedule.learning_rate(step, base, total_steps) / base

@@ -1,0 +1,214 @@
+"""Semantic segmentation as a LightningModule: one host, its loss, its metrics, its optimiser."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, TypeVar
+
+import rich
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from resfu.evaluation.inference import predict, resize_logits
+from resfu.evaluation.semantic import SemanticMetrics
+from resfu.hosts import create_host
+from resfu.training.class_table import class_table
+from resfu.training.loader import derive_seed
+from resfu.training.losses import segmentation_loss
+from resfu.training.parameter_groups import Optimisation, create_optimizer
+from resfu.training.schedule import Schedule, poly_scheduler
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How an image passes the network at validation, test and prediction; see `resfu.evaluation.inference.predict`.
+
+    Args:
+        mode: "whole" or "slide".
+        crop_size: (height, width) of the window of "slide".
+        stride: (vertical, horizontal) step of the window.
+    """
+
+    mode: Literal["whole", "slide"] = "whole"
+    crop_size: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+
+
+_Options = TypeVar("_Options", Optimisation, Schedule, Inference)
+
+
+class SegmentationTask(LightningModule):
+    """Train, measure and apply a segmentation host.
+
+    A batch is a dictionary: "image" float [B, 3, H, W], normalised; "label" int64 [B, H, W], 255 = ignored; "name", a
+    list of str. The arguments are the hyper-parameters that a checkpoint keeps.
+
+    Args:
+        host: a key of `resfu.HOSTS`.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of classes.
+        upsampler_options: further constructor arguments of the upsampler.
+        pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
+        freeze_encoder: leave the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics included).
+        loss_average: the divisor of the cross entropy: "valid" counts the labelled pixels, "all" every pixel.
+        optimisation: optimiser, learning rates, weight decay.
+        schedule: the curve of the learning rate.
+        inference: how an image passes the network outside training.
+        seed: of the network's own randomness (dropout) during training.
+
+    Raises:
+        ValueError: for an unknown host or upsampler or a bad option.
+    """
+
+    def __init__(
+        self,
+        host: str = "segformer-mit-b0",
+        upsampler: str = "resfu",
+        num_classes: int = 150,
+        upsampler_options: dict[str, Any] | None = None,
+        pretrained: bool | str = False,
+        freeze_encoder: bool = False,
+        loss_average: Literal["valid", "all"] = "valid",
+        optimisation: Optimisation = Optimisation(),  # noqa: B008 (frozen, safe to share)
+        schedule: Schedule = Schedule(),  # noqa: B008
+        inference: Inference = Inference(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.optimisation = _as(Optimisation, optimisation)
+        self.schedule = _as(Schedule, schedule)
+        self.inference = _as(Inference, inference)
+        self.freeze_encoder = freeze_encoder
+        self.loss_average: Literal["valid", "all"] = loss_average
+        self.seed = seed
+        # Plain values, so that a checkpoint loads with weights_only=True.
+        self.save_hyperparameters(
+            {
+                "host": host,
+                "upsampler": upsampler,
+                "num_classes": num_classes,
+                "upsampler_options": upsampler_options,
+                "pretrained": pretrained,
+                "freeze_encoder": freeze_encoder,
+                "loss_average": loss_average,
+                "optimisation": asdict(self.optimisation),
+                "schedule": asdict(self.schedule),
+                "inference": asdict(self.inference),
+                "seed": seed,
+            }
+        )
+        self.host = create_host(
+            host, upsampler, num_classes=num_classes, pretrained=pretrained, upsampler_options=upsampler_options
+        )
+        if freeze_encoder:
+            self.host.encoder.requires_grad_(False)
+            self.train()
+        self.metrics = SemanticMetrics(num_classes)
+        self.results: dict[str, Any] = {}  # of the last validation or test
+        self.classes = tuple(f"class {i}" for i in range(num_classes))
+        self.palette: list[list[int]] | None = None  # RGB of each class, where a data set gave it
+
+    @property
+    def image_mean(self) -> tuple[float, float, float]:
+        """Mean per channel of the images that the encoder expects, for values in 0..1."""
+        return self.host.mean
+
+    @property
+    def image_std(self) -> tuple[float, float, float]:
+        """Standard deviation per channel of the images that the encoder expects, for values in 0..1."""
+        return self.host.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, num_classes, H, W] of normalised images [B, 3, H, W]."""
+        return self.host(images)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode. A frozen encoder is always in the latter."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.host.encoder.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Take over the names and colours of the classes from the data module, where it has them."""
+        data = getattr(self.trainer, "datamodule", None)
+        classes = getattr(data, "classes", None)
+        if classes is not None and len(classes) != len(self.classes):
+            raise ValueError(
+                f"the network has {len(self.classes)} classes and the data set {len(classes)}: set num_classes to that."
+            )
+        if stage != "predict" and data is not None and classes is not None:
+            self.classes, self.palette = tuple(classes), data.palette.tolist()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the step's dropout a function of the step, so that a resumed run repeats an uninterrupted one."""
+        torch.manual_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        loss = segmentation_loss(self(batch["image"]), batch["label"], average=self.loss_average)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count a batch's pixels."""
+        self.metrics.update(self._label_map(batch["image"], batch["label"].shape[-2:]), batch["label"])
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count a batch's pixels."""
+        self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole split."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the whole split and print them class by class."""
+        self._finish("test")
+        if self.trainer.is_global_zero:
+            rich.print(class_table(self.results, self.classes))
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image."""
+        if "error" in batch:
+            return {}
+        label_map = self._label_map(batch["image"], batch["image"].shape[-2:])
+        return {"label_map": label_map.to("cpu", torch.uint8)}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser with its groups, and the schedule, stepped with it."""
+        optimizer = create_optimizer(self.host, self.optimisation)
+        steps = self.schedule.total_steps or self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise ValueError("an endless training needs schedule.total_steps, or set the trainer's max_steps.")
+        scheduler = poly_scheduler(optimizer, self.schedule, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the names and colours of the classes, for pictures made without the data set."""
+        checkpoint["classes"] = list(self.classes)
+        checkpoint["palette"] = self.palette
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the names and colours of the classes."""
+        self.classes = tuple(checkpoint.get("classes", self.classes))
+        self.palette = checkpoint.get("palette")
+
+    def _label_map(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        options = self.inference
+        logits = predict(self.host, images, options.mode, options.crop_size, options.stride)
+        return resize_logits(logits, size).argmax(1)
+
+    def _finish(self, prefix: str) -> None:
+        self.results = self.metrics.compute()
+        self.metrics.reset()
+        scalars = {f"{prefix}/{key}": self.results[key] for key in ("miou", "macc", "aacc", "biou")}
+        # All processes hold the same reduced numbers; sync_dist only tells Lightning that this is known.
+        self.log_dict(scalars, sync_dist=True, prog_bar=prefix == "val")
+
+
+def _as(kind: type[_Options], value: _Options | Mapping[str, Any]) -> _Options:
+    """The options as they are, or built from the plain values that a checkpoint keeps."""
+    return kind(**value) if isinstance(value, Mapping) else value

@@ -1,0 +1,20 @@
+"""Pictures of features, masks and kernels. Needs numpy and Pillow (the `viz` extra)."""
+
+from resfu.visualize.masks import colour_labels, error_map, overlay
+from resfu.visualize.pca import PCABasis, align, fit_pca
+from resfu.visualize.picture import Picture, enlarge, from_normalised
+from resfu.visualize.sheets import Panel, draw_sheet
+
+__all__ = [
+    "PCABasis",
+    "Panel",
+    "Picture",
+    "align",
+    "colour_labels",
+    "draw_sheet",
+    "enlarge",
+    "error_map",
+    "fit_pca",
+    "from_normalised",
+    "overlay",
+]

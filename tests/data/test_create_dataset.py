@@ -1,0 +1,23 @@
+"""The factory of datasets."""
+
+import pytest
+
+from resfu.data import DATASETS, CamVid, Scenes, create_dataset
+
+
+def test_names_lead_to_classes(tmp_path):
+    assert set(DATASETS) == {"camvid", "scenes"}
+    assert DATASETS["camvid"] is CamVid
+    scenes = create_dataset("scenes", "val", root=tmp_path, count=1, size=(32, 32), seed=3)
+    assert isinstance(scenes, Scenes)
+    assert (scenes.split, scenes.seed, len(scenes)) == ("val", 3, 1)
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="'ade'; choose one of camvid, scenes"):
+        create_dataset("ade", "train", root=tmp_path)
+
+
+def test_an_unknown_option_is_named_beside_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"'scenes' has no option dificulty; .*size, count, seed, difficulty"):
+        create_dataset("scenes", "train", root=tmp_path, dificulty=0.5)

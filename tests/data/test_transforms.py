@@ -1,0 +1,269 @@
+"""Augmentation: sizes, padding, and that image and label stay together."""
+
+import colorsys
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+
+from resfu.data.transforms import (
+    PadTo,
+    PhotometricDistortion,
+    RandomCrop,
+    RandomResize,
+    eval_transform,
+    train_transform,
+)
+from resfu.data.transforms.photometric import scale_saturation
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def coded(height, width):
+    """A sample whose label can be read off its image: class = 4 * (row half) + column quarter, red = 20 * class."""
+    rows, columns = torch.arange(height) * 2 // height, torch.arange(width) * 4 // width
+    label = 4 * rows[:, None] + columns
+    image = torch.stack([20 * label, torch.full_like(label, 90), torch.full_like(label, 30)]).to(torch.uint8)
+    return {"image": tv_tensors.Image(image), "label": tv_tensors.Mask(label), "name": "coded"}
+
+
+def unnormalised(image):
+    return image * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+
+
+@pytest.mark.parametrize("size", [(40, 60), (300, 500)])
+def test_training_gives_the_crop_size_whatever_comes_in(size):
+    transform = train_transform((64, 96), MEAN, STD)
+    for _ in range(10):
+        sample = transform(coded(*size))
+        assert type(sample["image"]) is torch.Tensor
+        assert sample["image"].dtype == torch.float32
+        assert sample["image"].shape == (3, 64, 96)
+        assert type(sample["label"]) is torch.Tensor
+        assert sample["label"].dtype == torch.int64
+        assert sample["label"].shape == (64, 96)
+        assert sample["name"] == "coded"
+        assert set(sample["label"].unique().tolist()) <= {*range(8), 255}
+
+
+def test_image_and_label_stay_together():
+    transform = train_transform((64, 96), MEAN, STD, photometric=False)
+    flipped = 0
+    for _ in range(30):
+        sample = transform(coded(80, 120))
+        inside = sample["label"] != 255
+        red = 255 * unnormalised(sample["image"])[0]
+        # Bilinear interpolation mixes neighbouring classes within a pixel of an edge; elsewhere red is exact.
+        wrong = ((red - 20 * sample["label"]).abs() > 2) & inside
+        assert wrong.sum() <= 0.12 * inside.sum()
+        row = sample["label"][0][inside[0]]
+        flipped += bool(row[0] > row[-1])
+    assert 5 <= flipped <= 25
+
+
+def test_without_flip_columns_keep_their_order():
+    transform = train_transform((64, 96), MEAN, STD, flip=False)
+    for _ in range(20):
+        row = transform(coded(80, 120))["label"][0]
+        assert (row.diff()[row[1:] != 255] >= 0).all()
+
+
+def test_the_border_is_0_in_the_image_and_255_in_the_label():
+    transform = train_transform((100, 100), MEAN, STD, scale_range=(0.5, 0.5), flip=False)
+    sample = transform(coded(80, 120))
+    border = torch.ones(100, 100, dtype=torch.bool)
+    border[:40, :60] = False
+    assert (sample["label"][border] == 255).all()
+    assert (sample["label"][~border] != 255).all()
+    assert (sample["image"][:, border] == 0).all()
+    assert (sample["image"][:, ~border] != 0).any(0).all()
+
+
+def test_normalisation_is_for_images_in_0_to_1():
+    sample = {
+        "image": tv_tensors.Image(torch.full((3, 4, 4), 51, dtype=torch.uint8)),
+        "label": tv_tensors.Mask(torch.full((4, 4), 7)),
+        "name": "grey",
+    }
+    expected = [(0.2 - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
+    for transform in (eval_transform(MEAN, STD), train_transform((4, 4), MEAN, STD, (1, 1), photometric=False)):
+        out = transform(sample)
+        torch.testing.assert_close(out["image"][:, 2, 1], torch.tensor(expected))
+        assert (out["label"] == 7).all()
+
+
+def test_evaluation_keeps_size_and_label():
+    sample = coded(50, 70)
+    out = eval_transform(MEAN, STD)(sample)
+    assert out["image"].shape == (3, 50, 70)
+    assert out["image"].dtype == torch.float32
+    assert torch.equal(out["label"], sample["label"].as_subclass(torch.Tensor))
+
+
+def test_the_scale_covers_its_range():
+    resize = RandomResize((0.5, 2.0))
+    sizes = [tuple(resize(coded(40, 60))["label"].shape) for _ in range(200)]
+    heights = [height for height, _ in sizes]
+    assert min(heights) < 25
+    assert max(heights) > 75
+    assert min(heights) >= 20
+    assert max(heights) <= 80
+    assert all(abs(width - 1.5 * height) <= 1.5 for height, width in sizes)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 1.7])
+def test_a_resized_label_takes_the_nearest_pixel_centre(factor):
+    label = torch.randint(0, 11, (30, 40))
+    image = torch.zeros(3, 30, 40, dtype=torch.uint8)
+    resized = RandomResize((factor, factor))({"image": tv_tensors.Image(image), "label": tv_tensors.Mask(label)})
+    height, width = resized["label"].shape
+    assert resized["image"].shape == (3, height, width)
+    assert resized["label"].dtype == torch.int64
+    for row in range(height):
+        for column in range(width):
+            source = label[int((row + 0.5) * 30 / height), int((column + 0.5) * 40 / width)]
+            assert resized["label"][row, column] == source
+
+
+def one_corner_mixed():
+    """Class 3 but for a corner of stripes of classes 0 and 1: few windows are mixed."""
+    label = torch.full((64, 64), 3)
+    label[40:, 40:] = torch.arange(24) % 2
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    return {"image": tv_tensors.Image(image), "label": tv_tensors.Mask(label)}
+
+
+def largest_share(label):
+    counts = torch.bincount(label[label != 255])
+    return float(counts.max() / counts.sum())
+
+
+def test_one_class_crops_are_drawn_again():
+    free, careful = RandomCrop((32, 32)), RandomCrop((32, 32), cat_max_ratio=0.75)
+    sample = one_corner_mixed()
+    share = {"free": 0, "careful": 0}
+    for _ in range(200):
+        share["free"] += largest_share(free(sample)["label"]) < 0.75
+        share["careful"] += largest_share(careful(sample)["label"]) < 0.75
+    probability = share["free"] / 200
+    assert 0 < probability < 0.5
+    # Ten draws in all: the chance that none is mixed.
+    expected = 1 - (1 - probability) ** 10
+    assert abs(share["careful"] / 200 - expected) < 0.12
+
+
+def test_a_one_class_image_ends_after_ten_draws(monkeypatch):
+    draws = []
+    crop = RandomCrop((8, 8), cat_max_ratio=0.75)
+    monkeypatch.setattr(crop, "_is_mixed", lambda label: draws.append(label) or False)
+    sample = one_corner_mixed()
+    assert crop(sample)["label"].shape == (8, 8)
+    assert len(draws) == 10
+
+
+def test_ignored_pixels_do_not_count_as_a_class():
+    crop = RandomCrop((4, 4), cat_max_ratio=0.75)
+    label = torch.full((4, 4), 255)
+    assert not crop._is_mixed(label)
+    label[0] = torch.tensor([0, 0, 1, 1])
+    assert crop._is_mixed(label)
+    label[0] = torch.tensor([0, 0, 0, 1])
+    assert not crop._is_mixed(label)  # 0.75 is not below 0.75
+
+
+def test_a_crop_cuts_image_and_label_at_the_same_place():
+    place = torch.arange(40 * 50).reshape(40, 50)
+    image = torch.stack([place % 256, place // 256, place * 0]).to(torch.uint8)
+    out = RandomCrop((16, 16))({"image": tv_tensors.Image(image), "label": tv_tensors.Mask(place)})
+    assert torch.equal(out["image"][0].long() + 256 * out["image"][1].long(), out["label"].as_subclass(torch.Tensor))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5])
+def test_saturation_is_that_of_hsv(factor):
+    image = torch.rand(3, 6, 7, dtype=torch.float64)
+    image[:, 0, 0], image[:, 0, 1] = 0.0, 0.5  # black and grey have no saturation to scale
+    scaled = scale_saturation(image, factor)
+    for row in range(6):
+        for column in range(7):
+            hue, saturation, value = colorsys.rgb_to_hsv(*image[:, row, column].tolist())
+            expected = colorsys.hsv_to_rgb(hue, min(1.0, factor * saturation), value)
+            torch.testing.assert_close(scaled[:, row, column], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_distortion_changes_the_image_within_bounds_and_not_the_label():
+    image = tv_tensors.Image(torch.rand(3, 16, 16))
+    label = tv_tensors.Mask(torch.randint(0, 5, (16, 16)))
+    changed = 0
+    for _ in range(64):
+        out = PhotometricDistortion()({"image": image, "label": label})
+        assert isinstance(out["image"], tv_tensors.Image)
+        assert out["image"].min() >= 0
+        assert out["image"].max() <= 1
+        assert torch.equal(out["label"], label)
+        changed += not torch.equal(out["image"], image)
+    # All four are left out 1 time in 16.
+    assert 50 <= changed < 64
+
+
+def test_distortion_draws_each_change_half_of_the_time_within_its_range():
+    drawn = [PhotometricDistortion().make_params([]) for _ in range(400)]
+    limits = {"brightness": (-32 / 255, 32 / 255), "saturation": (0.5, 1.5), "hue": (-0.1, 0.1)}
+    for name, (low, high) in limits.items():
+        values = [params[name] for params in drawn if params[name] is not None]
+        assert 150 < len(values) < 250
+        assert low <= min(values) < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < max(values) <= high
+    before = sum(params["contrast_before"] is not None for params in drawn)
+    after = sum(params["contrast_after"] is not None for params in drawn)
+    assert 70 < before < 130
+    assert 70 < after < 130
+    assert not any(params["contrast_before"] and params["contrast_after"] for params in drawn)
+
+
+def test_the_seed_settles_everything():
+    transform = train_transform((32, 32), MEAN, STD)
+    torch.manual_seed(5)
+    first = transform(coded(60, 60))
+    torch.manual_seed(5)
+    second = transform(coded(60, 60))
+    assert torch.equal(first["image"], second["image"])
+    assert torch.equal(first["label"], second["label"])
+
+
+def test_samples_make_batches():
+    transform = train_transform((32, 32), MEAN, STD)
+    batch = next(iter(DataLoader([transform(coded(60, 60)) for _ in range(3)], batch_size=3)))
+    assert batch["image"].shape == (3, 3, 32, 32)
+    assert batch["label"].shape == (3, 32, 32)
+    assert batch["name"] == ["coded"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop_size": (0, 32)}, r"\(H, W\).*got \(0, 32\)"),
+        ({"crop_size": (32, 32, 3)}, r"\(H, W\)"),
+        ({"scale_range": (2.0, 0.5)}, "smallest <= largest"),
+        ({"scale_range": (0.0, 1.0)}, "0 < smallest"),
+        ({"cat_max_ratio": 0.0}, "cat_max_ratio must be above 0 and at most 1, got 0.0"),
+        ({"mean": (0.5,)}, "mean and std must hold 3 numbers"),
+        ({"std": (0.5, 0.5, 0.0)}, "above 0"),
+    ],
+)
+def test_bad_arguments_say_what_is_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train_transform(**{"crop_size": (32, 32), "mean": MEAN, "std": STD} | arguments)
+
+
+def test_plain_tensors_are_refused_not_passed_through():
+    sample = {"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "label": torch.zeros(8, 8, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=r"one tv_tensors\.Image and one tv_tensors\.Mask"):
+        train_transform((8, 8), MEAN, STD)(sample)
+    with pytest.raises(ValueError, match="of the same size"):
+        PadTo((9, 9))({"image": tv_tensors.Image(sample["image"]), "label": tv_tensors.Mask(torch.zeros(8, 7))})

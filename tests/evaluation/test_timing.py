@@ -1,0 +1,48 @@
+"""Latency of calls whose time is known."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from resfu.evaluation.cost import latency
+
+
+def test_median_and_quartiles_of_known_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    pauses = iter([200, 1, 20, 10, 30, 40])  # milliseconds; the first is warm-up
+
+    def call() -> None:
+        nonlocal now
+        now += next(pauses) / 1000
+
+    monkeypatch.setattr("resfu.evaluation.cost.timing.time", SimpleNamespace(perf_counter=lambda: now))
+    measured = latency(call, repeats=5, warmup=1)
+    assert measured.repeats == 5
+    times = (measured.lower_quartile_ms, measured.median_ms, measured.upper_quartile_ms, measured.spread_ms)
+    assert times == pytest.approx((10, 20, 30, 20))
+
+
+def test_a_real_pause_is_in_milliseconds() -> None:
+    assert 5 <= latency(time.sleep, 0.005, repeats=3, warmup=0).median_ms < 500
+
+
+def test_gradients_only_on_request() -> None:
+    recorded = []
+    x = torch.ones(2, requires_grad=True)
+    for grad in (False, True):
+        latency(lambda x: recorded.append((x * 2).requires_grad), x, repeats=1, warmup=0, grad=grad)
+    assert recorded == [False, True]
+
+
+def test_bad_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="repeats must be at least 1 and warmup at least 0, got 0 and 3"):
+        latency(lambda: None, repeats=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_work_on_the_gpu_is_waited_for() -> None:
+    cycles = 20_000_000  # about 10 ms; the launch alone takes microseconds
+    assert latency(torch.cuda._sleep, cycles, repeats=3).median_ms > 2

