@@ -73,7 +73,7 @@ def test_features_lie_where_the_image_content_is(encoder: EfficientNetLite0, por
     with torch.no_grad():
         features = encoder(portrait)
         mirrored = [f.flip(-1) for f in encoder(portrait.flip(-1))]
-    # Shifted by half a cell, as with symmetric padding, the deep maps of the mirrored image agree to 0.3 to 0.4.
+    # Here 0.70, 0.81 and 0.95. With symmetric padding the cells are off their place: 0.26, 0.28 and 0.60.
     for ours, theirs in zip(features[2:], mirrored[2:], strict=True):
         assert F.cosine_similarity(ours, theirs, dim=1).mean() > 0.6
 
@@ -108,6 +108,13 @@ def test_only_guided_upsamplers_have_a_guidance_block() -> None:
     for name, method in resfu.UPSAMPLERS.items():
         host = LiteHost(upsampler=name, num_classes=4)
         assert any(key.startswith("head.guidance.") for key in host.state_dict()) == method.guided
+
+
+def test_resfu_adds_itself_and_its_guidance() -> None:
+    plain, guided = (
+        sum(p.numel() for p in LiteHost(upsampler=name, num_classes=4).parameters()) for name in ("bilinear", "resfu")
+    )
+    assert guided - plain == 20_384 + 33_426
 
 
 @pytest.mark.parametrize("feature_stride", [8, 16])

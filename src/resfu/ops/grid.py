@@ -64,7 +64,45 @@ def sample_axis(x: Tensor, positions: Float[Tensor, "P"], dim: int) -> Tensor:
     return low + (high - low) * fraction
 
 
+def key_position(H: int, h: int, neighbours: str, device: torch.device | None = None) -> Float[Tensor, "H"]:
+    """Where an HR pixel reads the LR map: at its own position ("fine"), or in the pixel that contains it ("coarse")."""
+    return lr_position(H, h, device) if neighbours == "fine" else containing_cell(H, h, device).double()
+
+
+def key_at(
+    key: Float[Tensor, "B D h1 w1"],
+    size: tuple[int, int],
+    step: tuple[int, int],
+    offset: tuple[int, int],
+    neighbours: str = "fine",
+) -> Float[Tensor, "B D H W"]:
+    """The key that each pixel of an H x W image sees at an offset counted in LR pixels, clamped to the map.
+
+    The LR map has the size `step`. The key lies on it, or it has the image's size: then the offset is H / h or W / w of
+    its pixels, and a real ratio is sampled bilinearly.
+    """
+    positions = []
+    for n in range(2):
+        P, p, o = size[n], step[n], offset[n]
+        if key.shape[-2:] == size:
+            positions.append(torch.arange(P, device=key.device, dtype=torch.float64) + o * P / p)
+        else:
+            positions.append(key_position(P, p, neighbours, key.device) + o)
+    return sample(key, *positions)
+
+
 @lru_cache(maxsize=256)
 def neighbour_in_image(H: int, h: int, K: int) -> tuple[tuple[bool, ...], ...]:
     """For each of the K offsets o (in LR pixels) and each HR pixel p: is HR position p + o H / h inside the image?"""
     return tuple(tuple(0 <= p * h + o * H <= (H - 1) * h for p in range(H)) for o in window(K))
+
+
+def row_bands(x: Tensor, rows: int) -> list[tuple[int, int]]:
+    """(first, one past the last) of bands of about `rows` rows: one band where a graph is being recorded.
+
+    Bands keep the intermediate maps of a forward pass in the cache. Under autograd they would be kept anyway.
+    """
+    H = x.shape[-2]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or H <= rows * 3 // 2:
+        return [(0, H)]
+    return [(first, min(first + rows, H)) for first in range(0, H, rows)]

@@ -133,6 +133,8 @@ class ResumableLoader(DataLoader[Any]):
             num_workers=num_workers,
             collate_fn=collate,
             drop_last=True,
+            # Its own, for the seeds of workers: what it draws must not move the program's generator.
+            generator=torch.Generator(),
             persistent_workers=num_workers > 0,
         )
         self.stream = sampler

@@ -1,19 +1,195 @@
-"""Placeholder until the real one lands in this session."""
+"""ReSFU: the refreshed similarity-based upsampler."""
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble
+from resfu.ops.grid import neighbour_in_image
+from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.similarity import SimilarityBlock
+
+_ALIGNMENTS = ("both", "semantic", "detail")
 
 
 class ReSFU(Upsampler):
-    """Being written."""
+    """Direct upsampling at any real ratio, by similarity of an aligned query and key (arXiv 2407.02283).
+
+    The guidance gives a query q [B, D, H, W], the features a key k [B, D, h, w]. They are compared twice: in a semantic
+    space, where the guided filter makes the query follow k, and in a detail space, where a Gaussian of q is the key.
+    The softmax of both scores over K x K neighbours, one low-resolution pixel apart and sampled at the pixel's own
+    position, weighs the features. Neighbours outside the image get weight 0, so constants stay constant.
+
+    Args:
+        channels: C, width of the features.
+        guidance_channels: c, width of the guidance.
+        kernel_size: K, odd.
+        projection_dim: D, width of query and key; a multiple of 8 and of `groups`.
+        groups: of the paired central difference convolution and the compressor; divides D and `hidden_channels`.
+        hidden_channels: M, width inside the similarity blocks; a multiple of 8.
+        guided_filter_radius: in pixels of the output.
+        guided_filter_eps: ridge of the guided filter.
+        guided_filter_stride: 1 (what the published costs count) or 2 (the published code's default).
+        alignment: "both" spaces, or one of "semantic" and "detail" (Table V).
+        guided_query: False leaves the semantic query unfiltered (Table V b).
+        smoothed_key: False leaves the detail key unsmoothed (Table V d).
+        similarity: "pcdc", "concat" or "inner_product" (Table VI).
+        neighbours: "fine", or "coarse" for low-resolution pixels as they stand (Table VII).
+        normalize_features: GroupNorm before the key's projection.
+        normalize_guidance: GroupNorm before the query's projection.
+        backend: of the operations: "auto", "cpu" or "reference".
+
+    Raises:
+        ValueError: for an even kernel, groups that do not divide or an unknown choice.
+    """
 
     guided = True
 
-    def __init__(self, channels: int, guidance_channels: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        guidance_channels: int,
+        kernel_size: int = 3,
+        projection_dim: int = 32,
+        groups: int = 4,
+        hidden_channels: int = 128,
+        guided_filter_radius: int = 8,
+        guided_filter_eps: float = 1e-3,
+        guided_filter_stride: int = 1,
+        alignment: str = "both",
+        guided_query: bool = True,
+        smoothed_key: bool = True,
+        similarity: str = "pcdc",
+        neighbours: str = "fine",
+        normalize_features: bool = True,
+        normalize_guidance: bool = True,
+        backend: str = "auto",
+    ) -> None:
         super().__init__(channels, guidance_channels)
+        _choice("alignment", alignment, _ALIGNMENTS)
+        _choice("similarity", similarity, SIMILARITIES)
+        _choice("neighbours", neighbours, ("fine", "coarse"))
+        _choice("guided_filter_stride", guided_filter_stride, (1, 2))
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+        for name, width in (("projection_dim", projection_dim), ("hidden_channels", hidden_channels)):
+            if groups < 1 or width < 1 or width % groups or width % 8:
+                raise ValueError(f"{name} = {width} must be a multiple of groups = {groups} and of 8.")
+        if guided_filter_radius < 0 or guided_filter_eps < 0:
+            raise ValueError("guided_filter_radius and guided_filter_eps must not be negative.")
+        self.kernel_size = kernel_size
+        self.guided_filter_radius = guided_filter_radius
+        self.guided_filter_eps = guided_filter_eps
+        self.guided_filter_stride = guided_filter_stride
+        self.alignment = alignment
+        self.guided_query = guided_query
+        self.smoothed_key = smoothed_key
+        self.similarity = similarity
+        self.neighbours = neighbours
+        self.backend = backend
 
-    def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Being written."""
-        return F.interpolate(features, size=size, mode="bilinear")
+        self.guidance_norm = _group_norm(guidance_channels) if normalize_guidance else nn.Identity()
+        self.query = nn.Conv2d(guidance_channels, projection_dim, 1)
+        blocks = (projection_dim, kernel_size, groups, hidden_channels, similarity)
+        if alignment != "detail":
+            self.features_norm = _group_norm(channels) if normalize_features else nn.Identity()
+            self.key = nn.Conv2d(channels, projection_dim, 1)
+            if similarity != "inner_product":
+                self.semantic_similarity = SimilarityBlock(*blocks)
+        if alignment != "semantic" and similarity != "inner_product":
+            self.detail_similarity = SimilarityBlock(*blocks)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Weigh each pixel's neighbours by the softmax of both scores."""
+        kernel = self._kernel(self._scores(features, guidance), features)
+        padding = "replicate"  # what is read there has weight 0
+        return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend)
+
+    def explain(
+        self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """The intermediates of a forward pass, for pictures and tests.
+
+        Args:
+            features: [B, C, h, w].
+            guidance: [B, c, H, W].
+            size: (H, W) as in `forward`.
+
+        Returns:
+            "q" [B, D, H, W] and "k" [B, D, h, w]; "q_gf" (the filtered semantic query) and "q_gs" (the smoothed detail
+            key) [B, D, H, W]; "semantic_scores", "detail_scores" and "kernel" [B, K * K, H, W]; "output" [B, C, H, W].
+            What an ablation leaves out is absent.
+        """
+        self._check_features(features)
+        self._check_guidance(guidance, features)
+        size = self._output_size(features, guidance, size)
+        if tuple(guidance.shape[-2:]) != size:
+            guidance = F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
+        named = self._scores(features, guidance)
+        named["kernel"] = self._kernel(named, features)
+        named["output"] = reassemble(features, named["kernel"], size, self.neighbours, "replicate", backend=self.backend)
+        return named
+
+    def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
+        assert guidance is not None
+        step = (features.shape[-2], features.shape[-1])
+        named = {"q": self.query(self.guidance_norm(guidance))}
+        q = named["q"]
+        if self.alignment != "detail":
+            k = named["k"] = self.key(self.features_norm(features))
+            query = q
+            if self.guided_query:
+                query = named["q_gf"] = guided_filter(
+                    q,
+                    F.interpolate(k, size=q.shape[-2:], mode="bilinear", align_corners=False),
+                    self.guided_filter_radius,
+                    self.guided_filter_eps,
+                    self.guided_filter_stride,
+                )
+            named["semantic_scores"] = self._compare("semantic_similarity", k, query, step)
+        if self.alignment != "semantic":
+            key = q
+            if self.smoothed_key:
+                key = named["q_gs"] = gaussian_filter(q)
+            named["detail_scores"] = self._compare("detail_similarity", key, q, step)
+        return named
+
+    def _compare(self, block: str, key: Tensor, query: Tensor, step: tuple[int, int]) -> Tensor:
+        neighbours = self.neighbours
+        if tuple(key.shape[-2:]) == step == tuple(query.shape[-2:]):
+            neighbours = "fine"  # at ratio 1 both are the map itself
+        if self.similarity == "inner_product":
+            return inner_product_scores(key, query, self.kernel_size, step, neighbours)
+        return getattr(self, block)(key, query, step, neighbours, self.backend)
+
+    def _kernel(self, named: dict[str, Tensor], features: Tensor) -> Tensor:
+        """Softmax over the neighbours inside the image, in fp32 at least."""
+        scores = [named[name] for name in ("semantic_scores", "detail_scores") if name in named]
+        total = scores[0] if len(scores) == 1 else scores[0] + scores[1]
+        total = total.to(torch.promote_types(total.dtype, torch.float32))
+        (h, w), (H, W), K = features.shape[-2:], total.shape[-2:], self.kernel_size
+        rows = torch.tensor(neighbour_in_image(H, h, K), device=total.device)
+        columns = torch.tensor(neighbour_in_image(W, w, K), device=total.device)
+        outside = ~(rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
+        masked = total.permute(0, 2, 3, 1).masked_fill(outside.permute(1, 2, 0), float("-inf"))
+        return masked.softmax(-1).permute(0, 3, 1, 2)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """The published 32 groups, or as many as divide the width."""
+    groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def _choice(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")

@@ -11,6 +11,7 @@ function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
   drawCurves(document.getElementById("curves"), document.getElementById("legend"), data.curves, data.upsamplers);
   if (data.images.length) startPictures(data);
+  else document.getElementById("pictures").remove();
   document.documentElement.dataset.ready = "true";
 }
 

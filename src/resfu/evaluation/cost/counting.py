@@ -44,7 +44,7 @@ def multiply_accumulates(module: Callable[..., Any], *inputs: Any, **options: An
 
 def multiply_accumulates_by_operation(module: Callable[..., Any], *inputs: Any, **options: Any) -> dict[str, int]:
     """As `multiply_accumulates`, by the name of the operation ("convolution", "bmm", ...), largest first."""
-    with torch.no_grad(), _OperationCounter() as counter:
+    with torch.no_grad(), _plain_attention(), _OperationCounter() as counter:
         module(*inputs, **options)
     return dict(counter.counts.most_common())
 

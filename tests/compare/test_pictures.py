@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import resfu
+from resfu.compare.pictures import FeaturePair, choose, feature_pair, make_pictures, save_sheets, shared_colours
+from resfu.data import SegmentationDataset
+from resfu.visualize import fit_pca
+from resfu.visualize.masks import CORRECT, IGNORED, WRONG
+
+
+class Two(SegmentationDataset):
+    """Two images of a size that the network has to continue; class 0 on the left, ignored on the right."""
+
+    classes = ("left", "other")
+    palette = torch.tensor([[0, 0, 255], [255, 255, 0]], dtype=torch.uint8)
+
+    def __len__(self):
+        return 2
+
+    def load(self, index):
+        image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(index))
+        label = torch.zeros(40, 56, dtype=torch.int64)
+        label[:, 28:] = 255
+        return {"image": image, "label": label, "name": f"image-{index}"}
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    torch.manual_seed(0)
+    made = {name: resfu.create_host("efficientnet-lite0", name, num_classes=2).eval() for name in ("bilinear", "resfu")}
+    with torch.no_grad():
+        for name, sign in (("bilinear", 1.0), ("resfu", -1.0)):  # one always says class 0, the other class 1
+            classifier = made[name].head.classifier
+            classifier.weight.zero_()
+            classifier.bias.copy_(torch.tensor([sign, -sign]))
+    return made
+
+
+def test_pictures_show_what_the_networks_say(hosts):
+    first, second = make_pictures(hosts, Two(), [0, 1])
+    assert (first.name, second.name) == ("image-0", "image-1")
+    assert first.image.shape == first.label.shape == (40, 56, 3)
+    right, wrong = first.results["bilinear"], first.results["resfu"]
+    assert (right.correct, wrong.correct) == (100.0, 0.0)
+    assert (right.mask == (0, 0, 255)).all()
+    assert (wrong.mask == (255, 255, 0)).all()
+    assert (right.error[:, :28] == CORRECT).all()
+    assert (wrong.error[:, :28] == WRONG).all()
+    assert (wrong.error[:, 28:] == IGNORED).all()
+    # 40 x 56 at stride 2, without the continuation to 48 x 64
+    assert right.before.shape == right.after.shape == (20, 28, 3)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (hosts["bilinear"].mean, hosts["bilinear"].std))
+    rgb = (Two()[0]["image"] * std + mean).clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
+    assert np.abs(first.image - rgb).max() <= 1
+
+
+def test_the_pair_is_that_of_the_host(hosts):
+    image = Two()[0]["image"]
+    pair = feature_pair(hosts["bilinear"], image)
+    with torch.no_grad():
+        before, after = hosts["bilinear"].upsampled_features(image[None])["features"]
+    assert torch.equal(pair.before, before[0])
+    assert torch.equal(pair.after, after[0])
+    assert pair.kept == (40 / 48, 56 / 64)
+
+
+def test_of_several_slots_the_one_with_most_to_do_is_shown():
+    host = resfu.create_host("segformer-mit-b0", "bilinear", num_classes=2).eval()
+    pair = feature_pair(host, torch.rand(3, 64, 64))
+    assert pair.before.shape[1:] == (2, 2)
+    assert pair.after.shape[1:] == (16, 16)
+
+
+def test_low_resolution_keeps_its_pixels():
+    before, after = torch.rand(5, 2, 3), torch.rand(5, 8, 12)
+    low, high = FeaturePair(before, after, (1.0, 0.5)).colour(fit_pca([before]))
+    assert low.shape == high.shape == (8, 6, 3)
+    assert (low[:4, :4] == low[0, 0]).all()
+    assert not (low[0, 0] == low[4, 0]).all()
+
+
+def test_networks_that_see_the_same_share_colours():
+    features = torch.rand(6, 9, 9)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
+    turned = torch.einsum("dc,chw->dhw", rotation, features)
+    one, other = (FeaturePair(f, f, (1.0, 1.0)) for f in (features, turned))
+    bases = shared_colours([[one], [other]])
+    difference = one.colour(bases[0])[0].astype(int) - other.colour(bases[1])[0]
+    assert np.abs(difference).max() <= 1
+    smaller = FeaturePair(turned[:, :4], turned[:, :4], (1.0, 1.0))
+    assert len(shared_colours([[one], [smaller]])) == 2  # other sizes: nothing to turn by, each in its own colours
+
+
+def test_chosen_images_are_spread_evenly():
+    assert choose(100, 4) == [12, 37, 62, 87]
+    assert choose(3, 6) == [0, 1, 2]
+    assert choose(5, 1) == [2]
+
+
+def test_a_sheet_holds_a_row_for_every_upsampler(pictures, tmp_path):
+    files = save_sheets(pictures[:1], tmp_path / "sheets")
+    assert [file.name for file in files] == ["first.png"]
+    with Image.open(files[0]) as sheet:
+        # panels of 300 x 200 from 8 x 12 pictures: four a row, three rows, a title
+        assert sheet.size == (10 + 4 * 310, 10 + 34 + 3 * 234)
