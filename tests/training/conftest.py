@@ -57,8 +57,12 @@ class ToyData(SegmentationDataset):
 def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(resfu.hosts.HOSTS, "toy", ToyHost)
     monkeypatch.setitem(resfu.data.DATASETS, "toy", ToyData)
+    # Networks this small lose more by sharing a step between threads than they gain.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

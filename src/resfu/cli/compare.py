@@ -101,18 +101,24 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    if "," in text:
+    if "," not in text:
+        return tuple(range(_positive(text)))
+    try:
         return tuple(int(word) for word in text.split(",") if word.strip())
-    return tuple(range(_positive(text)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return number
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    return _positive(height), _positive(width or height)
+    height, cross, width = text.lower().partition("x")
+    return _positive(height), _positive(width if cross else height)

@@ -96,4 +96,4 @@ def _shrunk(photo: Picture, longest_side: int) -> Picture:
         return np.ascontiguousarray(photo)
     ratio = longest_side / max(height, width)
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))

@@ -24,7 +24,7 @@ class Upsampler(nn.Module):
     guided: ClassVar[bool] = False
 
     def __init__(
-        self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: float | None = None
+        self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("guidance_channels", guidance_channels)):

@@ -14,7 +14,7 @@ class Nearest(Upsampler):
         scale_factor: ratio used when neither a size nor a guidance is given.
     """
 
-    def __init__(self, scale_factor: float | None = None) -> None:
+    def __init__(self, scale_factor: int | float | None = None) -> None:
         super().__init__(scale_factor=scale_factor)
 
     def upsample(
@@ -31,7 +31,7 @@ class Bilinear(Upsampler):
         scale_factor: ratio used when neither a size nor a guidance is given.
     """
 
-    def __init__(self, scale_factor: float | None = None) -> None:
+    def __init__(self, scale_factor: int | float | None = None) -> None:
         super().__init__(scale_factor=scale_factor)
 
     def upsample(

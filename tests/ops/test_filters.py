@@ -1,0 +1,70 @@
+"""Filters against naive loops and exact properties."""
+
+import pytest
+import torch
+
+from resfu.ops import box_filter, gaussian_filter, guided_filter
+
+
+def _naive_box(x, radius):
+    out = torch.empty_like(x)
+    for p in range(x.shape[2]):
+        for q in range(x.shape[3]):
+            window = x[:, :, max(0, p - radius) : p + radius + 1, max(0, q - radius) : q + radius + 1]
+            out[:, :, p, q] = window.mean((2, 3))
+    return out
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 8, 20])
+def test_box_filter_is_the_mean_of_the_pixels_that_exist(radius):
+    x = torch.randn(2, 3, 11, 14, dtype=torch.double)
+    torch.testing.assert_close(box_filter(x, radius), _naive_box(x, radius), rtol=1e-12, atol=1e-12)
+
+
+def test_box_filter_differentiates_twice():
+    x = torch.randn(1, 1, 5, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: box_filter(x, 2), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: box_filter(x, 1) ** 2, (x,))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_guided_filter_reproduces_constants_and_linear_maps(stride):
+    guide = torch.randn(1, 4, 24, 30, dtype=torch.double)
+    constant = torch.full_like(guide, 2.5)
+    torch.testing.assert_close(guided_filter(guide, constant, stride=stride), constant, rtol=1e-12, atol=1e-12)
+    linear = 3 * guide - 1
+    torch.testing.assert_close(guided_filter(guide, linear, eps=0.0, stride=stride), linear, rtol=1e-9, atol=1e-9)
+
+
+def test_guided_filter_bands_equal_the_whole():
+    guide, x = torch.randn(1, 2, 300, 20, dtype=torch.double), torch.randn(1, 2, 300, 20, dtype=torch.double)
+    with torch.no_grad():
+        banded = guided_filter(guide, x)
+    whole = guided_filter(guide.requires_grad_(), x)
+    torch.testing.assert_close(banded, whole.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_guided_filter_computes_low_precision_in_fp32():
+    guide, x = torch.randn(1, 4, 40, 40) * 0.05 + 3, torch.randn(1, 4, 40, 40)
+    got = guided_filter(guide.bfloat16(), x.bfloat16())
+    want = guided_filter(guide.bfloat16().double(), x.bfloat16().double())
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), want, rtol=2**-7, atol=2**-7)
+
+
+def test_gaussian_weights():
+    x = torch.zeros(1, 1, 5, 5)
+    x[0, 0, 2, 2] = 1
+    out = gaussian_filter(x)[0, 0]
+    assert out[2, 2].item() == pytest.approx(0.204180, abs=1e-6)
+    assert out[2, 1].item() == pytest.approx(0.123841, abs=1e-6)
+    assert out[1, 1].item() == pytest.approx(0.075114, abs=1e-6)
+    torch.testing.assert_close(gaussian_filter(torch.ones(1, 2, 4, 3)), torch.ones(1, 2, 4, 3))
+
+
+def test_bad_arguments():
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="radius"):
+        box_filter(x, -1)
+    with pytest.raises(ValueError, match="stride"):
+        guided_filter(x, x, stride=3)

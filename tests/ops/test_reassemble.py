@@ -1,0 +1,165 @@
+"""Reassembly: the fast operators against the reference, the reference against hand cases."""
+
+import pytest
+import torch
+
+from resfu.ops import reassemble, which_backend
+
+CASES = [
+    # neighbours, low resolution, high resolution, K, groups, padding
+    ("fine", (5, 6), (10, 12), 3, 1, "replicate"),
+    ("fine", (5, 6), (15, 24), 5, 2, "replicate"),
+    ("fine", (5, 6), (13, 17), 3, 1, "zero"),
+    ("fine", (3, 4), (3, 4), 3, 1, "replicate"),
+    ("fine", (1, 1), (4, 4), 3, 1, "replicate"),
+    ("fine", (2, 3), (33, 50), 7, 1, "replicate"),
+    ("fine", (20, 24), (32, 28), 3, 4, "reflect"),
+    ("coarse", (5, 6), (10, 12), 5, 1, "zero"),
+    ("coarse", (5, 6), (13, 17), 3, 4, "reflect"),
+    ("dense", (9, 8), (9, 8), 7, 1, "reflect"),
+    ("dense", (9, 8), (9, 8), 3, 2, "zero"),
+]
+
+
+def _inputs(case, dtype=torch.float64):
+    neighbours, (h, w), (H, W), K, groups, padding = case
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 8, h, w, generator=generator, dtype=dtype, requires_grad=True)
+    a = torch.randn(2, groups * K * K, H, W, generator=generator, dtype=dtype, requires_grad=True)
+    return x, a, {"neighbours": neighbours, "padding": padding, "groups": groups}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cpu_equals_reference_forward_and_backward(case):
+    x, a, options = _inputs(case)
+    want = reassemble(x, a, backend="reference", **options)
+    got = reassemble(x, a, backend="cpu", **options)
+    grad = torch.randn(want.shape, generator=torch.Generator().manual_seed(1), dtype=want.dtype)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    for g, w in zip(torch.autograd.grad(got, (x, a), grad), torch.autograd.grad(want, (x, a), grad), strict=True):
+        torch.testing.assert_close(g, w, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_channels_last_in_channels_last_out(case):
+    x, a, options = _inputs(case)
+    last = x.detach().contiguous(memory_format=torch.channels_last)
+    out = reassemble(last, a, **options)
+    torch.testing.assert_close(out, reassemble(x, a, **options), rtol=1e-12, atol=1e-12)
+    if case[1] != (1, 1):  # a single pixel is both
+        assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("neighbours", ["fine", "coarse"])
+def test_gradcheck_to_second_order(neighbours):
+    x = torch.randn(1, 4, 2, 3, dtype=torch.double, requires_grad=True)
+    a = torch.randn(1, 2 * 9, 4, 5, dtype=torch.double, requires_grad=True)
+
+    def run(x, a):
+        return reassemble(x, a, neighbours=neighbours, groups=2)
+
+    assert torch.autograd.gradcheck(run, (x, a))
+    assert torch.autograd.gradgradcheck(run, (x, a))
+
+
+def test_gradcheck_dense():
+    x = torch.randn(1, 2, 4, 4, dtype=torch.double, requires_grad=True)
+    a = torch.randn(1, 9, 4, 4, dtype=torch.double, requires_grad=True)
+
+    def run(x, a):
+        return reassemble(x, a, neighbours="dense")
+
+    assert torch.autograd.gradcheck(run, (x, a))
+    assert torch.autograd.gradgradcheck(run, (x, a))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_uniform_zero_padded_window_darkens_the_border(backend):
+    """Constant 1, K = 5, uniform weights, x2: 9/25 in the corner cells, 15/25 on the edges, 1 inside."""
+    a = torch.full((1, 25, 12, 12), 1 / 25, dtype=torch.double)
+    out = reassemble(torch.ones(1, 3, 6, 6, dtype=torch.double), a, neighbours="coarse", backend=backend)
+    assert out[0, 0, 0, 0].item() == pytest.approx(0.36)
+    assert out[0, 1, 0, 6].item() == pytest.approx(0.60)
+    assert out[0, 2, 5, 6].item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("size", [(12, 15), (17, 11), (48, 40)])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_one_hot_centre_is_bilinear_interpolation(backend, size):
+    x = torch.randn(2, 4, 6, 5, dtype=torch.double)
+    a = torch.zeros(2, 9, *size, dtype=torch.double)
+    a[:, 4] = 1
+    want = torch.nn.functional.interpolate(x, size=size, mode="bilinear")
+    torch.testing.assert_close(reassemble(x, a, backend=backend), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("r", [2, 3, 4, 8])
+def test_fine_is_the_dilated_window_of_the_upsampled_map(r):
+    """The published form: upsample bilinearly, then weigh HR pixels r apart; in-range pixels only."""
+    x, K = torch.randn(1, 3, 5, 6, dtype=torch.double), 3
+    H, W = 5 * r, 6 * r
+    a = torch.randn(1, 9, H, W, dtype=torch.double)
+    up = torch.nn.functional.pad(torch.nn.functional.interpolate(x, size=(H, W), mode="bilinear"), (r,) * 4)
+    inside = torch.nn.functional.pad(torch.ones(1, 1, H, W, dtype=torch.double), (r,) * 4)
+    want = torch.zeros(1, 3, H, W, dtype=torch.double)
+    masked = a.clone()
+    for n in range(K * K):
+        window = (slice(None), slice(None), slice(n // K * r, n // K * r + H), slice(n % K * r, n % K * r + W))
+        masked[:, n] *= inside[window][:, 0]
+        want += masked[:, n : n + 1] * up[window]
+    torch.testing.assert_close(reassemble(x, masked), want, rtol=1e-12, atol=1e-12)
+
+
+def test_last_row_receives_its_whole_gradient():
+    """Weight 1 on the centre column, x2, last LR row: offsets -1, 0, +1 of the last HR rows give 0.25, 2 and 4."""
+    x = torch.zeros(1, 1, 6, 1, dtype=torch.double, requires_grad=True)
+    for row, want in ((0, 0.25), (1, 2.0), (2, 4.0)):
+        a = torch.zeros(1, 9, 12, 1, dtype=torch.double)
+        a[:, 3 * row + 1] = 1
+        (grad,) = torch.autograd.grad(reassemble(x, a).sum(), x)
+        assert grad[0, 0, -1].item() == pytest.approx(want)
+        assert grad[0, 0, 0].item() == pytest.approx([4.0, 2.0, 0.25][row])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_rounded_once(dtype):
+    x, a, options = _inputs(("fine", (5, 6), (10, 12), 3, 1, "replicate"))
+    got = reassemble(x.to(dtype), a.to(dtype), **options)
+    want = reassemble(x.to(dtype).double(), a.to(dtype).double(), **options)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), want, rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck reads it itself
+def test_opcheck():
+    padded, weights = torch.randn(1, 4, 7, 8, requires_grad=True), torch.randn(1, 16, 6, 8, requires_grad=True)
+    torch.library.opcheck(torch.ops.resfu.window_sum.default, (padded, weights, 3, 4, "fine", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": torch.ones(1, 16, 8, 8)}, "K odd"),
+        ({"weights": torch.ones(2, 9, 8, 8)}, "batch size"),
+        ({"weights": torch.ones(1, 9, 3, 8)}, "at least as large"),
+        ({"features": torch.ones(1, 4, 4)}, "3 dimensions"),
+        ({"features": torch.ones(1, 4, 4, 4, dtype=torch.int64)}, "floating point"),
+        ({"size": (9, 8)}, "not the weights' size"),
+        ({"groups": 3}, "must divide"),
+        ({"neighbours": "near"}, "fine, coarse, dense"),
+        ({"neighbours": "dense"}, "needs features of the weights' size"),
+        ({"padding": "mirror"}, "zero, replicate, reflect"),
+        ({"backend": "cuda"}, "auto, reference, cpu"),
+    ],
+)
+def test_bad_input_says_what_to_do(change, message):
+    call = {"features": torch.ones(1, 4, 4, 4), "weights": torch.ones(1, 9, 8, 8), **change}
+    with pytest.raises(ValueError, match=message):
+        reassemble(**call)
+
+
+def test_which_backend():
+    assert which_backend(torch.ones(1)) == "cpu"
+    assert which_backend(torch.ones(1, device="meta")) == "reference"
+    with pytest.raises(ValueError, match="can't run on meta"):
+        which_backend(torch.ones(1, device="meta"), "cpu")

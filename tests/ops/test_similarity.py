@@ -1,0 +1,88 @@
+"""Similarity scores: the fast form against the definition, the definition against a loop over pixels."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resfu.ops import upsampled_group_norm
+from resfu.ops.similarity import inner_product_scores, reference
+from resfu.upsamplers.similarity import SimilarityBlock
+
+
+def test_definition_is_equation_11_pixel_by_pixel():
+    r, K = 2, 3
+    key, query = torch.randn(1, 4, 8, 6, dtype=torch.double), torch.randn(1, 4, 8, 6, dtype=torch.double)
+    weight, bias = torch.randn(6, 2, K, K, dtype=torch.double), torch.randn(6, dtype=torch.double)
+    v = reference.paired_central_difference(key, query, weight, bias, (4, 3), "fine")
+    for p, q in ((0, 0), (3, 2), (7, 5)):
+        for m in range(6):
+            total = bias[m].clone()
+            for iy in range(K):
+                for ix in range(K):
+                    y, x = min(max(p + r * (iy - 1), 0), 7), min(max(q + r * (ix - 1), 0), 5)
+                    for d in range(2):
+                        channel = m // 3 * 2 + d
+                        total += weight[m, d, iy, ix] * (key[0, channel, y, x] - query[0, channel, p, q])
+            assert v[0, m, p, q].item() == pytest.approx(total.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [(12, 15), (13, 17), (96, 70)])
+@pytest.mark.parametrize("key_on", ["low", "high"])
+@pytest.mark.parametrize("similarity", ["pcdc", "concat"])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("neighbours", ["fine", "coarse"])
+def test_fast_scores_equal_the_definition(size, key_on, similarity, kernel_size, neighbours):
+    block = SimilarityBlock(16, kernel_size, 4, 32, similarity).double()
+    for p in block.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    key = torch.randn(2, 16, *((6, 5) if key_on == "low" else size), dtype=torch.double)
+    query = torch.randn(2, 16, *size, dtype=torch.double)
+    want = block(key, query, (6, 5), neighbours, "reference").detach()
+    torch.testing.assert_close(block(key, query, (6, 5), neighbours, "cpu").detach(), want, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():  # in bands of rows
+        torch.testing.assert_close(block(key, query, (6, 5), neighbours, "cpu"), want, rtol=1e-10, atol=1e-10)
+
+
+def test_bands_are_really_taken(monkeypatch):
+    from resfu.ops.similarity import api
+
+    monkeypatch.setattr(api, "_BAND_ELEMENTS", 32 * 40 * 6)
+    block, seen = SimilarityBlock(16, 3, 4, 32).double(), []
+    hidden = api._hidden
+    monkeypatch.setattr(api, "_hidden", lambda v, c: seen.append(v.shape[2]) or hidden(v, c))
+    key, query = torch.randn(2, 16, 5, 5, dtype=torch.double), torch.randn(2, 16, 40, 40, dtype=torch.double)
+    with torch.no_grad():
+        banded = block(key, query, (5, 5))
+    assert seen == [6] * 6 + [4]
+    torch.testing.assert_close(banded, block(key, query, (5, 5)).detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(12, 15), (13, 17), (6, 5)])
+def test_group_norm_of_the_upsampled_map_from_the_low_resolution_one(size):
+    x = torch.randn(2, 16, 6, 5, dtype=torch.double) + 3
+    norm = torch.nn.GroupNorm(8, 16).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+
+    def upsample(t):
+        return F.interpolate(t, size=size, mode="bilinear")
+
+    got = upsample(upsampled_group_norm(x, size, 8, norm.weight, norm.bias))
+    torch.testing.assert_close(got, norm(upsample(x)), rtol=1e-10, atol=1e-10)
+
+
+def test_equal_constant_maps_score_by_the_bias_alone():
+    key = torch.full((1, 4, 3, 3), 1.7, dtype=torch.double)
+    query = torch.full((1, 4, 6, 6), 1.7, dtype=torch.double)
+    weight, bias = torch.randn(8, 1, 3, 3, dtype=torch.double), torch.randn(8, dtype=torch.double)
+    v = reference.paired_central_difference(key, query, weight, bias, (3, 3), "fine")
+    torch.testing.assert_close(v, bias.view(1, -1, 1, 1).expand(1, 8, 6, 6))
+
+
+def test_inner_product_at_the_centre_is_the_product_with_the_upsampled_key():
+    key, query = torch.randn(1, 4, 3, 4, dtype=torch.double), torch.randn(1, 4, 9, 8, dtype=torch.double)
+    scores = inner_product_scores(key, query, 3, (3, 4))
+    want = (query * F.interpolate(key, size=(9, 8), mode="bilinear")).sum(1)
+    torch.testing.assert_close(scores[:, 4], want)
+    shifted = F.interpolate(key, size=(9, 8), mode="bilinear")[:, :, 3:]  # one LR row further down
+    torch.testing.assert_close(scores[:, 7, :6], (query[:, :, :6] * shifted).sum(1))

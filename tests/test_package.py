@@ -1,0 +1,41 @@
+"""What `import resfu` gives and what it costs."""
+
+import subprocess
+import sys
+
+import resfu
+
+PUBLIC = {
+    "HOSTS", "UPSAMPLERS", "Bilinear", "Nearest", "ReSFU", "Upsampler", "__version__",
+    "create_host", "create_upsampler", "ops", "upsamplers",
+}  # fmt: skip
+OPS = {
+    "Compressor", "box_filter", "gaussian_filter", "guided_filter", "inner_product_scores",
+    "reassemble", "similarity_scores", "upsampled_group_norm", "which_backend",
+}  # fmt: skip
+
+PROBE = """
+import sys, time
+import torch
+start = time.perf_counter()
+import resfu
+print(time.perf_counter() - start)
+heavy = {"lightning", "timm", "transformers", "torchvision", "matplotlib", "triton"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_public_names():
+    assert set(resfu.__all__) == PUBLIC
+    assert set(resfu.ops.__all__) == OPS
+
+
+def test_import_is_light():
+    seconds, heavy = [], set()
+    for _ in range(3):  # the best of three: a loaded machine is no fault of ours
+        output = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True).stdout
+        time, modules = output.splitlines()
+        seconds.append(float(time))
+        heavy.add(modules)
+    assert heavy == {"[]"}
+    assert min(seconds) < 0.2

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from resfu.data import create_dataset
+from resfu.training.datamodule import SegmentationData, collate
+
+
+def test_batches_of_every_stage(toy_data):
+    data = toy_data(batch_size=4, eval_batch_size=3)
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    assert [tuple(batch["image"].shape) for batch in batches] == [(4, 3, 16, 16)]
+    assert batches[0]["image"].dtype == torch.float32
+    assert batches[0]["label"].dtype == torch.int64
+    assert set(batches[0]["name"]) <= {f"train-{i}" for i in range(6)}
+    names = [name for batch in data.val_dataloader() for name in batch["name"]]
+    assert names == [f"val-{i}" for i in range(6)]
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    assert batch["name"] == ["test-0", "test-1", "test-2"]
+    raw = create_dataset("toy", "test")[1]
+    torch.testing.assert_close(batch["image"][1], (raw["image"] / 255 - 0.5) / 0.25)
+    assert torch.equal(batch["label"][1], raw["label"])
+
+
+def test_options_reach_their_splits(toy_data):
+    data = toy_data(options={"count": 4}, eval_options={"count": 3}, val_split="train")
+    data.setup("fit")
+    assert len(data.trained) == 4
+    assert len(data.evaluated) == 3
+    assert data.evaluated[0]["name"] == "train-0"
+
+
+def test_augmentation_is_for_training_alone(toy_data):
+    data = toy_data(crop_size=(16, 20), scale_range=(1.0, 1.0), flip=False, photometric=False, cat_max_ratio=1.0)
+    data.setup("fit")
+    plain = {sample["name"]: sample for sample in create_dataset("toy", "train", transform=data.eval_transform)}
+    for batch in data.train_dataloader():  # nothing is left to chance, so the images are as they were
+        for image, label, name in zip(batch["image"], batch["label"], batch["name"], strict=True):
+            torch.testing.assert_close(image, plain[name]["image"])
+            assert torch.equal(label, plain[name]["label"])
+
+
+def test_images_of_several_sizes_do_not_share_a_batch():
+    samples = [{"image": torch.zeros(3, 4, 4 + i), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
+    with pytest.raises(ValueError, match=r"n0 holds images of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch_size to 1"):
+        collate(samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size must be at least 1"),
+        ({"num_workers": -1}, "num_workers must be at least 0"),
+        ({"crop_size": (0, 4)}, "size"),
+    ],
+)
+def test_bad_arguments_are_refused(toy_data, options, message):
+    with pytest.raises(ValueError, match=message):
+        toy_data(**options)
+
+
+def test_unknown_and_missing_data():
+    common = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    with pytest.raises(ValueError, match=r"unknown dataset 'citycapes'; choose one of .*camvid"):
+        SegmentationData("citycapes", **common)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        SegmentationData("camvid", root="nowhere", **common).setup("fit")

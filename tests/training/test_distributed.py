@@ -1,0 +1,38 @@
+"""Two processes on gloo do what one does with the batch of both."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {name: torch.load(folder / f"{name}.pt", weights_only=False) for name in ("1-0", "2-0", "2-1")}
+
+
+@pytest.mark.parametrize("what", ["weights", "gradients"])
+def test_the_same_steps(results, what):
+    one, first, second = (results[name][what] for name in ("1-0", "2-0", "2-1"))
+    assert max(value.abs().max() for value in one) > 1e-2
+    for expected, a, b in zip(one, first, second, strict=True):
+        torch.testing.assert_close(a, expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(a, b)
+
+
+def test_metrics_are_reduced_over_all_images(results):
+    # Five images: three for one process, two for the other, none of them twice.
+    assert [results[name]["images"] for name in ("1-0", "2-0", "2-1")] == [5, 3, 2]
+    one = results["1-0"]
+    for name in ("2-0", "2-1"):
+        for key in ("iou", "acc", "boundary_iou"):
+            torch.testing.assert_close(results[name]["metrics"][key], one["metrics"][key], rtol=0, atol=1e-6)
+        assert results[name]["logged"] == pytest.approx(one["logged"], rel=1e-5)
