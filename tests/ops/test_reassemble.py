@@ -133,7 +133,7 @@ def test_low_precision_is_rounded_once(dtype):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck reads it itself
 def test_opcheck():
     padded, weights = torch.randn(1, 4, 7, 8, requires_grad=True), torch.randn(1, 16, 6, 8, requires_grad=True)
-    torch.library.opcheck(torch.ops.resfu.window_sum.default, (padded, weights, 3, 4, "fine", 1))
+    torch.library.opcheck(torch.ops.resfu.window_sum.default, (padded, weights, 4, 3, 4, "fine", 1))
 
 
 @pytest.mark.parametrize(

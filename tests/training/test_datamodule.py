@@ -1,8 +1,10 @@
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from resfu.data import create_dataset
 from resfu.training.datamodule import SegmentationData, collate
+from resfu.training.quiet import known_warnings_ignored
 
 
 def test_batches_of_every_stage(toy_data):
@@ -43,7 +45,9 @@ def test_augmentation_is_for_training_alone(toy_data):
 
 def test_images_of_several_sizes_do_not_share_a_batch():
     samples = [{"image": torch.zeros(3, 4, 4 + i), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
-    with pytest.raises(ValueError, match=r"n0 holds images of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch_size to 1"):
+    with pytest.raises(
+        ValueError, match=r"n0 holds images of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch_size to 1"
+    ):
         collate(samples)
 
 
@@ -67,3 +71,13 @@ def test_unknown_and_missing_data():
         SegmentationData("citycapes", **common)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         SegmentationData("camvid", root="nowhere", **common).setup("fit")
+
+
+def test_overfitting_on_a_few_batches_is_refused_with_another_way(toy_task, toy_data):
+    trainer = Trainer(accelerator="cpu", overfit_batches=1, max_steps=1, logger=False, enable_progress_bar=False)
+    with (
+        known_warnings_ignored(),
+        pytest.warns(UserWarning, match="requested to overfit"),
+        pytest.raises(ValueError, match="train_options a small count"),
+    ):
+        trainer.fit(toy_task(), datamodule=toy_data())

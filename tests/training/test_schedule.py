@@ -36,7 +36,7 @@ def test_the_scheduler_sets_every_group():
         seen.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
-    # The minimum is the same for both learning rates, and multiplied where the gradient is: the third is 500 x the first.
+    # The minimum is the same for both rates; a multiplied gradient multiplies it too: the third is 500 x the first.
     assert [lr[0] for lr in seen] == pytest.approx([0.1, 0.0875, 0.075, 0.0625, 0.05])
     assert [lr[1] for lr in seen] == pytest.approx([1.0, 0.7625, 0.525, 0.2875, 0.05])
     assert [lr[2] for lr in seen] == pytest.approx([500 * lr[0] for lr in seen])

@@ -24,7 +24,9 @@ def _maps(batch=2, low=(5, 6), high=(10, 12), dtype=torch.float32):
     return torch.randn(batch, CHANNELS, *low, dtype=dtype), torch.randn(batch, GUIDANCE, *high, dtype=dtype)
 
 
-@pytest.mark.parametrize(("low", "high"), [((5, 6), (10, 12)), ((5, 6), (13, 17)), ((3, 7), (24, 56)), ((4, 4), (4, 4))])
+@pytest.mark.parametrize(
+    ("low", "high"), [((5, 6), (10, 12)), ((5, 6), (13, 17)), ((3, 7), (24, 56)), ((4, 4), (4, 4))]
+)
 def test_shape_follows_the_guidance_or_size(up, low, high):
     x, y = _maps(low=low, high=high)
     assert up(x, y).shape == (2, CHANNELS, *high)

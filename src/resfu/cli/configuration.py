@@ -129,7 +129,7 @@ class _SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True)
+        self.parser.save(self.config, folder / "config.yaml", overwrite=True)
 
 
 def _plain(message: str) -> str:

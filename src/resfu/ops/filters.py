@@ -1,7 +1,5 @@
 """Window means, the guided filter and the 3 x 3 Gaussian: the filters that align query and key."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -129,11 +127,11 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
     Returns:
         [B, C, H, W]. At sigma 1 the weights are 0.2042 in the centre, 0.1238 beside it and 0.0751 in the corners.
     """
-    offsets = torch.arange(-1, 2, dtype=torch.float32)
+    offsets = torch.arange(-1, 2, dtype=torch.float32, device=x.device)
     line = torch.exp(-(offsets**2) / (2 * sigma**2))
     weight = torch.outer(line, line)
     weight = weight / weight.sum()  # fp32, as the published code has them
-    edge, corner, centre = (float(weight[y, x]) for y, x in ((0, 1), (0, 0), (1, 1)))
+    edge, corner, centre = weight[0, 1], weight[0, 0], weight[1, 1]
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     height, width = x.shape[-2:]
 

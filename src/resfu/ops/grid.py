@@ -5,10 +5,8 @@ sits at LR position u(p) = (p + 1/2) h / H - 1/2. The cell and the fraction of u
 they never disagree, whatever the ratio.
 """
 
-from functools import lru_cache
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -91,10 +89,11 @@ def key_at(
     return sample(key, *positions)
 
 
-@lru_cache(maxsize=256)
-def neighbour_in_image(H: int, h: int, K: int) -> tuple[tuple[bool, ...], ...]:
+def neighbour_in_image(H: int, h: int, K: int, device: torch.device | None = None) -> Bool[Tensor, "K H"]:
     """For each of the K offsets o (in LR pixels) and each HR pixel p: is HR position p + o H / h inside the image?"""
-    return tuple(tuple(0 <= p * h + o * H <= (H - 1) * h for p in range(H)) for o in window(K))
+    offsets = torch.tensor(window(K), device=device)[:, None]
+    position = torch.arange(H, device=device) * h + offsets * H
+    return (position >= 0) & (position <= (H - 1) * h)
 
 
 def row_bands(x: Tensor, rows: int) -> list[tuple[int, int]]:

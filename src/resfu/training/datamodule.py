@@ -135,6 +135,8 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches, without an incomplete one."""
+        if getattr(self.trainer, "overfit_batches", 0):
+            raise ValueError("trainer.overfit_batches does not work here: give train_options a small count instead.")
         sampler = StreamSampler(len(self.trained), self.batch_size, self.seed, *self._process())
         return ResumableLoader(SeededDataset(self.trained, self.seed), sampler, self.num_workers, collate)
 

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 # (what it says, why it does not matter here)
 _KNOWN = (
     (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls what this PyTorch calls deprecated"),
+    (
+        r"\s*(By default only one Jsonargparse|``instantiate_classes`` was)",
+        "Lightning calls what jsonargparse deprecated",
+    ),
     (r".*does not have many workers", "num_workers is an argument with a documented default"),
     (r".*module\(s\) in eval mode at the start of training", "freeze_encoder asks for it"),
     (r".*Checkpoint directory .* exists and is not empty", "a resumed run goes on in its folder"),

@@ -96,9 +96,7 @@ class Upsampler(nn.Module):
                 f"features are {features.dtype} and guidance is {guidance.dtype}: convert one, or use autocast."
             )
 
-    def _output_size(
-        self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None
-    ) -> tuple[int, int]:
+    def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         h, w = features.shape[-2:]
         if size is not None:
             H, W = _pair(size)

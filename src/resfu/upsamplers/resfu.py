@@ -114,9 +114,7 @@ class ReSFU(Upsampler):
         padding = "replicate"  # what is read there has weight 0
         return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend)
 
-    def explain(
-        self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None
-    ) -> dict[str, Tensor]:
+    def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
 
         Args:
@@ -136,7 +134,9 @@ class ReSFU(Upsampler):
             guidance = F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
         named = self._scores(features, guidance)
         named["kernel"] = self._kernel(named, features)
-        named["output"] = reassemble(features, named["kernel"], size, self.neighbours, "replicate", backend=self.backend)
+        named["output"] = reassemble(
+            features, named["kernel"], size, self.neighbours, "replicate", backend=self.backend
+        )
         return named
 
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
@@ -177,8 +177,8 @@ class ReSFU(Upsampler):
         total = scores[0] if len(scores) == 1 else scores[0] + scores[1]
         total = total.to(torch.promote_types(total.dtype, torch.float32))
         (h, w), (H, W), K = features.shape[-2:], total.shape[-2:], self.kernel_size
-        rows = torch.tensor(neighbour_in_image(H, h, K), device=total.device)
-        columns = torch.tensor(neighbour_in_image(W, w, K), device=total.device)
+        rows = neighbour_in_image(H, h, K, total.device)
+        columns = neighbour_in_image(W, w, K, total.device)
         outside = ~(rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
         masked = total.permute(0, 2, 3, 1).masked_fill(outside.permute(1, 2, 0), float("-inf"))
         return masked.softmax(-1).permute(0, 3, 1, 2)

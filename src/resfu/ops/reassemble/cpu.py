@@ -33,7 +33,8 @@ def reassemble(
         weights = weights.unflatten(1, (groups, K, K)).transpose(2, 3).flatten(1, 3)
     reach = K // 2 + (neighbours == "fine")
     padded = F.pad(features, (reach,) * 4, mode="constant" if padding == "zero" else padding)
-    return window_sum(padded, weights, h, w, neighbours, groups)
+    M = K + 1 if neighbours == "fine" else K
+    return window_sum(padded, weights, M, h, w, neighbours, groups)
 
 
 def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Float[Tensor, "B GMM H W"]:
@@ -50,12 +51,12 @@ def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Floa
 
 
 @torch.library.custom_op("resfu::window_sum", mutates_args=())
-def window_sum(padded: Tensor, weights: Tensor, h: int, w: int, neighbours: str, groups: int) -> Tensor:
+def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """[B, C, h + 2 (M//2), w + 2 (M//2)], [B, groups M M, H, W] -> [B, C, H, W]: sum of each pixel's M x M window."""
     if neighbours == "dense":
         return dense.window_sum(padded, weights, groups, _format(padded))
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
-    grid, M = cells(H, W, h, w, neighbours), _side(weights, groups)
+    grid = cells(H, W, h, w, neighbours)
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=_format(padded))
     kernels = _kernels(weights, grid)
     channels_last = _format(padded) == torch.channels_last
@@ -73,12 +74,14 @@ def window_sum(padded: Tensor, weights: Tensor, h: int, w: int, neighbours: str,
 
 
 @torch.library.custom_op("resfu::window_sum_to_features", mutates_args=())
-def window_sum_to_features(grad: Tensor, weights: Tensor, h: int, w: int, neighbours: str, groups: int) -> Tensor:
+def window_sum_to_features(
+    grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
+) -> Tensor:
     """The adjoint of `window_sum` in its features: [B, C, H, W] -> [B, C, h + 2 (M//2), w + 2 (M//2)]."""
     if neighbours == "dense":
         return dense.window_sum_to_features(grad, weights, groups)
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
-    grid, M = cells(H, W, h, w, neighbours), _side(weights, groups)
+    grid = cells(H, W, h, w, neighbours)
     reach = M // 2
     kernels = _kernels(weights, grid)
     total = torch.zeros((B, h + 2 * reach, w + 2 * reach, C), dtype=grad.dtype)
@@ -95,9 +98,7 @@ def window_sum_to_features(grad: Tensor, weights: Tensor, h: int, w: int, neighb
 
 
 @torch.library.custom_op("resfu::window_sum_to_weights", mutates_args=())
-def window_sum_to_weights(
-    grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
-) -> Tensor:
+def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """The adjoint of `window_sum` in its weights: [B, C, H, W] -> [B, groups M M, H, W]."""
     if neighbours == "dense":
         return dense.window_sum_to_weights(grad, padded, groups)
@@ -113,14 +114,14 @@ def window_sum_to_weights(
 
 
 @window_sum.register_fake
-def _(padded, weights, h, w, neighbours, groups):
+def _(padded, weights, M, h, w, neighbours, groups):
     size = (*padded.shape[:2], *weights.shape[-2:])
     return torch.empty(size, dtype=padded.dtype, device=padded.device, memory_format=_format(padded))
 
 
 @window_sum_to_features.register_fake
-def _(grad, weights, h, w, neighbours, groups):
-    reach = _side(weights, groups) // 2
+def _(grad, weights, M, h, w, neighbours, groups):
+    reach = M // 2
     return grad.new_empty((*grad.shape[:2], h + 2 * reach, w + 2 * reach))
 
 
@@ -153,19 +154,19 @@ _derivatives(
     window_sum,
     lambda d, padded, weights, *rest: (
         lambda: window_sum_to_features(d, weights, *rest),
-        lambda: window_sum_to_weights(d, padded, _side(weights, rest[-1]), *rest),
+        lambda: window_sum_to_weights(d, padded, *rest),
     ),
 )
 _derivatives(
     window_sum_to_features,
     lambda d, grad, weights, *rest: (
         lambda: window_sum(d, weights, *rest),
-        lambda: window_sum_to_weights(grad, d, _side(weights, rest[-1]), *rest),
+        lambda: window_sum_to_weights(grad, d, *rest),
     ),
 )
 _derivatives(
     window_sum_to_weights,
-    lambda d, grad, padded, M, *rest: (
+    lambda d, grad, padded, *rest: (
         lambda: window_sum(padded, d, *rest),
         lambda: window_sum_to_features(grad, d, *rest),
     ),
@@ -205,10 +206,6 @@ def _pixels(x: Tensor, grid: Cells, groups: int) -> Tensor:
     C, a, _ = x.shape
     x = grid.gather(x, 2).view(groups, C // groups, a, grid.columns, grid.slots)
     return x.permute(3, 0, 1, 2, 4).reshape(grid.columns * groups, C // groups, -1).transpose(1, 2)
-
-
-def _side(weights: Tensor, groups: int) -> int:
-    return round((weights.shape[1] // groups) ** 0.5)
 
 
 def _format(x: Tensor) -> torch.memory_format:

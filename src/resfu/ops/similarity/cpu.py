@@ -24,9 +24,7 @@ def paired_central_difference(
     groups = query.shape[1] // weight.shape[1]
     convolved = _convolution(key, query, weight, step, neighbours)
     centre = -weight.sum((2, 3), keepdim=True)
-    return lambda first, last: (
-        convolved(first, last) + F.conv2d(query[:, :, first:last], centre, bias, groups=groups)
-    )
+    return lambda first, last: convolved(first, last) + F.conv2d(query[:, :, first:last], centre, bias, groups=groups)
 
 
 def concatenation(
@@ -51,9 +49,7 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     top, left = rh * (K // 2), rw * (K // 2)
     padded = _channels_last(F.pad(key, (left, left, top, top), mode="replicate"))
     weight = _channels_last(weight)
-    return lambda first, last: F.conv2d(
-        padded[:, :, first : last + 2 * top], weight, dilation=(rh, rw), groups=groups
-    )
+    return lambda first, last: F.conv2d(padded[:, :, first : last + 2 * top], weight, dilation=(rh, rw), groups=groups)
 
 
 def _upsampled(

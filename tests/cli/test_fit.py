@@ -1,0 +1,223 @@
+"""`resfu fit`, `validate`, `test` and `predict`, as their users call them."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from resfu.cli import main
+from resfu.cli.configuration import Configuration
+from resfu.data import DATASETS
+from resfu.training.quiet import known_warnings_ignored
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _unchanged(monkeypatch):
+    """Lightning's seeding writes into the environment and moves the generators."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a tiny configuration, and a run of two steps in run/."""
+    folder = tmp_path_factory.mktemp("fit")
+    content = {
+        "model": {"host": "segformer-mit-b0", "upsampler": "bilinear", "schedule": {"total_steps": 10}},
+        "data": {
+            "dataset": "scenes",
+            "root": str(folder / "cache"),
+            "options": {"size": [32, 32]},
+            "train_options": {"count": 5},
+            "eval_options": {"count": 2},
+            "crop_size": [32, 32],
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": 2,
+            "val_check_interval": 2,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+        },
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(content))
+    assert main(["fit", "--config", str(folder / "tiny.yaml"), "--run", str(folder / "run")]) == 0
+    return folder
+
+
+def losses(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def test_a_run_leaves_its_files(place):
+    run = place / "run"
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert [step for step, _ in losses(run / "logs" / "version_0")] == [0, 1]
+    assert list((run / "logs" / "version_0").glob("events.out.tfevents.*"))
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["model"]["host"] == "segformer-mit-b0"
+    assert saved["model"]["optimisation"]["learning_rate"] == 6e-5  # defaults are written out
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(place):
+    tiny = ["fit", "--config", str(place / "tiny.yaml")]
+    assert main([*tiny, "--run", str(place / "whole"), "--trainer.max_steps", "4"]) == 0
+    resumed = ["--run", str(place / "run"), "--ckpt_path", "last"]
+    # From the configuration that the run saved, so that the two belong together.
+    assert main(["fit", "--config", str(place / "run" / "config.yaml"), *resumed, "--trainer.max_steps", "4"]) == 0
+    first, second = (losses(place / "run" / "logs" / f"version_{i}") for i in (0, 1))
+    assert [step for step, _ in second] == [2, 3]
+    assert first + second == losses(place / "whole" / "logs" / "version_0")
+
+
+def test_a_run_is_not_overwritten(place, capsys):
+    assert main(["fit", "--config", str(place / "tiny.yaml"), "--run", str(place / "run")]) == 2
+    assert "holds a run already: go on with it by --ckpt_path last" in capsys.readouterr().err
+
+
+def test_measuring_needs_only_the_checkpoint(place, capsys):
+    options = ["--run", str(place / "run"), "--ckpt_path", "best", "--trainer.accelerator", "cpu"]
+    assert main(["validate", *options]) == 0
+    assert "val/miou" in capsys.readouterr().out
+    assert main(["test", *options]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in DATASETS["scenes"].classes)
+    assert "test/biou" in out
+    assert not (place / "run" / "logs" / "version_2").exists()
+
+
+def test_predict_writes_label_maps(place, capsys):
+    photos, output = place / "photos", place / "masks"
+    photos.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "good.png")
+    (photos / "bad.png").write_bytes(b"not a picture")
+    words = ["predict", str(photos), "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")]
+    words += ["--output", str(output), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert "cannot read the image" in captured.err
+    assert "bad.png" in captured.err
+    assert main([*words, "--on-error", "skip"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith(f"1 label maps in {output}\n")
+    assert "resfu: skipped: cannot read the image" in captured.err
+    with Image.open(output / "good.png") as picture:
+        assert (picture.mode, picture.size) == ("P", (50, 40))
+        assert picture.getpalette()[:48] == DATASETS["scenes"].palette.flatten().tolist()
+        assert np.array(picture).max() < 16
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("model: {hots: x}", "unknown key model.hots"),
+        ("model: {optimisation: {learning_rat: 1}}", "unknown key model.optimisation.learning_rat"),
+        ("modl: {host: x}", "unknown key modl.host"),
+        ("trainer: {max_step: 3}", "unknown key trainer.max_step"),
+        ("data: {batch_size: two}", "data.batch_size: Expected a <class 'int'>. Got value: two"),
+        ("model: {optimisation: {method: lion}}", "model.optimisation.method: Expected a .*'adamw', 'sgd'.*lion"),
+        ("model: {optimisation: {learning_rate: -1}}", "optimisation.learning_rate must be above 0, got -1"),
+        ("model: {host: segformer}", "unknown host 'segformer'; choose one of segformer-mit-b0"),
+        ("model: {upsampler: cubic}", "unknown upsampler 'cubic'; choose one of nearest"),
+        ("data: {dataset: cityscape}", "unknown dataset 'cityscape'; choose one of camvid, scenes"),
+        ("data: {options: {sice: 3}}", "no option sice"),
+        ("model: [", "parsing"),
+        ("base: missing.yaml", "base.* must be a list of files"),
+        ("base: [missing.yaml]", r"builds on .*missing\.yaml, which is not there"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(place, tmp_path, capsys, content, line):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(content)
+    run = tmp_path / "run"
+    assert main(["fit", "--config", str(place / "tiny.yaml"), "--config", str(wrong), "--run", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    with pytest.raises(AssertionError, match=line):
+        raise AssertionError(error)
+    assert not run.exists()
+
+
+def test_missing_files_and_data(place, tmp_path, capsys):
+    run = ["--run", str(tmp_path / "run")]
+    camvid = ["--data.dataset", "camvid", "--data.root", str(tmp_path / "camvid"), "--trainer.accelerator", "cpu"]
+    for words, parts in (
+        (["fit", "--config", str(tmp_path / "no.yaml")], ["no.yaml"]),
+        (["fit", *camvid, *run, "--trainer.max_steps", "1"], ["camvid", "Get CamVid from"]),
+        (["fit", "--config", str(place / "tiny.yaml"), *run, "--ckpt_path", "last"], ["there is no checkpoint"]),
+        (["test", *run], ["`resfu test` needs --ckpt_path"]),
+        (["predict", "x.png", "--ckpt_path", str(place / "tiny.yaml")], ["tiny.yaml is not a checkpoint"]),
+        (["predict", "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")], ["no images to predict"]),
+        (["fit", "--config", str(place / "tiny.yaml"), "--frobnicate", "3"], ["unknown option: --frobnicate"]),
+    ):
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert all(part in error for part in parts), error
+        assert error.count("\n") == 1
+
+
+def test_an_error_in_a_worker_is_still_one_line(place, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    words = ["predict", str(tmp_path), "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")]
+    words += ["--output", str(tmp_path / "out"), "--data.num_workers", "1", "--trainer.enable_progress_bar", "false"]
+    assert main([*words, "--trainer.accelerator", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("resfu: cannot read the image")
+    assert error.count("\n") == 1
+
+
+def test_the_error_of_a_real_process(place, tmp_path):
+    words = ["fit", "--config", str(place / "tiny.yaml"), "--model.hots", "x"]
+    done = subprocess.run(
+        [sys.executable, "-m", "resfu", *words], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "resfu: unknown option: --model.hots x\n"
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_build(recipe, tmp_path):
+    host, upsampler, dataset = recipe.stem.split("_")
+    options = ["--model.pretrained", "false", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    with known_warnings_ignored():
+        configuration = Configuration("fit", ["--config", str(recipe), *options, "--run", str(tmp_path)])
+    model, data = configuration.model, configuration.datamodule
+    assert (model.hparams["host"], model.hparams["upsampler"], data.dataset) == (host, upsampler, dataset)
+    assert model.hparams["num_classes"] == len(DATASETS[dataset].classes)
+    assert configuration.config.model.optimisation.head_multiplier == 10
+    assert configuration.trainer.max_steps > model.schedule.warmup_steps > 0
+    assert data.batch_size == 8
+
+
+def test_segformer_recipes_have_the_published_settings():
+    base = yaml.safe_load((RECIPES / "base" / "segformer.yaml").read_text())["model"]
+    assert base["optimisation"] == {
+        "method": "adamw",
+        "learning_rate": 6e-5,
+        "weight_decay": 0.01,
+        "head_multiplier": 10.0,
+        "undecayed": "encoder_norms",
+    }
+    assert base["schedule"] == {"power": 1.0, "minimum": 0.0, "warmup_steps": 1500, "warmup_ratio": 1e-6}
