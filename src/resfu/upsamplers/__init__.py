@@ -1,6 +1,7 @@
 """One module a method, one call for all of them."""
 
 import inspect
+from typing import Any
 
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.fixed import Bilinear, Nearest
@@ -16,7 +17,7 @@ UPSAMPLERS: dict[str, type[Upsampler]] = {
 _COMMON = ("channels", "guidance_channels", "scale_factor")
 
 
-def create_upsampler(name: str, **options: object) -> Upsampler:
+def create_upsampler(name: str, **options: Any) -> Upsampler:
     """Build an upsampler by name.
 
     Args:

@@ -6,6 +6,7 @@ vectors: M = K + 1 or K. Such a set of pixels is a cell, and reassembly over it 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def cells(H: int, W: int, h: int, w: int, neighbours: str) -> Cells:
     """The cells of an H x W image over an h x w map."""
     row, column = _start(H, h, neighbours), _start(W, w, neighbours)
     first = [0] + [p for p in range(1, H) if row[p] != row[p - 1]] + [H]
-    rows = tuple((int(row[p]), p, q) for p, q in zip(first, first[1:], strict=False))
+    rows = tuple((int(row[p]), p, q) for p, q in pairwise(first))
 
     count = torch.bincount(column - column[0])
     n, m = len(count), int(count.max())

@@ -180,7 +180,7 @@ def _windows(padded: Tensor, grid: Cells, M: int, groups: int) -> Iterator[tuple
     is copied M times in all, not M M times.
     """
     x = padded.permute(0, 2, 3, 1).contiguous()
-    B, _, width, C = x.shape
+    B, _, _, C = x.shape
     for b in range(B):
         for top, first, last in grid.rows:
             patch = x[b, top : top + M, grid.left :].transpose(0, 1).contiguous()  # [width, M, C]

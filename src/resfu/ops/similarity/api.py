@@ -17,8 +17,8 @@ _BAND_ELEMENTS = 1 << 19  # of a hidden map: 2 MB in fp32
 class Compressor(NamedTuple):
     """Parameters of the two layers that turn hidden channels M into scores: 1 x 1 convolution, GroupNorm, another.
 
-    Shapes: reduce_weight [M, M / G, 1, 1], reduce_bias [M], norm_weight [M], norm_bias [M], score_weight [K K, M, 1, 1],
-    score_bias [K K]; norm_groups and eps are GroupNorm's.
+    Shapes: reduce_weight [M, M / G, 1, 1], reduce_bias [M], norm_weight [M], norm_bias [M],
+    score_weight [K K, M, 1, 1], score_bias [K K]; norm_groups and eps are GroupNorm's.
     """
 
     reduce_weight: Tensor
@@ -77,16 +77,14 @@ def similarity_scores(
     bands = row_bands(query, max(1, _BAND_ELEMENTS // (M * W)))
     if len(bands) == 1:
         return _scores(_hidden(rows(0, H), compressor), compressor)
-    hidden, total, square = None, 0.0, 0.0
+    hidden = query.new_empty((B, H, W, M)).permute(0, 3, 1, 2)
+    total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     for first, last in bands:
         band = _hidden(rows(first, last), compressor)
-        if hidden is None:
-            hidden = band.new_empty((B, H, W, M)).permute(0, 3, 1, 2)
         hidden[:, :, first:last] = band
         flat = band.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(band.dtype, torch.float32))
         total = total + flat.sum(1).double()
         square = square + (flat * flat).sum(1).double()
-    assert hidden is not None
     scale, shift = _statistics(total, square, H * W, compressor)
     scores = hidden.new_empty((B, H, W, compressor.score_weight.shape[0])).permute(0, 3, 1, 2)
     for b in range(B):

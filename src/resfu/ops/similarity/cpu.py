@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window

@@ -1,0 +1,99 @@
+"""CPU speed and memory of ReSFU beside bilinear interpolation and the published algorithm: `make bench`.
+
+Everything is measured in one process, the contenders in turn within every round, so that a loaded machine slows all of
+them alike. Writes benchmarks/results/cpu.json.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import published
+from resfu import ReSFU
+from resfu.evaluation.cost import multiply_accumulates, peak_memory
+
+ROUNDS = 9
+THREADS = 2
+
+
+def rounds(contenders: dict[str, Callable[[], object]], repeats: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """Median and quartiles in ms of every contender."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for n in range(repeats + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            if n:  # the first round warms up
+                seconds[name].append(1e3 * (time.perf_counter() - start))
+    result = {}
+    for name, times in seconds.items():
+        low, median, high = statistics.quantiles(times, n=4)
+        result[name] = {"median_ms": median, "quartiles_ms": [low, high]}
+    return result
+
+
+def case(h: int, r: int, channels: int = 384, guidance: int = 32, train: bool = False, twin: bool = True) -> dict:
+    torch.manual_seed(0)
+    H = h * r
+    up = ReSFU(channels, guidance).eval()
+    x = torch.randn(1, channels, h, h, requires_grad=train)
+    y = torch.randn(1, guidance, H, H, requires_grad=train)
+    grad = torch.randn(1, channels, H, H) if train else None
+
+    def step(run: Callable[[], torch.Tensor]) -> Callable[[], object]:
+        return (lambda: run().backward(grad)) if train else run
+
+    contenders = {
+        "bilinear": step(lambda: F.interpolate(x, size=(H, H), mode="bilinear", align_corners=False)),
+        "resfu": step(lambda: up(x, y)),
+    }
+    if twin:
+        contenders["published"] = step(lambda: published.resfu(up, x, y))
+        with torch.no_grad():
+            torch.testing.assert_close(up(x, y), published.resfu(up, x, y), rtol=1e-3, atol=1e-4)
+    with torch.set_grad_enabled(train):
+        times = rounds(contenders, ROUNDS if H <= 128 else 5)
+    base = times["bilinear"]["median_ms"]
+    row = {"ratio": r, "low": h, "channels": channels, "train": train, "times": times}
+    row["over_bilinear"] = times["resfu"]["median_ms"] / base
+    if twin:
+        row["published_over_resfu"] = times["published"]["median_ms"] / times["resfu"]["median_ms"]
+    if not train:
+        row["peak_over_output"] = peak_memory(lambda: up(x, y)) / (4 * channels * H * H)
+        row["multiply_accumulates"] = multiply_accumulates(up, x, y)
+    return row
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    rows = [
+        case(32, 4),
+        case(32, 4, train=True),
+        case(28, 16, twin=False),
+        *(case(h, 4, channels=64, twin=False) for h in (16, 32, 64, 128)),
+    ]
+    table = Table(title="ReSFU on the CPU, fp32, 2 threads, side by side in one process")
+    for name in ("case", "bilinear ms", "resfu ms", "x bilinear", "published / resfu", "peak / output", "GMAC"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        name = f"{row['channels']} ch {row['low']} x{row['ratio']}" + (" fwd+bwd" if row["train"] else "")
+        cells = [f"{row['times'][m]['median_ms']:.1f}" for m in ("bilinear", "resfu")] + [f"{row['over_bilinear']:.1f}"]
+        cells += [f"{row[key]:.2f}" if key in row else "" for key in ("published_over_resfu", "peak_over_output")]
+        cells += [f"{row['multiply_accumulates'] / 1e9:.3f}" if "multiply_accumulates" in row else ""]
+        table.add_row(name, *cells)
+    Console().print(table)
+    target = Path(__file__).parent / "results" / "cpu.json"
+    machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "torch": torch.__version__}
+    target.write_text(json.dumps({"machine": machine, "rounds": ROUNDS, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
