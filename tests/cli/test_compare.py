@@ -59,7 +59,7 @@ def test_interrupted_and_called_again_it_finishes_without_repeating(words, tmp_p
 
     # Another setting in the same folder is refused by name; another seed or upsampler is welcome.
     assert main([*words, "--output", str(output), "--lr", "0.5"]) == 2
-    assert "learning_rate was 0.002 and is 0.5" in capsys.readouterr().err
+    assert "learning_rate was 0.005 and is 0.5" in capsys.readouterr().err
     assert finished.stat().st_mtime_ns == written
     assert main([*words, "--output", str(output), "--seeds", "0,1", "--upsamplers", "nearest,bilinear"]) == 0
     assert finished.stat().st_mtime_ns == written

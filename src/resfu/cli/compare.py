@@ -14,7 +14,7 @@ from resfu.hosts import HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 # What depends on the data unless it is given: (steps, crop, augment).
-_DEFAULTS = {"scenes": (300, None, "flip"), "camvid": (1500, (320, 320), "full")}
+_DEFAULTS = {"scenes": (300, None, "flip"), "camvid": (600, (320, 320), "full")}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -81,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     freeze.add_argument(
         "--finetune", dest="freeze_encoder", action="store_false", help="train the encoder too, at a tenth of the lr"
     )
-    add("--steps", type=_positive, metavar="N", help="steps of each training (scenes 300, camvid 1500)")
-    add("--batch-size", type=_positive, default=8, metavar="N", help="images a step (8)")
-    add("--lr", type=float, default=2e-3, metavar="X", help="learning rate of the head (0.002)")
+    add("--steps", type=_positive, metavar="N", help="steps of each training (scenes 300, camvid 600)")
+    add("--batch-size", type=_positive, default=4, metavar="N", help="images a step (4)")
+    add("--lr", type=float, default=5e-3, metavar="X", help="learning rate of the head (0.005)")
     add("--crop", type=_size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
     add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default for camvid)")
     add("--size", type=_size, metavar="N | HxW", help="size of the scenes (192)")

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from resfu.compare.calls import upsampler_calls
 from resfu.compare.pictures import feature_pair, shared_colours
 from resfu.compare.weights import load_host
 from resfu.evaluation.cost import count_parameters
 from resfu.hosts import create_host
 from resfu.hosts.base import SegmentationHost
-from resfu.upsamplers import Upsampler
-from resfu.visualize import Panel, Picture, draw_sheet
+from resfu.upsamplers import ReSFU, Upsampler
+from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, find_edges
 
 HOST = "efficientnet-lite0"
 
@@ -66,16 +68,15 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
         longest_side: a larger photo is shrunk to this first.
 
     Returns:
-        A sheet: the photo, then for each upsampler both maps.
+        A sheet: the photo, then for each upsampler both maps, and for ReSFU some of its kernels on the photo.
     """
     photo = _shrunk(photo, longest_side)
     rgb = torch.from_numpy(photo).permute(2, 0, 1).float() / 255
-    pairs = []
-    for source in sources.values():
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (source.host.mean, source.host.std))
-        pairs.append([feature_pair(source.host, (rgb - mean) / std)])
+    images = [_normalised(rgb, source.host) for source in sources.values()]
+    pairs = [[feature_pair(source.host, image)] for source, image in zip(sources.values(), images, strict=True)]
     rows: list[list[Panel | None]] = []
-    for (name, source), (pair,), basis in zip(sources.items(), pairs, shared_colours(pairs), strict=True):
+    bases = shared_colours(pairs)
+    for (name, source), image, (pair,), basis in zip(sources.items(), images, pairs, bases, strict=True):
         before, after = pair.colour(basis)
         h, w = pair.before.shape[-2:]
         H, W = pair.after.shape[-2:]
@@ -87,7 +88,32 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
                 Panel(after, f"{name} ({state}), {H} x {W}"),
             ]
         )
+        kernels = _kernels(photo, source.host, image)
+        if kernels is not None:
+            rows[-1].append(Panel(kernels, f"{name} ({state}), kernels of some pixels"))
     return draw_sheet(rows, title=title, panel_height=320)
+
+
+def _normalised(rgb: Tensor, host: SegmentationHost) -> Tensor:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
+    return (rgb - mean) / std
+
+
+@torch.no_grad()
+def _kernels(photo: Picture, host: SegmentationHost, image: Tensor) -> Picture | None:
+    """Some kernels of the ReSFU that starts from the lowest resolution; None in a network without one."""
+    found = [(module, inputs) for module, inputs in upsampler_calls(host, image[None]) if isinstance(module, ReSFU)]
+    if not found:
+        return None
+    module, (features, guidance, size) = min(found, key=lambda call: call[1][0].shape[-2:].numel())
+    kernel = module.explain(features, guidance, size)["kernel"][0]
+    ratio = (size[0] / features.shape[-2], size[1] / features.shape[-1])
+    height, width = photo.shape[:2]
+    pixels = [(row // host.stride, column // host.stride) for row, column in find_edges(photo, 2, 3)]
+    # The kernels cover the image with its continuation.
+    more = (size[0] * host.stride - height, size[1] * host.stride - width)
+    whole = np.pad(photo, ((0, max(0, more[0])), (0, max(0, more[1])), (0, 0)), mode="edge")
+    return draw_kernels(whole, kernel, ratio, pixels)[:height, :width]
 
 
 def _shrunk(photo: Picture, longest_side: int) -> Picture:

@@ -1,5 +1,6 @@
 """Pictures of features, masks and kernels. Needs numpy and Pillow (the `viz` extra)."""
 
+from resfu.visualize.kernels import draw_kernels, find_edges
 from resfu.visualize.masks import colour_labels, error_map, overlay
 from resfu.visualize.pca import PCABasis, align, fit_pca
 from resfu.visualize.picture import Picture, enlarge, from_normalised
@@ -11,9 +12,11 @@ __all__ = [
     "Picture",
     "align",
     "colour_labels",
+    "draw_kernels",
     "draw_sheet",
     "enlarge",
     "error_map",
+    "find_edges",
     "fit_pca",
     "from_normalised",
     "overlay",
