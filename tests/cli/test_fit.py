@@ -208,7 +208,7 @@ def test_recipes_build(recipe, tmp_path):
     assert model.hparams["num_classes"] == len(DATASETS[dataset].classes)
     assert configuration.config.model.optimisation.head_multiplier == 10
     assert configuration.trainer.max_steps > model.schedule.warmup_steps > 0
-    assert data.batch_size == 8
+    assert data.classes == DATASETS[dataset].classes
 
 
 def test_segformer_recipes_have_the_published_settings():

@@ -31,10 +31,12 @@ def test_a_sheet_for_each_photo_and_words_on_what_was_used(photo, tmp_path, caps
     assert "resfu: ImageNet encoder, untrained head and resfu" in said
     assert "photo-features.png" in said
     with Image.open(output / "photo-features.png") as sheet:
-        assert sheet.size == (10 + 3 * (480 + 10), 10 + 34 + 2 * (320 + 24 + 10))
+        assert sheet.size == (10 + 4 * (480 + 10), 10 + 34 + 2 * (320 + 24 + 10))
         pixels = np.asarray(sheet)
     before, after = pixels[44:364, 500:980], pixels[44:364, 990:1470]
     assert before.std() > 20
+    assert (pixels[44:364, 1480:1960] == 255).all()  # bilinear has no kernels to show, ReSFU has
+    assert (pixels[398:718, 1480:1960] == (255, 140, 0)).all(-1).sum() > 500
     # 64 x 96 continued pixels at stride 16 are 4 x 6 blocks; after bilinear there are steps of a few pixels only
     steps = [np.abs(np.diff(part.astype(int), axis=1)).max() for part in (before, after)]
     assert steps[0] > 2 * steps[1]

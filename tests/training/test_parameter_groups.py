@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from resfu.hosts import create_host
 from resfu.training.parameter_groups import Optimisation, create_optimizer, parameter_groups
 from resfu.training.schedule import Schedule, poly_scheduler
 
@@ -101,6 +102,16 @@ def test_frozen_parameters_are_in_no_group():
     network.requires_grad_(False)
     with pytest.raises(ValueError, match="no trainable parameter"):
         parameter_groups(network, Optimisation())
+
+
+def test_the_similarity_blocks_of_a_host_are_found():
+    host = create_host("segformer-mit-b0", "resfu", num_classes=16)
+    groups = {g["name"]: g for g in parameter_groups(host, Optimisation(head_multiplier=10, undecayed="encoder_norms"))}
+    assert set(groups) == {"encoder", "encoder/undecayed", "head", "head/similarity"}
+    # Three slots of two blocks, each of 15,049 parameters with the published defaults.
+    assert sum(parameter.numel() for parameter in groups["head/similarity"]["params"]) == 3 * 2 * 15_049
+    found = sum(parameter.numel() for group in groups.values() for parameter in group["params"])
+    assert found == sum(parameter.numel() for parameter in host.parameters())
 
 
 def test_the_similarity_multiplier_is_the_published_gradient_hook_under_sgd():
