@@ -108,6 +108,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tiny, tmp_path, monkeyp
     assert find_weights(tmp_path / "cut") == {"resfu": place.weights}
 
 
+def test_a_diverging_run_is_named(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"resfu-seed0 diverged: its loss is (nan|inf) at step \d.* lower --lr"):
+        train(tiny(learning_rate=1e30), tmp_path)
+
+
 def test_a_finished_run_is_read_not_repeated(tiny, tmp_path, monkeypatch):
     place = OutputFolder(tmp_path).run("resfu", 0)
     place.path.mkdir(parents=True)

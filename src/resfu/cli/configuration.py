@@ -17,8 +17,8 @@ from resfu.training.datamodule import SegmentationData, dataset_class
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.task import SegmentationTask
 
-# What the host and the data set say to each other, so that no file has to say it twice.
-_LINKED = {"model": ("num_classes", "seed"), "data": ("mean", "std", "seed", "images", "on_error")}
+# Settings that a checkpoint keeps but that follow from others: the data set's classes and --seed_everything.
+_DERIVED = ("num_classes", "seed")
 
 
 class Configuration(LightningCLI):
@@ -168,7 +168,7 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for part, values in found.items():
         for key, value in values.items():
-            if key in _LINKED[part]:
+            if key in _DERIVED:
                 continue
             if isinstance(value, dict) and not key.endswith("options"):
                 settings.update({f"{part}.{key}.{name}": inner for name, inner in value.items()})

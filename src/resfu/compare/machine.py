@@ -2,7 +2,8 @@
 
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -28,7 +29,11 @@ def describe_machine() -> dict[str, str | int]:
 
 def describe_versions() -> dict[str, str]:
     """Versions of Python and of the packages that have a say in the numbers."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _processor() -> str:

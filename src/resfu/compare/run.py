@@ -1,6 +1,7 @@
 """One training of a comparison: begun, gone on with, or found finished."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -98,6 +99,7 @@ def run(
         The content of metrics.json.
 
     Raises:
+        ValueError: when the loss is no longer finite.
         KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
     """
     if folder.finished:
@@ -109,7 +111,7 @@ def run(
     bar = [RichProgressBar(leave=False)] if console.is_terminal else []
     with known_warnings_ignored():
         trainer = Trainer(
-            accelerator="auto",
+            accelerator="cuda" if torch.cuda.is_available() else "cpu",
             devices=1,
             max_steps=settings.steps,
             # Never at the last step: the validation after the training is that one.
@@ -164,7 +166,13 @@ class Record(Callback):
     ) -> None:
         """Note the loss, and save at times."""
         self.seconds += time.perf_counter() - self._since
-        self.loss.append([trainer.global_step, float(outputs["loss"])])
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the training of {self.folder.path.name} diverged: its loss is {loss} at step {trainer.global_step}. "
+                "Give a lower --lr."
+            )
+        self.loss.append([trainer.global_step, loss])
         if trainer.global_step % CHECKPOINT_EVERY == 0 or trainer.global_step == trainer.max_steps:
             # Under another name first: a process killed while it writes must not spoil the last good one.
             draft = self.folder.checkpoint.with_suffix(".part")

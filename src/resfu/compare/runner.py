@@ -48,7 +48,7 @@ def compare(
 
     Raises:
         OSError: when the folder cannot be written to.
-        ValueError: when the folder holds a comparison with other settings.
+        ValueError: when the folder holds a comparison with other settings, or a training diverges.
         KeyboardInterrupt: on Ctrl-C; the next call goes on.
     """
     console = console or Console()
@@ -95,7 +95,7 @@ def compare(
     save_sheets(shown, folder.sheets)
     write_text(folder.path / "report.html", render_report(results, shown))
     _print_table(results, console)
-    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True)
+    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
     return results
 
 
