@@ -91,6 +91,7 @@ def main() -> None:
         table.add_row(name, *cells)
     Console().print(table)
     target = Path(__file__).parent / "results" / "cpu.json"
+    target.parent.mkdir(exist_ok=True)
     machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "torch": torch.__version__}
     target.write_text(json.dumps({"machine": machine, "rounds": ROUNDS, "rows": rows}, indent=1) + "\n")
 

@@ -59,7 +59,7 @@ def test_interrupted_and_called_again_it_finishes_without_repeating(words, tmp_p
 
     # Another setting in the same folder is refused by name; another seed or upsampler is welcome.
     assert main([*words, "--output", str(output), "--lr", "0.5"]) == 2
-    assert "learning_rate was 0.005 and is 0.5" in capsys.readouterr().err
+    assert "learning_rate was 0.0006 and is 0.5" in capsys.readouterr().err
     assert finished.stat().st_mtime_ns == written
     assert main([*words, "--output", str(output), "--seeds", "0,1", "--upsamplers", "nearest,bilinear"]) == 0
     assert finished.stat().st_mtime_ns == written
@@ -90,6 +90,7 @@ def test_an_output_folder_that_cannot_be_written_ends_it_at_once(words, tmp_path
         (["--size", "64x"], "argument --size: .*at least 1, got ''"),
         (["--data", "moon"], "invalid choice: 'moon'"),
         (["--data", "camvid", "--size", "64"], "--size shape generated scenes"),
+        (["--lr", "0"], "lr must be above 0, got 0"),
         (["--difficulty", "2"], "difficulty must be 0 to 1"),
         (["--finetune", "--freeze-encoder"], "not allowed with"),
     ],
@@ -98,6 +99,7 @@ def test_bad_options_end_with_a_line_that_says_so(words, tmp_path, capsys, optio
     begin = words[:1] if "camvid" in options else words
     assert main([*begin, "--output", str(tmp_path / "out"), *options]) == 2
     assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out" / "settings.json").exists()  # the corrected command is welcome there
 
 
 def test_a_missing_data_folder_is_named(tmp_path, capsys):

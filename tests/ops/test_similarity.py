@@ -46,7 +46,7 @@ def test_fast_scores_equal_the_definition(size, key_on, similarity, kernel_size,
 def test_bands_are_really_taken(monkeypatch):
     from resfu.ops.similarity import api
 
-    monkeypatch.setattr(api, "_BAND_ELEMENTS", 32 * 40 * 6)
+    monkeypatch.setattr(api, "_BAND_ELEMENTS", 2 * 32 * 40 * 6)
     block, seen = SimilarityBlock(16, 3, 4, 32).double(), []
     hidden = api._hidden
     monkeypatch.setattr(api, "_hidden", lambda v, c: seen.append(v.shape[2]) or hidden(v, c))

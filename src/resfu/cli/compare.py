@@ -38,6 +38,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     if given and not scenes:
         raise ValueError(f"{', '.join(given)} shape generated scenes and mean nothing for {options.data}: leave out.")
     size = options.size or (192, 192)
+    pretrained = options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained
+    frozen = pretrained if options.freeze_encoder is None else options.freeze_encoder
     steps, crop, augment = _DEFAULTS[options.data]
     return Settings(
         upsamplers=options.upsamplers,
@@ -45,11 +47,11 @@ def _settings(options: argparse.Namespace) -> Settings:
         data=options.data,
         root=options.root,
         host=options.host,
-        pretrained=options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained,
-        freeze_encoder=options.freeze_encoder,
+        pretrained=pretrained,
+        freeze_encoder=frozen,
         steps=options.steps or steps,
         batch_size=options.batch_size,
-        learning_rate=options.lr,
+        learning_rate=options.lr if options.lr is not None else 5e-3 if frozen else 6e-4,
         crop=options.crop or crop or size,
         augment=options.augment or augment,
         size=size if scenes else None,
@@ -77,13 +79,21 @@ def _parser() -> argparse.ArgumentParser:
     yes_no = argparse.BooleanOptionalAction
     add("--pretrained", action=yes_no, help="ImageNet weights in the encoder (default: for efficientnet-lite0)")
     freeze = parser.add_mutually_exclusive_group()
-    freeze.add_argument("--freeze-encoder", action="store_true", default=True, help="train the head alone (default)")
     freeze.add_argument(
-        "--finetune", dest="freeze_encoder", action="store_false", help="train the encoder too, at a tenth of the lr"
+        "--freeze-encoder",
+        action="store_true",
+        default=None,
+        help="train the head alone (default for a pretrained encoder)",
+    )
+    freeze.add_argument(
+        "--finetune",
+        dest="freeze_encoder",
+        action="store_false",
+        help="train the encoder too; a pretrained one at a tenth of the learning rate",
     )
     add("--steps", type=_positive, metavar="N", help="steps of each training (scenes 300, camvid 600)")
     add("--batch-size", type=_positive, default=4, metavar="N", help="images a step (4)")
-    add("--lr", type=float, default=5e-3, metavar="X", help="learning rate of the head (0.005)")
+    add("--lr", type=float, metavar="X", help="learning rate of the head (0.005; with a trained encoder 0.0006)")
     add("--crop", type=_size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
     add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default for camvid)")
     add("--size", type=_size, metavar="N | HxW", help="size of the scenes (192)")

@@ -74,6 +74,15 @@ class OutputFolder:
         """The folder of one training."""
         return RunFolder(self.path / "runs" / f"{upsampler}-seed{seed}")
 
+    def check(self, settings: Settings) -> None:
+        """Refuse to go on with another experiment.
+
+        Raises:
+            ValueError: for a folder that holds a comparison with other settings.
+        """
+        if self.settings.is_file():
+            check_same(json.loads(self.settings.read_text("utf-8")), settings.to_dict(), self.path)
+
     def begin(self, settings: Settings, overwrite: bool = False) -> None:
         """Claim the folder for an experiment, or go on with the one that is there.
 
@@ -84,11 +93,9 @@ class OutputFolder:
         Raises:
             ValueError: for a folder that holds a comparison with other settings.
         """
-        if self.settings.is_file():
-            if overwrite:
-                self._clear()
-            else:
-                check_same(json.loads(self.settings.read_text("utf-8")), settings.to_dict(), self.path)
+        if overwrite and self.settings.is_file():
+            self._clear()
+        self.check(settings)
         write_json(self.settings, settings.to_dict())
 
     def _clear(self) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 
 from resfu.compare.folder import RunFolder, write_json
+from resfu.compare.progress import Bar
 from resfu.compare.settings import Settings
 from resfu.data import DATASETS
 from resfu.training.datamodule import SegmentationData
@@ -25,7 +25,7 @@ from resfu.training.task import SegmentationTask
 
 CHECKPOINT_EVERY = 50  # steps
 _VALIDATIONS = 4  # the last one after the training
-_ENCODER_RATIO = 0.1  # learning rate of a trained encoder over that of the head
+_ENCODER_RATIO = 0.1  # learning rate of a pretrained encoder over that of the head
 
 
 def create_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
@@ -108,8 +108,8 @@ def run(
     task = create_task(settings, upsampler, seed)
     data = create_data(settings, seed, task.image_mean, task.image_std, workers)
     record = Record(folder)
-    bar = [RichProgressBar(leave=False)] if console.is_terminal else []
-    with known_warnings_ignored():
+    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console)
+    with known_warnings_ignored(), bar:
         trainer = Trainer(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
             devices=1,
@@ -118,8 +118,8 @@ def run(
             val_check_interval=settings.steps // _VALIDATIONS + 1,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            callbacks=[record, *bar],
-            enable_progress_bar=bool(bar),
+            callbacks=[record, bar],
+            enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
             logger=False,
@@ -187,7 +187,7 @@ class Record(Callback):
 
 def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
     frozen = settings.freeze_encoder
-    ratio = 1.0 if frozen else _ENCODER_RATIO
+    ratio = _ENCODER_RATIO if settings.pretrained and not frozen else 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SegmentationTask(

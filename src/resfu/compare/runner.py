@@ -1,5 +1,6 @@
 """The whole comparison: every training, the costs, the pictures, the tables and the report."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +54,57 @@ def compare(
     """
     console = console or Console()
     folder = OutputFolder(output)
+    if not overwrite:
+        folder.check(settings)
+    # Scenes are generated here, with a bar of their own. Data that cannot be had end it before the folder is claimed.
+    create_data(settings, settings.seeds[0], (0.5,) * 3, (0.5,) * 3, workers).setup("fit")
     folder.begin(settings, overwrite)
-    runs = []
-    for seed in settings.seeds:
-        for upsampler in settings.upsamplers:
-            place = folder.run(upsampler, seed)
-            title = f"{upsampler}, seed {seed}"
-            if place.finished:
-                console.print(f"{title}: finished before")
-            elif place.checkpoint.is_file():
-                console.print(f"{title}: goes on from its checkpoint")
-            else:
-                console.print(f"{title}: {settings.steps} steps")
-            runs.append(run(settings, upsampler, seed, place, workers, console))
+    runs = _train(settings, folder, workers, console)
     console.print("measuring and drawing")
     hosts = {name: load_host(folder.run(name, settings.seeds[0]).weights) for name in settings.upsamplers}
     dataset = _validation_data(settings, next(iter(hosts.values())))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     image = dataset[0]["image"][None].to(device)
-    results = {
+    costs = {name: measure_cost(host.to(device), image) for name, host in hosts.items()}
+    results = _results(settings, runs, costs, dataset)
+    write_json(folder.path / "results.json", results)
+    write_text(folder.path / "table.md", markdown(results))
+    shown = make_pictures(hosts, dataset, choose(len(dataset), pictures))
+    save_sheets(shown, folder.sheets)
+    write_text(folder.path / "report.html", render_report(results, shown))
+    _print_table(results, console)
+    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
+    return results
+
+
+def _train(settings: Settings, folder: OutputFolder, workers: int, console: Console) -> list[dict[str, Any]]:
+    runs = []
+    for seed, upsampler in itertools.product(settings.seeds, settings.upsamplers):
+        place = folder.run(upsampler, seed)
+        if place.finished:
+            state = "finished before"
+        elif place.checkpoint.is_file():
+            state = "goes on from its checkpoint"
+        else:
+            state = f"{settings.steps} steps"
+        console.print(f"{upsampler}, seed {seed}: {state}")
+        runs.append(run(settings, upsampler, seed, place, workers, console))
+    return runs
+
+
+def _results(
+    settings: Settings, runs: list[dict[str, Any]], costs: dict[str, Any], dataset: SegmentationDataset
+) -> dict[str, Any]:
+    height, width = dataset[0]["image"].shape[-2:]
+    results: dict[str, Any] = {
         "settings": settings.to_dict(),
         "versions": describe_versions(),
         "machine": describe_machine(),
         "classes": list(dataset.classes),
         "palette": dataset.palette.tolist(),
         "images": len(dataset),
-        "cost_input": {"height": image.shape[-2], "width": image.shape[-1]},
-        "cost": {name: measure_cost(host.to(device), image) for name, host in hosts.items()},
+        "cost_input": {"height": height, "width": width},
+        "cost": costs,
         "runs": runs,
     }
     results["summary"] = {
@@ -89,13 +114,6 @@ def compare(
         }
         for row in summarise(results)
     }
-    write_json(folder.path / "results.json", results)
-    write_text(folder.path / "table.md", markdown(results))
-    shown = make_pictures(hosts, dataset, choose(len(dataset), pictures))
-    save_sheets(shown, folder.sheets)
-    write_text(folder.path / "report.html", render_report(results, shown))
-    _print_table(results, console)
-    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
     return results
 
 

@@ -20,7 +20,7 @@ class Settings:
         root: folder of the data ("scenes": of its cache).
         host: a key of `resfu.HOSTS`.
         pretrained: whether the encoder starts from ImageNet weights.
-        freeze_encoder: leave the encoder as it is, or train it at a tenth of the learning rate.
+        freeze_encoder: leave the encoder as it is, or train it too (a pretrained one at a tenth of the learning rate).
         steps: optimiser steps of each training.
         batch_size: images a step.
         learning_rate: of everything outside the encoder.

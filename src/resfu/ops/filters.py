@@ -7,44 +7,57 @@ from torch import Tensor
 
 from resfu.ops.grid import row_bands
 
+_BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
 
-class _WindowSum(torch.autograd.Function):
+
+@torch.library.custom_op("resfu::box_sum", mutates_args=())
+def _box_sum(x: Tensor, radius: int) -> Tensor:
     """Sum over a (2 radius + 1)^2 window, zero beyond the border: self-adjoint, so its own backward."""
-
-    @staticmethod
-    def forward(x: Tensor, radius: int) -> Tensor:
-        return _axis_sum(_axis_sum(x, radius, -2), radius, -1)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.radius = inputs[1]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _WindowSum.apply(grad, ctx.radius), None
+    padded = F.pad(x, (radius,) * 4)
+    spare = [torch.empty_like(padded), torch.empty_like(padded)]
+    columns = _sliding_sum(padded, 2 * radius + 1, -2, spare)
+    spare = [padded, next(s for s in spare if s.data_ptr() != columns.data_ptr())]
+    out = torch.empty_like(x)
+    return out.copy_(_sliding_sum(columns, 2 * radius + 1, -1, spare))
 
 
-def _axis_sum(x: Tensor, radius: int, dim: int) -> Tensor:
-    """Sliding sum along an axis by doubling: log2 of the window's length additions instead of its length."""
-    size, length = x.shape[dim], 2 * radius + 1
-    pad = (0, 0, radius, radius) if dim == -2 else (radius, radius)
-    run, span = F.pad(x, pad), 1  # run[i] = sum of `span` entries of the padded axis from i
-    total, offset = None, 0
-    while True:
-        if length & span:
-            part = run.narrow(dim, offset, size)
-            total = part if total is None else total + part
-            offset += span
-        if span * 2 > length:
-            assert total is not None
-            return total
-        reach = run.shape[dim] - span
-        run, span = run.narrow(dim, 0, reach) + run.narrow(dim, span, reach), span * 2
+@_box_sum.register_fake
+def _(x, radius):
+    return torch.empty_like(x)
 
 
-def _counts(length: int, radius: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    position = torch.arange(length, device=device)
-    return ((position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1).to(dtype)
+_box_sum.register_autograd(
+    lambda ctx, grad: (_box_sum(grad, ctx.radius), None),
+    setup_context=lambda ctx, inputs, output: setattr(ctx, "radius", inputs[1]),
+)
+
+
+def _sliding_sum(x: Tensor, length: int, dim: int, spare: list[Tensor]) -> Tensor:
+    """out[i] = x[i] + ... + x[i + length - 1] along an axis, in one of two spare buffers at least as large as x.
+
+    The binary digits of the length, from the top: a run of 2 n entries is two runs of n, a run of n + 1 one entry more.
+    About log2(length) additions an entry, and no allocation.
+    """
+    rows, columns = x.shape[-2:]
+    run, span = x, 1
+    for digit in bin(length)[3:]:
+        count = run.shape[dim] - span
+        target = spare[0][..., :rows, :columns].narrow(dim, 0, count)
+        run = torch.add(run.narrow(dim, 0, count), run.narrow(dim, span, count), out=target)
+        spare, span = spare[::-1], span * 2
+        if digit == "1":
+            run = run.narrow(dim, 0, count - 1).add_(x.narrow(dim, span, count - 1))
+            span += 1
+    return run
+
+
+def _pixels_in_window(x: Tensor, radius: int) -> Tensor:
+    """[H, W]: how many pixels of the window around each pixel exist."""
+    counts = []
+    for length in x.shape[-2:]:
+        position = torch.arange(length, device=x.device)
+        counts.append((position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1)
+    return (counts[0][:, None] * counts[1]).to(x.dtype)
 
 
 def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:
@@ -59,10 +72,7 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     """
     if radius < 0:
         raise ValueError(f"radius must be at least 0, got {radius}.")
-    rows = _counts(x.shape[-2], radius, x.device, x.dtype)[:, None]
-    columns = _counts(x.shape[-1], radius, x.device, x.dtype)
-    total = _WindowSum.apply(x, radius)
-    return total / (rows * columns)  # pyright: ignore[reportOperatorIssue]
+    return _box_sum(x, radius) / _pixels_in_window(x, radius)
 
 
 def guided_filter(
@@ -91,13 +101,12 @@ def guided_filter(
     with torch.autocast(guide.device.type, enabled=False):
         guide, x = guide.to(dtype), x.to(dtype)
         if stride == 1:
-            bands = [
-                _filter_rows(guide, x, first, last, radius, eps) for first, last in row_bands(guide, 2 * radius + 48)
-            ]
+            rows = max(2 * radius + 32, _BAND_ELEMENTS // (guide.shape[1] * guide.shape[3]))
+            bands = [_filter_rows(guide, x, first, last, radius, eps) for first, last in row_bands(guide, rows)]
             return (bands[0] if len(bands) == 1 else torch.cat(bands, 2)).to(result)
         m, n = _coefficients(guide[..., ::2, ::2], x[..., ::2, ::2], radius // 2, eps)
         m, n = (F.interpolate(t, size=guide.shape[-2:], mode="bilinear", align_corners=False) for t in (m, n))
-        return (m * guide + n).to(result)
+        return torch.addcmul(n, m, guide).to(result)
 
 
 def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:
@@ -105,16 +114,21 @@ def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, e
     top, bottom = max(0, first - 2 * radius), min(guide.shape[-2], last + 2 * radius)
     m, n = _coefficients(guide[..., top:bottom, :], x[..., top:bottom, :], radius, eps)
     rows = slice(first - top, last - top)
-    return m[..., rows, :] * guide[..., first:last, :] + n[..., rows, :]
+    return torch.addcmul(n[..., rows, :], m[..., rows, :], guide[..., first:last, :])
 
 
 def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
-    mean_guide, mean_x = box_filter(guide, radius), box_filter(x, radius)
-    covariance = box_filter(guide * x, radius) - mean_guide * mean_x
-    variance = box_filter(guide * guide, radius) - mean_guide * mean_guide
+    pixels = _pixels_in_window(x, radius)
+
+    def mean(t: Tensor) -> Tensor:
+        return _box_sum(t, radius) / pixels
+
+    mean_guide, mean_x = mean(guide), mean(x)
+    covariance = torch.addcmul(mean(guide * x), mean_guide, mean_x, value=-1)
+    variance = torch.addcmul(mean(guide * guide), mean_guide, mean_guide, value=-1)
     m = covariance / (variance + eps)
-    n = mean_x - m * mean_guide
-    return box_filter(m, radius), box_filter(n, radius)
+    n = torch.addcmul(mean_x, m, mean_guide, value=-1)
+    return mean(m), mean(n)
 
 
 def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Tensor, "B C H W"]:
@@ -131,13 +145,6 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
     line = torch.exp(-(offsets**2) / (2 * sigma**2))
     weight = torch.outer(line, line)
     weight = weight / weight.sum()  # fp32, as the published code has them
-    edge, corner, centre = weight[0, 1], weight[0, 0], weight[1, 1]
+    channels = x.shape[1]
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    height, width = x.shape[-2:]
-
-    def at(y: int, x: int) -> Tensor:
-        return padded[..., y : y + height, x : x + width]
-
-    edges = at(0, 1) + at(1, 0) + at(1, 2) + at(2, 1)
-    corners = at(0, 0) + at(0, 2) + at(2, 0) + at(2, 2)
-    return centre * x + edge * edges + corner * corners
+    return F.conv2d(padded, weight.to(x.dtype).expand(channels, 1, 3, 3), groups=channels)

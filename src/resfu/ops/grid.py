@@ -59,7 +59,7 @@ def sample_axis(x: Tensor, positions: Float[Tensor, "P"], dim: int) -> Tensor:
     fraction = (positions - below).to(x.dtype).view(shape)
     low = x.index_select(dim, below.long())
     high = x.index_select(dim, (below.long() + 1).clamp(max=last))
-    return low + (high - low) * fraction
+    return torch.lerp(low, high, fraction)
 
 
 def key_position(H: int, h: int, neighbours: str, device: torch.device | None = None) -> Float[Tensor, "H"]:

@@ -142,10 +142,10 @@ class ReSFU(Upsampler):
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        named = {"q": self.query(self.guidance_norm(guidance))}
-        q = named["q"]
+        q = _project(self.query, self.guidance_norm(guidance))
+        named = {"q": q}
         if self.alignment != "detail":
-            k = named["k"] = self.key(self.features_norm(features))
+            k = named["k"] = _project(self.key, self.features_norm(features))
             query = q
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(
@@ -180,8 +180,13 @@ class ReSFU(Upsampler):
         rows = neighbour_in_image(H, h, K, total.device)
         columns = neighbour_in_image(W, w, K, total.device)
         outside = ~(rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
-        masked = total.permute(0, 2, 3, 1).masked_fill(outside.permute(1, 2, 0), float("-inf"))
-        return masked.softmax(-1).permute(0, 3, 1, 2)
+        return total.contiguous().masked_fill(outside, float("-inf")).softmax(1)
+
+
+def _project(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1 x 1 convolution whose result is channels-last, whatever the input is."""
+    weight = convolution.weight.flatten(1)
+    return F.linear(x.permute(0, 2, 3, 1), weight, convolution.bias).permute(0, 3, 1, 2)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

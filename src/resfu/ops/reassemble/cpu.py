@@ -5,7 +5,8 @@ own K x K weights convolved with its 2 x 2 bilinear ones. So "fine" and "coarse"
 features and weights: three operators, closed under differentiation, carry every derivative of any order.
 """
 
-from collections.abc import Iterator
+from itertools import product
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from resfu.ops.grid import lr_cell
 from resfu.ops.reassemble import dense
-from resfu.ops.reassemble.cells import Cells, cells
+from resfu.ops.reassemble.cells import Block, Cells, cells
 
 
 def reassemble(
@@ -29,8 +30,6 @@ def reassemble(
     K = round((weights.shape[1] // groups) ** 0.5)
     if neighbours == "fine":
         weights = _spread(weights, K, h, w)
-    elif neighbours == "coarse":
-        weights = weights.unflatten(1, (groups, K, K)).transpose(2, 3).flatten(1, 3)
     reach = K // 2 + (neighbours == "fine")
     padded = F.pad(features, (reach,) * 4, mode="constant" if padding == "zero" else padding)
     M = K + 1 if neighbours == "fine" else K
@@ -38,16 +37,19 @@ def reassemble(
 
 
 def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Float[Tensor, "B GMM H W"]:
-    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1, columns before rows."""
+    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1."""
     H, W = weights.shape[-2:]
-    fy = lr_cell(H, h, weights.device, weights.dtype)[1][:, None, None, None, None]
-    fx = lr_cell(W, w, weights.device, weights.dtype)[1][:, None, None, None]
-    a = weights.permute(0, 2, 3, 1).unflatten(3, (-1, K, K)).transpose(4, 5)  # [B, H, W, G, Kx, Ky]
-    ay = a * fy
-    a = F.pad(a - ay, (0, 1)) + F.pad(ay, (1, 0))
-    ax = a * fx
-    a = F.pad(a - ax, (0, 0, 0, 1)) + F.pad(ax, (0, 0, 1, 0))
-    return a.flatten(3).permute(0, 3, 1, 2)
+    a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
+    a = _spread_axis(a, lr_cell(H, h, weights.device, weights.dtype)[1][:, None], 2)
+    a = _spread_axis(a, lr_cell(W, w, weights.device, weights.dtype)[1], 3)
+    return a.flatten(1, 3)
+
+
+def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
+    beyond = a * fraction
+    a, K = a - beyond, a.shape[dim]
+    inner = a.narrow(dim, 1, K - 1) + beyond.narrow(dim, 0, K - 1)
+    return torch.cat([a.narrow(dim, 0, 1), inner, beyond.narrow(dim, K - 1, 1)], dim)
 
 
 @torch.library.custom_op("resfu::window_sum", mutates_args=())
@@ -56,20 +58,22 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     if neighbours == "dense":
         return dense.window_sum(padded, weights, groups, _format(padded))
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
-    grid = cells(H, W, h, w, neighbours)
+    grid, width = cells(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=_format(padded))
-    kernels = _kernels(weights, grid)
     channels_last = _format(padded) == torch.channels_last
-    for b, rows, window in _windows(padded, grid, M, groups):
-        kernel = _kernel(kernels[b, rows], grid, M, groups)  # [n G, a m, M M]
+    maps = padded.permute(0, 2, 3, 1).contiguous()
+    scratch = grid.scratch(padded, C)
+    for b, block in product(range(B), grid.blocks(C)):
+        cell = (block.cell_rows, grid.columns, groups)
+        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M)
+        window = _window(maps[b], grid, block, groups, M)
         if channels_last:
-            product = torch.bmm(kernel, window).view(grid.columns, groups, -1, grid.slots, C // groups)
-            product = product.permute(2, 0, 3, 1, 4).reshape(-1, grid.columns * grid.slots, C)
-            out.permute(0, 2, 3, 1)[b, rows] = grid.scatter(product, 1)
+            result = _matmul(kernel.mT, window, scratch).view(*cell, block.height, grid.slots, width)
+            result = result.permute(2, 5, 0, 3, 1, 4)
         else:
-            product = torch.bmm(window.transpose(1, 2), kernel.transpose(1, 2))
-            product = product.view(grid.columns, C, -1, grid.slots).permute(1, 2, 0, 3).flatten(2)
-            out[b, :, rows] = grid.scatter(product, 2)
+            result = _matmul(window.mT, kernel, scratch).view(*cell, width, block.height, grid.slots)
+            result = result.permute(2, 3, 0, 4, 1, 5)
+        grid.scatter(result, _by_block(out[b, :, block.rows], block, groups))
     return out
 
 
@@ -81,19 +85,17 @@ def window_sum_to_features(
     if neighbours == "dense":
         return dense.window_sum_to_features(grad, weights, groups)
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
-    grid = cells(H, W, h, w, neighbours)
-    reach = M // 2
-    kernels = _kernels(weights, grid)
-    total = torch.zeros((B, h + 2 * reach, w + 2 * reach, C), dtype=grad.dtype)
-    n = grid.columns
-    for b in range(B):
-        for top, first, last in grid.rows:
-            kernel = _kernel(kernels[b, first:last], grid, M, groups)
-            pixels = _pixels(grad[b, :, first:last], grid, groups)
-            window = torch.bmm(kernel.transpose(1, 2), pixels)  # [n G, M M, C / G]
-            window = window.view(n, groups, M, M, -1).permute(0, 2, 3, 1, 4).reshape(n, M, M, C)
-            for x in range(M):
-                total[b, top : top + M, grid.left + x : grid.left + x + n] += window[:, x].transpose(0, 1)
+    grid, reach, width = cells(H, W, h, w, neighbours), M // 2, C // groups
+    total = grad.new_zeros((B, h + 2 * reach, w + 2 * reach, C))
+    scratch = grid.scratch(grad, C)
+    for b, block in product(range(B), grid.blocks(C)):
+        R, n = block.cell_rows, grid.columns
+        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M)
+        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, scratch)
+        window = _matmul(kernel, pixels.mT).view(R, n, groups, M, M, width)
+        for x, y in product(range(M), range(M)):
+            target = total[b, block.top + y : block.top + y + R, grid.left + x : grid.left + x + n]
+            target.unflatten(-1, (groups, -1)).add_(window[:, :, :, x, y])
     return total.permute(0, 3, 1, 2).contiguous()
 
 
@@ -102,15 +104,18 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     """The adjoint of `window_sum` in its weights: [B, C, H, W] -> [B, groups M M, H, W]."""
     if neighbours == "dense":
         return dense.window_sum_to_weights(grad, padded, groups)
-    B, _, H, W = grad.shape
+    B, C, H, W = grad.shape
     grid = cells(H, W, h, w, neighbours)
-    out = grad.new_empty((B, H, W, groups, M, M))
-    for b, rows, window in _windows(padded, grid, M, groups):
-        pixels = _pixels(grad[b, :, rows], grid, groups)
-        kernel = torch.bmm(pixels, window.transpose(1, 2))  # [n G, a m, M M]
-        kernel = kernel.view(grid.columns, groups, -1, grid.slots, M, M).permute(2, 0, 3, 1, 4, 5)
-        out[b, rows] = grid.scatter(kernel.flatten(1, 2), 1)
-    return out.flatten(3).permute(0, 3, 1, 2)
+    out = grad.new_empty((B, groups * M * M, H, W))
+    maps = padded.permute(0, 2, 3, 1).contiguous()
+    scratch = grid.scratch(grad, C)
+    for b, block in product(range(B), grid.blocks(C)):
+        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, scratch)
+        kernel = _matmul(_window(maps[b], grid, block, groups, M), pixels)
+        kernel = kernel.view(block.cell_rows, grid.columns, groups, M, M, block.height, grid.slots)
+        target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))
+        grid.scatter(kernel.permute(2, 4, 3, 0, 5, 1, 6), target)
+    return out
 
 
 @window_sum.register_fake
@@ -128,7 +133,7 @@ def _(grad, weights, M, h, w, neighbours, groups):
 @window_sum_to_weights.register_fake
 def _(grad, padded, M, h, w, neighbours, groups):
     B, _, H, W = grad.shape
-    return grad.new_empty((B, H, W, groups * M * M)).permute(0, 3, 1, 2)
+    return grad.new_empty((B, groups * M * M, H, W))
 
 
 def _derivatives(operator, differentiate) -> None:
@@ -173,39 +178,46 @@ _derivatives(
 )
 
 
-def _windows(padded: Tensor, grid: Cells, M: int, groups: int) -> Iterator[tuple[int, slice, Tensor]]:
-    """For every image and row of cells: the M x M windows [n G, M M, C / G] of its cells, columns before rows.
+def _window(x: Tensor, grid: Cells, block: Block, groups: int, M: int) -> Tensor:
+    """The M x M windows of a block's cells in the map x [h, w, C]: [R, n G, M M, C / G], columns before rows.
 
     The M rows of the map are laid side by side, so that the windows of neighbouring cells overlap in memory: the map
     is copied M times in all, not M M times.
     """
-    x = padded.permute(0, 2, 3, 1).contiguous()
-    B, _, _, C = x.shape
-    for b in range(B):
-        for top, first, last in grid.rows:
-            patch = x[b, top : top + M, grid.left :].transpose(0, 1).contiguous()  # [width, M, C]
-            window = patch.as_strided((grid.columns, M * M, C), (M * C, C, 1))
-            if groups > 1:
-                window = window.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
-            yield b, slice(first, last), window
+    rows = x[block.top : block.top + block.cell_rows + M - 1, grid.left :].unfold(0, M, 1)  # [R, width, C, M]
+    rows = rows.transpose(2, 3).contiguous()
+    R, width, _, C = rows.shape
+    window = rows.as_strided((R, grid.columns, M * M, C), (width * M * C, M * C, C, 1))
+    return window if groups == 1 else window.unflatten(3, (groups, -1)).transpose(2, 3).flatten(1, 2)
 
 
-def _kernels(weights: Tensor, grid: Cells) -> Tensor:
-    """[B, groups M M, H, W] -> [B, H, n m, groups M M]."""
-    return grid.gather(weights.permute(0, 2, 3, 1), 2)
+def _kernel(weights: Tensor, grid: Cells, block: Block, groups: int, M: int) -> Tensor:
+    """[G M M, R a, W] -> [R, n G, M M, a m], the window's columns before its rows."""
+    kernel = weights.new_empty((block.cell_rows, grid.columns, groups, M, M, block.height, grid.slots))
+    grid.gather(_by_block(weights, block, groups).unflatten(1, (M, M)), kernel.permute(2, 4, 3, 0, 5, 1, 6))
+    return kernel.flatten(5).flatten(3, 4).flatten(1, 2)
 
 
-def _kernel(kernels: Tensor, grid: Cells, M: int, groups: int) -> Tensor:
-    """[a, n m, groups M M] -> [n G, a m, M M]."""
-    kernel = kernels.view(-1, grid.columns, grid.slots, groups, M * M).permute(1, 3, 0, 2, 4)
-    return kernel.reshape(grid.columns * groups, -1, M * M)
+def _pixels(x: Tensor, grid: Cells, block: Block, groups: int, scratch: Tensor) -> Tensor:
+    """[C, R a, W] -> [R, n G, C / G, a m]."""
+    size = (block.cell_rows, grid.columns, groups, x.shape[0] // groups, block.height, grid.slots)
+    pixels = scratch[: prod(size)].view(size)
+    grid.gather(_by_block(x, block, groups), pixels.permute(2, 3, 0, 4, 1, 5))
+    return pixels.flatten(4).flatten(1, 2)
 
 
-def _pixels(x: Tensor, grid: Cells, groups: int) -> Tensor:
-    """[C, a, W] -> [n G, a m, C / G]."""
-    C, a, _ = x.shape
-    x = grid.gather(x, 2).view(groups, C // groups, a, grid.columns, grid.slots)
-    return x.permute(3, 0, 1, 2, 4).reshape(grid.columns * groups, C // groups, -1).transpose(1, 2)
+def _by_block(x: Tensor, block: Block, groups: int) -> Tensor:
+    """[C, R a, W] as [G, C / G, R, a, W]."""
+    return x.unflatten(1, (block.cell_rows, block.height)).unflatten(0, (groups, -1))
+
+
+def _matmul(a: Tensor, b: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """a @ b, one row of cells after the other, so that no overlapping windows are copied."""
+    size = (*a.shape[:3], b.shape[3])
+    out = a.new_empty(size) if scratch is None else scratch[: prod(size)].view(size)
+    for i in range(len(a)):
+        torch.bmm(a[i], b[i], out=out[i])
+    return out
 
 
 def _format(x: Tensor) -> torch.memory_format:

@@ -11,7 +11,7 @@ from resfu.ops.reassemble.api import which_backend
 from resfu.ops.similarity import cpu, reference
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
-_BAND_ELEMENTS = 1 << 19  # of a hidden map: 2 MB in fp32
+_BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
 
 
 class Compressor(NamedTuple):
@@ -74,25 +74,24 @@ def similarity_scores(
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
-    bands = row_bands(query, max(1, _BAND_ELEMENTS // (M * W)))
-    if len(bands) == 1:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return _scores(_hidden(rows(0, H), compressor), compressor)
-    hidden = query.new_empty((B, H, W, M)).permute(0, 3, 1, 2)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
-    for first, last in bands:
+    hidden = []
+    for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
         band = _hidden(rows(first, last), compressor)
-        hidden[:, :, first:last] = band
+        hidden.append(band)
         flat = band.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(band.dtype, torch.float32))
         total = total + flat.sum(1).double()
         square = square + (flat * flat).sum(1).double()
     scale, shift = _statistics(total, square, H * W, compressor)
-    scores = hidden.new_empty((B, H, W, compressor.score_weight.shape[0])).permute(0, 3, 1, 2)
-    for b in range(B):
-        weight = (compressor.score_weight * scale[b].view(1, -1, 1, 1)).to(hidden.dtype)
-        bias = (compressor.score_bias + compressor.score_weight.flatten(1).to(shift.dtype) @ shift[b]).to(hidden.dtype)
-        for first, last in bands:
-            scores[b : b + 1, :, first:last] = F.conv2d(hidden[b : b + 1, :, first:last], weight, bias)
-    return scores
+    weight, bias = compressor.score_weight, compressor.score_bias
+    images = []
+    for b in range(B):  # the normalisation folded into the last convolution
+        scaled = (weight * scale[b].view(1, -1, 1, 1)).to(query.dtype)
+        shifted = (bias + weight.flatten(1).to(shift.dtype) @ shift[b]).to(query.dtype)
+        images.append(torch.cat([F.conv2d(band[b : b + 1], scaled, shifted) for band in hidden], 2))
+    return images[0] if B == 1 else torch.cat(images)
 
 
 def inner_product_scores(
@@ -117,7 +116,7 @@ def inner_product_scores(
 
 def _hidden(v: Tensor, c: Compressor) -> Tensor:
     groups = v.shape[1] // c.reduce_weight.shape[1]
-    return torch.relu(F.conv2d(torch.relu(v), c.reduce_weight, c.reduce_bias, groups=groups))
+    return F.conv2d(v.relu_(), c.reduce_weight, c.reduce_bias, groups=groups).relu_()
 
 
 def _scores(hidden: Tensor, c: Compressor) -> Tensor:

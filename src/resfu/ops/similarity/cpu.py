@@ -23,7 +23,11 @@ def paired_central_difference(
     groups = query.shape[1] // weight.shape[1]
     convolved = _convolution(key, query, weight, step, neighbours)
     centre = -weight.sum((2, 3), keepdim=True)
-    return lambda first, last: convolved(first, last) + F.conv2d(query[:, :, first:last], centre, bias, groups=groups)
+
+    def rows(first: int, last: int) -> Tensor:
+        return F.conv2d(query[:, :, first:last], centre, bias, groups=groups).add_(convolved(first, last))
+
+    return rows
 
 
 def concatenation(
@@ -56,10 +60,22 @@ def _upsampled(
 ) -> Rows:
     reach = weight.shape[-1] // 2 + 1
     padded = _channels_last(F.pad(key, (reach,) * 4, mode="replicate"))
-    low = F.conv2d(padded, _channels_last(weight), groups=groups).permute(0, 2, 3, 1)  # [B, h + 2, w + 2, M]
+    low = F.conv2d(padded, _channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
+    rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
+    if neighbours == "fine" and rh is not None and rw is not None:
+        return lambda first, last: _interpolated(low, rh, rw, first, last)[..., rw:-rw]
     rows, columns = (key_position(P, p, neighbours, key.device) + 1 for P, p in zip(size, step, strict=True))
-    wide = sample_axis(low, columns, 2)
-    return lambda first, last: sample_axis(wide, rows[first:last], 1).permute(0, 3, 1, 2)
+    wide = sample_axis(low, columns, -1)
+    return lambda first, last: sample_axis(wide, rows[first:last], -2)
+
+
+def _interpolated(low: Tensor, rh: int, rw: int, first: int, last: int) -> Tensor:
+    """Rows of the map, upsampled by whole ratios and cropped by one LR row above and below."""
+    first, last = first + rh, last + rh
+    top, bottom = (2 * first + 1 - rh) // (2 * rh), (2 * last - 1 - rh) // (2 * rh) + 2
+    part = low[:, :, top:bottom]
+    part = F.interpolate(part, size=(part.shape[-2] * rh, part.shape[-1] * rw), mode="bilinear", align_corners=False)
+    return part[:, :, first - top * rh : last - top * rh]
 
 
 def _sampled(key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int]) -> Rows:

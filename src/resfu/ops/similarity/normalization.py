@@ -26,18 +26,17 @@ def upsampled_group_norm(
     value = x.to(dtype).unflatten(1, (groups, -1))  # [B, G, D / G, h, w]
     shift = value.mean((2, 3, 4), keepdim=True)
     value = value - shift  # keeps the difference of mean square and squared mean accurate
-    mean, square = value, value
-    for n, dim in enumerate((-2, -1)):
-        p = x.shape[dim]
-        positions = key_position(size[n], p, neighbours, x.device)
-        U = sample_axis(torch.eye(p, dtype=dtype, device=x.device), positions, 0)
-        columns, gram = U.mean(0), U.T @ U / size[n]
-        if dim == -2:
-            mean, square = mean * columns[:, None], gram @ square
-        else:
-            mean, square = mean * columns, square @ gram
-    mean = mean.sum((-2, -1)).mean(2)
-    square = (square * value).sum((-2, -1)).mean(2)
-    scale = (square - mean * mean + eps).rsqrt()[:, :, None, None, None]
+    rows = _moments(x.shape[-2], size[0], neighbours, value)
+    square = x.shape[-2] == x.shape[-1] and size[0] == size[1]
+    columns = rows if square else _moments(x.shape[-1], size[1], neighbours, value)
+    mean = (value @ columns[0] @ rows[0]).mean(2)
+    mean_square = (rows[1] @ value @ columns[1] * value).sum((-2, -1)).mean(2)
+    scale = (mean_square - mean * mean + eps).rsqrt()[:, :, None, None, None]
     normalised = ((value - mean[:, :, None, None, None]) * scale).flatten(1, 2)
     return (normalised * weight.to(dtype).view(-1, 1, 1) + bias.to(dtype).view(-1, 1, 1)).to(x.dtype)
+
+
+def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
+    U = sample_axis(torch.eye(p, dtype=like.dtype, device=like.device), key_position(P, p, neighbours, like.device), 0)
+    return U.mean(0), U.T @ U / P
