@@ -22,8 +22,9 @@ lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithm; JSON into benchmarks/results
+bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithms; JSON into benchmarks/results
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.upsamplers
 
 clean:
 	rm -rf .venv runs

@@ -4,40 +4,20 @@ Everything is measured in one process, the contenders in turn within every round
 them alike. Writes benchmarks/results/cpu.json.
 """
 
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import published
+from benchmarks import published, results
 from resfu import ReSFU
-from resfu.evaluation.cost import multiply_accumulates, peak_memory
+from resfu.evaluation.cost import Latency, multiply_accumulates, peak_memory, rounds
 
 ROUNDS = 9
 THREADS = 2
-
-
-def rounds(contenders: dict[str, Callable[[], object]], repeats: int = ROUNDS) -> dict[str, dict[str, float]]:
-    """Median and quartiles in ms of every contender."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for n in range(repeats + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            if n:  # the first round warms up
-                seconds[name].append(1e3 * (time.perf_counter() - start))
-    result = {}
-    for name, times in seconds.items():
-        low, median, high = statistics.quantiles(times, n=4)
-        result[name] = {"median_ms": median, "quartiles_ms": [low, high]}
-    return result
 
 
 def case(h: int, r: int, channels: int = 384, guidance: int = 32, train: bool = False, twin: bool = True) -> dict:
@@ -60,12 +40,13 @@ def case(h: int, r: int, channels: int = 384, guidance: int = 32, train: bool = 
         with torch.no_grad():
             torch.testing.assert_close(up(x, y), published.resfu(up, x, y), rtol=1e-3, atol=1e-4)
     with torch.set_grad_enabled(train):
-        times = rounds(contenders, ROUNDS if H <= 128 else 5)
-    base = times["bilinear"]["median_ms"]
-    row = {"ratio": r, "low": h, "channels": channels, "train": train, "times": times}
-    row["over_bilinear"] = times["resfu"]["median_ms"] / base
+        taken = rounds(contenders, ROUNDS if H <= 128 else 5)
+    times = {name: Latency.of(each) for name, each in taken.items()}
+    row = {"ratio": r, "low": h, "channels": channels, "train": train}
+    row["times"] = {name: asdict(time) for name, time in times.items()}
+    row["over_bilinear"] = times["resfu"].median_ms / times["bilinear"].median_ms
     if twin:
-        row["published_over_resfu"] = times["published"]["median_ms"] / times["resfu"]["median_ms"]
+        row["published_over_resfu"] = times["published"].median_ms / times["resfu"].median_ms
     if not train:
         row["peak_over_output"] = peak_memory(lambda: up(x, y)) / (4 * channels * H * H)
         row["multiply_accumulates"] = multiply_accumulates(up, x, y)
@@ -90,10 +71,7 @@ def main() -> None:
         cells += [f"{row['multiply_accumulates'] / 1e9:.3f}" if "multiply_accumulates" in row else ""]
         table.add_row(name, *cells)
     Console().print(table)
-    target = Path(__file__).parent / "results" / "cpu.json"
-    target.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "threads": THREADS, "torch": torch.__version__}
-    target.write_text(json.dumps({"machine": machine, "rounds": ROUNDS, "rows": rows}, indent=1) + "\n")
+    results.save("cpu", ROUNDS, rows)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def resfu(up: ReSFU, x: Tensor, y: Tensor) -> Tensor:
     k = F.interpolate(k, size=(H, W), mode="bilinear", align_corners=False)
     q_gs, q_gf = ops.gaussian_filter(q), guided_filter(q, k, up.guided_filter_radius, up.guided_filter_eps)
     scores = similarity(up.semantic_similarity, k, q_gf, r) + similarity(up.detail_similarity, q_gs, q, r)
-    mask = F.pad(torch.zeros(1, 1, H, W), (r * (K // 2),) * 4, value=-1e7)
+    mask = F.pad(torch.zeros(1, 1, H, W, dtype=scores.dtype, device=scores.device), (r * (K // 2),) * 4, value=-1e7)
     scores = scores + F.unfold(mask, K, dilation=r).view(1, K * K, H, W)
     upsampled = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
     values = F.unfold(F.pad(upsampled, (r * (K // 2),) * 4, mode="replicate"), K, dilation=r)
@@ -36,7 +36,7 @@ def similarity(block: SimilarityBlock, key: Tensor, query: Tensor, r: int) -> Te
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
     def box(t: Tensor) -> Tensor:
-        line = torch.ones(t.shape[1], 1, 2 * radius + 1, 1)
+        line = t.new_ones(t.shape[1], 1, 2 * radius + 1, 1)
         t = F.conv2d(t, line, padding=(radius, 0), groups=t.shape[1])
         return F.conv2d(t, line.mT, padding=(0, radius), groups=t.shape[1])
 

@@ -6,11 +6,12 @@ import sys
 import resfu
 
 PUBLIC = {
-    "HOSTS", "UPSAMPLERS", "Bilinear", "Nearest", "ReSFU", "Upsampler", "__version__",
+    "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
+    "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
     "create_host", "create_upsampler", "ops", "upsamplers",
 }  # fmt: skip
 OPS = {
-    "Compressor", "box_filter", "gaussian_filter", "guided_filter", "inner_product_scores",
+    "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
     "reassemble", "similarity_scores", "upsampled_group_norm", "which_backend",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import sys
 import types
 
 import pytest
+import torch
 
 import resfu
 from resfu.cli import COMMANDS, main
@@ -121,12 +122,44 @@ sys.meta_path.insert(0, Absent())
 from resfu.cli import main
 code = main(["list"])
 assert main(["fit", "--help"]) == 2
+assert main(["bench", "--upsamplers", "nearest", "--channels", "2", "--low", "2", "--rounds", "1"]) == 0
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in (*resfu.UPSAMPLERS, *resfu.HOSTS))
     assert 'pip install "resfu[train]"' in done.stderr
+
+
+def test_list_says_what_each_upsampler_takes_and_holds(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    state = torch.get_rng_state()
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert torch.equal(torch.get_rng_state(), state)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "what it does" not in out
+    rows = {cells[0]: cells[1:] for cells in table_cells(out) if cells[0] in resfu.UPSAMPLERS}
+    assert list(rows) == list(resfu.UPSAMPLERS)
+    assert rows["bilinear"] == ["none", "any real", "0", ""]
+    assert rows["deconv"] == ["none", "fixed at construction", "262,400", "1411.4038"]
+    assert rows["carafe"] == ["none", "fixed at construction", "74,148", "1905.02188"]
+    assert rows["stack-jbu"] == ["image", "power of two", f"{6233 + 256 * 257:,}", "2403.10516"]
+    assert rows["indexnet"] == ["features", "x2", "2,100,224", "1908.00672"]
+    assert rows["fade"] == ["features", "any integer", "47,257", "2207.10392"]
+    assert rows["resfu"] == ["features", "any real", "47,570", "2407.02283"]
+
+
+def test_list_shows_the_first_line_of_the_docstring_where_it_fits(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["list"]) == 0
+    rows = {cells[0]: cells[1:] for cells in table_cells(capsys.readouterr().out)}
+    assert rows["nearest"][-1] == "Nearest-neighbour interpolation: out[p, q] = x[floor(p h / H), floor(q w / W)]."
+    assert rows["carafe"][-1] == "Reassembly with kernels that the features themselves predict."
+
+
+def table_cells(text):
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line[:1] == "│"]
 
 
 def test_the_module_is_the_command():

@@ -1,12 +1,13 @@
 """Latency of calls whose time is known."""
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from resfu.evaluation.cost import latency
+from resfu.evaluation.cost import Latency, latency, rounds
 
 
 def test_median_and_quartiles_of_known_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,9 +37,38 @@ def test_gradients_only_on_request() -> None:
     assert recorded == [False, True]
 
 
+def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = 0.0, []
+
+    def contender(name: str, pause: float) -> Callable[[], None]:
+        def call() -> None:
+            nonlocal now
+            now += pause * (1 + calls.count(name))
+            calls.append(name)
+
+        return call
+
+    def slow_report(name: str) -> None:
+        nonlocal now
+        now += 100
+        calls.append(f"{name} done")
+
+    monkeypatch.setattr("resfu.evaluation.cost.timing.time", SimpleNamespace(perf_counter=lambda: now))
+    times = rounds({"a": contender("a", 1), "b": contender("b", 2)}, repeats=3, warmup=1, on_turn=slow_report)
+    assert calls == ["a", "a done", "b", "b done"] * 4
+    assert times == {"a": pytest.approx([2000, 3000, 4000]), "b": pytest.approx([4000, 6000, 8000])}
+    measured = Latency.of(times["b"])
+    assert (measured.lower_quartile_ms, measured.median_ms, measured.upper_quartile_ms) == pytest.approx(
+        (5e3, 6e3, 7e3)
+    )
+    assert measured.repeats == 3
+
+
 def test_bad_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="repeats must be at least 1 and warmup at least 0, got 0 and 3"):
         latency(lambda: None, repeats=0)
+    with pytest.raises(ValueError, match="got 1 and -1"):
+        rounds({}, 1, -1)
 
 
 @pytest.mark.gpu

@@ -104,10 +104,11 @@ def test_the_guidance_block_is_the_published_one() -> None:
     assert block(torch.zeros(1, 3, 64, 30)).shape == (1, 32, 16, 8)
 
 
-def test_only_guided_upsamplers_have_a_guidance_block() -> None:
+def test_only_upsamplers_guided_by_features_have_a_guidance_block() -> None:
     for name, method in resfu.UPSAMPLERS.items():
         host = LiteHost(upsampler=name, num_classes=4)
-        assert any(key.startswith("head.guidance.") for key in host.state_dict()) == method.guided
+        has_block = any(key.startswith("head.guidance.") for key in host.state_dict())
+        assert has_block == (method.guided and not method.image_guided)
 
 
 def test_resfu_adds_itself_and_its_guidance() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from resfu.ops import reassemble, which_backend
+from resfu.ops import correlate, reassemble, which_backend
 
 CASES = [
     # neighbours, low resolution, high resolution, K, groups, padding
@@ -16,6 +16,8 @@ CASES = [
     ("fine", (20, 24), (32, 28), 3, 4, "reflect"),
     ("coarse", (5, 6), (10, 12), 5, 1, "zero"),
     ("coarse", (5, 6), (13, 17), 3, 4, "reflect"),
+    ("coarse", (5, 7), (5, 14), 3, 2, "zero"),
+    ("coarse", (7, 9), (14, 18), 3, 1, "replicate"),
     ("dense", (9, 8), (9, 8), 7, 1, "reflect"),
     ("dense", (9, 8), (9, 8), 3, 2, "zero"),
 ]
@@ -38,6 +40,36 @@ def test_cpu_equals_reference_forward_and_backward(case):
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
     for g, w in zip(torch.autograd.grad(got, (x, a), grad), torch.autograd.grad(want, (x, a), grad), strict=True):
         torch.testing.assert_close(g, w, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[4] == 1], ids=str)
+def test_correlate_is_the_adjoint_of_reassemble_in_its_weights(case):
+    neighbours, _, _, K, _, padding = case
+    key, a, options = _inputs(case)
+    query = torch.randn(2, 8, *a.shape[-2:], dtype=torch.double, requires_grad=True)
+    (want,) = torch.autograd.grad(reassemble(key, a, backend="reference", **options), a, query)
+    for backend in ("reference", "cpu"):
+        scores = correlate(query, key, K, neighbours, padding, backend)
+        torch.testing.assert_close(scores, want, rtol=1e-12, atol=1e-12)
+        grads = torch.autograd.grad(scores, (query, key), a.detach())
+        torch.testing.assert_close(grads[0], reassemble(key, a, **options), rtol=1e-12, atol=1e-12)
+        (to_key,) = torch.autograd.grad(reassemble(key, a, backend="reference", **options), key, query)
+        torch.testing.assert_close(grads[1], to_key, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": torch.ones(1, 3, 4, 4)}, "differ in width"),
+        ({"kernel_size": 4}, "must be odd"),
+        ({"query": torch.ones(1, 4, 3, 8)}, "at least as large"),
+        ({"key": torch.ones(2, 4, 4, 4)}, "batch size"),
+        ({"query": torch.ones(4, 8, 8)}, "3 dimensions"),
+    ],
+)
+def test_correlate_says_what_is_wrong(change, message):
+    with pytest.raises(ValueError, match=message):
+        correlate(**{"query": torch.ones(1, 4, 8, 8), "key": torch.ones(1, 4, 4, 4), "kernel_size": 3, **change})
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -147,7 +179,7 @@ def test_opcheck():
         ({"size": (9, 8)}, "not the weights' size"),
         ({"groups": 3}, "must divide"),
         ({"neighbours": "near"}, "fine, coarse, dense"),
-        ({"neighbours": "dense"}, "needs features of the weights' size"),
+        ({"neighbours": "dense"}, "needs features of the output's size"),
         ({"padding": "mirror"}, "zero, replicate, reflect"),
         ({"backend": "cuda"}, "auto, reference, cpu"),
     ],

@@ -4,56 +4,104 @@ import copy
 
 import pytest
 import torch
+from torch.func import functional_call
 
 import resfu
 
-CHANNELS, GUIDANCE = 16, 8
+LIMITED = [name for name, method in resfu.UPSAMPLERS.items() if method.ratios != "any"]
+GUIDED = [name for name, method in resfu.UPSAMPLERS.items() if method.guided]
+SIZES = {  # low and high resolution that a method takes, by its `ratios`; the "fixed" ones are built for 2
+    "any": [((5, 6), (13, 17)), ((3, 7), (24, 56)), ((4, 4), (4, 4)), ((5, 6), (10, 12))],
+    "integer": [((5, 6), (20, 18)), ((3, 7), (24, 56)), ((4, 4), (4, 4)), ((5, 6), (10, 12))],
+    "fixed": [((3, 7), (6, 14)), ((5, 6), (10, 12))],
+    "2": [((3, 7), (6, 14)), ((5, 6), (10, 12))],
+}
 
 
 @pytest.fixture(params=list(resfu.UPSAMPLERS))
-def up(request):
-    torch.manual_seed(0)
-    up = resfu.create_upsampler(request.param, channels=CHANNELS, guidance_channels=GUIDANCE)
-    for p in up.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    return up
+def name(request):
+    return request.param
 
 
-def _maps(batch=2, low=(5, 6), high=(10, 12), dtype=torch.float32):
-    torch.manual_seed(1)
-    return torch.randn(batch, CHANNELS, *low, dtype=dtype), torch.randn(batch, GUIDANCE, *high, dtype=dtype)
+@pytest.fixture
+def up(name, create):
+    return create(name)
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [((5, 6), (10, 12)), ((5, 6), (13, 17)), ((3, 7), (24, 56)), ((4, 4), (4, 4))]
-)
-def test_shape_follows_the_guidance_or_size(up, low, high):
-    x, y = _maps(low=low, high=high)
-    assert up(x, y).shape == (2, CHANNELS, *high)
-    assert up(x, y, size=(high[0] + 1, high[1] + 2)).shape == (2, CHANNELS, high[0] + 1, high[1] + 2)
+@pytest.fixture
+def gradients():
+    """`gradients(up, x, y)`: the output and the gradients of all inputs and parameters."""
+
+    def gradients(up, x, y):
+        inputs = [x.clone().requires_grad_(), y.clone().requires_grad_()] if up.guided else [x.clone().requires_grad_()]
+        out = up(*inputs)
+        cotangent = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+        return [out, *torch.autograd.grad(out, [*inputs, *up.parameters()], cotangent)]
+
+    return gradients
+
+
+def test_shape_follows_the_guidance_or_size(up, maps):
+    for low, high in SIZES[up.ratios]:
+        x, y = maps(up, low=low, high=high)
+        assert up(x, y).shape == (2, 32, *high)
+        assert up(x, y, size=high).shape == (2, 32, *high)
+        if up.ratios == "any":
+            assert up(x, y, size=(high[0] + 1, high[1] + 2)).shape == (2, 32, high[0] + 1, high[1] + 2)
+
+
+@pytest.mark.parametrize(("name", "ratio"), [(n, 4) for n in LIMITED if resfu.UPSAMPLERS[n].ratios == "fixed"])
+def test_the_ratio_it_is_built_for(create, maps, name, ratio):
+    up = create(name, scale_factor=ratio)
+    x, y = maps(up, low=(3, 5), high=(12, 20))
+    assert up(x, y).shape == (2, 32, 12, 20)
+    if not up.guided:
+        assert up(x).shape == (2, 32, 12, 20)
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_other_ratios_are_refused_by_name(create, maps, name):
+    up = create(name)
+    x, y = maps(up)
+    small = y[..., :10, :12]
+    with pytest.raises(ValueError, match=rf"{type(up).__name__} .*features of 5 x 6 give .* not 10 x 13"):
+        up(x, torch.cat([small, small[..., :1]], -1), size=(10, 13))
+    if up.ratios != "integer":
+        with pytest.raises(ValueError, match="ratio 2: features of 5 x 6 give 10 x 12, not 15 x 18"):
+            up(x, y.repeat(1, 1, 2, 2), size=(15, 18))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.15), (torch.float16, 0.02)])
-def test_dtypes_agree_with_fp64(up, dtype, tolerance):
-    x, y = _maps(dtype=torch.float64)
+def test_dtypes_agree_with_fp64(up, maps, dtype, tolerance):
+    x, y = maps(up, dtype=torch.float64)
     want = up.double()(x, y).detach()
     got = up.to(dtype)(x.to(dtype), y.to(dtype))
     assert got.dtype == dtype
     assert (got.detach().double() - want).abs().max() < tolerance * want.abs().max()
 
 
-def test_autocast(up):
-    x, y = _maps()
+def test_low_precision_has_gradients(up, maps, gradients):
+    want = gradients(up, *maps(up))
+    low = gradients(up.bfloat16(), *maps(up, dtype=torch.bfloat16))
+    for got, expected in zip(low, want, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert got.isfinite().all()
+        assert got.shape == expected.shape
+
+
+def test_autocast(up, maps):
+    x, y = maps(up)
     want = up(x, y).detach()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = up(x, y)
         mixed = up(x.bfloat16(), y)
+    got.float().sum().backward() if got.requires_grad else None
     assert (got.detach().float() - want).abs().max() < 0.15 * want.abs().max()
     assert mixed.shape == want.shape
 
 
-def test_any_strides_and_channels_last(up):
-    x, y = _maps()
+def test_any_strides_and_channels_last(up, maps):
+    x, y = maps(up)
     want = up(x, y).detach()
     last = [t.contiguous(memory_format=torch.channels_last) for t in (x, y)]
     torch.testing.assert_close(up(*last).detach(), want, rtol=1e-4, atol=1e-5)
@@ -62,68 +110,93 @@ def test_any_strides_and_channels_last(up):
     torch.testing.assert_close(up(*strided).detach(), want, rtol=1e-4, atol=1e-5)
 
 
-def test_an_image_does_not_depend_on_its_batch_mates(up):
-    x, y = _maps(batch=3)
-    torch.testing.assert_close(up(x, y)[1:2].detach(), up(x[1:2], y[1:2]).detach(), rtol=1e-5, atol=1e-6)
+def test_an_image_does_not_depend_on_its_batch_mates(up, maps):
+    x, y = maps(up.double(), batch=3, dtype=torch.float64)
+    torch.testing.assert_close(up(x, y)[1:2].detach(), up(x[1:2], y[1:2]).detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_empty_batch(up):
-    x, y = _maps(batch=0)
-    assert up(x, y).shape == (0, CHANNELS, 10, 12)
+def test_empty_batch(up, maps):
+    assert up(*maps(up, batch=0)).shape == (0, 32, 10, 12)
 
 
-def test_nan_passes_through(up):
-    x, y = _maps()
+def test_nan_passes_through(up, maps):
+    x, y = maps(up)
     x[0, 0, 2, 2] = float("nan")
-    assert up(x, y).isnan().any()
+    out = up(x, y)
+    assert out[0].isnan().any()
+    assert out[1].isfinite().all()
 
 
-def test_backward_is_deterministic(up):
-    gradients = []
-    for _ in range(2):
-        x, y = _maps()
-        x.requires_grad_()
-        up(x, y).square().sum().backward()
-        gradients.append(x.grad)
-    assert torch.equal(*gradients)
+def test_forward_and_backward_are_deterministic(up, maps, gradients):
+    first, second = (gradients(up, *maps(up)) for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
-def test_copies_give_the_same_result(up, tmp_path):
-    x, y = _maps()
+def test_gradients_of_inputs_and_parameters(up, maps):
+    up = up.double()
+    x, y = maps(up, batch=2, low=(3, 2), high=(6, 4), dtype=torch.float64)
+    # JBU's distances are fp32 numbers: too coarse for finite differences.
+    parameters = {n: p.detach().requires_grad_() for n, p in up.named_parameters() if not n.endswith("deviation")}
+    inputs = (x.requires_grad_(), y.requires_grad_(up.guided), *parameters.values())
+
+    def run(x, y, *values):
+        return functional_call(up, dict(zip(parameters, values, strict=True)), (x, y))
+
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+
+
+def test_copies_give_the_same_result(name, create, up, maps, tmp_path):
+    x, y = maps(up)
     want = up(x, y).detach()
     torch.testing.assert_close(copy.deepcopy(up)(x, y).detach(), want)
     torch.save(up.state_dict(), tmp_path / "up.pt")
-    for p in up.parameters():
-        torch.nn.init.zeros_(p)
-    up.load_state_dict(torch.load(tmp_path / "up.pt", weights_only=True))
-    torch.testing.assert_close(up(x, y).detach(), want)
+    fresh = resfu.create_upsampler(
+        name, channels=32, guidance_channels=up.guidance_channels or 32, scale_factor=2
+    ).eval()
+    fresh.load_state_dict(torch.load(tmp_path / "up.pt", weights_only=True))
+    torch.testing.assert_close(fresh(x, y).detach(), want)
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_model(up, tmp_path / "up.safetensors")
+    for parameter in fresh.parameters():
+        torch.nn.init.zeros_(parameter)
+    safetensors.load_model(fresh, tmp_path / "up.safetensors")
+    torch.testing.assert_close(fresh(x, y).detach(), want)
+
+
+def test_every_method_says_where_it_comes_from(name, up):
+    assert up.ratios in SIZES
+    assert resfu.UPSAMPLERS[name].__doc__
+    textbook = name in ("nearest", "bilinear", "bicubic")
+    assert bool(up.paper) != textbook
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": torch.ones(2, CHANNELS, 5)}, "3 dimensions"),
-        ({"features": torch.ones(2, CHANNELS, 5, 6, dtype=torch.int32)}, "floating point"),
-        ({"features": torch.ones(2, CHANNELS, 0, 6)}, "at least one pixel"),
-        ({"guidance": torch.ones(2, GUIDANCE, 10)}, "guidance must be"),
-        ({"guidance": torch.ones(3, GUIDANCE, 10, 12)}, "batch of 2"),
-        ({"guidance": torch.ones(2, GUIDANCE, 4, 6)}, "at least as large"),
+        ({"features": torch.ones(2, 32, 5)}, "3 dimensions"),
+        ({"features": torch.ones(2, 32, 5, 6, dtype=torch.int32)}, "floating point"),
+        ({"features": torch.ones(2, 32, 0, 6)}, "at least one pixel"),
+        ({"guidance": torch.ones(2, 32, 10)}, "guidance must be"),
+        ({"guidance": lambda y: y[[0, 0, 0]]}, "batch of 2"),
+        ({"guidance": lambda y: y[..., :4, :6]}, "at least as large"),
         ({"size": (4, 12)}, "size asks for 4 x 12"),
     ],
 )
-def test_bad_input_says_what_to_do(up, change, message):
-    x, y = _maps()
+def test_bad_input_says_what_to_do(up, maps, change, message):
+    x, y = maps(up)
+    change = {key: value(y) if callable(value) else value for key, value in change.items()}
     with pytest.raises(ValueError, match=message):
         up(**({"features": x, "guidance": y} | change))
 
 
-def test_guided_upsamplers_check_their_widths():
-    up = resfu.ReSFU(CHANNELS, GUIDANCE)
-    x, y = _maps()
-    with pytest.raises(ValueError, match="features must have 16 channels, got 8"):
+@pytest.mark.parametrize("name", GUIDED)
+def test_guided_upsamplers_check_their_widths(create, maps, name):
+    up = create(name)
+    x, y = maps(up)
+    with pytest.raises(ValueError, match="features must have 32 channels, got 8"):
         up(x[:, :8], y)
-    with pytest.raises(ValueError, match="guidance must have 8 channels, got 4"):
-        up(x, y[:, :4])
+    with pytest.raises(ValueError, match=f"guidance must have {y.shape[1]} channels, got 2"):
+        up(x, y[:, :2])
     with pytest.raises(ValueError, match="needs a guidance"):
         up(x)
     with pytest.raises(ValueError, match=r"features are torch.float32 and guidance is torch.float64"):
@@ -131,15 +204,18 @@ def test_guided_upsamplers_check_their_widths():
 
 
 def test_size_without_guidance():
-    x, _ = _maps()
+    x = torch.zeros(2, 3, 5, 6)
     with pytest.raises(ValueError, match="needs size"):
         resfu.Bilinear()(x)
-    assert resfu.Bilinear(scale_factor=2)(x).shape == (2, CHANNELS, 10, 12)
-    assert resfu.Nearest(scale_factor=1.5)(x).shape == (2, CHANNELS, 7, 9)
+    assert resfu.Bilinear(scale_factor=2)(x).shape == (2, 3, 10, 12)
+    assert resfu.Nearest(scale_factor=1.5)(x).shape == (2, 3, 7, 9)
+    assert resfu.Bicubic(scale_factor=3)(x).shape == (2, 3, 15, 18)
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ValueError, match="nearest, bilinear, resfu"):
+    choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu"
+    assert list(resfu.UPSAMPLERS) == choices.split()
+    with pytest.raises(ValueError, match=f"choose one of {', '.join(resfu.UPSAMPLERS)}"):
         resfu.create_upsampler("bicubic-ish")
     with pytest.raises(ValueError, match="resfu has no option radius; it takes channels"):
         resfu.create_upsampler("resfu", channels=8, guidance_channels=8, radius=3)

@@ -2,27 +2,70 @@
 
 import argparse
 import inspect
+import re
 
+import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from resfu import HOSTS, UPSAMPLERS
+from resfu import HOSTS, UPSAMPLERS, Upsampler, create_upsampler
+from resfu.evaluation.cost.counting import count_parameters
+
+_CHANNELS = 256
+_RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fixed at construction"}
 
 
 def run(words: list[str]) -> int:
     """Print the upsamplers and the hosts; needs no extra of the package."""
-    parser = argparse.ArgumentParser(prog="resfu list", description="List the upsamplers and the hosts.")
+    parser = argparse.ArgumentParser(
+        prog="resfu list",
+        description=f"List the upsamplers and the hosts. Parameters are those of the ratio 2, {_CHANNELS} channels and "
+        f"as many of the guidance (3 of an image). A wide terminal also shows what each upsampler does.",
+    )
     parser.parse_args(words)
-    upsamplers = Table("upsampler", "guided", "what it does", title="resfu.create_upsampler(name, ...)")
-    for name, method in UPSAMPLERS.items():
-        upsamplers.add_row(name, "yes" if method.guided else "no", _summary(method))
-    hosts = Table("host", title="resfu.create_host(name, ...)")
+    console = Console()
+    upsamplers = _upsamplers(summary=True)
+    if console.measure(upsamplers, options=console.options.update(width=10_000)).maximum > console.width:
+        upsamplers = _upsamplers(summary=False)
+    title = "resfu.create_host(name, ...)"
+    hosts = Table("host", title=title, min_width=len(title))
     for name in HOSTS:
         hosts.add_row(name)
-    console = Console()
     console.print(upsamplers, hosts)
     return 0
 
 
-def _summary(method: type) -> str:
-    return (inspect.getdoc(method) or "").partition("\n")[0]
+def _upsamplers(summary: bool) -> Table:
+    table = Table("upsampler", "guidance", "ratios", title="resfu.create_upsampler(name, ...)")
+    table.add_column("parameters", justify="right")
+    table.add_column("arXiv")
+    if summary:
+        table.add_column("what it does")
+    for name, method in UPSAMPLERS.items():
+        guidance = "none" if not method.guided else "image" if method.image_guided else "features"
+        cells = [name, guidance, _ratios(name), f"{count_parameters(_build(name, 2)):,}", method.paper]
+        table.add_row(*cells, *([escape(_summary(method))] if summary else []))
+    return table
+
+
+def _build(name: str, ratio: int) -> Upsampler:
+    guidance_channels = 3 if UPSAMPLERS[name].image_guided else _CHANNELS
+    with torch.device("meta"):  # counting needs no memory
+        return create_upsampler(name, channels=_CHANNELS, guidance_channels=guidance_channels, scale_factor=ratio)
+
+
+def _ratios(name: str) -> str:
+    """Which ratios an upsampler takes; one that is built for its ratio is asked whether it would take 3."""
+    ratios = UPSAMPLERS[name].ratios
+    if ratios == "fixed":
+        try:
+            _build(name, 3)
+        except ValueError:
+            return "power of two"
+    return _RATIOS[ratios]
+
+
+def _summary(method: type[Upsampler]) -> str:
+    """The docstring's first line, without the reference that has a column of its own."""
+    return re.sub(r" \(arXiv [^)]*\)", "", (inspect.getdoc(method) or "").partition("\n")[0])

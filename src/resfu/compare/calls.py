@@ -26,7 +26,9 @@ def upsampler_calls(host: SegmentationHost, images: Tensor) -> list[tuple[Upsamp
         features, guidance = (*inputs, options.get("guidance"))[:2]
         calls.append((module, (features, guidance, tuple(output.shape[-2:]))))
 
-    modules = [module for module in host.modules() if isinstance(module, Upsampler)]
+    found = {name: module for name, module in host.named_modules() if isinstance(module, Upsampler)}
+    inner = {name for name in found for outer in found if name.startswith(f"{outer}.")}  # Stack-JBU's own steps
+    modules = [module for name, module in found.items() if name not in inner]
     hooks = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
     try:
         host(images)

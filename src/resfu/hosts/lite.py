@@ -44,14 +44,14 @@ class LiteHead(SegmentationHead):
         self.classifier = pixel_classifier(channels, num_classes)
         # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
         self.slot = Slot(upsampler, channels, guidance_channels, feature_stride // _TARGET, upsampler_options)
-        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.upsampler.guided else None
+        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.needs_guides else None
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`."""
         low = self.projection(features[-1])
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
-        return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET)))}
+        return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """See `SegmentationHead`."""

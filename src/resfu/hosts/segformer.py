@@ -51,22 +51,22 @@ class SegFormerHead(SegmentationHead):
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`."""
-        return self._upsampled(self._projected(features))
+        return self._upsampled(self._projected(features), images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """See `SegmentationHead`."""
         levels = self._projected(features)
-        upsampled = [high for _, high in self._upsampled(levels).values()]
+        upsampled = [high for _, high in self._upsampled(levels, images).values()]
         return self.classifier(self.dropout(self.fusion(torch.cat([levels[0], *upsampled], dim=1))))
 
     def _projected(self, features: Sequence[Tensor]) -> list[Tensor]:
         return [project(level) for project, level in zip(self.projections, features, strict=True)]
 
-    def _upsampled(self, levels: list[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    def _upsampled(self, levels: list[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         H, W = levels[0].shape[-2:]
         return {
             # The finer levels, from the next one up to C1, are the guides.
-            name: (level, slot(level, levels[index::-1], (H, W)))
+            name: (level, slot(level, levels[index::-1], (H, W), images))
             for index, (level, (name, slot)) in enumerate(zip(levels[1:], self.slots.items(), strict=True))
         }
 
@@ -74,7 +74,8 @@ class SegFormerHead(SegmentationHead):
 class SegFormer(SegmentationHost):
     """SegFormer-MiT-B0 to B5.
 
-    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them.
+    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them; with upsamplers of fixed
+    ratios to a multiple of 32.
 
     Args:
         variant: "b0" to "b5".
@@ -101,4 +102,5 @@ class SegFormer(SegmentationHost):
         encoder = MixTransformer(variant, drop_path_rate)
         head = SegFormerHead(encoder.channels, num_classes, upsampler, upsampler_options)
         encoder.load(pretrained)
-        super().__init__(encoder, head, num_classes, stride=4, minimum=32)
+        exact = any(slot.exact for slot in head.slots.values())
+        super().__init__(encoder, head, num_classes, stride=4, multiple=32 if exact else 1, minimum=32)

@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from resfu.upsamplers import create_upsampler
+from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 
 _GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
+# What the paper runs in one step. The others go in steps of x2, each with weights of its own; Stack-JBU holds its own.
+_DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu"})
 
 
 class Slot(nn.Module):
-    """One upsampler that goes straight to the target size.
+    """One upsampler between two resolutions: straight to the target, or in steps of x2.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         channels: width of the features.
         guidance_channels: width of the guides.
-        scale_factor: ratio of the target to the features where both are exact multiples of the stride.
-        options: further constructor arguments of the upsampler.
+        scale_factor: ratio of the target to the features, a power of two.
+        options: further constructor arguments of the upsampler; "iterative" (bool) says whether it goes in steps.
+            Default: what the paper did with it, in steps for all but nearest, bilinear, bicubic, Stack-JBU and ReSFU.
 
     Raises:
         ValueError: for an unknown upsampler or option, or one that the network itself sets.
@@ -33,23 +36,49 @@ class Slot(nn.Module):
     ) -> None:
         super().__init__()
         options = dict(options or {})
+        iterative = options.pop("iterative", upsampler not in _DIRECT)
         taken = [name for name in _GIVEN_BY_THE_NETWORK if name in options]
         if taken:
             raise ValueError(f"upsampler_options must not hold {', '.join(taken)}: the network sets it by itself.")
-        self.upsampler = create_upsampler(
-            upsampler, channels=channels, guidance_channels=guidance_channels, scale_factor=scale_factor, **options
-        )
+        self.method = UPSAMPLERS.get(upsampler)
+        if self.method is not None and self.method.image_guided:
+            guidance_channels = 3
 
-    def forward(self, features: Tensor, guides: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        def create(ratio: int):
+            return create_upsampler(
+                upsampler, channels=channels, guidance_channels=guidance_channels, scale_factor=ratio, **options
+            )
+
+        steps = scale_factor.bit_length() - 1
+        self.upsampler = Iterative(create(2) for _ in range(steps)) if iterative else create(scale_factor)
+
+    @property
+    def needs_guides(self) -> bool:
+        """Whether it is guided by feature maps."""
+        return self.method is not None and self.method.guided and not self.method.image_guided
+
+    @property
+    def exact(self) -> bool:
+        """Whether the target must be exactly `scale_factor` times the features."""
+        return self.method is not None and self.method.ratios != "any"
+
+    def forward(self, features: Tensor, guides: Sequence[Tensor], size: tuple[int, int], images: Tensor) -> Tensor:
         """Bring features to the target size.
 
         Args:
             features: [B, C, h, w].
-            guides: maps [B, c, H, W] between the features' resolution and the target's, from coarse to fine. The last
-                one, at the target's resolution, guides. Unguided upsamplers need none.
+            guides: maps [B, c, H, W] between the features' resolution and the target's, from coarse to fine: one for
+                every doubling, or the target's alone. Upsamplers that are not guided by features need none.
             size: (H, W) of the target.
+            images: [B, 3, H', W'], for upsamplers that are guided by the image.
 
         Returns:
             [B, C, H, W].
         """
-        return self.upsampler(features, guides[-1] if self.upsampler.guided else None, size=size)
+        if self.method is None or not self.method.guided:
+            return self.upsampler(features, None, size=size)
+        if self.method.image_guided:
+            return self.upsampler(features, images, size=size)
+        if isinstance(self.upsampler, Iterative) and len(guides) == len(self.upsampler.steps):
+            return self.upsampler(features, guides, size=size)
+        return self.upsampler(features, guides[-1], size=size)

@@ -1,12 +1,13 @@
 """Mathematics on tensors: torch only."""
 
 from resfu.ops.filters import box_filter, gaussian_filter, guided_filter
-from resfu.ops.reassemble import reassemble, which_backend
+from resfu.ops.reassemble import correlate, reassemble, which_backend
 from resfu.ops.similarity import Compressor, inner_product_scores, similarity_scores, upsampled_group_norm
 
 __all__ = [
     "Compressor",
     "box_filter",
+    "correlate",
     "gaussian_filter",
     "guided_filter",
     "inner_product_scores",

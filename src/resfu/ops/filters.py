@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import row_bands
+from resfu.ops.layout import pad
 
 _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
 
@@ -146,5 +147,5 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
     weight = torch.outer(line, line)
     weight = weight / weight.sum()  # fp32, as the published code has them
     channels = x.shape[1]
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    padded = pad(x, 1, 1)
     return F.conv2d(padded, weight.to(x.dtype).expand(channels, 1, 3, 3), groups=channels)

@@ -97,11 +97,16 @@ def neighbour_in_image(H: int, h: int, K: int, device: torch.device | None = Non
 
 
 def row_bands(x: Tensor, rows: int) -> list[tuple[int, int]]:
-    """(first, one past the last) of bands of about `rows` rows: one band where a graph is being recorded.
+    """(first, one past the last) of bands of about `rows` rows: one band except on the CPU without autograd.
 
     Bands keep the intermediate maps of a forward pass in the cache. Under autograd they would be kept anyway.
     """
     H = x.shape[-2]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or H <= rows * 3 // 2:
+    if not in_bands(x) or H <= rows * 3 // 2:
         return [(0, H)]
     return [(first, min(first + rows, H)) for first in range(0, H, rows)]
+
+
+def in_bands(x: Tensor) -> bool:
+    """Whether work on x goes band by band: on the CPU where no graph is being recorded."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

@@ -3,13 +3,32 @@
 import inspect
 from typing import Any
 
+from resfu.upsamplers import official
+from resfu.upsamplers.a2u import A2U
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.fixed import Bilinear, Nearest
+from resfu.upsamplers.carafe import CARAFE
+from resfu.upsamplers.dysample import DySample
+from resfu.upsamplers.fade import FADE
+from resfu.upsamplers.fixed import Bicubic, Bilinear, Deconv, Nearest, PixelShuffle
+from resfu.upsamplers.indexnet import IndexNet
+from resfu.upsamplers.iterative import Iterative
+from resfu.upsamplers.jbu import StackJBU
 from resfu.upsamplers.resfu import ReSFU
+from resfu.upsamplers.sapa import SAPA
 
 UPSAMPLERS: dict[str, type[Upsampler]] = {
     "nearest": Nearest,
     "bilinear": Bilinear,
+    "bicubic": Bicubic,
+    "deconv": Deconv,
+    "pixelshuffle": PixelShuffle,
+    "stack-jbu": StackJBU,
+    "carafe": CARAFE,
+    "indexnet": IndexNet,
+    "fade": FADE,
+    "sapa": SAPA,
+    "dysample": DySample,
+    "a2u": A2U,
     "resfu": ReSFU,
 }
 
@@ -43,3 +62,6 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)}.")
     return method(**{key: value for key, value in options.items() if key in accepted})
+
+
+__all__ = ["UPSAMPLERS", "Iterative", "Upsampler", "create_upsampler", "official"]

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 class Upsampler(nn.Module):
     """Base of all upsamplers: checks what comes in, settles the output size, calls `upsample`.
 
-    A subclass sets `guided`, passes its widths to `__init__` and writes `upsample(features, guidance, size)`.
+    A subclass sets the class attributes, passes its widths to `__init__` and writes
+    `upsample(features, guidance, size)`.
+
+    Attributes:
+        guided: whether it needs a guidance.
+        image_guided: whether that guidance is the image itself rather than a feature map.
+        ratios: which ratios of output to features it takes: "any" real one from 1, "integer", "fixed" (those of
+            `scale_factor`) or "2".
+        paper: where it is published, as an arXiv identifier; "" for textbook methods.
 
     Args:
         channels: width of the features; None accepts any.
@@ -22,6 +30,9 @@ class Upsampler(nn.Module):
     """
 
     guided: ClassVar[bool] = False
+    image_guided: ClassVar[bool] = False
+    ratios: ClassVar[str] = "any"
+    paper: ClassVar[str] = ""
 
     def __init__(
         self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None
@@ -58,17 +69,22 @@ class Upsampler(nn.Module):
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
+        self._check_ratio(features, size)
         if features.shape[0] == 0:
             return features.new_empty((0, features.shape[1], *size))
         if not self.guided:
             guidance = None
         elif guidance is not None and tuple(guidance.shape[-2:]) != size:
-            guidance = F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
+            guidance = self._resized(guidance, size)
         return self.upsample(features, guidance, size)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
+
+    def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
+        """A guidance of another size than the output's, brought to it."""
+        return F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
 
     def extra_repr(self) -> str:
         """What `print(module)` shows of the configuration."""
@@ -114,6 +130,21 @@ class Upsampler(nn.Module):
                 f"the output must be at least as large as the features ({h} x {w}), but {source} asks for {H} x {W}."
             )
         return H, W
+
+    def _check_ratio(self, features: Tensor, size: tuple[int, int]) -> None:
+        (h, w), (H, W), name = features.shape[-2:], size, type(self).__name__
+        if self.ratios == "integer" and (H % h or W % w):
+            raise ValueError(
+                f"{name} takes integer ratios: features of {h} x {w} give a multiple of {h} x a multiple of {w}, "
+                f"not {H} x {W}."
+            )
+        if self.ratios in ("fixed", "2"):
+            ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
+            if (H, W) != (h * ratio, w * ratio):
+                raise ValueError(
+                    f"{name} {'was built for' if self.ratios == 'fixed' else 'has'} the ratio {ratio}: "
+                    f"features of {h} x {w} give {h * ratio} x {w * ratio}, not {H} x {W}."
+                )
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:

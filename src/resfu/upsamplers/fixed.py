@@ -1,10 +1,11 @@
-"""Upsamplers without content: nearest and bilinear interpolation."""
+"""Upsamplers whose weights do not depend on the content: interpolation, and two learned layers."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.options import check_odd, check_whole
 
 
 class Nearest(Upsampler):
@@ -39,3 +40,83 @@ class Bilinear(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Interpolate linearly along rows, then columns."""
         return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+class Bicubic(Upsampler):
+    """Bicubic interpolation (a = -0.75) with half-pixel centres (`align_corners=False`) and clamped borders.
+
+    Constants stay constant; beside edges the result overshoots the values of the features.
+
+    Args:
+        scale_factor: ratio used when neither a size nor a guidance is given.
+    """
+
+    def __init__(self, scale_factor: int | float | None = None) -> None:
+        super().__init__(scale_factor=scale_factor)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Interpolate with four taps along rows and columns."""
+        return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
+
+
+class Deconv(Upsampler):
+    """Transposed convolution whose kernel and stride are the ratio (arXiv 1411.4038, as compared in 2407.02283).
+
+    out[o, r i + a, r j + b] = bias[o] + sum_c x[c, i, j] weight[c, o, a, b]: windows do not overlap, so every output
+    pixel sees one low-resolution pixel and borders are no special case. C^2 r^2 + C parameters, torch's initialisation.
+
+    Args:
+        channels: C, width of the features and of the output.
+        scale_factor: r, whole; the ratio it is built for.
+
+    Raises:
+        ValueError: for a ratio that is not a whole number.
+    """
+
+    ratios = "fixed"
+    paper = "1411.4038"
+
+    def __init__(self, channels: int, scale_factor: int = 2) -> None:
+        ratio = check_whole("scale_factor", scale_factor)
+        super().__init__(channels, scale_factor=ratio)
+        self.convolution = nn.ConvTranspose2d(channels, channels, ratio, stride=ratio)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Turn each low-resolution pixel into r x r pixels."""
+        return self.convolution(features)
+
+
+class PixelShuffle(Upsampler):
+    """Sub-pixel convolution: r^2 maps a channel, interleaved into one r times as large (arXiv 1609.05158).
+
+    A convolution C -> C r^2 whose channel o r^2 + a r + b becomes sub-pixel (a, b) of output channel o. With the 1 x 1
+    kernel of the compared networks: C^2 r^2 + C r^2 parameters and no border. torch's initialisation.
+
+    Args:
+        channels: C, width of the features and of the output.
+        scale_factor: r, whole; the ratio it is built for.
+        kernel_size: of the convolution, odd; zeros lie beyond the border.
+
+    Raises:
+        ValueError: for an even kernel or a ratio that is not a whole number.
+    """
+
+    ratios = "fixed"
+    paper = "1609.05158"
+
+    def __init__(self, channels: int, scale_factor: int = 2, kernel_size: int = 1) -> None:
+        ratio = check_whole("scale_factor", scale_factor)
+        check_odd("kernel_size", kernel_size)
+        super().__init__(channels, scale_factor=ratio)
+        self.ratio = ratio
+        self.convolution = nn.Conv2d(channels, channels * ratio**2, kernel_size, padding=kernel_size // 2)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Widen, then interleave."""
+        return F.pixel_shuffle(self.convolution(features), self.ratio)

@@ -9,6 +9,7 @@ from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reas
 from resfu.ops.grid import neighbour_in_image
 from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import group_norm
 from resfu.upsamplers.similarity import SimilarityBlock
 
 _ALIGNMENTS = ("both", "semantic", "detail")
@@ -39,13 +40,14 @@ class ReSFU(Upsampler):
         neighbours: "fine", or "coarse" for low-resolution pixels as they stand (Table VII).
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
-        backend: of the operations: "auto", "cpu" or "reference".
+        backend: of the operations: "auto", "cpu", "triton" or "reference".
 
     Raises:
         ValueError: for an even kernel, groups that do not divide or an unknown choice.
     """
 
     guided = True
+    paper = "2407.02283"
 
     def __init__(
         self,
@@ -90,11 +92,11 @@ class ReSFU(Upsampler):
         self.neighbours = neighbours
         self.backend = backend
 
-        self.guidance_norm = _group_norm(guidance_channels) if normalize_guidance else nn.Identity()
+        self.guidance_norm = group_norm(guidance_channels) if normalize_guidance else nn.Identity()
         self.query = nn.Conv2d(guidance_channels, projection_dim, 1)
         blocks = (projection_dim, kernel_size, groups, hidden_channels, similarity)
         if alignment != "detail":
-            self.features_norm = _group_norm(channels) if normalize_features else nn.Identity()
+            self.features_norm = group_norm(channels) if normalize_features else nn.Identity()
             self.key = nn.Conv2d(channels, projection_dim, 1)
             if similarity != "inner_product":
                 self.semantic_similarity = SimilarityBlock(*blocks)
@@ -131,7 +133,7 @@ class ReSFU(Upsampler):
         self._check_guidance(guidance, features)
         size = self._output_size(features, guidance, size)
         if tuple(guidance.shape[-2:]) != size:
-            guidance = F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
+            guidance = self._resized(guidance, size)
         named = self._scores(features, guidance)
         named["kernel"] = self._kernel(named, features)
         named["output"] = reassemble(
@@ -168,7 +170,7 @@ class ReSFU(Upsampler):
         if tuple(key.shape[-2:]) == step == tuple(query.shape[-2:]):
             neighbours = "fine"  # at ratio 1 both are the map itself
         if self.similarity == "inner_product":
-            return inner_product_scores(key, query, self.kernel_size, step, neighbours)
+            return inner_product_scores(key, query, self.kernel_size, step, neighbours, self.backend)
         return getattr(self, block)(key, query, step, neighbours, self.backend)
 
     def _kernel(self, named: dict[str, Tensor], features: Tensor) -> Tensor:
@@ -187,12 +189,6 @@ def _project(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1 x 1 convolution whose result is channels-last, whatever the input is."""
     weight = convolution.weight.flatten(1)
     return F.linear(x.permute(0, 2, 3, 1), weight, convolution.bias).permute(0, 3, 1, 2)
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    """The published 32 groups, or as many as divide the width."""
-    groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels)
 
 
 def _choice(name: str, value: object, choices: tuple) -> None:

@@ -2,7 +2,7 @@
 
 from resfu.evaluation.cost.counting import count_parameters, multiply_accumulates, multiply_accumulates_by_operation
 from resfu.evaluation.cost.memory import peak_memory
-from resfu.evaluation.cost.timing import Latency, latency
+from resfu.evaluation.cost.timing import Latency, latency, rounds
 
 __all__ = [
     "Latency",
@@ -11,4 +11,5 @@ __all__ = [
     "multiply_accumulates",
     "multiply_accumulates_by_operation",
     "peak_memory",
+    "rounds",
 ]

@@ -1,9 +1,9 @@
-"""How long a call takes."""
+"""How long calls take, alone or side by side."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -23,6 +23,13 @@ class Latency:
     lower_quartile_ms: float
     upper_quartile_ms: float
     repeats: int
+
+    @classmethod
+    def of(cls, times_ms: Sequence[float]) -> Self:
+        """Median and quartiles of measured times, interpolated linearly between them."""
+        fractions = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+        lower, median, upper = torch.tensor(times_ms, dtype=torch.float64).quantile(fractions).tolist()
+        return cls(median, lower, upper, len(times_ms))
 
     @property
     def spread_ms(self) -> float:
@@ -50,20 +57,48 @@ def latency(
     Raises:
         ValueError: for fewer than one repeat or a negative warm-up.
     """
+    with torch.set_grad_enabled(grad):
+        return Latency.of(rounds({"": lambda: function(*inputs)}, repeats, warmup)[""])
+
+
+def rounds(
+    contenders: Mapping[str, Callable[[], Any]],
+    repeats: int = 9,
+    warmup: int = 1,
+    on_turn: Callable[[str], Any] | None = None,
+) -> dict[str, list[float]]:
+    """Time several calls in turn within every round, so that a loaded machine slows all of them alike.
+
+    Each call is timed as by `latency`.
+
+    Args:
+        contenders: what to call, by name.
+        repeats: rounds measured.
+        warmup: rounds before those, not measured.
+        on_turn: is called with a contender's name after each of its turns, outside the measured time.
+
+    Returns:
+        Milliseconds of every measured round, by name.
+
+    Raises:
+        ValueError: for fewer than one repeat or a negative warm-up.
+    """
     if repeats < 1 or warmup < 0:
         raise ValueError(f"repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}.")
-    times = []
-    with torch.set_grad_enabled(grad):
-        for turn in range(warmup + repeats):
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(warmup + repeats):
+        for name, call in contenders.items():
             _wait()
             start = time.perf_counter()
-            function(*inputs)
+            result = call()
             _wait()
+            taken = 1000 * (time.perf_counter() - start)
+            del result  # releasing it is no part of the call
             if turn >= warmup:
-                times.append(1000 * (time.perf_counter() - start))
-    quartiles = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
-    lower, median, upper = quartiles.tolist()
-    return Latency(median, lower, upper, repeats)
+                times[name].append(taken)
+            if on_turn:
+                on_turn(name)
+    return times
 
 
 def _wait() -> None:

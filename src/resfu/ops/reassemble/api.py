@@ -1,13 +1,16 @@
 """Reassembly: the weighted sum over a K x K neighbourhood that the whole family of upsamplers shares."""
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
-from resfu.ops.reassemble import cpu, reference
+from resfu.ops.layout import PADDINGS
+from resfu.ops.reassemble import reference, windows
 
-BACKENDS = ("auto", "reference", "cpu")
+BACKENDS = ("auto", "reference", "cpu", "triton")
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
-PADDINGS = ("zero", "replicate", "reflect")
+_TRITON_INSTALLED = find_spec("triton") is not None
 
 
 def reassemble(
@@ -37,7 +40,7 @@ def reassemble(
         padding: what lies beyond the features' border: "zero", "replicate" or "reflect".
             Default: the published rule, "replicate" for fine, "zero" for coarse, "reflect" for dense.
         groups: number of channel blocks with weights of their own; divides C.
-        backend: "reference" (as the equation reads, any device), "cpu" (fast) or "auto".
+        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
@@ -46,56 +49,7 @@ def reassemble(
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
             weights' or smaller than the features, or a backend that can't run here.
     """
-    K = _check(features, weights, size, neighbours, groups)
-    padding = NEIGHBOURS[neighbours] if padding is None else padding
-    if padding not in PADDINGS:
-        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}.")
-    reach = K // 2 + (neighbours == "fine")
-    if padding == "reflect" and reach >= min(features.shape[-2:]):
-        raise ValueError(
-            f"padding='reflect' with K = {K} needs features larger than {reach} pixels, got {list(features.shape)}."
-        )
-    backend = which_backend(features, backend)
-    if features.numel() == 0:
-        return features.new_empty((*features.shape[:2], *weights.shape[-2:]))
-    dtype = torch.promote_types(torch.promote_types(features.dtype, weights.dtype), torch.float32)
-    run = cpu.reassemble if backend == "cpu" else reference.reassemble
-    return run(features.to(dtype), weights.to(dtype), neighbours, padding, groups).to(features.dtype)
-
-
-def which_backend(features: Tensor, backend: str = "auto") -> str:
-    """The backend that an operation on this tensor runs with.
-
-    Args:
-        features: the tensor; its device decides.
-        backend: the request, one of `BACKENDS`.
-
-    Returns:
-        "cpu" or "reference". "auto" takes "cpu" for CPU tensors and "reference" elsewhere.
-
-    Raises:
-        ValueError: for an unknown backend, or one that can't run on the tensor's device.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    on_cpu = features.device.type == "cpu"
-    if backend == "cpu" and not on_cpu:
-        raise ValueError(f"backend='cpu' can't run on {features.device}: move the tensors or use backend='auto'.")
-    if backend == "auto":
-        return "cpu" if on_cpu else "reference"
-    return backend
-
-
-def _check(features: Tensor, weights: Tensor, size: tuple[int, int] | None, neighbours: str, groups: int) -> int:
-    for name, tensor, layout in (("features", features, "[B, C, h, w]"), ("weights", weights, "[B, G*K*K, H, W]")):
-        if tensor.dim() != 4:
-            raise ValueError(f"{name} must be {layout}, got {tensor.dim()} dimensions: {list(tensor.shape)}.")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must be floating point, got {tensor.dtype}.")
-    if features.shape[0] != weights.shape[0]:
-        raise ValueError(f"features and weights differ in batch size: {features.shape[0]} and {weights.shape[0]}.")
-    if neighbours not in NEIGHBOURS:
-        raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {neighbours!r}.")
+    _check_maps(features=features, weights=weights)
     if groups < 1 or features.shape[1] % groups or weights.shape[1] % groups:
         raise ValueError(
             f"groups = {groups} must divide the {features.shape[1]} channels and the {weights.shape[1]} weights."
@@ -106,16 +60,127 @@ def _check(features: Tensor, weights: Tensor, size: tuple[int, int] | None, neig
             f"weights must have groups * K * K channels with K odd; {weights.shape[1]} channels in {groups} group(s) "
             "are not."
         )
-    (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
-    if size is not None and tuple(size) != (H, W):
-        raise ValueError(f"size {tuple(size)} is not the weights' size {(H, W)}.")
+    if size is not None and tuple(size) != tuple(weights.shape[-2:]):
+        raise ValueError(f"size {tuple(size)} is not the weights' size {tuple(weights.shape[-2:])}.")
+    padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
+    backend = which_backend(features, backend)
+    if features.numel() == 0:
+        return features.new_empty((*features.shape[:2], *weights.shape[-2:]))
+    run = reference.reassemble if backend == "reference" else windows.reassemble
+    return run(*_summable(features, weights, backend), neighbours, padding, groups).to(features.dtype)
+
+
+def correlate(
+    query: Tensor,
+    key: Tensor,
+    kernel_size: int,
+    neighbours: str = "coarse",
+    padding: str | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Score each pixel's K x K neighbours by their inner product with the pixel: `reassemble`'s adjoint in its weights.
+
+    score[b, n, p, q] = sum_c query[b, c, p, q] * value_n(b, c, p, q), where value_n is read from the key as
+    `reassemble` reads its features (SAPA, arXiv 2209.12866; JBU's range kernel, arXiv 2403.10516).
+
+    Args:
+        query: [B, D, H, W], floating point, any strides.
+        key: [B, D, h, w]; for "dense" of the query's size.
+        kernel_size: K, odd.
+        neighbours: "fine", "coarse" or "dense".
+        padding: what lies beyond the key's border, as in `reassemble`.
+        backend: "reference", "cpu", "triton" or "auto".
+
+    Returns:
+        [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
+
+    Raises:
+        ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, or a backend
+            that can't run here.
+    """
+    _check_maps(query=query, key=key)
+    if query.shape[1] != key.shape[1]:
+        raise ValueError(f"query and key differ in width: {query.shape[1]} and {key.shape[1]} channels.")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+    padding = _padding(key, tuple(query.shape[-2:]), kernel_size, neighbours, padding)
+    backend = which_backend(query, backend)
+    if query.numel() == 0:
+        return query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:]))
+    run = reference.correlate if backend == "reference" else windows.correlate
+    return run(*_summable(query, key, backend), kernel_size, neighbours, padding).to(query.dtype)
+
+
+def which_backend(features: Tensor, backend: str = "auto") -> str:
+    """The backend that an operation on this tensor runs with.
+
+    Args:
+        features: the tensor; its device decides.
+        backend: the request, one of `BACKENDS`.
+
+    Returns:
+        "cpu", "triton" or "reference". "auto" takes "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is
+        installed, and "reference" elsewhere.
+
+    Raises:
+        ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    device = features.device.type
+    obstacle = None
+    if backend == "cpu" and device != "cpu":
+        obstacle = f"it can't run on {features.device}"
+    elif backend == "triton" and device != "cuda":
+        obstacle = f"it runs on CUDA tensors and can't run on {features.device}"
+    elif backend == "triton" and not _TRITON_INSTALLED:
+        obstacle = "the package triton is not installed"
+    if obstacle:
+        raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
+    if backend != "auto":
+        return backend
+    return "cpu" if device == "cpu" else "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
+
+
+def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """Both in fp32 at least, where the backend sums in the type of its input. Triton's kernels sum in fp32 anyway."""
+    if backend == "triton":
+        return a, b
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return a.to(dtype), b.to(dtype)
+
+
+def _check_maps(**maps: Tensor) -> None:
+    for name, tensor in maps.items():
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} must be [B, C, H, W], got {tensor.dim()} dimensions: {list(tensor.shape)}.")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}.")
+        if min(tensor.shape[-2:]) < 1:
+            raise ValueError(f"{name} must have at least one pixel, got {list(tensor.shape)}.")
+    (first, a), (second, b) = maps.items()
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"{first} and {second} differ in batch size: {a.shape[0]} and {b.shape[0]}.")
+
+
+def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, padding: str | None) -> str:
+    """The border rule, after a look at whether the low-resolution map can be read as asked."""
+    if neighbours not in NEIGHBOURS:
+        raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {neighbours!r}.")
+    padding = NEIGHBOURS[neighbours] if padding is None else padding
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}.")
+    (h, w), (H, W) = low.shape[-2:], size
     if H < h or W < w:
-        raise ValueError(f"the weights ({H} x {W}) must be at least as large as the features ({h} x {w}).")
+        raise ValueError(f"the output ({H} x {W}) must be at least as large as the features ({h} x {w}).")
     if neighbours == "dense" and (H, W) != (h, w):
-        raise ValueError(f"neighbours='dense' needs features of the weights' size {H} x {W}, got {h} x {w}.")
-    if min(h, w) < 1:
-        raise ValueError(f"features must have at least one pixel, got {list(features.shape)}.")
-    return K
+        raise ValueError(f"neighbours='dense' needs features of the output's size {H} x {W}, got {h} x {w}.")
+    reach = K // 2 + (neighbours == "fine")
+    if padding == "reflect" and reach >= min(h, w):
+        raise ValueError(
+            f"padding='reflect' with K = {K} needs features larger than {reach} pixels, got {list(low.shape)}."
+        )
+    return padding
 
 
-__all__ = ["BACKENDS", "reassemble", "which_backend"]
+__all__ = ["BACKENDS", "correlate", "reassemble", "which_backend"]

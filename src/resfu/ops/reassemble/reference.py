@@ -1,11 +1,11 @@
 """Reassembly as its equation reads. Slow, any device, any dtype: the specification and the oracle."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import containing_cell, lr_position, sample, window
+from resfu.ops.layout import pad
 
 
 def reassemble(
@@ -25,13 +25,22 @@ def reassemble(
     return total
 
 
+def correlate(
+    query: Float[Tensor, "B D H W"], key: Float[Tensor, "B D h w"], K: int, neighbours: str, padding: str
+) -> Float[Tensor, "B KK H W"]:
+    """score[b, n, p, q] = sum over c of query[b, c, p, q] * value_n[b, c, p, q], n = iy * K + ix."""
+    H, W = query.shape[-2:]
+    offsets = [(oy, ox) for oy in window(K) for ox in window(K)]
+    return torch.stack([(query * neighbour(key, (H, W), *o, K, neighbours, padding)).sum(1) for o in offsets], 1)
+
+
 def neighbour(
     x: Float[Tensor, "B C h w"], size: tuple[int, int], oy: int, ox: int, K: int, neighbours: str, padding: str
 ) -> Float[Tensor, "B C H W"]:
     """The value that HR pixel (p, q) sees at offset (oy, ox), in LR pixels ("dense": in HR pixels)."""
     (h, w), (H, W) = x.shape[-2:], size
     margin = K // 2 + (neighbours == "fine")  # bilinear sampling reads one pixel beyond the window
-    padded = F.pad(x, (margin,) * 4, mode="constant" if padding == "zero" else padding)
+    padded = pad(x, margin, margin, padding)
     if neighbours == "fine":
         rows, columns = lr_position(H, h, x.device) + oy, lr_position(W, w, x.device) + ox
         return sample(padded, rows + margin, columns + margin)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.grid import key_at, row_bands, window
-from resfu.ops.reassemble.api import which_backend
+from resfu.ops.grid import in_bands, key_at, row_bands, window
+from resfu.ops.reassemble.api import correlate, which_backend
 from resfu.ops.similarity import cpu, reference
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
@@ -74,7 +74,7 @@ def similarity_scores(
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not in_bands(query):
         return _scores(_hidden(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []
@@ -95,7 +95,12 @@ def similarity_scores(
 
 
 def inner_product_scores(
-    key: Tensor, query: Tensor, kernel_size: int, step: tuple[int, int], neighbours: str = "fine"
+    key: Tensor,
+    query: Tensor,
+    kernel_size: int,
+    step: tuple[int, int],
+    neighbours: str = "fine",
+    backend: str = "auto",
 ) -> Tensor:
     """s_n[p] = <query[p], key[p + o_n]> (Table VI a).
 
@@ -105,13 +110,16 @@ def inner_product_scores(
         kernel_size: K, odd.
         step: (h, w), the size of the LR map.
         neighbours: how an LR key is read, as in `similarity_scores`.
+        backend: "reference", "cpu" or "auto".
 
     Returns:
         [B, K * K, H, W].
     """
     size = (query.shape[-2], query.shape[-1])
+    if tuple(key.shape[-2:]) != size:
+        return correlate(query, key, kernel_size, neighbours, "replicate", backend)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
-    return torch.stack([(query * key_at(key, size, step, o, neighbours)).sum(1) for o in offsets], 1)
+    return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
 
 
 def _hidden(v: Tensor, c: Compressor) -> Tensor:

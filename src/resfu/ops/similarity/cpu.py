@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
+from resfu.ops.layout import pad
 
 Rows = Callable[[int, int], Tensor]
 
@@ -50,7 +51,7 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     if rh is None or rw is None:
         return _sampled(key, weight, groups, (H, W), step)
     top, left = rh * (K // 2), rw * (K // 2)
-    padded = _channels_last(F.pad(key, (left, left, top, top), mode="replicate"))
+    padded = _channels_last(pad(key, top, left))
     weight = _channels_last(weight)
     return lambda first, last: F.conv2d(padded[:, :, first : last + 2 * top], weight, dilation=(rh, rw), groups=groups)
 
@@ -59,7 +60,7 @@ def _upsampled(
     key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int], neighbours: str
 ) -> Rows:
     reach = weight.shape[-1] // 2 + 1
-    padded = _channels_last(F.pad(key, (reach,) * 4, mode="replicate"))
+    padded = _channels_last(pad(key, reach, reach))
     low = F.conv2d(padded, _channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
     rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:

@@ -1,0 +1,49 @@
+"""The memory format of maps, and padding that keeps it and has a deterministic backward on every device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDINGS = ("zero", "replicate", "reflect")
+
+
+def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tensor:
+    """Continue a map beyond its border.
+
+    PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
+    gradients in another memory format than they have on the CPU (seen with 2.14). Here they are concatenations.
+
+    Args:
+        x: [B, C, H, W].
+        rows: added above and below.
+        columns: added left and right.
+        padding: "zero", "replicate" (the border pixel) or "reflect" (mirrored at the border pixel).
+
+    Returns:
+        [B, C, H + 2 rows, W + 2 columns].
+    """
+    if padding == "zero":
+        return F.pad(x, (columns, columns, rows, rows))
+    if memory_format(x) == torch.channels_last:
+        x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
+        return x.permute(0, 3, 1, 2)
+    return _continued(_continued(x, rows, 2, padding), columns, 3, padding)
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Channels-last for maps that are that and not also contiguous."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _continued(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
+    if count == 0:
+        return x
+    last = x.shape[dim] - 1
+    if padding == "reflect":
+        before, after = x.narrow(dim, 1, count).flip(dim), x.narrow(dim, last - count, count).flip(dim)
+    else:
+        size = [-1] * x.dim()
+        size[dim] = count
+        before, after = x.narrow(dim, 0, 1).expand(size), x.narrow(dim, last, 1).expand(size)
+    return torch.cat([before, x, after], dim)

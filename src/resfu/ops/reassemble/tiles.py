@@ -1,0 +1,176 @@
+"""Which high-resolution pixels share which low-resolution window.
+
+All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"), see the same M x M LR
+vectors: M = K + 1 or K. Such a set of pixels is a cell. At the ratios 1 and 2 a cell is too small for a matrix product
+to be worth it: 4 x 4 or 2 x 2 of them are taken together, and their window grows by 3 or 1. Such a group, or a single
+cell at other ratios, is a tile, and reassembly over it is one small matrix product.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.grid import containing_cell, lr_cell
+
+_BLOCK_ELEMENTS = 1 << 20  # of the output: 4 MB in fp32
+
+
+class Row(NamedTuple):
+    """A row of tiles.
+
+    Attributes:
+        top: first row of their LR windows, in the padded map.
+        first: their first HR row.
+        ends: one past the last HR row of each row of cells in them, counted from `first`.
+    """
+
+    top: int
+    first: int
+    ends: tuple[int, ...]
+
+
+class Block(NamedTuple):
+    """R consecutive rows of tiles, alike but for their place.
+
+    Attributes:
+        top: first row of the first LR window, in the padded map.
+        rows: the HR rows.
+        number: R.
+        ends: as in `Row`; the last one is the height of a tile in HR rows, a.
+    """
+
+    top: int
+    rows: slice
+    number: int
+    ends: tuple[int, ...]
+
+    def parts(self) -> list[tuple[int, slice]]:
+        """(place of the row of cells in its tile, its HR rows there)."""
+        return [(i, slice(*pair)) for i, pair in enumerate(pairwise((0, *self.ends)))]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The pixels of an H x W image, tile by tile.
+
+    Attributes:
+        rows: all rows of tiles.
+        step: (rows, columns) of LR pixels from one tile to the next: of cells in a tile.
+        beyond: (rows, columns) that the last windows reach beyond the padded map.
+        columns: number of tiles in a row, n. Their windows start at padded columns left, left + step, ...
+        left: 0, or 1 where "fine" cells of ratio 1 leave out the half cell at the border.
+        slots: pixels that a tile can hold along the row, m. Tiles with fewer leave slots empty.
+        pixel: [n * m] HR column in each slot; empty slots repeat another.
+        slot: [W] slot of each HR column.
+        empty: [n * m] which slots hold no pixel.
+        whole: whether the columns fill their slots without a gap, as for whole ratios.
+    """
+
+    rows: tuple[Row, ...]
+    step: tuple[int, int]
+    beyond: tuple[int, int]
+    columns: int
+    left: int
+    slots: int
+    pixel: Tensor
+    slot: Tensor
+    empty: Tensor
+    whole: bool
+
+    def blocks(self, channels: int) -> Iterator[Block]:
+        """All rows of tiles, in blocks whose pixels fit the cache at so many channels."""
+        place = 0
+        while place < len(self.rows):
+            top, first, ends = self.rows[place]
+            most = max(1, _BLOCK_ELEMENTS // (self.columns * self.slots * ends[-1] * channels))
+            count = 1
+            for row in self.rows[place + 1 : place + most]:
+                if row.ends != ends or row.top != top + count * self.step[0]:
+                    break
+                count += 1
+            yield Block(top, slice(first, first + count * ends[-1]), count, ends)
+            place += count
+
+    def scratch(self, like: Tensor, channels: int) -> Tensor:
+        """Room for the pixels of any block."""
+        most = max(block.number * block.ends[-1] for block in self.blocks(channels))
+        return like.new_empty(most * self.columns * self.slots * channels)
+
+    def slotted(self, x: Tensor) -> Tensor:
+        """A copy of the columns x [..., W] in their slots, [..., n, m]. Empty slots are 0."""
+        if self.whole:
+            first, size = int(self.slot[0]), self.columns * self.slots
+            x = F.pad(x, (first, size - first - x.shape[-1]))
+        else:
+            x = x.index_select(-1, self.pixel).masked_fill_(self.empty, 0)
+        return x.unflatten(-1, (self.columns, self.slots))
+
+    def gather(self, x: Tensor, out: Tensor) -> None:
+        """Write the columns x [..., W] to their slots, out [..., n, m]. Empty slots become 0."""
+        if not self.whole:
+            out.copy_(self.slotted(x))
+            return
+        for columns, slots in self._parts(x, out):
+            slots.copy_(columns)
+        out[..., 0, : int(self.slot[0])] = 0
+        out[..., -1, int(self.slot[-1]) + 1 - (self.columns - 1) * self.slots :] = 0
+
+    def scatter(self, x: Tensor, out: Tensor) -> None:
+        """Write the slots x [..., n, m] to the columns they stand for, out [..., W]."""
+        if not self.whole:
+            out.copy_(x.flatten(-2).index_select(-1, self.slot))
+            return
+        for columns, slots in self._parts(out, x):
+            columns.copy_(slots)
+
+    def _parts(self, columns: Tensor, slots: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views of columns [..., W] and slots [..., n, m] that stand for each other: whole tiles, then the borders'."""
+        m, W, first = self.slots, columns.shape[-1], int(self.slot[0])
+        head = min(m - first, W)
+        count = (W - head) // m
+        tail = head + count * m
+        yield columns[..., head:tail].unflatten(-1, (count, m)), slots[..., 1 : 1 + count, :]
+        yield columns[..., :head], slots[..., 0, first : first + head]
+        if tail < W:
+            yield columns[..., tail:], slots[..., 1 + count, : W - tail]
+
+
+@lru_cache(maxsize=64)
+def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
+    """The tiles of an H x W image over an h x w map."""
+    step = (_together(H, h), _together(W, w))
+    row, column = window_start(H, h, neighbours), window_start(W, w, neighbours)
+    first = [0] + [p for p in range(1, H) if row[p] != row[p - 1]] + [H]
+    rows = tuple(
+        Row(int(row[first[i]]), first[i], tuple(p - first[i] for p in first[i + 1 : i + 1 + step[0]]))
+        for i in range(0, len(first) - 1, step[0])
+    )
+
+    count = torch.bincount(column - column[0])
+    n, m = -(-len(count) // step[1]), int(count.max()) * step[1]
+    position = torch.cat([torch.arange(int(c)) for c in count])
+    position[: int(count[0])] += int(count.max() - count[0])  # a short first cell fills its last slots
+    slot = (column - column[0]) * int(count.max()) + position
+    pixel = torch.zeros(n * m, dtype=torch.long)
+    pixel[slot] = torch.arange(W)
+    empty = torch.ones(n * m, dtype=torch.bool)
+    empty[slot] = False
+    whole = int(slot[-1] - slot[0]) == W - 1
+    beyond = (len(rows) * step[0] - (len(first) - 1), n * step[1] - len(count))
+    return Tiles(rows, step, beyond, n, int(column[0]), m, pixel, slot, empty, whole)
+
+
+def _together(P: int, p: int) -> int:
+    """How many cells along an axis make a tile, so that it is about four pixels long."""
+    return 4 if P == p else 2 if P == 2 * p else 1
+
+
+def window_start(P: int, p: int, neighbours: str) -> Tensor:
+    """For each HR pixel of an axis, where its window begins in the padded LR map."""
+    return lr_cell(P, p)[0] + 1 if neighbours == "fine" else containing_cell(P, p)

@@ -1,0 +1,66 @@
+"""A2U: affinity-aware upsampling."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops import reassemble
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import at_least_fp32, window_softmax
+
+_KERNEL, _FILTER, _NORM_GROUPS = 3, 6, 32
+
+
+class A2U(Upsampler):
+    """Upsampling by 2 with kernels from second-order statistics of the guidance (arXiv 2011.14288).
+
+    The guidance predicts two 6 x 6 filters for each image, shared by all channels. Both filter it with stride 2; after
+    GroupNorm and LeakyReLU the inner product of the two results at a pixel is its affinity. Times 36 numbers predicted
+    from the guidance's mean and interleaved, it gives the scores of 3 x 3 neighbours for each of the four pixels; the
+    softmax of their sigmoid weighs the features. Neighbours beyond the border keep their weight and contribute 0, so
+    borders darken: at uniform weights a constant 1 gives 4/9 in a corner. torch's initialisation.
+
+    This is the form for upsampling alone, shared over channels, that later comparisons use: 42 c + 38 parameters.
+
+    Args:
+        channels: C, width of the features.
+        guidance_channels: c, width of the guidance; a multiple of 32.
+
+    Raises:
+        ValueError: for a width of the guidance that is no multiple of 32.
+    """
+
+    guided = True
+    ratios = "2"
+    paper = "2011.14288"
+
+    def __init__(self, channels: int, guidance_channels: int) -> None:
+        super().__init__(channels, guidance_channels, scale_factor=2)
+        if guidance_channels % _NORM_GROUPS:
+            raise ValueError(f"guidance_channels must be a multiple of {_NORM_GROUPS}, got {guidance_channels}.")
+        self.first_filter = nn.Conv2d(guidance_channels, 1, 1)
+        self.second_filter = nn.Conv2d(guidance_channels, 1, 1)
+        self.first_norm = nn.GroupNorm(_NORM_GROUPS, guidance_channels)
+        self.second_norm = nn.GroupNorm(_NORM_GROUPS, guidance_channels)
+        self.spread = nn.Conv2d(guidance_channels, 4 * _KERNEL**2, 1)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Turn the affinity of every pixel into the kernels of its four pixels, then reassemble."""
+        assert guidance is not None
+        spread = self.spread(guidance.mean((2, 3), keepdim=True))
+        scores = F.pixel_shuffle(at_least_fp32(spread) * self._affinity(guidance), 2)
+        return reassemble(features, window_softmax(scores.sigmoid()), size, "coarse")
+
+    def _affinity(self, guidance: Float[Tensor, "B c H W"]) -> Float[Tensor, "B 1 h w"]:
+        pooled = F.adaptive_avg_pool2d(guidance, _FILTER)
+        filters = torch.cat([self.first_filter(pooled), self.second_filter(pooled)], 1).flatten(0, 1)[:, None]
+        # Every image has its own pair of filters, the same for all channels: images as groups, channels as the batch.
+        images = guidance.shape[0]
+        both = F.conv2d(guidance.transpose(0, 1), filters, stride=2, padding=2, groups=images)
+        first, second = both.unflatten(1, (images, 2)).movedim((2, 1), (0, 1))
+        first = F.leaky_relu(self.first_norm(first), 0.01)
+        second = F.leaky_relu(self.second_norm(second), 0.01)
+        return (at_least_fp32(first) * second).sum(1, keepdim=True) / guidance.shape[1] ** 0.5

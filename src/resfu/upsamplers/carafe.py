@@ -1,0 +1,76 @@
+"""CARAFE: content-aware reassembly of features."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops import reassemble
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import window_softmax
+from resfu.upsamplers.options import check_divides, check_odd, check_whole
+
+
+class CARAFE(Upsampler):
+    """Reassembly with kernels that the features themselves predict (arXiv 1905.02188).
+
+    A 1 x 1 convolution narrows the features, a second convolution predicts K x K scores for each of the r x r pixels of
+    a low-resolution pixel, and their softmax weighs that pixel's K x K neighbours. Neighbours beyond the border keep
+    their weight and contribute 0: at K = 5 and uniform weights a constant 1 gives 0.36 in a corner and 0.6 at an edge.
+
+    Initialisation: Xavier-uniform, the kernel's convolution normal with deviation 0.001, biases 0; so it starts as a
+    box filter.
+
+    Args:
+        channels: C, width of the features.
+        scale_factor: r, whole; the ratio it is built for.
+        kernel_size: K, odd, of the reassembly.
+        groups: blocks of channels with kernels of their own; divides C.
+        encoder_kernel_size: odd, of the convolution that predicts the kernels.
+        compressed_channels: width between the two convolutions.
+        encoder_dilation: of the convolution that predicts the kernels.
+
+    Raises:
+        ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
+    """
+
+    ratios = "fixed"
+    paper = "1905.02188"
+
+    def __init__(
+        self,
+        channels: int,
+        scale_factor: int = 2,
+        kernel_size: int = 5,
+        groups: int = 1,
+        encoder_kernel_size: int = 3,
+        compressed_channels: int = 64,
+        encoder_dilation: int = 1,
+    ) -> None:
+        ratio = check_whole("scale_factor", scale_factor)
+        super().__init__(channels, scale_factor=ratio)
+        check_odd("kernel_size", kernel_size)
+        check_odd("encoder_kernel_size", encoder_kernel_size)
+        check_divides("groups", groups, "channels", channels)
+        check_whole("compressed_channels", compressed_channels)
+        check_whole("encoder_dilation", encoder_dilation)
+        self.ratio = ratio
+        self.groups = groups
+        self.compressor = nn.Conv2d(channels, compressed_channels, 1)
+        self.encoder = nn.Conv2d(
+            compressed_channels,
+            groups * kernel_size**2 * ratio**2,
+            encoder_kernel_size,
+            padding=(encoder_kernel_size // 2) * encoder_dilation,
+            dilation=encoder_dilation,
+        )
+        nn.init.xavier_uniform_(self.compressor.weight)
+        nn.init.normal_(self.encoder.weight, std=0.001)
+        for convolution in (self.compressor, self.encoder):
+            nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Predict each pixel's kernel, then reassemble."""
+        scores = F.pixel_shuffle(self.encoder(self.compressor(features)), self.ratio)
+        return reassemble(features, window_softmax(scores, self.groups), size, "coarse", groups=self.groups)

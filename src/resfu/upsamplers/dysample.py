@@ -1,0 +1,100 @@
+"""DySample: upsampling by dynamic sampling."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops.grid import lr_position
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import at_least_fp32
+from resfu.upsamplers.options import check_choice, check_divides, check_whole
+
+_STYLES = ("lp", "pl")
+_STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset layer
+
+
+class DySample(Upsampler):
+    """Bilinear sampling at positions that the features themselves shift (arXiv 2308.15085).
+
+    A 1 x 1 convolution predicts an offset of every pixel and group from its regular position; the features are sampled
+    there bilinearly, clamped to the border. So constants stay constant, and with zero offsets it is bilinear
+    interpolation. Style "lp" predicts at low resolution and then interleaves; "pl" interleaves first and predicts at
+    the output's resolution from C / r^2 channels. Offsets count low-resolution pixels: 0.25 times the prediction, or
+    with dynamic scope 0.5 times the prediction and the sigmoid of a second convolution. The paper's names: DySample
+    (lp), DySample+ (lp, dynamic), DySample-S (pl) and DySample-S+ (pl, dynamic).
+
+    Positions are computed in fp32 at least whatever the features' dtype: half precision would round them to 1/16 pixel
+    on a map 128 wide.
+
+    Initialisation: offset convolution normal with deviation 0.001, bias 0; scope convolution 0, which is a factor
+    of 0.25.
+
+    Args:
+        channels: C, width of the features; a multiple of `groups`, for "pl" also of r^2.
+        scale_factor: r, whole; the ratio it is built for.
+        style: "lp" or "pl".
+        groups: blocks of channels with offsets of their own.
+        dynamic_scope: whether a second convolution scales the offsets.
+        scope_bias: whether that convolution has a bias: it has in the authors' segmentation and detection code, not in
+            the module's current release.
+
+    Raises:
+        ValueError: for an unknown style, widths that do not divide or a ratio that is not a whole number.
+    """
+
+    ratios = "fixed"
+    paper = "2308.15085"
+
+    def __init__(
+        self,
+        channels: int,
+        scale_factor: int = 2,
+        style: str = "lp",
+        groups: int = 4,
+        dynamic_scope: bool = True,
+        scope_bias: bool = False,
+    ) -> None:
+        ratio = check_whole("scale_factor", scale_factor)
+        super().__init__(channels, scale_factor=ratio)
+        check_choice("style", style, _STYLES)
+        check_divides("groups", groups, "channels", channels)
+        if style == "pl":
+            check_divides("the squared scale_factor", ratio**2, "channels of style 'pl'", channels)
+        self.ratio = ratio
+        self.style = style
+        self.groups = groups
+        widths = (channels, 2 * groups * ratio**2) if style == "lp" else (channels // ratio**2, 2 * groups)
+        self.offset = nn.Conv2d(*widths, 1)
+        nn.init.normal_(self.offset.weight, std=0.001)
+        nn.init.zeros_(self.offset.bias)  # pyright: ignore[reportArgumentType]
+        self.scope = nn.Conv2d(*widths, 1, bias=scope_bias) if dynamic_scope else None
+        if self.scope is not None:
+            for parameter in self.scope.parameters():
+                nn.init.zeros_(parameter)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Sample each group of channels at its shifted positions."""
+        (h, w), (H, W) = features.shape[-2:], size
+        offsets = self._offsets(features)
+        x = at_least_fp32(features)
+        columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
+        rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
+        # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
+        positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
+        blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
+        out = F.grid_sample(blocks, positions, mode="bilinear", padding_mode="border", align_corners=False)
+        channels_last = features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return out.unflatten(0, (-1, self.groups)).flatten(1, 2).to(features.dtype, memory_format=layout)
+
+    def _offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
+        """Shifts in low-resolution pixels, of columns and then of rows."""
+        x = F.pixel_shuffle(features, self.ratio) if self.style == "pl" else features
+        offsets = at_least_fp32(self.offset(x))
+        offsets = offsets * (_STATIC if self.scope is None else _DYNAMIC * self.scope(x).sigmoid())
+        if self.style == "lp":
+            offsets = F.pixel_shuffle(offsets, self.ratio)
+        return offsets.unflatten(1, (2, self.groups))

@@ -1,0 +1,58 @@
+"""IndexNet: the holistic index block."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.upsamplers.base import Upsampler
+
+
+class IndexNet(Upsampler):
+    """Nearest upsampling by 2, gated at every pixel by what the guidance predicts (arXiv 1908.00672, holistic index).
+
+    A convolution of stride 2 brings the guidance to the features' resolution with 4 channels; their sigmoid,
+    interleaved to the output's resolution, is one gate a pixel for all channels. Gates lie in (0, 1), about 0.5 at
+    first, so a constant does not stay constant. Convolutions have no bias and torch's initialisation; the normalisation
+    is BatchNorm, whose running statistics make the images of a batch independent in eval mode.
+
+    A state dict of parameters alone loads too: then the running statistics stay as they are.
+
+    Args:
+        channels: C, width of the features.
+        guidance_channels: c, width of the guidance.
+        nonlinear: convolution to 2 c, BatchNorm, ReLU6 and 1 x 1 convolution; False: a single convolution.
+        context: a 4 x 4 kernel, zero padded by 1, instead of 2 x 2.
+    """
+
+    guided = True
+    ratios = "2"
+    paper = "1908.00672"
+
+    def __init__(self, channels: int, guidance_channels: int, nonlinear: bool = True, context: bool = True) -> None:
+        super().__init__(channels, guidance_channels, scale_factor=2)
+        self.nonlinear = nonlinear
+        kernel_size, padding = (4, 1) if context else (2, 0)
+        width = 2 * guidance_channels if nonlinear else 4
+        self.encoder = nn.Conv2d(guidance_channels, width, kernel_size, stride=2, padding=padding, bias=False)
+        if nonlinear:
+            self.norm = nn.BatchNorm2d(width)
+            self.index = nn.Conv2d(width, 4, 1, bias=False)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Gate the repeated features."""
+        assert guidance is not None
+        index = self.encoder(guidance)
+        if self.nonlinear:
+            index = self.index(F.relu6(self.norm(index)))
+        gate = F.pixel_shuffle(index.sigmoid(), 2)
+        return F.interpolate(features, size=size, mode="nearest") * gate.to(features.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any) -> None:
+        statistics = {prefix + name: buffer for name, buffer in self.named_buffers()}
+        if not any(name in state_dict for name in statistics):
+            state_dict.update(statistics)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)

@@ -1,0 +1,67 @@
+"""Upsampling in several steps, each with its own weights and guidance."""
+
+from collections.abc import Iterable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.upsamplers.base import Upsampler
+
+
+class Iterative(nn.Module):
+    """A chain of upsamplers, the way in which most of them reach a high ratio: x2, x2, ... (arXiv 2407.02283, Fig. 9).
+
+    Args:
+        steps: one upsampler a step, from coarse to fine. Those without a ratio of their own double the size.
+
+    Raises:
+        ValueError: for an empty chain.
+    """
+
+    def __init__(self, steps: Iterable[Upsampler]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        if not self.steps:
+            raise ValueError("an iterative upsampler needs at least one step.")
+
+    def forward(
+        self,
+        features: Tensor,
+        guidances: Tensor | Sequence[Tensor] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Bring features to high resolution step by step.
+
+        Args:
+            features: [B, C, h, w].
+            guidances: one [B, c, H_i, W_i] a step, coarse to fine: each guides its step and says how far it goes. Or
+                one map at the target's resolution, which every step gets averaged down to its own.
+            size: (H, W) of the output. Default: that of the last guidance, else what the steps' ratios give.
+
+        Returns:
+            [B, C, H, W].
+
+        Raises:
+            ValueError: for another number of guidances than steps, and whatever a step refuses.
+        """
+        last = len(self.steps) - 1
+        single = isinstance(guidances, Tensor)
+        if guidances is not None and not single and len(guidances) != last + 1:
+            raise ValueError(f"{last + 1} steps need {last + 1} guidances, coarse to fine; got {len(guidances)}.")
+        for n, step in enumerate(self.steps):
+            assert isinstance(step, Upsampler)
+            h, w = features.shape[-2:]
+            ratio = step.scale_factor or 2
+            reached = (int(h * ratio), int(w * ratio))
+            if guidances is None:
+                guidance = None
+            elif not single:
+                guidance = guidances[n]
+                reached = (guidance.shape[-2], guidance.shape[-1])
+            elif n == last:
+                guidance = guidances
+                reached = (guidance.shape[-2], guidance.shape[-1])
+            else:
+                guidance = F.adaptive_avg_pool2d(guidances, reached)
+            features = step(features, guidance, size=size if n == last and size is not None else reached)
+        return features

@@ -1,0 +1,149 @@
+"""Joint bilateral upsampling with learned kernels: one module, and the stack of them."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops import correlate, reassemble
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import at_least_fp32, window_softmax
+from resfu.upsamplers.options import check_whole
+
+_FIXUP = 0.1
+
+
+class JBU(Upsampler):
+    """Bicubic features, filtered by what is near and looks alike in the image (arXiv 2403.10516, one FeatUp module).
+
+    The kernel of a pixel is the softmax of the inner products of projected guidance in a window (times a learned
+    temperature), times a Gaussian of the distance with learned deviation, normalised to sum 1, plus 0.1 times a
+    correction that a small network reads from kernel and guidance. The correction makes it neither positive nor
+    normalised, so constants do not stay constant. Windows count pixels of the output and mirror the border, which the
+    output must exceed: more than `radius` rows and columns. Any real ratio. Convolutions have torch's initialisation.
+
+    Args:
+        guidance_channels: g, width of the guidance; the published module takes the normalised image.
+        key_dim: width of the projected guidance.
+        radius: of the window of 2 radius + 1 pixels.
+
+    Raises:
+        ValueError: for a width or radius below 1, or, when called, an output not larger than the radius.
+    """
+
+    guided = True
+    image_guided = True
+    paper = "2403.10516"
+
+    def __init__(self, guidance_channels: int = 3, key_dim: int = 32, radius: int = 3) -> None:
+        super().__init__(guidance_channels=guidance_channels)
+        check_whole("key_dim", key_dim)
+        check_whole("radius", radius)
+        self.radius = radius
+        window = (2 * radius + 1) ** 2
+        self.log_temperature = nn.Parameter(torch.tensor(0.0))
+        self.deviation = nn.Parameter(torch.tensor(1.0))
+        self.range_projection = _two_layers(guidance_channels, key_dim)
+        self.kernel_fixup = _two_layers(guidance_channels + window, window)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Interpolate, then filter each pixel with its own kernel."""
+        assert guidance is not None
+        if min(size) <= self.radius:
+            raise ValueError(
+                f"{type(self).__name__} mirrors {self.radius} pixels at the border: the output must be larger than "
+                f"{self.radius} x {self.radius}, got {size[0]} x {size[1]}."
+            )
+        smooth = F.interpolate(features, size=size, mode="bicubic", align_corners=False).to(features.dtype)
+        return reassemble(smooth, self._kernel(guidance), size, "dense", "reflect")
+
+    def _kernel(self, guidance: Float[Tensor, "B g H W"]) -> Float[Tensor, "B KK H W"]:
+        keys = at_least_fp32(self.range_projection(guidance))
+        temperature = at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
+        likeness = window_softmax(temperature * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
+        kernel = likeness * self._nearness()
+        kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-7)
+        return kernel + _FIXUP * self.kernel_fixup(torch.cat([kernel.to(guidance.dtype), guidance], 1))
+
+    def _nearness(self) -> Float[Tensor, "1 KK 1 1"]:
+        """Gaussian of the distance from the centre, in windows whose corners lie at (1, 1).
+
+        As published it is an fp32 tensor even where the rest is fp64: a deviation without axes does not widen it.
+        """
+        deviation = at_least_fp32(self.deviation)
+        axis = torch.linspace(-1, 1, 2 * self.radius + 1, device=deviation.device, dtype=torch.float32).square()
+        distance = (axis[:, None] + axis).view(1, -1, 1, 1)
+        return (-distance / (2 * deviation.square())).exp()
+
+
+class StackJBU(Upsampler):
+    """Steps of joint bilateral upsampling by 2, guided by the image (FeatUp's stack, arXiv 2403.10516).
+
+    Every step has a JBU of its own, guided by the image average-pooled to that step's output. At the end a 1 x 1
+    convolution corrects the result z: z + 0.1 conv(dropout(z)). In training, dropout (of whole channels: 0.1 inside the
+    kernels, 0.2 at the end) makes results noisy by design. The first step's output must be larger than 3 pixels.
+
+    Args:
+        channels: C, width of the features.
+        guidance_channels: g, width of the guidance, which may have any size from the output's up.
+        steps: number of modules; the ratio is 2^steps.
+        scale_factor: the ratio itself, a power of two from 2; replaces `steps`.
+
+    Raises:
+        ValueError: for no steps, a ratio that is no power of two or, when called, a guidance smaller than the output.
+    """
+
+    guided = True
+    image_guided = True
+    ratios = "fixed"
+    paper = "2403.10516"
+
+    def __init__(
+        self, channels: int, guidance_channels: int = 3, steps: int = 2, scale_factor: int | None = None
+    ) -> None:
+        if scale_factor is not None:
+            steps = check_whole("scale_factor", scale_factor).bit_length() - 1
+            if steps < 1 or scale_factor != 2**steps:
+                raise ValueError(f"scale_factor must be a power of two from 2, got {scale_factor}.")
+        steps = check_whole("steps", steps)
+        super().__init__(channels, guidance_channels, scale_factor=2**steps)
+        self.ratio = 2**steps
+        self.stages = nn.ModuleDict({str(n): JBU(guidance_channels) for n in range(1, steps + 1)})
+        self.dropout = nn.Dropout2d(0.2)
+        self.fixup = nn.Conv2d(channels, channels, 1)
+
+    def upsample(
+        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+    ) -> Float[Tensor, "B C H W"]:
+        """Double the resolution step by step, then correct."""
+        assert guidance is not None
+        for stage in self.stages.values():
+            doubled = (2 * features.shape[-2], 2 * features.shape[-1])
+            features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
+        return features + _FIXUP * self.fixup(self.dropout(features)).to(features.dtype)
+
+    def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
+        if size is None:
+            H, W = features.shape[-2] * self.ratio, features.shape[-1] * self.ratio
+        else:
+            H, W = super()._output_size(features, guidance, size)
+        if guidance is not None and (guidance.shape[-2] < H or guidance.shape[-1] < W):
+            raise ValueError(
+                f"the guidance must be at least as large as the output ({H} x {W}), got {guidance.shape[-2]} x "
+                f"{guidance.shape[-1]}."
+            )
+        return H, W
+
+    def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
+        return guidance
+
+
+def _two_layers(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1),
+        nn.GELU(),
+        nn.Dropout2d(0.1),
+        nn.Conv2d(out_channels, out_channels, 1),
+    )

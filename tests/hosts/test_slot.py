@@ -1,0 +1,73 @@
+"""How upsamplers are put into a network: in one step or several, with which guidance."""
+
+import pytest
+import torch
+
+import resfu
+from resfu.hosts.slot import Slot
+from resfu.upsamplers import Iterative
+
+
+@pytest.mark.parametrize(
+    ("upsampler", "options", "addition"),
+    [
+        ("nearest", {}, 0),
+        ("bicubic", {}, 0),
+        ("deconv", {}, 1_574_400),
+        ("pixelshuffle", {}, 1_579_008),
+        ("stack-jbu", {}, 234_774),
+        ("carafe", {}, 444_888),
+        ("indexnet", {}, 12_601_344),
+        ("fade", {}, 283_542),
+        ("sapa", {}, 104_832),
+        ("dysample", {"style": "pl"}, 6_192),
+        ("resfu", {}, 142_710),
+        ("resfu", {"iterative": True}, 2 * 142_710),
+    ],
+)
+def test_segformer_gains_the_published_parameters(upsampler, options, addition):
+    """Table III of arXiv 2407.02283: six steps of x2 for most, three modules for ReSFU."""
+    with torch.device("meta"):
+        net = resfu.create_host("segformer-mit-b1", upsampler=upsampler, upsampler_options=options)
+    assert sum(p.numel() for p in net.parameters()) - 13_716_822 == addition
+
+
+def test_steps_are_guided_by_the_levels_in_turn():
+    slot = Slot("sapa", 32, 32, 4)
+    assert isinstance(slot.upsampler, Iterative)
+    assert slot.needs_guides
+    assert not slot.exact
+    x, image = torch.randn(1, 32, 3, 3), torch.randn(1, 3, 48, 48)
+    middle, fine = torch.randn(1, 32, 5, 6), torch.randn(1, 32, 11, 12)
+    want = slot.upsampler.steps[1](slot.upsampler.steps[0](x, middle), fine)
+    torch.testing.assert_close(slot(x, [middle, fine], (11, 12), image), want)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(fine, (6, 6))
+    want = slot.upsampler.steps[1](slot.upsampler.steps[0](x, pooled), fine)
+    torch.testing.assert_close(slot(x, [fine], (11, 12), image), want)
+
+
+def test_the_image_guides_stack_jbu():
+    slot = Slot("stack-jbu", 8, 32, 4).eval()
+    assert not slot.needs_guides
+    assert slot.exact
+    x, image = torch.randn(1, 8, 4, 5), torch.randn(1, 3, 64, 80)
+    torch.testing.assert_close(slot(x, [], (16, 20), image), slot.upsampler(x, image))
+    assert slot.upsampler.guidance_channels == 3
+
+
+@pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
+def test_every_upsampler_also_goes_the_other_way(upsampler):
+    """Direct instead of in steps, or the reverse, as far as the method can."""
+    direct = not isinstance(Slot(upsampler, 32, 32, 4).upsampler, Iterative)
+    slot = Slot(upsampler, 32, 32, 4, {"iterative": direct}).eval()
+    x, guide, image = torch.randn(1, 32, 4, 5), torch.randn(1, 32, 16, 20), torch.randn(1, 3, 64, 80)
+    if resfu.UPSAMPLERS[upsampler].ratios == "2":
+        with pytest.raises(ValueError, match="the ratio 2"):
+            slot(x, [guide], (16, 20), image)
+    else:
+        assert slot(x, [guide], (16, 20), image).shape == (1, 32, 16, 20)
+
+
+def test_what_the_network_sets_is_refused():
+    with pytest.raises(ValueError, match="must not hold channels"):
+        Slot("resfu", 8, 8, 2, {"channels": 4})

@@ -1,0 +1,23 @@
+"""Padding against PyTorch's."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resfu.ops.layout import PADDINGS, pad
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (1, 2), (4, 0), (3, 6)])
+@pytest.mark.parametrize("last", [False, True])
+def test_equals_pytorch_forward_and_backward(padding, rows, columns, last):
+    x = torch.randn(2, 3, 5, 7, dtype=torch.double, requires_grad=True)
+    if last:
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    mode = "constant" if padding == "zero" else padding
+    want, got = F.pad(x, (columns, columns, rows, rows), mode=mode), pad(x, rows, columns, padding)
+    assert torch.equal(got, want)
+    grad = torch.randn_like(want)
+    torch.testing.assert_close(*(torch.autograd.grad(t, x, grad)[0] for t in (got, want)), rtol=1e-13, atol=1e-13)
+    if last:
+        assert got.is_contiguous(memory_format=torch.channels_last)

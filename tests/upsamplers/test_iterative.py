@@ -1,0 +1,39 @@
+"""Several steps of upsampling, each with its own guidance."""
+
+import pytest
+import torch
+
+import resfu
+from resfu.upsamplers import Iterative
+
+
+def test_each_step_goes_as_far_as_its_guidance():
+    up = Iterative(resfu.ReSFU(8, 8) for _ in range(3)).double()
+    x = torch.randn(2, 8, 3, 4, dtype=torch.double)
+    guides = [torch.randn(2, 8, *size, dtype=torch.double) for size in ((5, 8), (11, 16), (24, 32))]
+    want = x
+    for step, guide in zip(up.steps, guides, strict=True):
+        want = step(want, guide)
+    torch.testing.assert_close(up(x, guides), want)
+    assert up(x, guides, size=(23, 31)).shape == (2, 8, 23, 31)
+
+
+def test_one_guidance_is_averaged_down_for_the_earlier_steps():
+    up = Iterative(resfu.ReSFU(8, 4) for _ in range(2)).double()
+    x, y = torch.randn(1, 8, 3, 4, dtype=torch.double), torch.randn(1, 4, 12, 16, dtype=torch.double)
+    half = torch.nn.functional.avg_pool2d(y, 2)
+    torch.testing.assert_close(up(x, y), up(x, [half, y]))
+
+
+def test_without_guidance_the_steps_double():
+    up = Iterative([resfu.Bilinear(), resfu.Nearest(scale_factor=3)])
+    assert up(torch.zeros(1, 2, 4, 5)).shape == (1, 2, 24, 30)
+    assert up(torch.zeros(1, 2, 4, 5), size=(17, 21)).shape == (1, 2, 17, 21)
+
+
+def test_bad_chains_are_named():
+    with pytest.raises(ValueError, match="at least one step"):
+        Iterative([])
+    up = Iterative([resfu.ReSFU(8, 8)])
+    with pytest.raises(ValueError, match="1 steps need 1 guidances, coarse to fine; got 2"):
+        up(torch.zeros(1, 8, 2, 2), [torch.zeros(1, 8, 4, 4)] * 2)
