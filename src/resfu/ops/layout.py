@@ -11,7 +11,8 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
     """Continue a map beyond its border.
 
     PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
-    gradients in another memory format than they have on the CPU (seen with 2.14). Here they are concatenations.
+    gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
+    are concatenations here.
 
     Args:
         x: [B, C, H, W].
@@ -22,8 +23,8 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
     Returns:
         [B, C, H + 2 rows, W + 2 columns].
     """
-    if padding == "zero":
-        return F.pad(x, (columns, columns, rows, rows))
+    if padding == "zero" or not x.requires_grad:
+        return F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
     if memory_format(x) == torch.channels_last:
         x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)

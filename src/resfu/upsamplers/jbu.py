@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble
+from resfu.ops.layout import memory_format
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import at_least_fp32, window_softmax
 from resfu.upsamplers.options import check_whole
@@ -56,8 +57,9 @@ class JBU(Upsampler):
                 f"{type(self).__name__} mirrors {self.radius} pixels at the border: the output must be larger than "
                 f"{self.radius} x {self.radius}, got {size[0]} x {size[1]}."
             )
-        smooth = F.interpolate(features, size=size, mode="bicubic", align_corners=False).to(features.dtype)
-        return reassemble(smooth, self._kernel(guidance), size, "dense", "reflect")
+        kernel = self._kernel(guidance)
+        # Nobody else holds the interpolated map, so that it goes as soon as it has been padded.
+        return reassemble(_bicubic(features, size), kernel, size, "dense", "reflect")
 
     def _kernel(self, guidance: Float[Tensor, "B g H W"]) -> Float[Tensor, "B KK H W"]:
         keys = at_least_fp32(self.range_projection(guidance))
@@ -122,7 +124,15 @@ class StackJBU(Upsampler):
         for stage in self.stages.values():
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
             features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
-        return features + _FIXUP * self.fixup(self.dropout(features)).to(features.dtype)
+        dropped = self.dropout(features)
+        if memory_format(dropped) == torch.channels_last:
+            fixed = self.fixup(dropped)
+        else:  # a product of matrices, for which nothing is laid out anew: at this size every copy counts
+            weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
+            assert bias is not None
+            fixed = torch.baddbmm(bias[:, None], weight.expand(len(dropped), -1, -1), dropped.flatten(2))
+            fixed = fixed.unflatten(2, size)
+        return fixed.mul_(_FIXUP).to(features.dtype).add_(features)
 
     def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         if size is None:
@@ -138,6 +148,10 @@ class StackJBU(Upsampler):
 
     def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
         return guidance
+
+
+def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False).to(x.dtype)
 
 
 def _two_layers(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from resfu.ops.layout import PADDINGS
+from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.reassemble import reference, windows
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
@@ -66,8 +66,14 @@ def reassemble(
     backend = which_backend(features, backend)
     if features.numel() == 0:
         return features.new_empty((*features.shape[:2], *weights.shape[-2:]))
-    run = reference.reassemble if backend == "reference" else windows.reassemble
-    return run(*_summable(features, weights, backend), neighbours, padding, groups).to(features.dtype)
+    result = features.dtype
+    features, weights = _summable(features, weights, backend)
+    if backend == "reference":
+        return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
+    low = (features.shape[-2], features.shape[-1])
+    reach = windows.size(K, neighbours) // 2
+    features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
+    return windows.reassemble(features, weights, low, neighbours, groups).to(result)
 
 
 def correlate(
@@ -107,8 +113,13 @@ def correlate(
     backend = which_backend(query, backend)
     if query.numel() == 0:
         return query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:]))
-    run = reference.correlate if backend == "reference" else windows.correlate
-    return run(*_summable(query, key, backend), kernel_size, neighbours, padding).to(query.dtype)
+    result = query.dtype
+    query, key = _summable(query, key, backend)
+    if backend == "reference":
+        return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
+    low = (key.shape[-2], key.shape[-1])
+    reach = windows.size(kernel_size, neighbours) // 2
+    return windows.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
 
 
 def which_backend(features: Tensor, backend: str = "auto") -> str:

@@ -18,12 +18,11 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
     channels_last = memory_format(padded) == torch.channels_last
-    maps = _maps(padded, grid)
     scratch = grid.scratch(padded, C)
     for b, block in product(range(B), grid.blocks(C)):
         tile = (block.number, grid.columns, groups)
         kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M).flatten(5).flatten(3, 4).flatten(1, 2)
-        window = _window(maps[b], grid, block, groups, M)
+        window = _window(padded[b], grid, block, groups, M)
         if channels_last:
             result = _matmul(kernel.mT, window, scratch).view(*tile, block.ends[-1], grid.slots, width)
             result = result.permute(2, 5, 0, 3, 1, 4)
@@ -62,22 +61,14 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
     out = grad.new_empty((B, groups * M * M, H, W))
-    maps = _maps(padded, grid)
     scratch = grid.scratch(grad, C)
     for b, block in product(range(B), grid.blocks(C)):
         pixels = _pixels(grad[b, :, block.rows], grid, block, groups, scratch)
-        kernel = _matmul(_window(maps[b], grid, block, groups, M), pixels)
+        kernel = _matmul(_window(padded[b], grid, block, groups, M), pixels)
         kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), block.ends[-1], grid.slots)
         target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
         grid.scatter(_own_windows(kernel, grid, block, M), target)
     return out
-
-
-def _maps(padded: Tensor, grid: Tiles) -> Tensor:
-    """[B, C, h, w] -> [B, h, w, C], continued by zeros as far as the last windows reach."""
-    rows, columns = grid.beyond
-    x = padded if rows == columns == 0 else F.pad(padded, (0, columns, 0, rows))
-    return x.permute(0, 2, 3, 1).contiguous()
 
 
 def _reach(grid: Tiles, M: int) -> tuple[int, int]:
@@ -86,13 +77,17 @@ def _reach(grid: Tiles, M: int) -> tuple[int, int]:
 
 
 def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int) -> Tensor:
-    """The windows of a block's tiles in the map x [h, w, C]: [R, n G, Mx My, C / G], columns before rows.
+    """The windows of a block's tiles in the map x [C, h, w]: [R, n G, Mx My, C / G], columns before rows.
 
     The rows of a window are laid side by side, so that the windows of neighbouring tiles overlap in memory: the map is
     copied M times in all, not M M times.
     """
     (sy, sx), (Mx, My) = grid.step, _reach(grid, M)
-    rows = x[block.top : block.top + (block.number - 1) * sy + My, grid.left :].unfold(0, My, sy)  # [R, width, C, My]
+    bottom = block.top + (block.number - 1) * sy + My
+    rows = x[:, block.top : bottom, grid.left :]
+    if bottom > x.shape[1] or grid.beyond[1]:  # the last windows reach beyond the map, where their kernels are 0
+        rows = F.pad(rows, (0, grid.beyond[1], 0, max(0, bottom - x.shape[1])))
+    rows = rows.permute(1, 2, 0).contiguous().unfold(0, My, sy)  # [R, width, C, My]
     rows = rows.transpose(2, 3).contiguous()
     R, width, _, C = rows.shape
     window = rows.as_strided((R, grid.columns, Mx * My, C), (width * My * C, sx * My * C, C, 1))

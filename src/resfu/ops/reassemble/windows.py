@@ -13,33 +13,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import lr_cell
-from resfu.ops.layout import memory_format, pad
+from resfu.ops.layout import memory_format
 from resfu.ops.reassemble import cpu
 
 
+def size(K: int, neighbours: str) -> int:
+    """M, the rows and columns of the LR window that K x K neighbours are read from."""
+    return K + 1 if neighbours == "fine" else K
+
+
 def reassemble(
-    features: Float[Tensor, "B C h w"],
+    padded: Float[Tensor, "B C h1 w1"],
     weights: Float[Tensor, "B GKK H W"],
+    low: tuple[int, int],
     neighbours: str,
-    padding: str,
     groups: int,
 ) -> Float[Tensor, "B C H W"]:
-    """The fast equal of `reference.reassemble`."""
-    h, w = features.shape[-2:]
+    """The fast equal of `reference.reassemble`, of features of the size `low`, padded by half a window."""
     K = round((weights.shape[1] // groups) ** 0.5)
     if neighbours == "fine":
-        weights = _spread(weights, K, h, w)
-    M = K + 1 if neighbours == "fine" else K
-    return window_sum(pad(features, M // 2, M // 2, padding), weights, M, h, w, neighbours, groups)
+        weights = _spread(weights, K, *low)
+    return window_sum(padded, weights, size(K, neighbours), *low, neighbours, groups)
 
 
 def correlate(
-    query: Float[Tensor, "B D H W"], key: Float[Tensor, "B D h w"], K: int, neighbours: str, padding: str
+    query: Float[Tensor, "B D H W"], padded: Float[Tensor, "B D h1 w1"], low: tuple[int, int], K: int, neighbours: str
 ) -> Float[Tensor, "B KK H W"]:
-    """The fast equal of `reference.correlate`."""
-    (h, w), (H, W) = key.shape[-2:], query.shape[-2:]
-    M = K + 1 if neighbours == "fine" else K
-    scores = window_sum_to_weights(query, pad(key, M // 2, M // 2, padding), M, h, w, neighbours, 1)
+    """The fast equal of `reference.correlate`, with a key of the size `low`, padded by half a window."""
+    (h, w), (H, W), M = low, query.shape[-2:], size(K, neighbours)
+    scores = window_sum_to_weights(query, padded, M, h, w, neighbours, 1)
     if neighbours == "fine":
         scores = scores.unflatten(1, (M, M))
         for dim, fraction in ((1, _fraction(H, h, scores)[:, None]), (2, _fraction(W, w, scores))):
