@@ -82,7 +82,7 @@ def test_an_output_folder_that_cannot_be_written_ends_it_at_once(words, tmp_path
     ("options", "message"),
     [
         (["--upsamplers", "bilinear,cubist"], "unknown upsampler 'cubist'; choose from"),
-        (["--upsamplers", ","], "upsamplers must be given"),
+        (["--upsamplers", ","], "no upsampler given"),
         (["--seeds", "0"], "at least 1, got '0'"),
         (["--seeds", "1,1"], "each only once"),
         (["--seeds", "x"], "argument --seeds: .*'x'"),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.evaluation.bench import DTYPES, Pass, Row, Workload, measure
 from resfu.upsamplers import UPSAMPLERS
@@ -120,14 +120,8 @@ def _device(workload: Workload) -> str:
     return torch.cuda.get_device_name(workload.device)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other user error."""
-        raise ValueError(f"{message} (see `{self.prog} --help`)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="resfu bench",
         description="Time upsamplers side by side in one process: forward, forward with backward, peak memory, "
         "multiply-accumulates, parameters. All take turns within every round, so that a loaded machine slows them "
@@ -135,40 +129,16 @@ def _parser() -> argparse.ArgumentParser:
         "the ratio or the widths is listed with the reason (exit code 1 if it was asked for by name).",
     )
     add = parser.add_argument
-    add("--upsamplers", type=_names, metavar="A,B", help=f"of {', '.join(UPSAMPLERS)} (all)")
-    add("--channels", type=_positive, default=256, metavar="N", help="of the features (256)")
-    add("--guidance-channels", type=_positive, default=64, metavar="N", help="of the guidance (64); an image has 3")
-    add("--low", type=_size, default=(64, 64), metavar="N | HxW", help="size of the features (64x64)")
+    add("--upsamplers", type=upsamplers, metavar="A,B", help=f"of {', '.join(UPSAMPLERS)} (all)")
+    add("--channels", type=positive, default=256, metavar="N", help="of the features (256)")
+    add("--guidance-channels", type=positive, default=64, metavar="N", help="of the guidance (64); an image has 3")
+    add("--low", type=size, default=(64, 64), metavar="N | HxW", help="size of the features (64x64)")
     add("--ratio", type=float, default=2.0, metavar="X", help="of the output to the features, a number from 1 (2)")
-    add("--batch", type=_positive, default=1, metavar="N", help="images (1)")
+    add("--batch", type=positive, default=1, metavar="N", help="images (1)")
     add("--dtype", choices=list(DTYPES), default="float32", help="of inputs and parameters (float32)")
     add("--device", default="cpu", metavar="cpu | cuda", help="where to measure (cpu)")
-    add("--threads", type=_positive, metavar="N", help="CPU threads (PyTorch's choice)")
-    add("--rounds", type=_positive, default=9, metavar="N", help="measured rounds (9); one more goes before")
+    add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
+    add("--rounds", type=positive, default=9, metavar="N", help="measured rounds (9); one more goes before")
     add("--channels-last", action="store_true", help="inputs and parameters channels-last in memory")
     add("--output", type=Path, metavar="FILE", help="write everything measured, with the machine, as JSON")
     return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in UPSAMPLERS]
-    if unknown or not names:
-        words = f"unknown upsampler {unknown[0]!r}" if unknown else "no upsampler given"
-        raise argparse.ArgumentTypeError(f"{words}; choose from {', '.join(UPSAMPLERS)}")
-    return names
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return number
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    return _positive(height), _positive(width if cross else height)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from rich.console import Console
 
+from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.compare.runner import compare
 from resfu.compare.settings import Settings
 from resfu.data import DATASETS
@@ -62,14 +63,15 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="resfu compare",
         description="Train the same network once per upsampler and seed, from the same initial weights and on the same "
         "batches; evaluate; print one table; write results.json, table.md, report.html, sheets/ and runs/. "
         "Interrupted, the same command goes on where it was. More upsamplers or seeds may be added to a folder.",
     )
     add = parser.add_argument
-    add("--upsamplers", type=_names, default=("bilinear", "resfu"), metavar="A,B", help=f"of {', '.join(UPSAMPLERS)}")
+    names = ", ".join(UPSAMPLERS)
+    add("--upsamplers", type=upsamplers, default=("bilinear", "resfu"), metavar="A,B", help=f"all, or of {names}")
     add("--seeds", type=_seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
     add("--data", choices=sorted(DATASETS), default="scenes", help="what to train on (scenes: generated, no download)")
     add("--root", metavar="DIR", help="folder of the data (scenes: of their cache)")
@@ -91,44 +93,25 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="train the encoder too; a pretrained one at a tenth of the learning rate",
     )
-    add("--steps", type=_positive, metavar="N", help="steps of each training (scenes 300, camvid 600)")
-    add("--batch-size", type=_positive, default=4, metavar="N", help="images a step (4)")
+    add("--steps", type=positive, metavar="N", help="steps of each training (scenes 300, camvid 600)")
+    add("--batch-size", type=positive, default=4, metavar="N", help="images a step (4)")
     add("--lr", type=float, metavar="X", help="learning rate of the head (0.005; with a trained encoder 0.0006)")
-    add("--crop", type=_size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
+    add("--crop", type=size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
     add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default for camvid)")
-    add("--size", type=_size, metavar="N | HxW", help="size of the scenes (192)")
+    add("--size", type=size, metavar="N | HxW", help="size of the scenes (192)")
     add("--difficulty", type=float, metavar="X", help="of the scenes, 0 to 1: blur, noise, low contrast (0)")
-    add("--train-images", type=_positive, metavar="N", help="number of scenes to train on (400)")
-    add("--val-images", type=_positive, metavar="N", help="number of scenes to evaluate on (100)")
-    add("--pictures", type=_positive, default=6, metavar="N", help="validation images in the report (6)")
-    add("--threads", type=_positive, metavar="N", help="CPU threads (PyTorch's choice)")
+    add("--train-images", type=positive, metavar="N", help="number of scenes to train on (400)")
+    add("--val-images", type=positive, metavar="N", help="number of scenes to evaluate on (100)")
+    add("--pictures", type=positive, default=6, metavar="N", help="validation images in the report (6)")
+    add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     add("--workers", type=int, default=0, metavar="N", help="processes that load images (0)")
     return parser
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _seeds(text: str) -> tuple[int, ...]:
     if "," not in text:
-        return tuple(range(_positive(text)))
+        return tuple(range(positive(text)))
     try:
         return tuple(int(word) for word in text.split(",") if word.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return number
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    return _positive(height), _positive(width if cross else height)

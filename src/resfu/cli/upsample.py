@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from resfu.cli.arguments import Parser, positive, upsamplers
 from resfu.compare.photo import Source, find_source, upsample_photo
 from resfu.compare.weights import find_weights
 from resfu.data.image_files import UnreadableFileError, read_image
@@ -67,14 +68,15 @@ def _sources(upsamplers: Sequence[str], checkpoint: Path | None) -> dict[str, So
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="resfu upsample",
         description="Show the features of photos before and after upsampling, their three main components as colours: "
         "one PNG sheet each. An image that cannot be read is named, the others are still done, and the exit code is 1.",
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
-    add("--upsamplers", type=_names, default=("bilinear", "resfu"), metavar="A,B", help=f"of {', '.join(UPSAMPLERS)}")
+    names = ", ".join(UPSAMPLERS)
+    add("--upsamplers", type=upsamplers, default=("bilinear", "resfu"), metavar="A,B", help=f"all, or of {names}")
     add(
         "--checkpoint",
         type=Path,
@@ -85,9 +87,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", default="features", metavar="DIR", help="folder for NAME-features.png (features)")
     add("--longest-side", type=int, default=640, metavar="N", help="shrink larger photos to this many pixels (640)")
     add("--on-error", choices=["skip", "raise"], default="skip", help="what an unreadable image leads to (skip)")
-    add("--threads", type=int, metavar="N", help="CPU threads (PyTorch's choice)")
+    add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,43 @@
+"""What the words of a command line stand for: numbers, sizes, names of upsamplers."""
+
+import argparse
+from typing import NoReturn
+
+from resfu import UPSAMPLERS
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses bad options in one line, as every other user error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is."""
+        raise ValueError(f"{message} (see `{self.prog} --help`)")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+def size(text: str) -> tuple[int, int]:
+    """(height, width) from "N" or "HxW"."""
+    height, cross, width = text.lower().partition("x")
+    return positive(height), positive(width if cross else height)
+
+
+def upsamplers(text: str) -> tuple[str, ...]:
+    """Keys of `resfu.UPSAMPLERS` with commas between; "all" for every one."""
+    if text.strip() == "all":
+        return tuple(UPSAMPLERS)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in UPSAMPLERS]
+    if unknown or not names:
+        words = f"unknown upsampler {unknown[0]!r}" if unknown else "no upsampler given"
+        raise argparse.ArgumentTypeError(f"{words}; choose from {', '.join(UPSAMPLERS)}")
+    return names
