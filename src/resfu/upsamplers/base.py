@@ -1,5 +1,6 @@
 """The contract that every upsampler keeps."""
 
+import operator
 from typing import ClassVar
 
 import torch
@@ -121,7 +122,8 @@ class Upsampler(nn.Module):
             H, W = guidance.shape[-2:]
             source = "the guidance"
         elif self.scale_factor is not None:
-            H, W = int(h * self.scale_factor), int(w * self.scale_factor)
+            ratio = self.scale_factor
+            H, W = (h * ratio, w * ratio) if isinstance(ratio, int) else (int(h * ratio), int(w * ratio))
             source = "scale_factor"
         else:
             raise ValueError(f"{type(self).__name__} needs size=(H, W), a guidance or a scale_factor to know its size.")
@@ -167,7 +169,8 @@ def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> N
 
 def _pair(size: tuple[int, int]) -> tuple[int, int]:
     try:
-        H, W = (int(n) for n in size)
+        # operator.index leaves a symbolic size symbolic under torch.compile, which int() would not.
+        H, W = (n if isinstance(n, torch.SymInt) else operator.index(n) for n in size)
     except (TypeError, ValueError):
         raise ValueError(f"size must be (H, W), got {size!r}.") from None
-    return H, W
+    return H, W  # pyright: ignore[reportReturnType]
