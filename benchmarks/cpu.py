@@ -1,7 +1,7 @@
 """CPU speed and memory of ReSFU beside bilinear interpolation and the published algorithm: `make bench`.
 
 Everything is measured in one process, the contenders in turn within every round, so that a loaded machine slows all of
-them alike. Writes benchmarks/results/cpu.json.
+them alike; in each turn the second call counts, so that nobody pays for memory that another has given back. Writes benchmarks/results/cpu.json.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def case(h: int, r: int, channels: int = 384, guidance: int = 32, train: bool = 
         with torch.no_grad():
             torch.testing.assert_close(up(x, y), published.resfu(up, x, y), rtol=1e-3, atol=1e-4)
     with torch.set_grad_enabled(train):
-        taken = rounds(contenders, ROUNDS if H <= 128 else 5)
+        taken = rounds(contenders, ROUNDS if H <= 128 else 5, settle=1)
     times = {name: Latency.of(each) for name, each in taken.items()}
     row = {"ratio": r, "low": h, "channels": channels, "train": train}
     row["times"] = {name: asdict(time) for name, time in times.items()}

@@ -45,7 +45,7 @@ def case(name: str, up: Upsampler, twin: Callable[..., Tensor], low: int = LOW, 
         "ours": ours,
         "twin": theirs,
     }
-    times = {who: Latency.of(taken) for who, taken in rounds(contenders, repeats).items()}
+    times = {who: Latency.of(taken) for who, taken in rounds(contenders, repeats, settle=1).items()}
     output_bytes = 4 * CHANNELS * H * H
     return {
         "name": name,

@@ -65,6 +65,7 @@ def rounds(
     contenders: Mapping[str, Callable[[], Any]],
     repeats: int = 9,
     warmup: int = 1,
+    settle: int = 0,
     on_turn: Callable[[str], Any] | None = None,
 ) -> dict[str, list[float]]:
     """Time several calls in turn within every round, so that a loaded machine slows all of them alike.
@@ -75,6 +76,8 @@ def rounds(
         contenders: what to call, by name.
         repeats: rounds measured.
         warmup: rounds before those, not measured.
+        settle: calls before the measured one in each turn. 1 lets a contender work in memory that it has touched
+            before; without it, one that gives much memory back makes the next one pay for fresh pages.
         on_turn: is called with a contender's name after each of its turns, outside the measured time.
 
     Returns:
@@ -83,11 +86,15 @@ def rounds(
     Raises:
         ValueError: for fewer than one repeat or a negative warm-up.
     """
-    if repeats < 1 or warmup < 0:
-        raise ValueError(f"repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}.")
+    if repeats < 1 or min(warmup, settle) < 0:
+        raise ValueError(
+            f"repeats must be at least 1, warmup and settle at least 0, got {repeats}, {warmup} and {settle}."
+        )
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(warmup + repeats):
         for name, call in contenders.items():
+            for _ in range(settle):
+                call()
             _wait()
             start = time.perf_counter()
             result = call()
