@@ -12,22 +12,43 @@ from resfu.ops.layout import memory_format
 from resfu.ops.reassemble.tiles import Block, Tiles, tiles
 
 
+class Workspace:
+    """Room for intermediate results, taken once for all tiles: a fresh page costs more than the arithmetic on it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._rooms: dict[str, Tensor] = {}
+
+    def take(self, name: str, size: tuple[int, ...]) -> Tensor:
+        """A tensor whose content is undefined, valid until the same name is taken again."""
+        count, room = prod(size), self._rooms.get(name)
+        if room is None or room.numel() < count:
+            room = self._rooms[name] = self._like.new_empty(count)
+        return room[:count].view(size)
+
+    def copy(self, name: str, x: Tensor) -> Tensor:
+        """A contiguous copy of x, valid as long."""
+        return self.take(name, tuple(x.shape)).copy_(x)
+
+
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """See `windows.window_sum`."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
     channels_last = memory_format(padded) == torch.channels_last
-    scratch = grid.scratch(padded, C)
+    space = Workspace(padded)
     for b, block in product(range(B), grid.blocks(C)):
         tile = (block.number, grid.columns, groups)
-        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M).flatten(5).flatten(3, 4).flatten(1, 2)
-        window = _window(padded[b], grid, block, groups, M)
+        kernel = (
+            _kernel(weights[b, :, block.rows], grid, block, groups, M, space).flatten(5).flatten(3, 4).flatten(1, 2)
+        )
+        window = _window(padded[b], grid, block, groups, M, space)
         if channels_last:
-            result = _matmul(kernel.mT, window, scratch).view(*tile, block.ends[-1], grid.slots, width)
+            result = _matmul(kernel.mT, window, space).view(*tile, block.ends[-1], grid.slots, width)
             result = result.permute(2, 5, 0, 3, 1, 4)
         else:
-            result = _matmul(window.mT, kernel, scratch).view(*tile, width, block.ends[-1], grid.slots)
+            result = _matmul(window.mT, kernel, space).view(*tile, width, block.ends[-1], grid.slots)
             result = result.permute(2, 3, 0, 4, 1, 5)
         grid.scatter(result, _by_block(out[b, :, block.rows], block, groups))
     return out
@@ -42,12 +63,12 @@ def window_sum_to_features(
     height, length = h + 2 * (M // 2), w + 2 * (M // 2)
     total = grad.new_zeros((B, height + grid.beyond[0], length + grid.beyond[1], C))
     (sy, sx), n = grid.step, grid.columns
-    scratch = grid.scratch(grad, C)
+    space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
-        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M)
+        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space)
         Mx, My = kernel.shape[3:5]
-        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, scratch)
-        window = _matmul(kernel.flatten(5).flatten(3, 4).flatten(1, 2), pixels.mT)
+        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
+        window = _matmul(kernel.flatten(5).flatten(3, 4).flatten(1, 2), pixels.mT, space)
         window = window.view(block.number, n, groups, Mx, My, width)
         for x, y in product(range(Mx), range(My)):
             top, left = block.top + y, grid.left + x
@@ -61,10 +82,10 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
     out = grad.new_empty((B, groups * M * M, H, W))
-    scratch = grid.scratch(grad, C)
+    space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
-        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, scratch)
-        kernel = _matmul(_window(padded[b], grid, block, groups, M), pixels)
+        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
+        kernel = _matmul(_window(padded[b], grid, block, groups, M, space), pixels, space)
         kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), block.ends[-1], grid.slots)
         target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
         grid.scatter(_own_windows(kernel, grid, block, M), target)
@@ -76,7 +97,7 @@ def _reach(grid: Tiles, M: int) -> tuple[int, int]:
     return M + grid.step[1] - 1, M + grid.step[0] - 1
 
 
-def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int) -> Tensor:
+def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
     """The windows of a block's tiles in the map x [C, h, w]: [R, n G, Mx My, C / G], columns before rows.
 
     The rows of a window are laid side by side, so that the windows of neighbouring tiles overlap in memory: the map is
@@ -87,17 +108,19 @@ def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int) -> Tensor
     rows = x[:, block.top : bottom, grid.left :]
     if bottom > x.shape[1] or grid.beyond[1]:  # the last windows reach beyond the map, where their kernels are 0
         rows = F.pad(rows, (0, grid.beyond[1], 0, max(0, bottom - x.shape[1])))
-    rows = rows.permute(1, 2, 0).contiguous().unfold(0, My, sy)  # [R, width, C, My]
-    rows = rows.transpose(2, 3).contiguous()
+    rows = space.copy("rows", rows.permute(1, 2, 0)).unfold(0, My, sy)  # [R, width, C, My]
+    rows = space.copy("window", rows.transpose(2, 3))
     R, width, _, C = rows.shape
     window = rows.as_strided((R, grid.columns, Mx * My, C), (width * My * C, sx * My * C, C, 1))
     return window if groups == 1 else window.unflatten(3, (groups, -1)).transpose(2, 3).flatten(1, 2)
 
 
-def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int) -> Tensor:
+def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
     """[G M M, R a, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0."""
     size = (block.number, grid.columns, groups, *_reach(grid, M), block.ends[-1], grid.slots)
-    kernel = weights.new_empty(size) if grid.step == (1, 1) else weights.new_zeros(size)
+    kernel = space.take("kernel", size)
+    if grid.step != (1, 1):
+        kernel.zero_()
     slotted = grid.slotted(_by_block(weights, block, groups).unflatten(1, (M, M)))  # [G, My, Mx, R, a, n, m]
     slotted = slotted.permute(3, 5, 0, 2, 1, 4, 6)
     for part in _cells(grid, block, M):
@@ -127,10 +150,10 @@ def _pixels_of(part: tuple) -> tuple:
     return ..., *part[-2:]
 
 
-def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, scratch: Tensor) -> Tensor:
+def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, space: Workspace) -> Tensor:
     """[C, R a, W] -> [R, n G, C / G, a m]."""
     size = (block.number, grid.columns, groups, x.shape[0] // groups, block.ends[-1], grid.slots)
-    pixels = scratch[: prod(size)].view(size)
+    pixels = space.take("pixels", size)
     grid.gather(_by_block(x, block, groups), pixels.permute(2, 3, 0, 4, 1, 5))
     return pixels.flatten(4).flatten(1, 2)
 
@@ -140,10 +163,9 @@ def _by_block(x: Tensor, block: Block, groups: int) -> Tensor:
     return x.unflatten(1, (block.number, block.ends[-1])).unflatten(0, (groups, -1))
 
 
-def _matmul(a: Tensor, b: Tensor, scratch: Tensor | None = None) -> Tensor:
+def _matmul(a: Tensor, b: Tensor, space: Workspace) -> Tensor:
     """a @ b, one row of tiles after the other, so that no overlapping windows are copied."""
-    size = (*a.shape[:3], b.shape[3])
-    out = a.new_empty(size) if scratch is None else scratch[: prod(size)].view(size)
+    out = space.take("product", (*a.shape[:3], b.shape[3]))
     for i in range(len(a)):
         torch.bmm(a[i], b[i], out=out[i])
     return out

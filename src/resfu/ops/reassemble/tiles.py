@@ -97,11 +97,6 @@ class Tiles:
             yield Block(top, slice(first, first + count * ends[-1]), count, ends)
             place += count
 
-    def scratch(self, like: Tensor, channels: int) -> Tensor:
-        """Room for the pixels of any block."""
-        most = max(block.number * block.ends[-1] for block in self.blocks(channels))
-        return like.new_empty(most * self.columns * self.slots * channels)
-
     def slotted(self, x: Tensor) -> Tensor:
         """A copy of the columns x [..., W] in their slots, [..., n, m]. Empty slots are 0."""
         if self.whole:
