@@ -1,7 +1,8 @@
 """CPU speed and memory of ReSFU beside bilinear interpolation and the published algorithm: `make bench`.
 
 Everything is measured in one process, the contenders in turn within every round, so that a loaded machine slows all of
-them alike; in each turn the second call counts, so that nobody pays for memory that another has given back. Writes benchmarks/results/cpu.json.
+them alike. In each turn the second call counts, so that nobody pays for memory that another has given back. Writes
+benchmarks/results/cpu.json.
 """
 
 from collections.abc import Callable

@@ -40,9 +40,8 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     space = Workspace(padded)
     for b, block in product(range(B), grid.blocks(C)):
         tile = (block.number, grid.columns, groups)
-        kernel = (
-            _kernel(weights[b, :, block.rows], grid, block, groups, M, space).flatten(5).flatten(3, 4).flatten(1, 2)
-        )
+        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space)
+        kernel = kernel.flatten(5).flatten(3, 4).flatten(1, 2)
         window = _window(padded[b], grid, block, groups, M, space)
         if channels_last:
             result = _matmul(kernel.mT, window, space).view(*tile, block.ends[-1], grid.slots, width)
