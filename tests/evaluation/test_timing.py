@@ -67,7 +67,7 @@ def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch: p
 def test_bad_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="repeats must be at least 1, warmup and settle at least 0, got 0, 3 and 0"):
         latency(lambda: None, repeats=0)
-    with pytest.raises(ValueError, match="got 1 and -1"):
+    with pytest.raises(ValueError, match="got 1, -1 and 0"):
         rounds({}, 1, -1)
 
 
