@@ -149,12 +149,12 @@ def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
 
     count = torch.bincount(column - column[0])
     n, m = -(-len(count) // step[1]), int(count.max()) * step[1]
-    position = torch.cat([torch.arange(int(c)) for c in count])
+    position = torch.cat([torch.arange(int(c), device="cpu") for c in count])
     position[: int(count[0])] += int(count.max() - count[0])  # a short first cell fills its last slots
     slot = (column - column[0]) * int(count.max()) + position
-    pixel = torch.zeros(n * m, dtype=torch.long)
-    pixel[slot] = torch.arange(W)
-    empty = torch.ones(n * m, dtype=torch.bool)
+    pixel = column.new_zeros(n * m)
+    pixel[slot] = torch.arange(W, device="cpu")
+    empty = torch.ones(n * m, dtype=torch.bool, device="cpu")
     empty[slot] = False
     whole = int(slot[-1] - slot[0]) == W - 1
     beyond = (len(rows) * step[0] - (len(first) - 1), n * step[1] - len(count))
@@ -167,5 +167,5 @@ def _together(P: int, p: int) -> int:
 
 
 def window_start(P: int, p: int, neighbours: str) -> Tensor:
-    """For each HR pixel of an axis, where its window begins in the padded LR map."""
-    return lr_cell(P, p)[0] + 1 if neighbours == "fine" else containing_cell(P, p)
+    """For each HR pixel of an axis, where its window begins in the padded LR map. On the CPU."""
+    return lr_cell(P, p, "cpu")[0] + 1 if neighbours == "fine" else containing_cell(P, p, "cpu")

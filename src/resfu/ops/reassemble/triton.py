@@ -172,5 +172,5 @@ def _sum_type(x: Tensor):
 def _starts(P: int, p: int, neighbours: str, device: torch.device, size: int = 0) -> tuple[Tensor, Tensor]:
     """Where each pixel's window begins, [P], and the first pixel whose window begins at i or later, [size + 1]."""
     start = window_start(P, p, neighbours)
-    first = torch.searchsorted(start, torch.arange(size + 1))
+    first = torch.searchsorted(start, torch.arange(size + 1, device="cpu"))
     return start.to(device), first.to(device)

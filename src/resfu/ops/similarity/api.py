@@ -56,7 +56,7 @@ def similarity_scores(
         step: (h, w), the size of the LR map: o_n counts its pixels, at any real ratio.
         similarity: "pcdc" or "concat".
         neighbours: how an LR key is read: "fine" bilinearly at the pixel's own position, "coarse" in its LR pixel.
-        backend: "reference", "cpu" or "auto".
+        backend: as in `reassemble`; all but "reference" run the same PyTorch operators here.
 
     Returns:
         [B, K * K, H, W], n = iy K + ix.
@@ -110,7 +110,7 @@ def inner_product_scores(
         kernel_size: K, odd.
         step: (h, w), the size of the LR map.
         neighbours: how an LR key is read, as in `similarity_scores`.
-        backend: "reference", "cpu" or "auto".
+        backend: as in `reassemble`; all but "reference" run the same PyTorch operators here.
 
     Returns:
         [B, K * K, H, W].
