@@ -73,6 +73,19 @@ def test_correlate_says_what_is_wrong(change, message):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+def test_weights_and_gradients_in_any_layout(case):
+    """A pixel's weights, or its channels, may lie together in memory: other copies, the same numbers."""
+    x, a, options = _inputs(case)
+    grad = torch.randn(2, 8, *a.shape[-2:], dtype=torch.double)
+    want = torch.autograd.grad(reassemble(x, a, **options), (x, a), grad)
+    last = [t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in (a, grad)]
+    out = reassemble(x, last[0], **options)
+    torch.testing.assert_close(out, reassemble(x, a, **options), rtol=1e-12, atol=1e-12)
+    for got, true in zip(torch.autograd.grad(out, (x, last[0]), last[1]), want, strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_channels_last_in_channels_last_out(case):
     x, a, options = _inputs(case)
     last = x.detach().contiguous(memory_format=torch.channels_last)

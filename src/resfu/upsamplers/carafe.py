@@ -8,6 +8,7 @@ from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import window_softmax
 from resfu.upsamplers.options import check_divides, check_odd, check_whole
+from resfu.upsamplers.projection import project
 
 
 class CARAFE(Upsampler):
@@ -72,5 +73,5 @@ class CARAFE(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, then reassemble."""
-        scores = F.pixel_shuffle(self.encoder(self.compressor(features)), self.ratio)
+        scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
         return reassemble(features, window_softmax(scores, self.groups), size, "coarse", groups=self.groups)

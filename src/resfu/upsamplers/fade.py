@@ -8,6 +8,7 @@ from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import window_softmax
 from resfu.upsamplers.options import check_odd, check_whole
+from resfu.upsamplers.projection import project
 
 
 class FADE(Upsampler):
@@ -77,8 +78,8 @@ class FADE(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, reassemble, and gate where asked to."""
         assert guidance is not None
-        fine = self.encoder(self.guidance_compressor(guidance))
-        coarse = self.encoder(self.features_compressor(features))
+        fine = self.encoder(project(self.guidance_compressor, guidance))
+        coarse = self.encoder(project(self.features_compressor, features))
         scores = fine + F.interpolate(coarse, size=size, mode="nearest")
         out = reassemble(features, window_softmax(scores), size, "coarse")
         if self.gate is None:

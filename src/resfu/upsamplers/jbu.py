@@ -10,6 +10,7 @@ from resfu.ops.layout import memory_format
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import at_least_fp32, window_softmax
 from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.projection import project
 
 _FIXUP = 0.1
 
@@ -44,8 +45,8 @@ class JBU(Upsampler):
         window = (2 * radius + 1) ** 2
         self.log_temperature = nn.Parameter(torch.tensor(0.0))
         self.deviation = nn.Parameter(torch.tensor(1.0))
-        self.range_projection = _two_layers(guidance_channels, key_dim)
-        self.kernel_fixup = _two_layers(guidance_channels + window, window)
+        self.range_projection = TwoLayers(guidance_channels, key_dim)
+        self.kernel_fixup = TwoLayers(guidance_channels + window, window)
 
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
@@ -62,6 +63,7 @@ class JBU(Upsampler):
         return reassemble(_bicubic(features, size), kernel, size, "dense", "reflect")
 
     def _kernel(self, guidance: Float[Tensor, "B g H W"]) -> Float[Tensor, "B KK H W"]:
+        guidance = guidance.contiguous(memory_format=torch.channels_last)  # and so the kernel, as reassembly likes it
         keys = at_least_fp32(self.range_projection(guidance))
         temperature = at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
         likeness = window_softmax(temperature * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
@@ -154,10 +156,19 @@ def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False).to(x.dtype)
 
 
-def _two_layers(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1),
-        nn.GELU(),
-        nn.Dropout2d(0.1),
-        nn.Conv2d(out_channels, out_channels, 1),
-    )
+class TwoLayers(nn.Sequential):
+    """1 x 1 convolution, GELU, dropout, 1 x 1 convolution: products of matrices on channels-last maps."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 1),
+            nn.GELU(),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(out_channels, out_channels, 1),
+        )
+
+    def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
+        """The second layer of the first."""
+        for layer in self:
+            input = project(layer, input) if isinstance(layer, nn.Conv2d) else layer(input)
+        return input

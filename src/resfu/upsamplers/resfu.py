@@ -10,6 +10,7 @@ from resfu.ops.grid import neighbour_in_image
 from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
+from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
 
 _ALIGNMENTS = ("both", "semantic", "detail")
@@ -144,10 +145,10 @@ class ReSFU(Upsampler):
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        q = _project(self.query, self.guidance_norm(guidance))
+        q = project(self.query, guidance, self.guidance_norm)
         named = {"q": q}
         if self.alignment != "detail":
-            k = named["k"] = _project(self.key, self.features_norm(features))
+            k = named["k"] = project(self.key, features, self.features_norm)
             query = q
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(
@@ -183,12 +184,6 @@ class ReSFU(Upsampler):
         columns = neighbour_in_image(W, w, K, total.device)
         outside = ~(rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
         return total.contiguous().masked_fill(outside, float("-inf")).softmax(1)
-
-
-def _project(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1 x 1 convolution whose result is channels-last, whatever the input is."""
-    weight = convolution.weight.flatten(1)
-    return F.linear(x.permute(0, 2, 3, 1), weight, convolution.bias).permute(0, 3, 1, 2)
 
 
 def _choice(name: str, value: object, choices: tuple) -> None:

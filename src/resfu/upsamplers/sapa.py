@@ -7,6 +7,7 @@ from resfu.ops import correlate, reassemble
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import ChannelLayerNorm, at_least_fp32, group_norm, window_softmax
 from resfu.upsamplers.options import check_choice, check_odd, check_whole
+from resfu.upsamplers.projection import project
 
 _NORMS = ("group", "layer", "none")
 
@@ -67,8 +68,9 @@ class SAPA(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of their similarity."""
-        query = at_least_fp32(self.query(self.guidance_norm(guidance)))
-        key = self.key(self.features_norm(features))
+        assert guidance is not None
+        query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
+        key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
         return reassemble(features, window_softmax(scores), size, "coarse", "zero")
 

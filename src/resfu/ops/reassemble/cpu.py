@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble.tiles import Block, Tiles, tiles
+from resfu.ops.reassemble.tiles import Block, Tiles, tiles, weights_format
 
 
 class Workspace:
@@ -80,20 +80,36 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     """See `windows.window_sum_to_weights`."""
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
-    out = grad.new_empty((B, groups * M * M, H, W))
+    last = weights_format(neighbours) == torch.channels_last
+    out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, memory_format=weights_format(neighbours))
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
         pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
-        kernel = _matmul(_window(padded[b], grid, block, groups, M, space), pixels, space)
-        kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), block.ends[-1], grid.slots)
+        window = _window(padded[b], grid, block, groups, M, space)
+        if last:
+            kernel = _matmul(pixels.mT, window.mT, space)
+            kernel = _taps_first(kernel.view(block.number, grid.columns, groups, *_tile(grid, block), *_reach(grid, M)))
+        else:
+            kernel = _matmul(window, pixels, space)
+            kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), *_tile(grid, block))
         target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
-        grid.scatter(_own_windows(kernel, grid, block, M), target)
+        grid.scatter(_own_windows(kernel, grid, block, M, space, last), target)
     return out
 
 
 def _reach(grid: Tiles, M: int) -> tuple[int, int]:
     """Size of a tile's window: columns, rows."""
     return M + grid.step[1] - 1, M + grid.step[0] - 1
+
+
+def _tile(grid: Tiles, block: Block) -> tuple[int, int]:
+    """Size of a tile in pixels: rows, columns."""
+    return block.ends[-1], grid.slots
+
+
+def _taps_first(x: Tensor) -> Tensor:
+    """[R, n, G, a, m, Mx, My] seen as [R, n, G, Mx, My, a, m]."""
+    return x.permute(0, 1, 2, 5, 6, 3, 4)
 
 
 def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
@@ -115,9 +131,15 @@ def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Wo
 
 
 def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
-    """[G M M, R a, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0."""
-    size = (block.number, grid.columns, groups, *_reach(grid, M), block.ends[-1], grid.slots)
-    kernel = space.take("kernel", size)
+    """[G M M, R a, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0.
+
+    In memory a pixel's weights lie together or apart as they do in the weights, so that copies go along them.
+    """
+    tile, reach = _tile(grid, block), _reach(grid, M)
+    if weights.stride(0) == 1:
+        kernel = _taps_first(space.take("kernel", (block.number, grid.columns, groups, *tile, *reach)))
+    else:
+        kernel = space.take("kernel", (block.number, grid.columns, groups, *reach, *tile))
     if grid.step != (1, 1):
         kernel.zero_()
     slotted = grid.slotted(_by_block(weights, block, groups).unflatten(1, (M, M)))  # [G, My, Mx, R, a, n, m]
@@ -127,15 +149,22 @@ def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, spa
     return kernel
 
 
-def _own_windows(kernel: Tensor, grid: Tiles, block: Block, M: int) -> Tensor:
-    """Each cell's own window out of its tile's: [R, n, G, Mx, My, a, m] -> [G, M, M, R, a, n, m]."""
+def _own_windows(kernel: Tensor, grid: Tiles, block: Block, M: int, space: Workspace, last: bool) -> Tensor:
+    """Each cell's own window out of its tile's: [R, n, G, Mx, My, a, m] -> [G, M, M, R, a, n, m].
+
+    With `last` a pixel's weights lie together in memory.
+    """
     if grid.step == (1, 1):
-        own = kernel
+        return kernel.permute(2, 4, 3, 0, 5, 1, 6)
+    outer, tile = (block.number, grid.columns, kernel.shape[2]), _tile(grid, block)
+    if last:
+        own = space.take("own", (*outer, *tile, M, M)).permute(2, 5, 6, 0, 3, 1, 4)
     else:
-        own = kernel.new_empty((*kernel.shape[:3], M, M, *kernel.shape[5:]))
-        for part in _cells(grid, block, M):
-            own[_pixels_of(part)] = kernel[part]
-    return own.permute(2, 4, 3, 0, 5, 1, 6)
+        own = space.take("own", (*outer, M, M, *tile)).permute(2, 3, 4, 0, 5, 1, 6)
+    by_cell = own.permute(3, 5, 0, 2, 1, 4, 6)
+    for part in _cells(grid, block, M):
+        by_cell[_pixels_of(part)] = kernel[part]
+    return own
 
 
 def _cells(grid: Tiles, block: Block, M: int) -> Iterator[tuple]:
@@ -150,9 +179,12 @@ def _pixels_of(part: tuple) -> tuple:
 
 
 def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, space: Workspace) -> Tensor:
-    """[C, R a, W] -> [R, n G, C / G, a m]."""
-    size = (block.number, grid.columns, groups, x.shape[0] // groups, block.ends[-1], grid.slots)
-    pixels = space.take("pixels", size)
+    """[C, R a, W] -> [R, n G, C / G, a m]. In memory a pixel's channels lie together or apart as they do in x."""
+    outer, width, tile = (block.number, grid.columns, groups), x.shape[0] // groups, _tile(grid, block)
+    if x.stride(0) == 1:
+        pixels = space.take("pixels", (*outer, *tile, width)).permute(0, 1, 2, 5, 3, 4)
+    else:
+        pixels = space.take("pixels", (*outer, width, *tile))
     grid.gather(_by_block(x, block, groups), pixels.permute(2, 3, 0, 4, 1, 5))
     return pixels.flatten(4).flatten(1, 2)
 

@@ -98,10 +98,11 @@ class Tiles:
             place += count
 
     def slotted(self, x: Tensor) -> Tensor:
-        """A copy of the columns x [..., W] in their slots, [..., n, m]. Empty slots are 0."""
+        """The columns x [..., W] in their slots, [..., n, m]: x itself where they fill them. Empty slots are 0."""
         if self.whole:
             first, size = int(self.slot[0]), self.columns * self.slots
-            x = F.pad(x, (first, size - first - x.shape[-1]))
+            if size > x.shape[-1]:
+                x = F.pad(x, (first, size - first - x.shape[-1]))
         else:
             x = x.index_select(-1, self.pixel).masked_fill_(self.empty, 0)
         return x.unflatten(-1, (self.columns, self.slots))
@@ -169,3 +170,8 @@ def _together(P: int, p: int) -> int:
 def window_start(P: int, p: int, neighbours: str) -> Tensor:
     """For each HR pixel of an axis, where its window begins in the padded LR map. On the CPU."""
     return lr_cell(P, p, "cpu")[0] + 1 if neighbours == "fine" else containing_cell(P, p, "cpu")
+
+
+def weights_format(neighbours: str) -> torch.memory_format:
+    """How `window_sum_to_weights` lays out its result: as the upsamplers that have such weights or scores want them."""
+    return torch.contiguous_format if neighbours == "fine" else torch.channels_last

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble.tiles import window_start
+from resfu.ops.reassemble.tiles import weights_format, window_start
 
 
 @triton.jit
@@ -120,7 +120,8 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """See `windows.window_sum_to_weights`."""
     B, C, H, W = grad.shape
-    out = grad.new_empty((B, groups * M * M, H, W))
+    size = (B, groups * M * M, H, W)
+    out = torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
     if out.numel() == 0:
         return out
     width = C // groups

@@ -15,6 +15,7 @@ from torch import Tensor
 from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
 from resfu.ops.reassemble import cpu
+from resfu.ops.reassemble.tiles import weights_format
 
 
 def size(K: int, neighbours: str) -> int:
@@ -112,8 +113,8 @@ def _(grad, weights, M, h, w, neighbours, groups):
 
 @window_sum_to_weights.register_fake
 def _(grad, padded, M, h, w, neighbours, groups):
-    B, _, H, W = grad.shape
-    return grad.new_empty((B, groups * M * M, H, W))
+    size = (grad.shape[0], groups * M * M, *grad.shape[-2:])
+    return torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
 
 
 def _derivatives(operator, differentiate) -> None:

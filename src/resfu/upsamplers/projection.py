@@ -1,0 +1,55 @@
+"""1 x 1 convolutions whose result is channels-last, with a GroupNorm before them folded in."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops.grid import in_bands
+
+_LARGE = 1 << 20  # elements of a map that does not stay in the cache
+_FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
+
+
+def project(convolution: nn.Conv2d, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None) -> Tensor:
+    """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order whatever x is.
+
+    Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
+    map would be written and read once more than the arithmetic needs.
+    """
+    weight, bias = convolution.weight.flatten(1), convolution.bias
+    affine = _affine(norm, x) if isinstance(norm, nn.GroupNorm) and _foldable(x) else None
+    if affine is None:
+        return _linear(x if norm is None else norm(x), weight, bias)
+    images = [
+        _linear(x[b : b + 1], weight * scale, F.linear(shift, weight, bias))
+        for b, (scale, shift) in enumerate(zip(*affine, strict=True))
+    ]
+    return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def _foldable(x: Tensor) -> bool:
+    return in_bands(x) and x[:1].numel() >= _LARGE and x.dtype in (torch.float32, torch.float64)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def _affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """GroupNorm as a scale and a shift per image and channel, [B, C]; None where a mean is far from 0.
+
+    The squares never leave the cache.
+    """
+    value = x.unflatten(1, (norm.num_groups, -1))
+    mean = value.mean((2, 3, 4))
+    variance = torch.empty_like(mean)
+    for b in range(len(value)):
+        for g in range(norm.num_groups):
+            difference = (value[b, g] - mean[b, g]).flatten()
+            variance[b, g] = torch.dot(difference, difference) / len(difference)
+    if (mean * mean > _FAR**2 * (variance + norm.eps)).any():
+        return None
+    scale = (variance + norm.eps).rsqrt()[:, :, None] * norm.weight.view(norm.num_groups, -1)
+    shift = norm.bias.view(norm.num_groups, -1) - mean[:, :, None] * scale
+    return scale.flatten(1), shift.flatten(1)
