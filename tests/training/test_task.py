@@ -91,6 +91,19 @@ def test_bf16_is_finite_and_near_fp32(toy_task, toy_data, accumulate):
     assert half != full
 
 
+def test_the_losses_of_a_host_are_summed_and_logged(toy_task, toy_data, monkeypatch):
+    task = toy_task()
+
+    def losses(images, label, cross_entropy):
+        return {"main": cross_entropy(task.host(images), label), "auxiliary": torch.tensor(0.25)}
+
+    monkeypatch.setattr(task.host, "losses", losses)
+    _, run = fit(task, toy_data(), max_steps=1)
+    metrics = run.callback_metrics
+    assert metrics["train/loss_auxiliary"] == 0.25
+    torch.testing.assert_close(metrics["train/loss"], metrics["train/loss_main"] + 0.25)
+
+
 def test_accumulated_batches_make_one_step(toy_task, toy_data):
     """Two batches of one, equally labelled, step as one batch of two."""
     options = {"optimisation": Optimisation(method="sgd", learning_rate=0.1), "freeze_encoder": True}

@@ -33,6 +33,9 @@ class Host(nn.Module):
     def forward(self, images):
         return self.head(self.encoder(images))
 
+    def losses(self, images, label, cross_entropy):
+        return {"main": cross_entropy(self(images), label)}
+
 
 class Data(SegmentationDataset):
     """The part that is ignored grows with the index, so that processes have unequal shares of labelled pixels."""

@@ -1,7 +1,7 @@
 """The contract that every semantic segmentation network keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,6 +84,25 @@ class SegmentationHost(nn.Module):
         logits = self.head(self.encoder(images), images)
         logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :H, :W]
+
+    def losses(
+        self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """What training minimises: the sum of these.
+
+        Args:
+            images: as for `forward`.
+            label: int64 [B, H, W], 255 = ignored.
+            cross_entropy: (logits [B, num_classes, H', W'], label) -> scalar. A network with a loss of its own has no
+                use for it.
+
+        Returns:
+            Scalars by name; the network's own is "main".
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        return {"main": cross_entropy(self(images), label)}
 
     def upsampled_features(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Show what the upsamplers do.

@@ -1,14 +1,16 @@
 """The place in a network where an upsampler sits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 
 _GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
-# What the paper runs in one step. The others go in steps of x2, each with weights of its own; Stack-JBU holds its own.
-_DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu"})
+# What the paper runs in one step in every network. Stack-JBU holds its steps in itself.
+DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu"})
+# What it runs in one step where the features meet the classifier (PSPNet, Segmenter).
+DIRECT_BEFORE_CLASSIFIER = DIRECT | {"deconv", "pixelshuffle"}
 
 
 class Slot(nn.Module):
@@ -19,8 +21,9 @@ class Slot(nn.Module):
         channels: width of the features.
         guidance_channels: width of the guides.
         scale_factor: ratio of the target to the features, a power of two.
-        options: further constructor arguments of the upsampler; "iterative" (bool) says whether it goes in steps.
-            Default: what the paper did with it, in steps for all but nearest, bilinear, bicubic, Stack-JBU and ReSFU.
+        options: further constructor arguments of the upsampler; "iterative" (bool) says whether it goes in steps of x2,
+            each with weights of its own. Default: what the paper did with it, in steps for all that `direct` leaves out.
+        direct: upsamplers that go straight to the target.
 
     Raises:
         ValueError: for an unknown upsampler or option, or one that the network itself sets.
@@ -33,10 +36,11 @@ class Slot(nn.Module):
         guidance_channels: int,
         scale_factor: int,
         options: Mapping[str, object] | None = None,
+        direct: Collection[str] = DIRECT,
     ) -> None:
         super().__init__()
         options = dict(options or {})
-        iterative = options.pop("iterative", upsampler not in _DIRECT)
+        iterative = options.pop("iterative", upsampler not in direct)
         taken = [name for name in _GIVEN_BY_THE_NETWORK if name in options]
         if taken:
             raise ValueError(f"upsampler_options must not hold {', '.join(taken)}: the network sets it by itself.")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
 import rich
@@ -147,9 +148,15 @@ class SegmentationTask(LightningModule):
         torch.manual_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        loss = segmentation_loss(self(batch["image"]), batch["label"], average=self.loss_average)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["image"]))
+        """The loss of a batch: what the host minimises, summed."""
+        cross_entropy = partial(segmentation_loss, average=self.loss_average)
+        losses = self.host.losses(batch["image"], batch["label"], cross_entropy)
+        loss = torch.stack(list(losses.values())).sum()
+        log = partial(self.log, sync_dist=True, batch_size=len(batch["image"]))
+        log("train/loss", loss, prog_bar=True)
+        if len(losses) > 1:
+            for name, value in losses.items():
+                log(f"train/loss_{name}", value)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -171,10 +178,13 @@ class SegmentationTask(LightningModule):
             rich.print(class_table(self.results, self.classes))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image."""
+        """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image.
+
+        H and W are the batch's "size", that of the photo's file, or else the image's.
+        """
         if "error" in batch:
             return {}
-        label_map = self._label_map(batch["image"], batch["image"].shape[-2:])
+        label_map = self._label_map(batch["image"], batch.get("size", batch["image"].shape[-2:]))
         return {"label_map": label_map.to("cpu", torch.uint8)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
