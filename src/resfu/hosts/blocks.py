@@ -5,18 +5,19 @@ from torch import Tensor, nn
 
 
 class ConvNormReLU(nn.Module):
-    """1 x 1 convolution without bias, batch normalisation, ReLU.
+    """Convolution without bias, batch normalisation, ReLU.
 
     The weights start as in mmsegmentation: normal, variance 2 / (outputs a pixel).
 
     Args:
         in_channels: width of the input.
         out_channels: width of the output.
+        kernel_size: of the convolution, odd; borders are padded with zeros.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 

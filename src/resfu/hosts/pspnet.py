@@ -1,0 +1,137 @@
+"""PSPNet with an upsampler in front of its classifier."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
+from resfu.hosts.resnet import DilatedResNet
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+
+_BINS = (1, 2, 3, 6)
+_AUXILIARY_WEIGHT = 0.4
+
+
+class PSPHead(SegmentationHead):
+    """Pyramid pooling in the form of mmsegmentation, with one slot, `features`, from stride 8 to stride 2.
+
+    The deepest map is averaged over 1, 2, 3 and 6 bins a side, projected, upsampled and concatenated to itself; a 3 x 3
+    convolution narrows all that. The result is upsampled x4, guided by the stem's map, and classified. Sources: Zhao et
+    al., CVPR 2017; arXiv 2407.02283, Sec. V-A.
+
+    Args:
+        in_channels: widths of the encoder's maps, finest first; the first is the guidance.
+        num_classes: number of logits.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the pooled and of the upsampled features.
+        auxiliary: whether there is a second classifier, on the last map but one, for the auxiliary loss.
+        dropout: rate at which whole channels are dropped before the classifiers.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = 512,
+        auxiliary: bool = True,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        deepest = in_channels[-1]
+        self.pyramid = nn.ModuleList(ConvNormReLU(deepest, channels) for _ in _BINS)
+        self.bottleneck = ConvNormReLU(deepest + channels * len(_BINS), channels, kernel_size=3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = pixel_classifier(channels, num_classes)
+        self.auxiliary = _auxiliary_classifier(in_channels[-2], num_classes, dropout) if auxiliary else None
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slot = Slot(upsampler, channels, in_channels[0], 4, upsampler_options, DIRECT_BEFORE_CLASSIFIER)
+
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """See `SegmentationHead`."""
+        stem, low = features[0], self._pooled(features[-1])
+        # Stride 4 is what the encoder itself makes of the stem's map.
+        guides = [F.max_pool2d(stem, 3, stride=2, padding=1), stem] if self.slot.needs_guides else []
+        H, W = stem.shape[-2:]
+        return {"features": (low, self.slot(low, guides, (H, W), images))}
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """See `SegmentationHead`."""
+        return self.classifier(self.dropout(self.upsampled_features(features, images)["features"][1]))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        size = x.shape[-2:]
+        pooled = [project(F.adaptive_avg_pool2d(x, bins)) for project, bins in zip(self.pyramid, _BINS, strict=True)]
+        spread = [F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in pooled]
+        return self.bottleneck(torch.cat([x, *spread], dim=1))
+
+
+class PSPNet(SegmentationHost):
+    """PSPNet on a dilated ResNet-50 or 101.
+
+    Images smaller than 16 pixels are continued to 16, since not every upsampler can do with a single feature; with
+    upsamplers of whole ratios to a multiple of 8. Training needs two images a step: the
+    coarsest pooled map is a single pixel, and batch normalisation finds no variance in one.
+
+    Args:
+        depth: 50 or 101, or 14 for a small network.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of logits a pixel.
+        pretrained: True for timm's `resnet<depth>c.gluon_in1k`, or the path of such weights.
+        upsampler_options: further constructor arguments of the upsampler.
+        auxiliary: whether to train with the auxiliary loss. Its classifier is not in published sizes.
+        channels: width of the upsampled features.
+
+    Raises:
+        ValueError: for an unknown depth, upsampler or option, or weights that cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        depth: int = 50,
+        upsampler: str = "resfu",
+        num_classes: int = 150,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        auxiliary: bool = True,
+        channels: int = 512,
+    ) -> None:
+        check_num_classes(num_classes)
+        encoder = DilatedResNet(depth)
+        head = PSPHead(encoder.channels, num_classes, upsampler, upsampler_options, channels, auxiliary)
+        encoder.load(pretrained)
+        super().__init__(encoder, head, num_classes, stride=2, multiple=8 if head.slot.exact else 1, minimum=16)
+
+    def losses(
+        self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """See `SegmentationHost`; "auxiliary" is 0.4 times the cross entropy of the auxiliary classifier."""
+        assert isinstance(self.head, PSPHead)
+        if self.head.auxiliary is None:
+            return super().losses(images, label, cross_entropy)
+        self._check(images)
+        H, W = images.shape[-2:]
+        images = self._continued(images)
+        features = self.encoder(images)
+
+        def entropy(logits: Tensor) -> Tensor:
+            logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+            return cross_entropy(logits[..., :H, :W], label)
+
+        return {
+            "main": entropy(self.head(features, images)),
+            "auxiliary": _AUXILIARY_WEIGHT * entropy(self.head.auxiliary(features[-2])),
+        }
+
+
+def _auxiliary_classifier(in_channels: int, num_classes: int, dropout: float) -> nn.Sequential:
+    width = in_channels // 4
+    return nn.Sequential(
+        ConvNormReLU(in_channels, width, kernel_size=3), nn.Dropout2d(dropout), pixel_classifier(width, num_classes)
+    )

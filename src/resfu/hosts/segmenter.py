@@ -1,0 +1,91 @@
+"""Segmenter with a linear head and an upsampler in front of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.blocks import ImageGuidance, pixel_classifier
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+from resfu.hosts.vit import MEAN, PATCH, STD, PlainViT
+
+_TARGET = 4
+
+
+class SegmenterHead(SegmentationHead):
+    """One slot, `features`, from stride 16 to stride 4, and a 1 x 1 classifier behind it.
+
+    Guided upsamplers get their guidance from the image by a small block of convolutions; for the others that block
+    does not exist. Source: arXiv 2407.02283, Sec. V-A.
+
+    Args:
+        channels: width of the encoder's map.
+        num_classes: number of logits.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        guidance_channels: width of the guidance.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        guidance_channels: int = 32,
+    ) -> None:
+        super().__init__()
+        self.classifier = pixel_classifier(channels, num_classes)
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slot = Slot(
+            upsampler, channels, guidance_channels, PATCH // _TARGET, upsampler_options, DIRECT_BEFORE_CLASSIFIER
+        )
+        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.needs_guides else None
+
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """See `SegmentationHead`."""
+        guides = [] if self.guidance is None else [self.guidance(images)]
+        H, W = images.shape[-2:]
+        return {"features": (features[0], self.slot(features[0], guides, (H // _TARGET, W // _TARGET), images))}
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """See `SegmentationHead`."""
+        return self.classifier(self.upsampled_features(features, images)["features"][1])
+
+
+class Segmenter(SegmentationHost):
+    """Segmenter-ViT-S or L (Strudel et al., ICCV 2021) with a linear head.
+
+    Images are continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+
+    Args:
+        variant: "s" or "l".
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of logits a pixel.
+        pretrained: True for timm's `vit_<variant>_patch16_384.augreg_in21k_ft_in1k`, or the path of such weights.
+        upsampler_options: further constructor arguments of the upsampler.
+        image_size: side of the images that the position embedding is made for. Default: 512 ("s") or 640 ("l").
+        depth: number of blocks. Default: the variant's.
+        drop_path_rate: stochastic depth of the encoder.
+
+    Raises:
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        variant: str = "s",
+        upsampler: str = "resfu",
+        num_classes: int = 150,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        image_size: int | None = None,
+        depth: int | None = None,
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        check_num_classes(num_classes)
+        encoder = PlainViT(variant, image_size, depth, drop_path_rate)
+        head = SegmenterHead(encoder.channels[0], num_classes, upsampler, upsampler_options)
+        encoder.load(pretrained)
+        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, multiple=PATCH, minimum=2 * PATCH)

@@ -1,0 +1,97 @@
+"""Plain vision transformers as feature encoders, ViT-S and ViT-L, by timm."""
+
+import math
+import os
+from typing import NamedTuple
+
+from timm.layers import resample_abs_pos_embed
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from resfu.hosts.timm_weights import load_timm_weights, timm_weights
+
+PATCH = 16
+# Images in 0..255 are brought to (x - 127.5) / 127.5.
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+class _Variant(NamedTuple):
+    channels: int
+    depth: int
+    heads: int
+    image_size: int
+    published: str
+
+
+VARIANTS = {
+    "s": _Variant(384, 12, 6, 512, "vit_small_patch16_384.augreg_in21k_ft_in1k"),
+    "l": _Variant(1024, 24, 16, 640, "vit_large_patch16_384.augreg_in21k_ft_in1k"),
+}
+
+
+class PlainViT(nn.Module):
+    """Vision transformer with patches of 16 x 16 (Dosovitskiy et al., ICLR 2021), its final normalisation kept.
+
+    Args:
+        variant: "s" or "l".
+        image_size: side of the images that the position embedding is made for; for others it is resampled. Default:
+            the variant's crop in the Segmenter of arXiv 2407.02283, 512 or 640.
+        depth: number of blocks. Default: the variant's.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+
+    Raises:
+        ValueError: for an unknown variant, or an image size that the patches do not divide.
+    """
+
+    def __init__(
+        self, variant: str, image_size: int | None = None, depth: int | None = None, drop_path_rate: float = 0.1
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown ViT variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+        width, blocks, heads, size, self.published = VARIANTS[variant]
+        size = size if image_size is None else image_size
+        if size < PATCH or size % PATCH:
+            raise ValueError(f"image_size must be a multiple of {PATCH}, got {size}.")
+        self.channels = (width,)
+        self.vit = VisionTransformer(
+            img_size=size,
+            patch_size=PATCH,
+            embed_dim=width,
+            depth=blocks if depth is None else depth,
+            num_heads=heads,
+            num_classes=0,
+            global_pool="",
+            dynamic_img_size=True,
+            drop_path_rate=drop_path_rate,
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W], H and W multiples of 16 -> [B, C, H / 16, W / 16]: the patches, without the class token."""
+        tokens = self.vit.forward_features(images)[:, 1:]
+        H, W = images.shape[-2:]
+        return [tokens.transpose(1, 2).unflatten(2, (H // PATCH, W // PATCH))]
+
+    def load(self, source: bool | str | os.PathLike[str]) -> None:
+        """Load ImageNet weights; a position embedding of another size is resampled bicubically.
+
+        Args:
+            source: True fetches `timm/vit_<variant>_patch16_384.augreg_in21k_ft_in1k` (or takes it from the cache); a
+                path reads a file or folder in timm's naming, with or without the classifier. False does nothing.
+
+        Raises:
+            ValueError: when they cannot be had or do not fit; the message names the missing or unexpected ones.
+        """
+        if source is False:
+            return
+        weights = timm_weights(source, self.published)
+        if "pos_embed" in weights:
+            weights["pos_embed"] = self._on_own_grid(weights["pos_embed"])
+        load_timm_weights(self.vit, weights, classifier="head", where=self.published if source is True else source)
+
+    def _on_own_grid(self, embedding: Tensor) -> Tensor:
+        h, w = self.vit.patch_embed.grid_size
+        side = math.isqrt(max(embedding.shape[1] - 1, 0)) if embedding.dim() == 3 else 0
+        if embedding.dim() != 3 or side == 0 or side * side + 1 != embedding.shape[1]:
+            return embedding  # nothing to resample; that it does not fit is said with the other weights
+        return resample_abs_pos_embed(embedding, new_size=[h, w], old_size=[side, side])
