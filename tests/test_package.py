@@ -12,7 +12,7 @@ PUBLIC = {
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
-    "reassemble", "similarity_scores", "upsampled_group_norm", "which_backend",
+    "reassemble", "similarity_scores", "upsampled_group_norm", "which_backend", "window_softmax",
 }  # fmt: skip
 
 PROBE = """

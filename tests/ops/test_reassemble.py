@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from resfu.ops import correlate, reassemble, which_backend
+from resfu.ops import correlate, reassemble, which_backend, window_softmax
 
 CASES = [
     # neighbours, low resolution, high resolution, K, groups, padding
@@ -83,6 +83,31 @@ def test_weights_and_gradients_in_any_layout(case):
     torch.testing.assert_close(out, reassemble(x, a, **options), rtol=1e-12, atol=1e-12)
     for got, true in zip(torch.autograd.grad(out, (x, last[0]), last[1]), want, strict=True):
         torch.testing.assert_close(got, true, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_scores_become_weights_by_a_softmax(case, backend):
+    x, scores, options = _inputs(case)
+    groups = options["groups"]
+    weights = scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
+    got = reassemble(x, scores, backend=backend, softmax=True, **options)
+    torch.testing.assert_close(got, reassemble(x, weights, backend=backend, **options), rtol=1e-12, atol=1e-12)
+
+
+def test_the_mask_leaves_out_what_lies_outside_the_image():
+    """A constant stays constant whatever the padding holds; by hand at ratio 2, K 3: pixel 0 has no left neighbour."""
+    x, scores = torch.ones(1, 2, 4, 5, dtype=torch.double), torch.randn(1, 9, 8, 10, dtype=torch.double)
+    out = reassemble(x, scores, neighbours="coarse", padding="zero", softmax=True, mask=True)
+    torch.testing.assert_close(out, torch.ones_like(out), rtol=1e-12, atol=1e-12)
+    weights = window_softmax(scores, low=(4, 5)).unflatten(1, (3, 3))[0]
+    outside = weights == 0
+    assert outside[:, 0, :, :2].all()
+    assert not outside[:, 0, 2:-2, 2:].any()
+    assert outside[2, :, -2:].all()
+    assert not outside[1, 1].any()
+    with pytest.raises(ValueError, match="needs softmax=True"):
+        reassemble(x, scores, mask=True)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

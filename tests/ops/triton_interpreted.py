@@ -11,7 +11,8 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
-from resfu.ops.reassemble import cpu
+from resfu.ops import window_softmax
+from resfu.ops.reassemble import cpu, windows
 
 kernels = importlib.import_module("resfu.ops.reassemble.triton")
 torch.utils.deterministic.fill_uninitialized_memory = True
@@ -59,6 +60,12 @@ def main() -> None:
             want = getattr(cpu, name)(*(t.to(exact) for t in inputs), *rest)
             assert got.dtype == dtype
             worst = max(worst, difference(got.to(exact), want))
+        K, low = M - (neighbours == "fine"), (h, w)
+        mask = neighbours != "coarse"
+        scores = 3 * weights[:, : groups * K * K]
+        got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
+        share = window_softmax(scores.to(exact), groups, low if mask else None)
+        worst = max(worst, difference(got.to(exact), windows.reassemble(padded.to(exact), share, low, neighbours, groups)))
         print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), "difference": worst}))
 
 

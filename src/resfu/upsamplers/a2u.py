@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import at_least_fp32, window_softmax
+from resfu.upsamplers.normalization import at_least_fp32
 
 _KERNEL, _FILTER, _NORM_GROUPS = 3, 6, 32
 
@@ -52,7 +52,7 @@ class A2U(Upsampler):
         assert guidance is not None
         spread = self.spread(guidance.mean((2, 3), keepdim=True))
         scores = F.pixel_shuffle(at_least_fp32(spread) * self._affinity(guidance), 2)
-        return reassemble(features, window_softmax(scores.sigmoid()), size, "coarse")
+        return reassemble(features, scores.sigmoid(), size, "coarse", softmax=True)
 
     def _affinity(self, guidance: Float[Tensor, "B c H W"]) -> Float[Tensor, "B 1 h w"]:
         pooled = F.adaptive_avg_pool2d(guidance, _FILTER)

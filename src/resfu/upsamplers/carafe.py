@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import window_softmax
 from resfu.upsamplers.options import check_divides, check_odd, check_whole
 from resfu.upsamplers.projection import project
 
@@ -74,4 +73,4 @@ class CARAFE(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, then reassemble."""
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, window_softmax(scores, self.groups), size, "coarse", groups=self.groups)
+        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True)

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import window_softmax
 from resfu.upsamplers.options import check_odd, check_whole
 from resfu.upsamplers.projection import project
 
@@ -81,7 +80,7 @@ class FADE(Upsampler):
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
         scores = fine + F.interpolate(coarse, size=size, mode="nearest")
-        out = reassemble(features, window_softmax(scores), size, "coarse")
+        out = reassemble(features, scores, size, "coarse", softmax=True)
         if self.gate is None:
             return out
         gate = F.interpolate(self.gate(features).sigmoid(), size=size, mode="nearest").to(out.dtype)

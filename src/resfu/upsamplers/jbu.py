@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import correlate, reassemble
+from resfu.ops import correlate, reassemble, window_softmax
 from resfu.ops.layout import memory_format
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import at_least_fp32, window_softmax
+from resfu.upsamplers.normalization import at_least_fp32
 from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.projection import project
 

@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops.layout import memory_format
-
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """The published 32 groups, or as many as divide the width."""
@@ -24,11 +22,3 @@ class ChannelLayerNorm(nn.LayerNorm):
 def at_least_fp32(x: Tensor) -> Tensor:
     """The tensor in fp32, or in fp64 where it came so."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def window_softmax(scores: Float[Tensor, "B GKK H W"], groups: int = 1) -> Float[Tensor, "B GKK H W"]:
-    """Softmax over the K x K neighbours of each group, in fp32 at least. A channels-last map stays one."""
-    scores = at_least_fp32(scores)
-    if memory_format(scores) == torch.channels_last:
-        return scores.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).softmax(4).flatten(3).permute(0, 3, 1, 2)
-    return scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)

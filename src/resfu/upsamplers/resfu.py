@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble
-from resfu.ops.grid import neighbour_in_image
+from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
 from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
@@ -113,9 +112,7 @@ class ReSFU(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        kernel = self._kernel(self._scores(features, guidance), features)
-        padding = "replicate"  # what is read there has weight 0
-        return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend)
+        return self._reassemble(features, _total(self._scores(features, guidance)), size)
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
@@ -136,11 +133,16 @@ class ReSFU(Upsampler):
         if tuple(guidance.shape[-2:]) != size:
             guidance = self._resized(guidance, size)
         named = self._scores(features, guidance)
-        named["kernel"] = self._kernel(named, features)
-        named["output"] = reassemble(
-            features, named["kernel"], size, self.neighbours, "replicate", backend=self.backend
-        )
+        total = _total(named)
+        named["kernel"] = window_softmax(total, low=(features.shape[-2], features.shape[-1]))
+        named["output"] = self._reassemble(features, total, size)
         return named
+
+    def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        padding = "replicate"  # what is read there has weight 0
+        return reassemble(
+            features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True
+        )
 
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
@@ -174,16 +176,11 @@ class ReSFU(Upsampler):
             return inner_product_scores(key, query, self.kernel_size, step, neighbours, self.backend)
         return getattr(self, block)(key, query, step, neighbours, self.backend)
 
-    def _kernel(self, named: dict[str, Tensor], features: Tensor) -> Tensor:
-        """Softmax over the neighbours inside the image, in fp32 at least."""
-        scores = [named[name] for name in ("semantic_scores", "detail_scores") if name in named]
-        total = scores[0] if len(scores) == 1 else scores[0] + scores[1]
-        total = total.to(torch.promote_types(total.dtype, torch.float32))
-        (h, w), (H, W), K = features.shape[-2:], total.shape[-2:], self.kernel_size
-        rows = neighbour_in_image(H, h, K, total.device)
-        columns = neighbour_in_image(W, w, K, total.device)
-        outside = ~(rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
-        return total.contiguous().masked_fill(outside, float("-inf")).softmax(1)
+
+def _total(named: dict[str, Tensor]) -> Tensor:
+    """The sum of the scores there are."""
+    scores = [named[name] for name in ("semantic_scores", "detail_scores") if name in named]
+    return scores[0] if len(scores) == 1 else scores[0] + scores[1]
 
 
 def _choice(name: str, value: object, choices: tuple) -> None:

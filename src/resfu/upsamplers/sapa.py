@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import ChannelLayerNorm, at_least_fp32, group_norm, window_softmax
+from resfu.upsamplers.normalization import ChannelLayerNorm, at_least_fp32, group_norm
 from resfu.upsamplers.options import check_choice, check_odd, check_whole
 from resfu.upsamplers.projection import project
 
@@ -72,7 +72,7 @@ class SAPA(Upsampler):
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
         key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
-        return reassemble(features, window_softmax(scores), size, "coarse", "zero")
+        return reassemble(features, scores, size, "coarse", "zero", softmax=True)
 
 
 def _norm(norm: str, channels: int) -> nn.Module:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.reassemble import reference, windows
+from resfu.ops.reassemble.softmax import window_softmax
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
@@ -21,6 +22,8 @@ def reassemble(
     padding: str | None = None,
     groups: int = 1,
     backend: str = "auto",
+    softmax: bool = False,
+    mask: bool = False,
 ) -> Tensor:
     """Sum each pixel's K x K neighbours with that pixel's own weights.
 
@@ -34,13 +37,17 @@ def reassemble(
 
     Args:
         features: [B, C, h, w], floating point, any strides.
-        weights: [B, groups * K * K, H, W], K odd. They are used as they come: no softmax, no renormalisation.
+        weights: [B, groups * K * K, H, W], K odd. They are used as they come, unless `softmax`.
         size: (H, W) of the output; must be the weights'. Default: the weights'.
         neighbours: "fine", "coarse" or "dense".
         padding: what lies beyond the features' border: "zero", "replicate" or "reflect".
             Default: the published rule, "replicate" for fine, "zero" for coarse, "reflect" for dense.
         groups: number of channel blocks with weights of their own; divides C.
         backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
+        softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
+            in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
+        mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): position u(p) + o in
+            low-resolution pixels, whatever `neighbours` says.
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
@@ -48,9 +55,11 @@ def reassemble(
 
     Raises:
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
-            weights' or smaller than the features, or a backend that can't run here.
+            weights' or smaller than the features, a mask without softmax, or a backend that can't run here.
     """
     _check_maps(features=features, weights=weights)
+    if mask and not softmax:
+        raise ValueError("mask=True leaves neighbours out of a softmax: it needs softmax=True.")
     if groups < 1 or features.shape[1] % groups or weights.shape[1] % groups:
         raise ValueError(
             f"groups = {groups} must divide the {features.shape[1]} channels and the {weights.shape[1]} weights."
@@ -67,13 +76,18 @@ def reassemble(
     backend = which_backend(features, backend)
     if features.numel() == 0:
         return features.new_empty((*features.shape[:2], *weights.shape[-2:]))
-    result = features.dtype
+    result, low = features.dtype, (features.shape[-2], features.shape[-1])
+    recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    fused = softmax and backend == "triton" and not recorded
+    if softmax and not fused:
+        weights = window_softmax(weights, groups, low if mask else None)
     features, weights = _summable(features, weights, backend)
     if backend == "reference":
         return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
-    low = (features.shape[-2], features.shape[-1])
     reach = windows.size(K, neighbours) // 2
     features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
+    if fused:
+        return windows.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
     return windows.reassemble(features, weights, low, neighbours, groups).to(result)
 
 

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
 from resfu.ops.reassemble.tiles import weights_format, window_start
 
@@ -43,6 +44,66 @@ def window_sum_kernel(
             total += weight[:, None] * value
     out += b * ob + p * oh + q[:, None] * ow + channel[None, :] * oc
     tl.store(out, total.to(out.dtype.element_ty), both)
+
+
+@triton.jit
+def softmax_window_sum_kernel(
+    x, s, out, row_start, column_start, row_fraction, column_fraction,
+    h, w_low, H, W, blocks, channel_blocks, width,
+    xb, xc, xh, xw, sb, sn, sh, sw, ob, oc, oh, ow,
+    K: tl.constexpr, FINE: tl.constexpr, MASK: tl.constexpr,
+    PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """`window_sum_kernel` whose weights are the softmax of K K scores, for FINE spread over the (K + 1)^2 window."""
+    M: tl.constexpr = K + 1 if FINE else K
+    place, part = tl.program_id(0), tl.program_id(1)
+    b, p = (place // blocks // H).to(tl.int64), (place // blocks % H).to(tl.int64)
+    g, c = (part // channel_blocks).to(tl.int64), part % channel_blocks * CHANNELS + tl.arange(0, CHANNELS)
+    q = (place % blocks * PIXELS + tl.arange(0, PIXELS)).to(tl.int64)
+    real, channel = q < W, g * width + c
+    row, column = tl.load(row_start + p), tl.load(column_start + q, real, 0)
+    both = real[:, None] & (c < width)[None, :]
+    x += b * xb + row * xh + column[:, None] * xw + channel[None, :] * xc
+    s += b * sb + g * K * K * sn + p * sh + q * sw
+    largest = tl.full((PIXELS,), float("-inf"), SUM)
+    for dy in tl.static_range(K):
+        for dx in tl.static_range(K):
+            seen = real & _inside(p, q, dy, dx, h, w_low, H, W, K, MASK)
+            largest = tl.maximum(largest, tl.load(s + (dy * K + dx) * sn, seen, float("-inf")).to(SUM))
+    largest = tl.where(real, largest, 0.0)
+    norm = tl.zeros((PIXELS,), SUM)
+    for dy in tl.static_range(K):
+        for dx in tl.static_range(K):
+            seen = real & _inside(p, q, dy, dx, h, w_low, H, W, K, MASK)
+            norm += tl.exp(tl.load(s + (dy * K + dx) * sn, seen, float("-inf")).to(SUM) - largest)
+    norm = tl.where(real, norm, 1.0)
+    down, right = tl.load(row_fraction + p).to(SUM), tl.load(column_fraction + q, real, 0).to(SUM)
+    total = tl.zeros((PIXELS, CHANNELS), SUM)
+    for y in tl.static_range(M):
+        for x_ in tl.static_range(M):
+            weight = tl.zeros((PIXELS,), SUM)
+            for i in tl.static_range(2 if FINE else 1):
+                for j in tl.static_range(2 if FINE else 1):
+                    if y - i >= 0 and y - i < K and x_ - j >= 0 and x_ - j < K:
+                        seen = real & _inside(p, q, y - i, x_ - j, h, w_low, H, W, K, MASK)
+                        score = tl.load(s + ((y - i) * K + x_ - j) * sn, seen, float("-inf")).to(SUM)
+                        share = tl.exp(score - largest) / norm
+                        if FINE:
+                            share *= (down if i == 1 else 1.0 - down) * (right if j == 1 else 1.0 - right)
+                        weight += share
+            value = tl.load(x + y * xh + x_ * xw, both, 0).to(SUM)
+            total += weight[:, None] * value
+    out += b * ob + p * oh + q[:, None] * ow + channel[None, :] * oc
+    tl.store(out, total.to(out.dtype.element_ty), both)
+
+
+@triton.jit
+def _inside(p, q, dy, dx, h, w_low, H, W, K: tl.constexpr, MASK: tl.constexpr):
+    """Whether the neighbour (dy, dx) of the pixels (p, q) lies in the image, in units of 1 / (h H) and 1 / (w W)."""
+    if MASK:
+        y, x = p * h + (dy - K // 2) * H, q * w_low + (dx - K // 2) * W
+        return (y >= 0) & (y <= (H - 1) * h) & (x >= 0) & (x <= (W - 1) * w_low)
+    return q >= 0
 
 
 @triton.jit
@@ -117,6 +178,27 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     return out
 
 
+def softmax_window_sum(
+    padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
+) -> Tensor:
+    """See `windows.softmax_window_sum`."""
+    (B, C), (H, W) = padded.shape[:2], scores.shape[-2:]
+    out = torch.empty((B, C, H, W), dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
+    if out.numel() == 0:
+        return out
+    width = C // groups
+    pixels, channels = _block(out, width)
+    blocks, channel_blocks = triton.cdiv(W, pixels), triton.cdiv(width, channels)
+    rows, columns = (_starts(P, p, neighbours, padded.device)[0] for P, p in ((H, h), (W, w)))
+    softmax_window_sum_kernel[(B * H * blocks, groups * channel_blocks)](
+        padded, scores, out, rows, columns, _fractions(H, h, padded.device), _fractions(W, w, padded.device),
+        h, w, H, W, blocks, channel_blocks, width,
+        *padded.stride(), *scores.stride(), *out.stride(),
+        K=K, FINE=neighbours == "fine", MASK=mask, PIXELS=pixels, CHANNELS=channels, SUM=_sum_type(padded),
+    )  # fmt: skip
+    return out
+
+
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """See `windows.window_sum_to_weights`."""
     B, C, H, W = grad.shape
@@ -175,3 +257,9 @@ def _starts(P: int, p: int, neighbours: str, device: torch.device, size: int = 0
     start = window_start(P, p, neighbours)
     first = torch.searchsorted(start, torch.arange(size + 1, device="cpu"))
     return start.to(device), first.to(device)
+
+
+@lru_cache(maxsize=64)
+def _fractions(P: int, p: int, device: torch.device) -> Tensor:
+    """How far each pixel lies between the low-resolution centres around it, [P]."""
+    return lr_cell(P, p, device)[1]

@@ -91,6 +91,14 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     return _kernels(grad).window_sum_to_weights(grad, padded, M, h, w, neighbours, groups)
 
 
+@torch.library.custom_op("resfu::softmax_window_sum", mutates_args=(), device_types="cuda")
+def softmax_window_sum(
+    padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
+) -> Tensor:
+    """`reassemble` of the softmax of scores [B, groups K K, H, W] in one kernel, for where no gradients are needed."""
+    return _kernels(padded).softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
+
+
 def _kernels(x: Tensor) -> ModuleType:
     if x.device.type == "cuda":
         from resfu.ops.reassemble import triton
@@ -102,6 +110,12 @@ def _kernels(x: Tensor) -> ModuleType:
 @window_sum.register_fake
 def _(padded, weights, M, h, w, neighbours, groups):
     size = (*padded.shape[:2], *weights.shape[-2:])
+    return torch.empty(size, dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
+
+
+@softmax_window_sum.register_fake
+def _(padded, scores, K, h, w, neighbours, groups, mask):
+    size = (*padded.shape[:2], *scores.shape[-2:])
     return torch.empty(size, dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
 
 

@@ -1,0 +1,34 @@
+"""From the scores of a pixel's neighbours to their weights."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.grid import neighbour_in_image
+from resfu.ops.layout import memory_format
+
+
+def window_softmax(
+    scores: Float[Tensor, "B GKK H W"], groups: int = 1, low: tuple[int, int] | None = None
+) -> Float[Tensor, "B GKK H W"]:
+    """Softmax over the K x K neighbours of each group.
+
+    Args:
+        scores: [B, groups * K * K, H, W].
+        groups: number of blocks with a softmax of their own.
+        low: (h, w) of the low-resolution map: neighbours, one of its pixels apart, that lie outside the image get
+            weight 0. None weighs all.
+
+    Returns:
+        Weights in fp32 at least. A channels-last map stays one.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if low is not None:
+        (H, W), K = scores.shape[-2:], round((scores.shape[1] // groups) ** 0.5)
+        rows = neighbour_in_image(H, low[0], K, scores.device)
+        columns = neighbour_in_image(W, low[1], K, scores.device)
+        inside = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
+        scores = scores.masked_fill(~inside.repeat(groups, 1, 1), float("-inf"))
+    if memory_format(scores) == torch.channels_last:
+        return scores.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).softmax(4).flatten(3).permute(0, 3, 1, 2)
+    return scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
