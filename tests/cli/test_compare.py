@@ -102,9 +102,10 @@ def test_bad_options_end_with_a_line_that_says_so(words, tmp_path, capsys, optio
     assert not (tmp_path / "out" / "settings.json").exists()  # the corrected command is welcome there
 
 
-def test_a_missing_data_folder_is_named(tmp_path, capsys):
+@pytest.mark.parametrize(("data", "source"), [("camvid", "Get CamVid"), ("ade20k", "Get ADEChallengeData2016")])
+def test_a_missing_data_folder_is_named(tmp_path, capsys, data, source):
     root = tmp_path / "nothing"
-    assert main(["compare", "--data", "camvid", "--root", str(root), "--output", str(tmp_path / "out")]) == 2
+    assert main(["compare", "--data", data, "--root", str(root), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert str(root) in error
-    assert "Get CamVid" in error
+    assert source in error

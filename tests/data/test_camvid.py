@@ -102,7 +102,7 @@ def test_an_unknown_split_lists_the_known_ones(root):
 
 def test_a_missing_label_is_named(root):
     (root / "labels" / "train" / "b.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3 images.*b\.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 images lack their label file; .*labels.*b\.png.*SegNet"):
         CamVid("train", root)
 
 

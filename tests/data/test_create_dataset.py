@@ -6,7 +6,8 @@ from resfu.data import DATASETS, CamVid, Scenes, create_dataset
 
 
 def test_names_lead_to_classes(tmp_path):
-    assert set(DATASETS) == {"camvid", "scenes"}
+    names = {"ade20k", "camvid", "cityscapes", "pascal-context", "pascal-context-60", "scenes", "voc"}
+    assert set(DATASETS) == names
     assert DATASETS["camvid"] is CamVid
     scenes = create_dataset("scenes", "val", root=tmp_path, count=1, size=(32, 32), seed=3)
     assert isinstance(scenes, Scenes)
@@ -14,7 +15,7 @@ def test_names_lead_to_classes(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="'ade'; choose one of camvid, scenes"):
+    with pytest.raises(ValueError, match=r"'ade'; choose one of ade20k, camvid, .*, scenes, voc"):
         create_dataset("ade", "train", root=tmp_path)
 
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
 from resfu.data.transforms import (
+    FitImage,
     PadTo,
     PhotometricDistortion,
     RandomCrop,
@@ -131,6 +132,60 @@ def test_a_resized_label_takes_the_nearest_pixel_centre(factor):
             assert resized["label"][row, column] == source
 
 
+# (H, W) and what it becomes within (2048, 512) for the factors 1 and 0.5, by hand: the sides times
+# min(2048 / longer, 512 / shorter) times the factor, rounded.
+FITTED = [
+    ((300, 400), (512, 683), (256, 341)),
+    ((683, 512), (683, 512), (342, 256)),
+    ((200, 1000), (410, 2048), (205, 1024)),
+    ((1000, 200), (2048, 410), (1024, 205)),
+    ((1200, 1600), (512, 683), (256, 341)),
+]
+
+
+@pytest.mark.parametrize(("size", "whole", "half"), FITTED)
+def test_the_scale_can_be_relative_to_bounds(size, whole, half):
+    for factor, expected in ((1.0, whole), (0.5, half)):
+        sample = RandomResize((factor, factor), base_size=(2048, 512))(coded(*size))
+        assert sample["image"].shape == (3, *expected)
+        assert sample["label"].shape == expected
+
+
+def test_the_scale_covers_its_range_relative_to_bounds():
+    resize = RandomResize((0.5, 2.0), base_size=(160, 60))
+    heights = [resize(coded(20, 30))["label"].shape[0] for _ in range(200)]
+    assert 30 <= min(heights) < 38
+    assert 112 < max(heights) <= 120
+
+
+def test_training_with_bounds_gives_the_crop_size():
+    transform = train_transform((64, 96), MEAN, STD, base_size=(200, 60))
+    for size in ((20, 30), (150, 100)):
+        sample = transform(coded(*size))
+        assert sample["image"].shape == (3, 64, 96)
+        assert sample["label"].shape == (64, 96)
+
+
+@pytest.mark.parametrize(("size", "whole"), [fitted[:2] for fitted in FITTED])
+def test_evaluation_resizes_the_image_alone(size, whole):
+    sample = coded(*size)
+    out = eval_transform(MEAN, STD, eval_size=(2048, 512))(sample)
+    assert out["image"].shape == (3, *whole)
+    assert torch.equal(out["label"], sample["label"].as_subclass(torch.Tensor))
+    # Red tells the class: it must be that of the label at the same share of the height and width.
+    red = 255 * unnormalised(out["image"])[0]
+    rows, columns = (torch.arange(1, 8, 2) / 8 * side for side in whole)
+    label_rows, label_columns = (torch.arange(1, 8, 2) / 8 * side for side in size)
+    found = red[rows.long()][:, columns.long()]
+    assert ((found - 20 * sample["label"][label_rows.long()][:, label_columns.long()]).abs() < 2).all()
+
+
+def test_an_image_without_a_label_is_resized_too():
+    out = eval_transform(MEAN, STD, eval_size=(80, 40))({"image": coded(20, 30)["image"], "name": "photo"})
+    assert out["image"].shape == (3, 40, 60)
+    assert out["name"] == "photo"
+
+
 def one_corner_mixed():
     """Class 3 but for a corner of stripes of classes 0 and 1: few windows are mixed."""
     label = torch.full((64, 64), 3)
@@ -153,18 +208,22 @@ def test_one_class_crops_are_drawn_again():
         share["careful"] += largest_share(careful(sample)["label"]) < 0.75
     probability = share["free"] / 200
     assert 0 < probability < 0.5
-    # Ten draws in all: the chance that none is mixed.
-    expected = 1 - (1 - probability) ** 10
+    # A draw and ten more: the chance that none is mixed.
+    expected = 1 - (1 - probability) ** 11
     assert abs(share["careful"] / 200 - expected) < 0.12
 
 
-def test_a_one_class_image_ends_after_ten_draws(monkeypatch):
-    draws = []
+def test_a_one_class_image_ends_with_the_tenth_draw_after_the_first(monkeypatch):
+    checked = []
     crop = RandomCrop((8, 8), cat_max_ratio=0.75)
-    monkeypatch.setattr(crop, "_is_mixed", lambda label: draws.append(label) or False)
+    monkeypatch.setattr(crop, "_is_mixed", lambda label: checked.append(label) or False)
     sample = one_corner_mixed()
-    assert crop(sample)["label"].shape == (8, 8)
-    assert len(draws) == 10
+    torch.manual_seed(3)
+    draws = [[int(torch.randint(57, ())) for _ in range(2)] for _ in range(11)]
+    torch.manual_seed(3)
+    params = crop.make_params([sample["image"], sample["label"]])
+    assert len(checked) == 10
+    assert [params["top"], params["left"]] == draws[10]
 
 
 def test_ignored_pixels_do_not_count_as_a_class():
@@ -254,11 +313,20 @@ def test_samples_make_batches():
         ({"cat_max_ratio": 0.0}, "cat_max_ratio must be above 0 and at most 1, got 0.0"),
         ({"mean": (0.5,)}, "mean and std must hold 3 numbers"),
         ({"std": (0.5, 0.5, 0.0)}, "above 0"),
+        ({"base_size": (512, 2048)}, r"\(long, short\).*larger one first; got \(512, 2048\)"),
+        ({"base_size": (64, 0)}, "at least 1"),
     ],
 )
 def test_bad_arguments_say_what_is_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         train_transform(**{"crop_size": (32, 32), "mean": MEAN, "std": STD} | arguments)
+
+
+def test_impossible_bounds_of_evaluation_are_refused():
+    with pytest.raises(ValueError, match=r"\(long, short\).*got \(512,\)"):
+        eval_transform(MEAN, STD, (512,))
+    with pytest.raises(ValueError, match="larger one first"):
+        FitImage((4, 5))
 
 
 def test_plain_tensors_are_refused_not_passed_through():

@@ -1,6 +1,8 @@
 """What every segmentation host keeps, whatever the upsampler."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,14 +11,42 @@ from torch import Tensor
 
 import resfu
 from resfu.hosts.base import SegmentationHost
+from resfu.hosts.maskformer import MaskFormer
+from resfu.hosts.pspnet import PSPNet
+from resfu.hosts.segmenter import Segmenter
+from resfu.hosts.swin import SwinVariant
+from resfu.hosts.transunet import TransUNet
 
 CLASSES = 5
-SMALL = ("segformer-mit-b0", "efficientnet-lite0")
+# The large ones with fewer layers.
+SMALL: dict[str, Callable[..., SegmentationHost]] = {
+    "segformer-mit-b0": resfu.HOSTS["segformer-mit-b0"],
+    "efficientnet-lite0": resfu.HOSTS["efficientnet-lite0"],
+    "pspnet": partial(PSPNet, depth=14, channels=64),
+    "segmenter": partial(Segmenter, "s", image_size=64, depth=1),
+    "maskformer": partial(
+        MaskFormer,
+        SwinVariant(8, (1, 1, 1, 1), (1, 1, 2, 2), window_size=4),
+        channels=32,
+        num_queries=6,
+        decoder_layers=2,
+    ),
+    "transunet": partial(TransUNet, layers=(1, 1, 1), width=64, depth=1, image_size=64, channels=(64, 32, 32, 16)),
+}
+
+# Slots and the strides to which they go, where there is more than the one before the classifier.
+SLOTS = {
+    "segformer-mit-b0": {"c2": 4, "c3": 4, "c4": 4},
+    "maskformer": {"c4": 16, "c3": 8, "c2": 4},
+    "transunet": {"c4": 8, "c3": 4, "c2": 2},
+}
+# MaskFormer's queries start from zero and this layer's biases, too: at the first step it has nothing to pass on.
+AT_REST = "transformer.decoder.layers.0.self_attn"
 
 
 def build(name: str, upsampler: str = "resfu", **options: object) -> SegmentationHost:
     torch.manual_seed(0)
-    return resfu.create_host(name, upsampler=upsampler, num_classes=CLASSES, **options)
+    return SMALL[name](upsampler=upsampler, num_classes=CLASSES, **options)
 
 
 def photo(*shape: int) -> Tensor:
@@ -61,12 +91,13 @@ def test_an_empty_batch_gives_empty_logits(name: str) -> None:
 @pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
 def test_gradients_reach_every_parameter(name: str, upsampler: str) -> None:
     host = build(name, upsampler)
-    host(photo(2, 3, 64, 64)).square().sum().backward()
+    label = torch.randint(CLASSES, (2, 64, 64), generator=torch.Generator().manual_seed(2))
+    torch.stack(list(host.losses(photo(2, 3, 64, 64), label, F.cross_entropy).values())).sum().backward()
     for key, parameter in host.named_parameters():
         assert key.startswith(("encoder.", "head."))
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        if ".upsampler." not in key and key.startswith("head."):
+        if ".upsampler." not in key and key.startswith("head.") and AT_REST not in key:
             assert parameter.grad.abs().max() > 0, key
 
 
@@ -74,10 +105,12 @@ def test_upsampled_features_are_what_goes_in_and_out_of_the_slots(name: str) -> 
     host = build(name, "bilinear").eval()
     with torch.no_grad():
         pairs = host.upsampled_features(photo(2, 3, 64, 96))
-    assert list(pairs) == (["c2", "c3", "c4"] if name.startswith("segformer") else ["features"])
-    for low, high in pairs.values():
-        assert high.shape[-2:] == (64 // host.stride, 96 // host.stride)
-        expected = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=False)
+    slots = SLOTS.get(name, {"features": host.stride})
+    assert list(pairs) == list(slots)
+    for (low, high), stride in zip(pairs.values(), slots.values(), strict=True):
+        assert high.shape[-2:] == (64 // stride, 96 // stride)
+        # TransUNet's own bilinear is the other one.
+        expected = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=name == "transunet")
         torch.testing.assert_close(high, expected)
 
 
@@ -127,13 +160,13 @@ def test_bad_images(name: str, images: Tensor, message: str) -> None:
 
 def test_bad_arguments(name: str) -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
-        resfu.create_host(name, num_classes=0)
+        SMALL[name](num_classes=0)
     with pytest.raises(ValueError, match=r"unknown upsampler 'bicubik'; choose one of .*bilinear"):
-        resfu.create_host(name, upsampler="bicubik")
+        SMALL[name](upsampler="bicubik")
     with pytest.raises(ValueError, match="bilinear has no option kernel"):
-        resfu.create_host(name, upsampler="bilinear", upsampler_options={"kernel": 3})
+        SMALL[name](upsampler="bilinear", upsampler_options={"kernel": 3})
     with pytest.raises(ValueError, match="must not hold channels"):
-        resfu.create_host(name, upsampler_options={"channels": 3})
+        SMALL[name](upsampler_options={"channels": 3})
 
 
 def test_an_unknown_host_lists_the_known_ones() -> None:

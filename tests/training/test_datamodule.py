@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
 from resfu.training.datamodule import SegmentationData, collate
@@ -26,10 +27,11 @@ def test_batches_of_every_stage(toy_data):
 
 
 def test_options_reach_their_splits(toy_data):
-    data = toy_data(options={"count": 4}, eval_options={"count": 3}, val_split="train")
+    data = toy_data(options={"count": 4}, eval_options={"count": 3}, train_split="val", val_split="train")
     data.setup("fit")
     assert len(data.trained) == 4
     assert len(data.evaluated) == 3
+    assert data.trained[0]["name"] == "val-0"
     assert data.evaluated[0]["name"] == "train-0"
 
 
@@ -51,6 +53,37 @@ def test_images_of_several_sizes_do_not_share_a_batch():
         collate(samples)
 
 
+def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task, toy_data):
+    data = toy_data(eval_size=(64, 32), base_size=(40, 24), crop_size=(24, 24))
+    assert data.hparams["base_size"] == [40, 24]
+    assert data.hparams["eval_size"] == [64, 32]
+    task = toy_task().eval()
+    with known_warnings_ignored():
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+        trainer.validate(task, datamodule=data, verbose=False)
+    right = counted = 0
+    for sample in create_dataset("toy", "val"):
+        image = resize_image(sample["image"].as_subclass(torch.Tensor), [32, 40], antialias=True)
+        with torch.no_grad():
+            logits = task.host((image[None] / 255 - 0.5) / 0.25)
+        label = sample["label"].as_subclass(torch.Tensor)
+        assert label.shape == (16, 20)
+        prediction = torch.nn.functional.interpolate(logits, size=(16, 20), mode="bilinear").argmax(1)[0]
+        right += int(((prediction == label) & (label != 255)).sum())
+        counted += int((label != 255).sum())
+    assert counted == 6 * 16 * 18
+    assert task.results["aacc"] == pytest.approx(100 * right / counted)
+    data.setup("fit")
+    assert next(iter(data.train_dataloader()))["label"].shape == (2, 24, 24)
+    assert {len(item["label"][0]) for item in data.evaluated} == {20}
+
+
+def test_labels_of_several_sizes_do_not_share_a_batch():
+    samples = [{"image": torch.zeros(3, 4, 4), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
+    with pytest.raises(ValueError, match=r"n0 holds labels of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch"):
+        collate(samples)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -58,6 +91,8 @@ def test_images_of_several_sizes_do_not_share_a_batch():
         ({"eval_batch_size": 0}, "eval_batch_size must be at least 1"),
         ({"num_workers": -1}, "num_workers must be at least 0"),
         ({"crop_size": (0, 4)}, "size"),
+        ({"base_size": (4, 8)}, "larger one first"),
+        ({"eval_size": (4, 8)}, "larger one first"),
     ],
 )
 def test_bad_arguments_are_refused(toy_data, options, message):

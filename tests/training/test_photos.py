@@ -3,6 +3,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from torchvision.transforms.v2.functional import resize_image
 
 from resfu.training.photos import LabelMapWriter, Photos, find_images
 from resfu.training.quiet import known_warnings_ignored
@@ -68,6 +69,22 @@ def test_label_maps_hold_the_classes_and_show_the_palette(toy_task, toy_data, fo
         assert np.array_equal(colours, np.array(task.palette, dtype=np.uint8)[expected.numpy()])
 
 
+def test_label_maps_have_the_size_of_the_photo_when_the_network_sees_another(toy_task, toy_data, folder, tmp_path):
+    task = toy_task()
+    writer = predict(task, toy_data(images=[str(folder)], eval_size=(42, 28)), tmp_path / "out")
+    seen = {"a": ((9, 21), [18, 42]), "b": ((14, 18), [28, 36])}
+    assert [path.stem for path in writer.written] == list(seen)
+    for source, written in zip(("a.JPG", "b.png"), writer.written, strict=True):
+        size, fitted = seen[written.stem]
+        pixels = torch.from_numpy(np.array(Image.open(folder / source))).permute(2, 0, 1)
+        image = (resize_image(pixels, fitted, antialias=True)[None] / 255 - 0.5) / 0.25
+        with torch.no_grad():
+            logits = task.eval()(image)
+        expected = torch.nn.functional.interpolate(logits, size=size, mode="bilinear").argmax(1)[0]
+        with Image.open(written) as picture:
+            assert np.array_equal(np.array(picture), expected.numpy())
+
+
 def test_a_corrupt_image_stops_the_run_or_is_skipped(toy_task, toy_data, folder, tmp_path):
     whole = (folder / "b.png").read_bytes()
     (folder / "c.png").write_bytes(whole[: len(whole) // 2])
@@ -86,9 +103,10 @@ def test_a_folder_that_cannot_be_made_is_named(toy_task, toy_data, folder):
         predict(toy_task(), toy_data(images=[str(folder)]), folder / "b.png" / "out")
 
 
-def test_samples_have_no_label(folder):
+def test_samples_have_a_size_and_no_label(folder):
     photos = Photos([folder], lambda sample: sample, "raise")
     assert len(photos) == 2
-    assert photos[1].keys() == {"image", "name"}
+    assert photos[1].keys() == {"image", "name", "size"}
+    assert photos[1]["size"] == (14, 18)
     assert photos[1]["name"] == "b"
     assert tuple(photos[1]["image"].shape) == (3, 14, 18)

@@ -25,7 +25,9 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("resfu.cli.fit", "predict", "train", "write label maps for image files"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
     "upsample": Command("resfu.cli.upsample", "run", "all", "show the features of a photo before and after upsampling"),
+    "figure": Command("resfu.cli.figure", "run", "all", "make the figures of the paper for an image and a network"),
     "bench": Command("resfu.cli.bench", "run", None, "time upsamplers side by side at chosen sizes"),
+    "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations; check the published tables"),
     "list": Command("resfu.cli.listing", "run", None, "list the upsamplers and the hosts"),
 }
 

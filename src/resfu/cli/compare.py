@@ -15,7 +15,7 @@ from resfu.hosts import HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 # What depends on the data unless it is given: (steps, crop, augment).
-_DEFAULTS = {"scenes": (300, None, "flip"), "camvid": (600, (320, 320), "full")}
+_SCENES, _OTHERS = (300, None, "flip"), (600, (320, 320), "full")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     size = options.size or (192, 192)
     pretrained = options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained
     frozen = pretrained if options.freeze_encoder is None else options.freeze_encoder
-    steps, crop, augment = _DEFAULTS[options.data]
+    steps, crop, augment = _SCENES if scenes else _OTHERS
     return Settings(
         upsamplers=options.upsamplers,
         seeds=options.seeds,
@@ -93,11 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="train the encoder too; a pretrained one at a tenth of the learning rate",
     )
-    add("--steps", type=positive, metavar="N", help="steps of each training (scenes 300, camvid 600)")
+    add("--steps", type=positive, metavar="N", help="steps of each training (scenes 300, others 600)")
     add("--batch-size", type=positive, default=4, metavar="N", help="images a step (4)")
     add("--lr", type=float, metavar="X", help="learning rate of the head (0.005; with a trained encoder 0.0006)")
-    add("--crop", type=size, metavar="N | HxW", help="size of a training sample (scenes: whole, camvid 320)")
-    add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default for camvid)")
+    add("--crop", type=size, metavar="N | HxW", help="size of a training sample (scenes: whole, others 320)")
+    add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default except for scenes)")
     add("--size", type=size, metavar="N | HxW", help="size of the scenes (192)")
     add("--difficulty", type=float, metavar="X", help="of the scenes, 0 to 1: blur, noise, low contrast (0)")
     add("--train-images", type=positive, metavar="N", help="number of scenes to train on (400)")

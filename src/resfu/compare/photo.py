@@ -101,11 +101,13 @@ def _normalised(rgb: Tensor, host: SegmentationHost) -> Tensor:
 
 @torch.no_grad()
 def _kernels(photo: Picture, host: SegmentationHost, image: Tensor) -> Picture | None:
-    """Some kernels of the ReSFU that starts from the lowest resolution; None in a network without one."""
+    """Some kernels of the ReSFU of `feature_pair`; None in a network without one."""
     found = [(module, inputs) for module, inputs in upsampler_calls(host, image[None]) if isinstance(module, ReSFU)]
     if not found:
         return None
-    module, (features, guidance, size) = min(found, key=lambda call: call[1][0].shape[-2:].numel())
+    module, (features, guidance, size) = min(
+        found, key=lambda call: (-call[1][2][0] * call[1][2][1], call[1][0].shape[-2:].numel())
+    )
     kernel = module.explain(features, guidance, size)["kernel"][0]
     ratio = (size[0] / features.shape[-2], size[1] / features.shape[-1])
     height, width = photo.shape[:2]

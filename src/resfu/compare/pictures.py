@@ -76,7 +76,7 @@ class FeaturePair:
 
 @torch.no_grad()
 def feature_pair(host: SegmentationHost, image: Tensor) -> FeaturePair:
-    """Features round the upsampler that starts from the lowest resolution.
+    """Features round the upsampler that goes highest and, among those, starts from the lowest resolution.
 
     Args:
         host: the network, in evaluation mode.
@@ -86,7 +86,7 @@ def feature_pair(host: SegmentationHost, image: Tensor) -> FeaturePair:
         The maps, on the CPU.
     """
     pairs = host.upsampled_features(image[None])
-    before, after = min(pairs.values(), key=lambda pair: pair[0].shape[-2] * pair[0].shape[-1])
+    before, after = min(pairs.values(), key=lambda pair: (-pair[1].shape[-2:].numel(), pair[0].shape[-2:].numel()))
     height, width = (n / host.stride for n in image.shape[-2:])
     kept = (min(1.0, height / after.shape[-2]), min(1.0, width / after.shape[-1]))
     return FeaturePair(before[0].cpu(), after[0].cpu(), kept)

@@ -4,13 +4,21 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from resfu.data.ade20k import ADE20K
 from resfu.data.base import Sample, SegmentationDataset, Transform
 from resfu.data.camvid import CamVid
+from resfu.data.cityscapes import Cityscapes
+from resfu.data.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.scenes import Scenes
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "camvid": CamVid,
     "scenes": Scenes,
+    "ade20k": ADE20K,
+    "cityscapes": Cityscapes,
+    "voc": PascalVOC,
+    "pascal-context": PascalContext,
+    "pascal-context-60": PascalContext60,
 }
 
 
@@ -21,7 +29,7 @@ def create_dataset(
 
     Args:
         name: one of `DATASETS`.
-        split: "train", "val" or "test", where the dataset has it.
+        split: "train", "val", "test" or another split, where the dataset has it.
         root: folder of the data; "scenes" is generated and takes it as its cache folder.
         transform: called with each sample, see `SegmentationDataset`.
         options: further arguments of that dataset's class.
@@ -43,4 +51,17 @@ def create_dataset(
     return dataset(split=split, root=root, transform=transform, **options)  # pyright: ignore[reportCallIssue]
 
 
-__all__ = ["DATASETS", "CamVid", "Sample", "Scenes", "SegmentationDataset", "Transform", "create_dataset"]
+__all__ = [
+    "ADE20K",
+    "DATASETS",
+    "CamVid",
+    "Cityscapes",
+    "PascalContext",
+    "PascalContext60",
+    "PascalVOC",
+    "Sample",
+    "Scenes",
+    "SegmentationDataset",
+    "Transform",
+    "create_dataset",
+]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from resfu.data.base import Transform
-from resfu.data.image_files import FilePair, ImageFileDataset
+from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files
 
 SPLITS = ("train", "val", "test")
 VOID = 11
@@ -75,11 +75,8 @@ class CamVid(ImageFileDataset):
         transform: Transform | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r} of camvid; choose one of {', '.join(SPLITS)}.")
-        if root is None:
-            raise ValueError(f"camvid needs root, the folder of the data. {HOW_TO_GET}")
-        super().__init__(_find_pairs(Path(root), split), transform, on_error)
+        folder = data_folder("camvid", split, SPLITS, root, HOW_TO_GET)
+        super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
         """Turn void into 255; see `ImageFileDataset.to_class`."""
@@ -93,18 +90,6 @@ class CamVid(ImageFileDataset):
 
 
 def _find_pairs(root: Path, split: str) -> list[FilePair]:
-    images, labels = root / "images" / split, root / "labels" / split
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no folder {folder}. {HOW_TO_GET}")
-    files = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"no {', '.join(IMAGE_SUFFIXES)} file in {images}. {HOW_TO_GET}")
-    pairs = [FilePair(path, labels / f"{path.stem}.png") for path in files]
-    without = [pair for pair in pairs if not pair.label.is_file()]
-    if without:
-        raise FileNotFoundError(
-            f"{len(without)} of the {len(pairs)} images in {images} have no label; the first is "
-            f"{without[0].image.name}, whose label is expected at {without[0].label}."
-        )
-    return pairs
+    labels = root / "labels" / split
+    images = list_files(root / "images" / split, IMAGE_SUFFIXES, HOW_TO_GET)
+    return checked_pairs([FilePair(path, labels / f"{path.stem}.png") for path in images], HOW_TO_GET)

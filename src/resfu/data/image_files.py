@@ -2,6 +2,7 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -58,6 +59,82 @@ def read_label(path: Path) -> np.ndarray:
             f"{path} has Pillow mode {image.mode!r}; a label map is a single-channel 8-bit file (mode 'L' or 'P')."
         )
     return np.array(image)
+
+
+def map_labels(stored: np.ndarray, table: np.ndarray, path: Path, known: str) -> np.ndarray:
+    """Look stored labels up in a table.
+
+    Args:
+        stored: uint8 [H, W].
+        table: int16 [256], the class of each stored label, -1 for those that the dataset doesn't have.
+        path: the file, for the message.
+        known: what the dataset does have, for the message.
+
+    Returns:
+        int16 [H, W].
+
+    Raises:
+        ValueError: for a label that the dataset doesn't have.
+    """
+    mapped = table[stored]
+    if mapped.min() < 0:
+        raise ValueError(f"{path} holds the labels {np.unique(stored[mapped < 0]).tolist()}; {known}")
+    return mapped
+
+
+def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path | None, how_to_get: str) -> Path:
+    """Check the arguments that say which files a dataset reads.
+
+    Args:
+        name: of the dataset, for messages.
+        split: what is asked for.
+        splits: what there is.
+        root: folder of the data.
+        how_to_get: where the data come from and how they lie in their folder, for messages.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for an unknown split or no root.
+    """
+    if split not in splits:
+        raise ValueError(f"unknown split {split!r} of {name}; choose one of {', '.join(splits)}.")
+    if root is None:
+        raise ValueError(f"{name} needs root, the folder of the data. {how_to_get}")
+    return Path(root)
+
+
+def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[Path]:
+    """The files of a folder that have one of some suffixes, by name.
+
+    Raises:
+        FileNotFoundError: for a missing folder, or one without such a file.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}. {how_to_get}")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    if not files:
+        raise FileNotFoundError(f"no {', '.join(suffixes)} file in {folder}. {how_to_get}")
+    return files
+
+
+def checked_pairs(pairs: list[FilePair], how_to_get: str) -> list[FilePair]:
+    """The pairs as they are, once it is known that all their files are there.
+
+    Raises:
+        FileNotFoundError: naming the first file that is not, or its folder where there is none.
+    """
+    for kind in ("image", "label"):
+        missing = [path for pair in pairs if not (path := getattr(pair, kind)).is_file()]
+        if missing:
+            if not missing[0].parent.is_dir():
+                raise FileNotFoundError(f"no folder {missing[0].parent}. {how_to_get}")
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(pairs)} images lack their {kind} file; the first is {missing[0]}. "
+                f"{how_to_get}"
+            )
+    return pairs
 
 
 def _decode(path: Path) -> Image.Image:

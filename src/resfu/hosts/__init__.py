@@ -18,6 +18,13 @@ def _build(module: str, host: str, **options: object) -> SegmentationHost:
 
 HOSTS: dict[str, Callable[..., SegmentationHost]] = {
     **{f"segformer-mit-b{i}": partial(_build, "segformer", "SegFormer", variant=f"b{i}") for i in range(6)},
+    "pspnet-resnet50": partial(_build, "pspnet", "PSPNet", depth=50),
+    "pspnet-resnet101": partial(_build, "pspnet", "PSPNet", depth=101),
+    "segmenter-vit-s": partial(_build, "segmenter", "Segmenter", variant="s"),
+    "segmenter-vit-l": partial(_build, "segmenter", "Segmenter", variant="l"),
+    "maskformer-swin-b": partial(_build, "maskformer", "MaskFormer", variant="b"),
+    "maskformer-swin-l": partial(_build, "maskformer", "MaskFormer", variant="l"),
+    "transunet-r50-vit-b16": partial(_build, "transunet", "TransUNet"),
     "efficientnet-lite0": partial(_build, "lite", "LiteHost"),
 }
 

@@ -1,13 +1,11 @@
 """The Mix Transformer encoders of SegFormer, MiT-B0 to B5, by transformers."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
-import transformers
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerModel
 
+from resfu.hosts.hub import from_transformers
 from resfu.hosts.weights import check_keys, read_weights
 
 DEPTHS: dict[str, tuple[int, int, int, int]] = {
@@ -70,14 +68,11 @@ class MixTransformer(nn.Module):
         """
         if source is False:
             return
-        if source is True:
-            where = f"nvidia/mit-{self.variant}"
-            arguments: dict[str, object] = {"pretrained_model_name_or_path": where}
-        else:
+        where, weights = f"nvidia/mit-{self.variant}", None
+        if source is not True:
             where = os.fspath(source)
             weights = {name: value for name, value in read_weights(where).items() if not name.startswith(_OTHER_PARTS)}
-            arguments = {"pretrained_model_name_or_path": None, "state_dict": weights}
-        loaded, report = self._from_pretrained(where, arguments)
+        loaded, report = from_transformers(SegformerModel, self.mit.config, where, weights)
         check_keys(
             where,
             missing=sorted(report["missing_keys"]),
@@ -85,31 +80,3 @@ class MixTransformer(nn.Module):
             misshapen=sorted(report["mismatched_keys"]),
         )
         self.mit.load_state_dict(loaded.state_dict())
-
-    def _from_pretrained(self, where: str, arguments: dict[str, object]) -> tuple[nn.Module, Mapping[str, list]]:
-        # transformers renames the published weights to whatever its own version calls them.
-        try:
-            with _quiet():
-                return SegformerModel.from_pretrained(  # pyright: ignore[reportReturnType, reportCallIssue]
-                    config=self.mit.config,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                    **arguments,  # pyright: ignore[reportArgumentType]
-                )
-        except OSError as error:
-            raise ValueError(
-                f"the weights {where} could not be fetched and are not in the cache. Without a network, give the path "
-                "of a downloaded file or folder as pretrained, or pretrained=False for random weights."
-            ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting what `check_keys` says better."""
-    logging = transformers.utils.logging
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)

@@ -28,12 +28,16 @@ class SegmentationData(LightningDataModule):
         eval_options: the same for the other splits.
         crop_size: (H, W) of a training sample.
         scale_range: bounds of the random resize of a training sample.
+        base_size: (long, short): what that resize is relative to, such as (2048, 512) for ADE20K; None: the image.
         flip: mirror training samples at random.
         photometric: distort the colours of training samples at random.
         cat_max_ratio: largest share of one class in a crop, where ten draws allow it.
+        eval_size: (long, short): bounds to which images are resized outside training, keeping their ratio; metrics and
+            label maps stay at the original size. None: images as they are.
         batch_size: training samples per process and step.
         eval_batch_size: images per batch outside training; above 1 all must have one size.
         num_workers: processes that load; 0 loads in the training process.
+        train_split: split that `fit` trains on.
         val_split: split of `fit` and `validate`.
         test_split: split of `test`.
         seed: of order and augmentation.
@@ -56,12 +60,15 @@ class SegmentationData(LightningDataModule):
         eval_options: dict[str, Any] | None = None,
         crop_size: tuple[int, int] = (512, 512),
         scale_range: tuple[float, float] = (0.5, 2.0),
+        base_size: tuple[int, int] | None = None,
         flip: bool = True,
         photometric: bool = True,
         cat_max_ratio: float = 0.75,
+        eval_size: tuple[int, int] | None = None,
         batch_size: int = 2,
         eval_batch_size: int = 1,
         num_workers: int = 0,
+        train_split: str = "train",
         val_split: str = "val",
         test_split: str = "test",
         seed: int = 0,
@@ -87,12 +94,15 @@ class SegmentationData(LightningDataModule):
                 "eval_options": eval_options,
                 "crop_size": list(crop_size),
                 "scale_range": list(scale_range),
+                "base_size": None if base_size is None else list(base_size),
                 "flip": flip,
                 "photometric": photometric,
                 "cat_max_ratio": cat_max_ratio,
+                "eval_size": None if eval_size is None else list(eval_size),
                 "batch_size": batch_size,
                 "eval_batch_size": eval_batch_size,
                 "num_workers": num_workers,
+                "train_split": train_split,
                 "val_split": val_split,
                 "test_split": test_split,
             }
@@ -101,12 +111,15 @@ class SegmentationData(LightningDataModule):
         self.train_options = {**(options or {}), **(train_options or {})}
         self.eval_options = {**(options or {}), **(eval_options or {})}
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.train_split = train_split
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}
         self.seed = seed
         self.images = images or []
         self.on_error: Literal["raise", "skip"] = on_error
-        self.train_transform = train_transform(crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio)
-        self.eval_transform = eval_transform(mean, std)
+        self.train_transform = train_transform(
+            crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
+        )
+        self.eval_transform = eval_transform(mean, std, eval_size)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -129,7 +142,9 @@ class SegmentationData(LightningDataModule):
             self.photos = Photos(self.images, self.eval_transform, self.on_error)
             return
         if stage == "fit":
-            self.trained = create_dataset(self.dataset, "train", self.root, self.train_transform, **self.train_options)
+            self.trained = create_dataset(
+                self.dataset, self.train_split, self.root, self.train_transform, **self.train_options
+            )
         split = self.splits[stage]
         self.evaluated = create_dataset(self.dataset, split, self.root, self.eval_transform, **self.eval_options)
 
@@ -180,21 +195,27 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     """Make a batch of samples.
 
     Args:
-        samples: each with "image" [3, H, W] and "name", and "label" [H, W] unless for prediction. One sample with an
-            "error" instead of an image passes alone.
+        samples: each with "image" [3, h, w] and "name", and "label" [H, W], or for prediction "size", the (H, W) of the
+            label map. A sample for prediction passes alone, as does one with an "error" instead of an image.
 
     Returns:
-        "image" [B, 3, H, W], "label" [B, H, W] and "name", a list.
+        "image" [B, 3, h, w], "label" [B, H, W] or "size", and "name", a list.
 
     Raises:
-        ValueError: for images of several sizes.
+        ValueError: for images or labels of several sizes.
     """
     if "error" in samples[0]:
         return samples[0]
-    sizes = {tuple(sample["image"].shape[-2:]) for sample in samples}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"a batch with {samples[0]['name']} holds images of the sizes {sorted(sizes)}: set eval_batch_size to 1."
-        )
-    batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "label") if key in samples[0]}
-    return {**batch, "name": [sample["name"] for sample in samples]}
+    batch: dict[str, Any] = {"name": [sample["name"] for sample in samples]}
+    if "size" in samples[0]:
+        batch["size"] = samples[0]["size"]
+    for key in ("image", "label"):
+        if key in samples[0]:
+            sizes = {tuple(sample[key].shape[-2:]) for sample in samples}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"a batch with {samples[0]['name']} holds {key}s of the sizes {sorted(sizes)}: "
+                    "set eval_batch_size to 1."
+                )
+            batch[key] = torch.stack([sample[key] for sample in samples])
+    return batch

@@ -53,7 +53,8 @@ class Photos(Dataset[Sample]):
 
     Args:
         places: files and folders, see `find_images`.
-        transform: called with each sample {"image": uint8 [3, H, W], "name": stem of the file}.
+        transform: called with each sample {"image": uint8 [3, H, W], "name": stem of the file}. What it returns gets
+            "size", the (H, W) of the file, which a transform may change in the image but not in the label map.
         on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": stem} in its place.
 
     Raises:
@@ -78,7 +79,7 @@ class Photos(Dataset[Sample]):
                 raise
             return {"error": f"cannot read the image {file}: {error.__cause__ or error}", "name": file.stem}
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-        return self.transform({"image": image, "name": file.stem})
+        return {**self.transform({"image": image, "name": file.stem}), "size": pixels.shape[:2]}
 
 
 class LabelMapWriter(Callback):

@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from resfu.data.base import Transform
-from resfu.data.transforms.geometry import PadTo, RandomCrop, RandomResize
+from resfu.data.transforms.geometry import FitImage, PadTo, RandomCrop, RandomResize
 from resfu.data.transforms.photometric import PhotometricDistortion
 
 
@@ -22,6 +22,7 @@ def train_transform(
     flip: bool = True,
     photometric: bool = True,
     cat_max_ratio: float = 0.75,
+    base_size: tuple[int, int] | None = None,
 ) -> Transform:
     """The training pipeline.
 
@@ -32,7 +33,8 @@ def train_transform(
         scale_range: bounds of the random factor by which an image is resized first.
         flip: mirror left to right, half of the time.
         photometric: distort brightness, contrast, saturation and hue.
-        cat_max_ratio: a crop in which one class covers this share or more is drawn again, up to 10 times in all.
+        cat_max_ratio: a crop in which one class covers this share or more is drawn again, up to 10 times.
+        base_size: (long, short): what the random factor is relative to, see `RandomResize`; None: the image's own size.
 
     Returns:
         A callable from a sample to a sample: "image" float32 [3, H, W], normalised and padded with 0; "label" int64
@@ -41,7 +43,7 @@ def train_transform(
     Raises:
         ValueError: for a size, range, ratio, mean or std that makes no sense.
     """
-    steps: list[v2.Transform] = [RandomResize(scale_range), RandomCrop(crop_size, cat_max_ratio)]
+    steps: list[v2.Transform] = [RandomResize(scale_range, base_size), RandomCrop(crop_size, cat_max_ratio)]
     if flip:
         steps.append(v2.RandomHorizontalFlip(0.5))
     steps.append(v2.ToDtype(torch.float32, scale=True))
@@ -52,20 +54,23 @@ def train_transform(
     return v2.Compose(steps)
 
 
-def eval_transform(mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """The pipeline of validation: normalise, at the image's own size.
+def eval_transform(mean: Sequence[float], std: Sequence[float], eval_size: tuple[int, int] | None = None) -> Transform:
+    """The pipeline of validation: resize the image where that is asked for, and normalise it.
 
     Args:
         mean: per channel, for images in 0..1.
         std: per channel, for images in 0..1.
+        eval_size: (long, short): bounds to which the image is resized, its label not, see `FitImage`; None: the image
+            stays as it is.
 
     Returns:
-        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64 [H, W], as it was.
+        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64, as it was, at its own size.
 
     Raises:
-        ValueError: for a mean or std that makes no sense.
+        ValueError: for a mean, std or size that makes no sense.
     """
-    return v2.Compose([v2.ToDtype(torch.float32, scale=True), _normalize(mean, std), v2.ToPureTensor()])
+    steps: list[v2.Transform] = [] if eval_size is None else [FitImage(eval_size)]
+    return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), _normalize(mean, std), v2.ToPureTensor()])
 
 
 def _normalize(mean: Sequence[float], std: Sequence[float]) -> v2.Normalize:
@@ -75,6 +80,7 @@ def _normalize(mean: Sequence[float], std: Sequence[float]) -> v2.Normalize:
 
 
 __all__ = [
+    "FitImage",
     "PadTo",
     "PhotometricDistortion",
     "RandomCrop",

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 
 from resfu.data.base import IGNORE_INDEX
 
-CROP_ATTEMPTS = 10
+CROP_RETRIES = 10
 
 
 class RandomResize(v2.Transform):
@@ -22,12 +22,14 @@ class RandomResize(v2.Transform):
 
     Args:
         scale_range: (smallest, largest) factor.
+        base_size: (long, short) in pixels. The factor is then relative to the largest size of the image whose longer
+            side is at most `long` and whose shorter side is at most `short`. None: relative to the image as it is.
 
     Raises:
-        ValueError: unless 0 < smallest <= largest.
+        ValueError: unless 0 < smallest <= largest, and for an impossible `base_size`.
     """
 
-    def __init__(self, scale_range: tuple[float, float]) -> None:
+    def __init__(self, scale_range: tuple[float, float], base_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         low, high = scale_range
         if not 0 < low <= high:
@@ -35,12 +37,15 @@ class RandomResize(v2.Transform):
                 f"scale_range must be (smallest, largest) with 0 < smallest <= largest, got {scale_range}."
             )
         self.low, self.high = low, high
+        self.base_size = None if base_size is None else _checked_bounds(base_size)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the factor and settle the size."""
         height, width = _size_of(flat_inputs)
         factor = self.low + (self.high - self.low) * float(torch.rand(()))
-        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+        if self.base_size is not None:
+            factor *= _fitting_factor(height, width, self.base_size)
+        return {"size": _scaled(height, width, factor)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize the image or its label."""
@@ -50,13 +55,41 @@ class RandomResize(v2.Transform):
         return self._call_kernel(F.resize, inpt, params["size"], antialias=True)
 
 
+class FitImage(v2.Transform):
+    """Resize the image, but not its label, to the largest size within bounds that keeps the ratio of its sides.
+
+    Evaluation is at the label's own size: the caller resizes the logits to it.
+
+    Args:
+        bounds: (long, short): at most what the longer and the shorter side become, in pixels.
+
+    Raises:
+        ValueError: for bounds below 1, or in the other order.
+    """
+
+    def __init__(self, bounds: tuple[int, int]) -> None:
+        super().__init__()
+        self.bounds = _checked_bounds(bounds)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Settle the size."""
+        height, width = next(part for part in flat_inputs if isinstance(part, tv_tensors.Image)).shape[-2:]
+        return {"size": _scaled(height, width, _fitting_factor(height, width, self.bounds))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize the image; labels pass."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        return self._call_kernel(F.resize, inpt, params["size"], antialias=True)
+
+
 class RandomCrop(v2.Transform):
     """Cut out a window, preferably one that no single class fills.
 
     Args:
         size: (H, W) of the window; an image that is smaller stays as it is in that direction.
-        cat_max_ratio: a window in which one class covers this share or more of the labelled pixels is drawn again.
-            After 10 windows the last one stays. 1 accepts any.
+        cat_max_ratio: a window in which one class covers this share or more of the labelled pixels is drawn again,
+            up to 10 times; the last one stays. 1 accepts any.
 
     Raises:
         ValueError: for a size below 1 or a ratio outside of 0 to 1.
@@ -74,12 +107,15 @@ class RandomCrop(v2.Transform):
         height, width = _size_of(flat_inputs)
         label = next(part for part in flat_inputs if isinstance(part, tv_tensors.Mask))
         crop_height, crop_width = min(height, self.size[0]), min(width, self.size[1])
-        top = left = 0
-        for _ in range(CROP_ATTEMPTS):
-            top = int(torch.randint(height - crop_height + 1, ()))
-            left = int(torch.randint(width - crop_width + 1, ()))
+
+        def draw() -> tuple[int, int]:
+            return int(torch.randint(height - crop_height + 1, ())), int(torch.randint(width - crop_width + 1, ()))
+
+        top, left = draw()
+        for _ in range(CROP_RETRIES):
             if self._is_mixed(label[top : top + crop_height, left : left + crop_width]):
                 break
+            top, left = draw()
         return {"top": top, "left": left, "height": crop_height, "width": crop_width}
 
     def _is_mixed(self, label: Tensor) -> bool:
@@ -122,6 +158,22 @@ def _checked_size(size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
         raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
     return size[0], size[1]
+
+
+def _checked_bounds(bounds: Sequence[int]) -> tuple[int, int]:
+    if len(bounds) != 2 or not all(isinstance(side, int) for side in bounds) or not bounds[0] >= bounds[1] >= 1:
+        raise ValueError(
+            f"bounds are (long, short), two whole numbers of at least 1, the larger one first; got {bounds!r}."
+        )
+    return bounds[0], bounds[1]
+
+
+def _fitting_factor(height: int, width: int, bounds: tuple[int, int]) -> float:
+    return min(bounds[0] / max(height, width), bounds[1] / min(height, width))
+
+
+def _scaled(height: int, width: int, factor: float) -> list[int]:
+    return [max(1, int(side * factor + 0.5)) for side in (height, width)]
 
 
 def _size_of(flat_inputs: list[Any]) -> tuple[int, int]:

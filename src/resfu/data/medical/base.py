@@ -1,0 +1,173 @@
+"""Datasets whose samples are the slices of volumes."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision import tv_tensors
+
+from resfu.data.base import Sample, SegmentationDataset, Transform
+from resfu.data.image_files import UnreadableFileError
+from resfu.data.medical.label_maps import LabelMap, to_classes
+from resfu.data.medical.volume_files import VolumeFile
+
+
+class SliceDataset(SegmentationDataset):
+    """Base of the datasets of slices.
+
+    An item is as `SegmentationDataset` says, but for the image: float32 [3, H, W], the one channel of the slice three
+    times, as the volume holds it (0 to 1 in prepared data).
+
+    `volumes` are the files; with `classes_of` they serve evaluation by volume.
+
+    Args:
+        volumes: the files, in order; those that single slices come from have the depth 1.
+        labels: from stored ids to classes; other ids are an error.
+        hint: what to do about other ids, for the message.
+        transform: see `SegmentationDataset`.
+        on_error: what a damaged file leads to. "raise": an error that names it. "skip": one warning per slice, and the
+            next readable slice takes its place, so that the length stays.
+
+    Raises:
+        ValueError: for another `on_error`, or no volume.
+    """
+
+    def __init__(
+        self,
+        volumes: list[VolumeFile],
+        labels: LabelMap,
+        hint: str,
+        transform: Transform | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        super().__init__(transform)
+        if not volumes:
+            raise ValueError("there is no volume that can be read.")
+        self.volumes = volumes
+        self.labels = labels
+        self.hint = hint
+        self.on_error = check_on_error(on_error)
+        self._places = [(volume, index) for volume in volumes for index in range(volume.depth)]
+        self._unreadable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def load(self, index: int) -> Sample:
+        """Read the slice at `index`, or with on_error="skip" the first readable one from there on."""
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            if place in self._unreadable:
+                continue
+            try:
+                return self._read(*self._places[place])
+            except UnreadableFileError as error:
+                if self.on_error == "raise":
+                    raise UnreadableFileError(
+                        f"{error} Replace the file, or go on without it by on_error='skip'."
+                    ) from error
+                self._unreadable.add(place)
+                warnings.warn(f"{error} The next readable slice takes its place.", stacklevel=3)
+        raise ValueError(f"none of the {len(self)} slices can be read, the first being in {self.volumes[0].path}.")
+
+    def classes_of(self, volume: VolumeFile) -> NDArray[np.uint8]:
+        """The label of a whole volume.
+
+        Args:
+            volume: one of `volumes`.
+
+        Returns:
+            [D, H, W], classes.
+
+        Raises:
+            UnreadableFileError: naming the file.
+            ValueError: for ids outside of the label map, naming the file and them.
+        """
+        return to_classes(volume.labels(), self.labels, volume.path, self.hint)
+
+    def _read(self, volume: VolumeFile, index: int) -> Sample:
+        image, stored = volume[index], volume.label(index)
+        if image.ndim != 2 or image.shape != stored.shape:
+            raise ValueError(
+                f"{volume.path} holds an image of {image.shape} and a label of {stored.shape} in a slice; expected "
+                "[H, W] of one size."
+            )
+        label = to_classes(stored, self.labels, volume.path, self.hint)
+        return {
+            "image": tv_tensors.Image(torch.from_numpy(image).repeat(3, 1, 1)),
+            "label": tv_tensors.Mask(torch.from_numpy(label.astype(np.int64))),
+            "name": volume.slice_name(index),
+        }
+
+
+def check_on_error(on_error: Literal["raise", "skip"]) -> Literal["raise", "skip"]:
+    """The option as it is.
+
+    Raises:
+        ValueError: for anything but the two.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+    return on_error
+
+
+def readable(
+    paths: Iterable[Path], read: Callable[[Path], VolumeFile], on_error: Literal["raise", "skip"]
+) -> list[VolumeFile]:
+    """Open files of volumes, whose depth only the file tells.
+
+    Args:
+        paths: the files.
+        read: opens one.
+        on_error: "raise", or "skip": a damaged file is named in a warning and left out.
+
+    Returns:
+        The volumes.
+
+    Raises:
+        UnreadableFileError: naming the file.
+    """
+    volumes = []
+    for path in paths:
+        try:
+            volumes.append(read(path))
+        except UnreadableFileError as error:
+            if check_on_error(on_error) == "raise":
+                raise UnreadableFileError(f"{error} Replace it, or go on without it by on_error='skip'.") from error
+            warnings.warn(f"{error} It is left out.", stacklevel=4)
+    return volumes
+
+
+def read_list(folders: Iterable[Path], name: str, how_to_get: str) -> list[str]:
+    """Read a list of files, one name a line, from the first folder that has it.
+
+    Raises:
+        FileNotFoundError: where no folder has it.
+        ValueError: for an empty list.
+    """
+    places = [folder / name for folder in folders]
+    for place in places:
+        if place.is_file():
+            names = place.read_text(encoding="utf-8").split()
+            if not names:
+                raise ValueError(f"{place} lists no file.")
+            return names
+    raise FileNotFoundError(f"no list {' or '.join(map(str, places))}. {how_to_get}")
+
+
+def check_present(paths: list[Path], how_to_get: str) -> list[Path]:
+    """The paths as they are, once it is known that all files are there.
+
+    Raises:
+        FileNotFoundError: naming the first that is not.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} listed files are not there; the first is {missing[0]}. {how_to_get}"
+        )
+    return paths

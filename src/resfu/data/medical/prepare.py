@@ -1,0 +1,187 @@
+"""From the raw NIfTI files of BTCV and ACDC to the formats that networks are trained on."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resfu.data.image_files import UnreadableFileError
+from resfu.data.medical.acdc import ACDC, IDENTITY
+from resfu.data.medical.base import check_on_error, check_present
+from resfu.data.medical.label_maps import LabelMap, find_label_map, to_classes
+from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
+from resfu.data.medical.synapse import Synapse
+from resfu.data.medical.writers import Case, write_acdc, write_synapse
+
+Splits = Mapping[str, Sequence[int]]
+Progress = Callable[[int, int], object]
+OnError = Literal["raise", "skip"]
+
+SYNAPSE_SPLITS: Splits = {
+    "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
+    "test": (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38),
+}
+# 70, 10 and 20 of the 100 patients. Which they were in published work is not on record; the patients are numbered in
+# five groups of 20 by diagnosis, and this takes the same share of each.
+ACDC_SPLITS: Splits = {
+    "train": tuple(n for n in range(1, 101) if n % 10 in range(1, 8)),
+    "val": tuple(n for n in range(1, 101) if n % 10 == 8),
+    "test": tuple(n for n in range(1, 101) if n % 10 in (9, 0)),
+}
+
+
+class _Scan(NamedTuple):
+    split: str
+    number: int
+    image: Path
+    label: Path
+    frame: str = ""
+
+
+def prepare_synapse(
+    raw: str | Path,
+    out: str | Path,
+    labels: str | LabelMap = "btcv",
+    splits: Splits = SYNAPSE_SPLITS,
+    window: Window = CT_WINDOW,
+    flip: bool = False,
+    on_error: OnError = "raise",
+    progress: Progress | None = None,
+) -> Path:
+    """Make the data of `resfu.data.Synapse` from the BTCV scans.
+
+    Args:
+        raw: the folder RawData/Training, or one above it: img/imgNNNN.nii.gz and label/labelNNNN.nii.gz.
+        out: a new or empty folder.
+        labels: what the ids of the label files mean: "btcv" for the challenge's own, another name or a map, see
+            `resfu.data.medical.label_maps`.
+        splits: case numbers of "train" and "test"; default: TransUNet's 18 and 12.
+        window: HU that become 0 and 1; values outside are clipped.
+        flip: reverse the last axis of [z, x, y], see `NiftiVolume`.
+        on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
+        progress: called with (scans done, scans).
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
+        FileNotFoundError: for scans that are not there.
+    """
+    folder = _first_folder(raw, ("", "Training", "RawData/Training"), "img", "BTCV's RawData/Training")
+    scans = [
+        _Scan(split, number, folder / "img" / f"img{number:04d}.nii.gz", folder / "label" / f"label{number:04d}.nii.gz")
+        for split, number in _listed(splits, ("train", "test"))
+    ]
+    known = find_label_map(labels, len(Synapse.classes))
+    hint = "Give the map of these files by labels."
+
+    def read(scan: _Scan) -> Case:
+        image, label = _read(scan, known, hint, flip)
+        return Case(scan.split, scan.number, scale_window(image, window), label)
+
+    return write_synapse(out, _cases(scans, read, on_error, progress))
+
+
+def prepare_acdc(
+    raw: str | Path,
+    out: str | Path,
+    labels: LabelMap = IDENTITY,
+    splits: Splits = ACDC_SPLITS,
+    on_error: OnError = "raise",
+    progress: Progress | None = None,
+) -> Path:
+    """Make the data of `resfu.data.ACDC` from the challenge's files; each volume's values are scaled to 0..1.
+
+    Args:
+        raw: the folder of the patients, or one above it: patientNNN/ with Info.cfg (the numbers of the frames ED and
+            ES), patientNNN_frameNN.nii.gz and patientNNN_frameNN_gt.nii.gz.
+        out: a new or empty folder.
+        labels: from stored ids to classes; default: 0 to 3 as they are.
+        splits: patient numbers of "train", "val" and "test"; default: 70, 10 and 20 of the 100.
+        on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
+        progress: called with (scans done, scans).
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
+        FileNotFoundError: for scans that are not there.
+    """
+    numbers = _listed(splits, ("train", "val", "test"))
+    first = f"patient{numbers[0][1]:03d}"
+    folder = _first_folder(raw, ("", "training", "database/training"), first, "ACDC's training")
+    scans = []
+    for split, number in numbers:
+        patient = folder / f"patient{number:03d}"
+        for phase, frame in _frames(patient / "Info.cfg").items():
+            stem = patient / f"{patient.name}_frame{frame:02d}"
+            scans.append(_Scan(split, number, Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz"), phase))
+    known = find_label_map(labels, len(ACDC.classes))
+
+    def read(scan: _Scan) -> Case:
+        image, label = _read(scan, known, "Give the map of these files by labels.", flip=False)
+        # A volume of one value has no scale.
+        image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
+        return Case(scan.split, scan.number, image, label, scan.frame)
+
+    return write_acdc(out, _cases(scans, read, on_error, progress))
+
+
+def _cases(
+    scans: list[_Scan], read: Callable[[_Scan], Case], on_error: OnError, progress: Progress | None
+) -> Iterator[Case]:
+    check_on_error(on_error)
+    check_present([path for scan in scans for path in (scan.image, scan.label)], "Give the cases there are by splits.")
+    for done, scan in enumerate(scans, start=1):
+        try:
+            yield read(scan)
+        except UnreadableFileError as error:
+            if on_error == "raise":
+                raise UnreadableFileError(f"{error} Replace it, or go on without it by on_error='skip'.") from error
+            warnings.warn(f"{error} The case is left out.", stacklevel=4)
+        if progress is not None:
+            progress(done, len(scans))
+
+
+def _read(scan: _Scan, labels: LabelMap, hint: str, flip: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    image, label = (NiftiVolume(path, flip=flip) for path in (scan.image, scan.label))
+    if image.shape != label.shape or image.axes != label.axes:
+        raise ValueError(
+            f"{scan.image} is {image.shape} with the axes {image.axes}, its label {scan.label} {label.shape} with "
+            f"{label.axes}: voxels would not meet. Bring one to the grid of the other."
+        )
+    return image.image(), to_classes(label.labels(), labels, scan.label, hint)
+
+
+def _listed(splits: Splits, known: Sequence[str]) -> list[tuple[str, int]]:
+    """The cases with their splits, once each."""
+    if unknown := sorted(set(splits) - set(known)):
+        raise ValueError(f"unknown split {unknown[0]!r}; choose from {', '.join(known)}.")
+    cases = [(split, number) for split in known for number in splits.get(split, ())]
+    numbers = [number for _, number in cases]
+    if not cases or len(set(numbers)) < len(numbers):
+        raise ValueError(f"splits must name each case once, got {dict(splits)}.")
+    return cases
+
+
+def _first_folder(raw: str | Path, places: Sequence[str], inside: str, what: str) -> Path:
+    for place in places:
+        if (Path(raw) / place / inside).is_dir():
+            return Path(raw) / place
+    raise FileNotFoundError(f"no folder {inside} in {raw}: give {what}, or a folder above it.")
+
+
+def _frames(path: Path) -> dict[str, int]:
+    """The numbers of the frames "ED" and "ES"."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: it says which frames are ED and ES. Give the cases there are by splits.")
+    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    values = {key.strip(): value.strip() for key, _, value in lines}
+    if not all(values.get(phase, "").isdigit() for phase in ("ED", "ES")):
+        raise ValueError(f"{path} does not give the numbers of the frames ED and ES.")
+    return {phase: int(values[phase]) for phase in ("ED", "ES")}

@@ -1,0 +1,120 @@
+"""Augmentation of medical slices as TransUNet does it, on splines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import rotate, zoom
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from resfu.data.base import Transform
+from resfu.data.transforms import eval_transform
+
+MAX_ANGLE = 20  # degrees
+
+
+class TurnOrRotate(v2.Transform):
+    """Half of the time turn by a random multiple of 90 degrees and flip along a random axis; else, half of the time,
+    rotate by a whole angle of -20 to 19 degrees.
+
+    The rotation takes the nearest pixel, of the image and of the label; what comes in from outside is 0.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the change."""
+        if _coin():
+            return {"turns": int(torch.randint(4, ())), "axis": int(torch.randint(2, ())), "angle": None}
+        angle = int(torch.randint(-MAX_ANGLE, MAX_ANGLE, ())) if _coin() else None
+        return {"turns": None, "axis": None, "angle": angle}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change the image or its label."""
+        pixels = inpt.as_subclass(Tensor)
+        if params["turns"] is not None:
+            # [-2, -1] and the two axes counted from the end: a label has no channels.
+            pixels = pixels.rot90(params["turns"], (-2, -1)).flip(params["axis"] - 2)
+        elif params["angle"] is not None:
+            turned = rotate(pixels.numpy(), params["angle"], axes=(-2, -1), order=0, reshape=False)
+            pixels = torch.from_numpy(np.ascontiguousarray(turned))
+        return tv_tensors.wrap(pixels.contiguous(), like=inpt)
+
+
+class SplineResize(v2.Transform):
+    """Resize the image by cubic splines, and the label, where that is asked for, by the nearest neighbour.
+
+    The corner samples stay in the corners: `scipy.ndimage.zoom`, which TransUNet uses.
+
+    Args:
+        size: (H, W) of what comes out.
+        label: whether the label is resized too; evaluation is at the label's own size.
+
+    Raises:
+        ValueError: for a size below 1.
+    """
+
+    def __init__(self, size: Sequence[int], label: bool) -> None:
+        super().__init__()
+        if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+            raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
+        self.size = (size[0], size[1])
+        self.label = label
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize the image or its label."""
+        if isinstance(inpt, tv_tensors.Mask):
+            return tv_tensors.Mask(self._zoomed(inpt.as_subclass(Tensor), order=0)) if self.label else inpt
+        image = inpt.as_subclass(Tensor)
+        if not torch.equal(image[:1].expand_as(image), image):
+            raise ValueError("a medical slice has one channel three times; this image has colours.")
+        return tv_tensors.Image(self._zoomed(image[0], order=3).repeat(image.shape[0], 1, 1))
+
+    def _zoomed(self, pixels: Tensor, order: int) -> Tensor:
+        if tuple(pixels.shape) == self.size:
+            return pixels
+        factors = [new / old for new, old in zip(self.size, pixels.shape, strict=True)]
+        return torch.from_numpy(np.asarray(zoom(pixels.numpy(), factors, order=order)))
+
+
+def slice_train_transform(
+    size: Sequence[int], mean: Sequence[float], std: Sequence[float], augment: bool = True
+) -> Transform:
+    """TransUNet's training pipeline: turn and flip or rotate, resize, normalise.
+
+    Args:
+        size: (H, W) of what comes out, such as (224, 224).
+        mean: per channel, for images in 0..1.
+        std: per channel, for images in 0..1.
+        augment: turn, flip and rotate.
+
+    Returns:
+        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64 [H, W].
+
+    Raises:
+        ValueError: for a size, mean or std that makes no sense.
+    """
+    steps: list[v2.Transform] = [TurnOrRotate()] if augment else []
+    return v2.Compose([*steps, SplineResize(size, label=True), eval_transform(mean, std)])
+
+
+def slice_eval_transform(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """The pipeline of validation: resize the image, not its label, and normalise it.
+
+    Args:
+        size: (H, W) of the image.
+        mean: per channel, for images in 0..1.
+        std: per channel, for images in 0..1.
+
+    Returns:
+        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64, as it was, at its own size.
+
+    Raises:
+        ValueError: for a size, mean or std that makes no sense.
+    """
+    return v2.Compose([SplineResize(size, label=False), eval_transform(mean, std)])
+
+
+def _coin() -> bool:
+    return bool(torch.rand(()) < 0.5)

@@ -1,0 +1,118 @@
+"""Write prepared cases in the formats that `Synapse` and `ACDC` read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resfu.data.medical.acdc import FOLDERS as ACDC_FOLDERS
+from resfu.data.medical.acdc import IMAGE_KEY
+
+
+class Case(NamedTuple):
+    """A prepared volume.
+
+    Args:
+        split: "train", "val" or "test".
+        number: of the patient.
+        image: float32 [D, H, W], 0 to 1.
+        label: uint8 [D, H, W], classes.
+        frame: "ED" or "ES", of ACDC.
+    """
+
+    split: str
+    number: int
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    frame: str = ""
+
+
+def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
+    """Write cases as TransUNet's Synapse: training cases as npz slices, test cases as h5 volumes.
+
+    The lists come last: where they are, the data are whole.
+
+    Args:
+        root: a new or empty folder.
+        cases: of the splits "train" and "test", one volume in memory at a time where this is a generator.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a folder that holds something.
+    """
+    import h5py
+
+    folder = new_folder(root)
+    lists: dict[str, list[str]] = {"train": [], "test_vol": []}
+    for name in ("train_npz", "test_vol_h5"):
+        (folder / name).mkdir()
+    for case in cases:
+        name, label = f"case{case.number:04d}", case.label.astype(np.float32)  # the published labels are floats
+        if case.split == "train":
+            for index, (image, mask) in enumerate(zip(case.image, label, strict=True)):
+                stem = f"{name}_slice{index:03d}"
+                np.savez(folder / "train_npz" / f"{stem}.npz", image=image, label=mask)
+                lists["train"].append(stem)
+        else:
+            with h5py.File(folder / "test_vol_h5" / f"{name}.npy.h5", "w") as file:
+                for key, array in (("image", case.image), ("label", label)):
+                    file.create_dataset(key, data=array, chunks=(1, *array.shape[1:]), compression="gzip")
+            lists["test_vol"].append(name)
+    _write_lists(folder / "lists_Synapse", lists)
+    return folder
+
+
+def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
+    """Write cases as ACDC is passed round: npz slices for training and validation, npz volumes for testing.
+
+    The lists come last: where they are, the data are whole.
+
+    Args:
+        root: a new or empty folder.
+        cases: with a frame each, one volume in memory at a time where this is a generator.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a folder that holds something.
+    """
+    folder = new_folder(root)
+    lists: dict[str, list[str]] = {part: [] for part in ACDC_FOLDERS.values()}
+    for part in lists:
+        (folder / part).mkdir()
+    for case in cases:
+        part, name = ACDC_FOLDERS[case.split], f"case_{case.number:03d}"
+        if case.split == "test":
+            files = {f"{name}_volume_{case.frame}.npz": (case.image, case.label)}
+        else:
+            slices = enumerate(zip(case.image, case.label, strict=True))
+            files = {f"{name}_slice{case.frame}_{index}.npz": pair for index, pair in slices}
+        for file, (image, label) in files.items():
+            np.savez_compressed(folder / part / file, **{IMAGE_KEY: image, "label": label})
+            lists[part].append(file)
+    _write_lists(folder / "lists_ACDC", lists)
+    return folder
+
+
+def new_folder(root: str | Path) -> Path:
+    """Make a folder.
+
+    Raises:
+        ValueError: for one that holds something.
+    """
+    folder = Path(root)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something already: give a new folder, or empty it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_lists(folder: Path, lists: dict[str, list[str]]) -> None:
+    folder.mkdir()
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

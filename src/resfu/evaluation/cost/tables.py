@@ -1,0 +1,93 @@
+"""The published tables' parameters and FLOPs beside ours: what is built, counted and compared."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
+from resfu.evaluation.published import PublishedRow, published_rows
+
+COST_TABLES = (1, 2, 3, 4, 5, 6, 8, 9)  # those that print parameters or FLOPs
+SIZE = (512, 512)  # of the image whose FLOPs they print
+_PARAMETERS, _FLOPS = "params_m", "flops_g"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number beside ours.
+
+    Args:
+        metric: "params_m" (millions) or "flops_g" (1e9 multiply-accumulates, the paper's convention).
+        published: as printed.
+        computed: ours, not rounded.
+        verdict: "equal" to two decimals, "misprint" where the published one is known to be wrong, else "different".
+        reason: why it is a misprint, "" otherwise.
+    """
+
+    metric: str
+    published: float
+    computed: float
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of a published table, recounted.
+
+    Args:
+        row: as published.
+        parameters: of the network, counted.
+        work: multiply-accumulates, in the tables that print FLOPs.
+    """
+
+    row: PublishedRow
+    parameters: int
+    work: Work | None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The row's parameters and FLOPs, as far as they are printed."""
+        computed = {_PARAMETERS: self.parameters / 1e6}
+        if self.work is not None:
+            computed[_FLOPS] = self.work.paper / 1e9
+        return [self._cell(metric, value) for metric, value in computed.items() if metric in self.row.metrics]
+
+    def _cell(self, metric: str, computed: float) -> Cell:
+        published = self.row.metrics[metric]
+        if f"{computed:.2f}" == f"{published:.2f}":
+            return Cell(metric, published, computed, "equal", "")
+        reason = self.row.misprints.get(metric, "")
+        return Cell(metric, published, computed, "misprint" if reason else "different", reason)
+
+
+def compare_tables(tables: Collection[int] | None = None) -> Iterator[Comparison]:
+    """Build every network of the tables, on the meta device, and count it.
+
+    Args:
+        tables: numbers of `COST_TABLES`; None takes all.
+
+    Yields:
+        The rows in the tables' order.
+
+    Raises:
+        ValueError: for a table that prints neither parameters nor FLOPs.
+    """
+    others = [number for number in tables or () if number not in COST_TABLES]
+    if others:
+        known = ", ".join(map(str, COST_TABLES))
+        raise ValueError(f"table {others[0]} prints neither parameters nor FLOPs; choose from {known}.")
+    for row in published_rows(COST_TABLES if tables is None else tables):
+        network = (row.host, row.upsampler, json.dumps(row.upsampler_options))
+        yield Comparison(row, _parameters(*network), _work(*network) if _FLOPS in row.metrics else None)
+
+
+@cache  # the ablations repeat rows of the main tables
+def _parameters(host: str, upsampler: str, options: str) -> int:
+    return inference_parameters(build_on_meta(host, upsampler, json.loads(options)))
+
+
+@cache
+def _work(host: str, upsampler: str, options: str) -> Work:
+    return host_work(build_on_meta(host, upsampler, json.loads(options)), SIZE)

@@ -1,0 +1,116 @@
+"""Label volumes from a network for slices, as TransUNet evaluates: slice by slice, at the network's size."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
+from torch import Tensor
+
+
+class Slices(Protocol):
+    """A volume that gives its slices one by one: an array [D, H, W], an h5py dataset, a NIfTI file opened lazily."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def predict_slices(
+    predict_slice: Callable[[Tensor], Tensor],
+    volume: Slices,
+    size: int = 224,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], object] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Label the slices of a volume one after the other; no more than one is in memory.
+
+    Each slice is resized to the network's size by cubic splines, its labels back by the nearest neighbour.
+
+    Args:
+        predict_slice: the network: images [1, 3, size, size], float32, three equal channels with the volume's values
+            -> logits [1, K, size, size]. The caller puts it into evaluation mode.
+        volume: D slices [H, W] each, of the values that the network was trained with.
+        size: height and width at which the network sees a slice.
+        device: where the network is.
+        progress: called with (slices done, D) after each.
+
+    Yields:
+        [H, W] uint8, class ids, for each slice in order.
+
+    Raises:
+        ValueError: for a size below 1, a slice that is not [H, W], or logits of another shape.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}.")
+    count = len(volume)
+    for index in range(count):
+        pixels = np.asarray(volume[index], dtype=np.float32)
+        if pixels.ndim != 2:
+            raise ValueError(f"slice {index} has the shape {pixels.shape}; expected [H, W] from a volume [D, H, W].")
+        shape = (pixels.shape[0], pixels.shape[1])
+        image = torch.from_numpy(_zoomed(pixels, (size, size), order=3)).to(device).expand(1, 3, size, size)
+        with torch.no_grad():
+            logits = predict_slice(image)
+        if logits.dim() != 4 or logits.shape[0] != 1 or tuple(logits.shape[2:]) != (size, size):
+            raise ValueError(f"the network gave {list(logits.shape)}; expected logits [1, K, {size}, {size}].")
+        yield _zoomed(logits[0].argmax(0).to("cpu", torch.uint8).numpy(), shape, order=0)
+        if progress is not None:
+            progress(index + 1, count)
+
+
+def predict_volume(
+    predict_slice: Callable[[Tensor], Tensor],
+    volume: Slices,
+    size: int = 224,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.uint8]:
+    """The labels of a whole volume, see `predict_slices`. Beyond one slice the memory is that of the result.
+
+    Returns:
+        [D, H, W] uint8, class ids.
+
+    Raises:
+        ValueError: as `predict_slices`, and for a volume without slices.
+    """
+    labels: NDArray[np.uint8] | None = None
+    for index, found in enumerate(predict_slices(predict_slice, volume, size, device, progress)):
+        if labels is None:
+            labels = np.empty((len(volume), *found.shape), dtype=np.uint8)
+        labels[index] = found
+    if labels is None:
+        raise ValueError("the volume holds no slice.")
+    return labels
+
+
+def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDArray[np.floating[Any]]) -> None:
+    """Write a label volume beside the scan that it belongs to.
+
+    Args:
+        labels: [D, H, W] = [z, x, y], class ids 0 to 255: the order in which the slices of a NIfTI file are read.
+        path: of the file, .nii or .nii.gz; it is stored as (x, y, z).
+        affine: [4, 4], from voxels (x, y, z) to the patient: that of the scan.
+
+    Raises:
+        ValueError: for labels or an affine of another shape, ids that do not fit, or another suffix.
+    """
+    import nibabel
+
+    if labels.ndim != 3 or np.shape(affine) != (4, 4):
+        raise ValueError(f"expected labels [D, H, W] and an affine [4, 4], got {labels.shape} and {np.shape(affine)}.")
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise ValueError(f"labels must be 0 to 255, got {labels.min()} to {labels.max()}.")
+    if not str(path).endswith((".nii", ".nii.gz")):
+        raise ValueError(f"a NIfTI file ends in .nii or .nii.gz, got {path}.")
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), path)
+
+
+def _zoomed(pixels: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[Any]:
+    """Resize by splines whose corner samples stay in the corners, the rule of `scipy.ndimage.zoom`."""
+    if pixels.shape == shape:
+        return pixels
+    return np.asarray(zoom(pixels, (shape[0] / pixels.shape[0], shape[1] / pixels.shape[1]), order=order))

@@ -1,0 +1,57 @@
+"""Networks of transformers with published weights."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import transformers
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+def from_transformers(
+    kind: type[PreTrainedModel], config: PretrainedConfig, where: str, weights: Mapping[str, Tensor] | None = None
+) -> tuple[PreTrainedModel, Mapping[str, list]]:
+    """Build a network and load weights that have the names of any version of transformers.
+
+    Args:
+        kind: class of the network.
+        config: its configuration; that of the hub is not asked for.
+        where: name on the hub, whose weights are fetched (or taken from the cache) when none are given.
+        weights: tensors by name.
+
+    Returns:
+        The network, and what transformers says about the loading: lists under "missing_keys", "unexpected_keys" and
+        "mismatched_keys".
+
+    Raises:
+        ValueError: when the weights cannot be fetched.
+    """
+    # transformers renames the published weights to whatever its own version calls them.
+    arguments: dict[str, object] = {"pretrained_model_name_or_path": where}
+    if weights is not None:
+        arguments = {"pretrained_model_name_or_path": None, "state_dict": dict(weights)}
+    try:
+        with _quiet():
+            return kind.from_pretrained(  # pyright: ignore[reportReturnType, reportCallIssue]
+                config=config,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **arguments,  # pyright: ignore[reportArgumentType]
+            )
+    except OSError as error:
+        raise ValueError(
+            f"the weights {where} could not be fetched and are not in the cache. Without a network, give the path of a "
+            "downloaded file or folder as pretrained, or pretrained=False for random weights."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting what `check_keys` says better."""
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,122 @@
+"""The hybrid of a ResNet and a vision transformer as a feature encoder, R50+ViT-B/16, by timm."""
+
+import math
+import os
+from functools import partial
+
+from timm.layers import HybridEmbed, StdConv2dSame, resample_abs_pos_embed
+from timm.models import VisionTransformer
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+
+from resfu.hosts.timm_weights import load_timm_weights, timm_weights
+
+STRIDE = 16
+_HEAD_CHANNELS = 64
+_PUBLISHED = "vit_base_r50_s16_224.orig_in21k"
+
+
+class HybridViT(nn.Module):
+    """ResNet-50 without its last stage, whose stride-16 map a transformer takes for patches.
+
+    Source: Dosovitskiy et al., ICLR 2021, without the class token, as TransUNet (arXiv 2102.04306) has it. The layers
+    are timm's `vit_base_r50_s16_224`: convolutions with standardised weights, padded as in TensorFlow ("same"), and
+    GroupNorm.
+
+    Args:
+        layers: number of residual blocks at strides 4, 8 and 16.
+        width: of the transformer, a multiple of 64; every 64 channels are a head.
+        depth: number of transformer blocks.
+        image_size: side of the images that the position embedding is made for; for others it is resampled.
+        dropout: rate behind the position embedding and in the transformer's MLPs; attention has none.
+
+    Raises:
+        ValueError: for a width that 64, or an image size that 16 does not divide.
+    """
+
+    def __init__(
+        self,
+        layers: tuple[int, int, int] = (3, 4, 9),
+        width: int = 768,
+        depth: int = 12,
+        image_size: int = 224,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name, value, divisor in (("width", width, _HEAD_CHANNELS), ("image_size", image_size, STRIDE)):
+            if value < divisor or value % divisor:
+                raise ValueError(f"{name} must be a multiple of {divisor}, got {value}.")
+        self.channels = (64, 256, 512, width)
+        resnet = ResNetV2(
+            layers=list(layers),
+            num_classes=0,
+            global_pool="",
+            preact=False,
+            stem_type="same",
+            conv_layer=partial(StdConv2dSame, eps=1e-8),
+        )
+        self.vit = VisionTransformer(
+            img_size=image_size,
+            patch_size=1,
+            embed_dim=width,
+            depth=depth,
+            num_heads=width // _HEAD_CHANNELS,
+            num_classes=0,
+            global_pool="",
+            class_token=False,
+            embed_layer=partial(HybridEmbed, backbone=resnet),  # pyright: ignore[reportArgumentType]
+            pos_drop_rate=dropout,
+            proj_drop_rate=dropout,
+        )
+        for name, module in self.vit.named_modules():
+            if name.endswith("attn.proj_drop"):
+                assert isinstance(module, nn.Dropout)
+                module.p = 0.0  # timm's rate is for attention and MLP alike
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] -> the ResNet's maps at strides 2, 4 and 8 and the transformer's at 16, sizes rounded up."""
+        embed = self.vit.patch_embed
+        convolution, norm, pool = embed.backbone.stem
+        features = [norm(convolution(images))]
+        x = pool(features[0])
+        for stage in embed.backbone.stages:
+            x = stage(x)
+            features.append(x)
+        patches = embed.proj(features.pop())
+        h, w = patches.shape[-2:]
+        assert self.vit.pos_embed is not None
+        position = resample_abs_pos_embed(
+            self.vit.pos_embed, new_size=[h, w], old_size=list(embed.grid_size), num_prefix_tokens=0
+        )
+        tokens = self.vit.pos_drop(patches.flatten(2).transpose(1, 2) + position)
+        tokens = self.vit.norm(self.vit.blocks(tokens))
+        return [*features, tokens.transpose(1, 2).unflatten(2, (h, w))]
+
+    def load(self, source: bool | str | os.PathLike[str]) -> None:
+        """Load ImageNet weights; what belongs to a class token is dropped, another position embedding resampled.
+
+        Args:
+            source: True fetches `timm/vit_base_r50_s16_224.orig_in21k` (or takes it from the cache); a path reads a
+                file or folder in timm's naming, with or without the classifier. False does nothing.
+
+        Raises:
+            ValueError: when they cannot be had or do not fit; the message names the missing or unexpected ones.
+        """
+        if source is False:
+            return
+        weights = timm_weights(source, _PUBLISHED)
+        # The second is the layer before a classifier of old files, which timm no longer has.
+        weights = {key: value for key, value in weights.items() if not key.startswith(("cls_token", "pre_logits."))}
+        if "pos_embed" in weights:
+            weights["pos_embed"] = self._on_own_grid(weights["pos_embed"])
+        load_timm_weights(self.vit, weights, classifier="head", where=_PUBLISHED if source is True else source)
+
+    def _on_own_grid(self, embedding: Tensor) -> Tensor:
+        if embedding.dim() != 3:
+            return embedding  # that it does not fit is said with the other weights
+        side = math.isqrt(embedding.shape[1])
+        patches = embedding[:, embedding.shape[1] - side**2 :]  # the class token is the first
+        if side == 0 or embedding.shape[1] - side**2 > 1:
+            return embedding
+        h, w = self.vit.patch_embed.grid_size
+        return resample_abs_pos_embed(patches, new_size=[h, w], old_size=[side, side], num_prefix_tokens=0)

@@ -1,0 +1,179 @@
+"""MaskFormer with an upsampler in each step of its feature pyramid."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DetrConfig, MaskFormerConfig
+from transformers.models.maskformer.modeling_maskformer import (
+    MaskFormerDetrDecoder,
+    MaskformerMLPPredictionHead,
+    MaskFormerTransformerModule,
+)
+
+from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.maskformer_weights import load_pretrained
+from resfu.hosts.pixel_decoder import PixelDecoder
+from resfu.hosts.set_loss import Prediction, set_losses
+from resfu.hosts.swin import SwinEncoder, SwinVariant
+
+
+class MaskFormerHead(SegmentationHead):
+    """Queries that look at C4 and each propose a class and a mask over the pixel decoder's features.
+
+    Source: Cheng et al., MaskFormer, NeurIPS 2021; layers by transformers. Slots `c4`, `c3`, `c2` in `PixelDecoder`.
+
+    Args:
+        in_channels: widths of the encoder's levels, finest first.
+        num_classes: number of classes, without "no object".
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the pyramid, the queries and the mask features, a multiple of 32.
+        num_queries: number of queries.
+        decoder_layers: of the transformer.
+        dropout: of the transformer: attention, feed-forward layers and residuals.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = 256,
+        num_queries: int = 100,
+        decoder_layers: int = 6,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        decoder = DetrConfig(
+            use_timm_backbone=False,  # pyright: ignore[reportCallIssue]
+            encoder_layers=0,
+            decoder_layers=decoder_layers,
+            decoder_ffn_dim=8 * channels,
+            d_model=channels,
+            num_queries=num_queries,
+            dropout=dropout,
+            attention_dropout=dropout,
+            activation_dropout=dropout,
+        )
+        self.transformer = MaskFormerTransformerModule(in_channels[-1], MaskFormerConfig(decoder_config=decoder))
+        _initialise(self.transformer.decoder)
+        self.class_predictor = nn.Linear(channels, num_classes + 1)
+        self.mask_embedder = MaskformerMLPPredictionHead(channels, channels, channels)
+        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
+        self.pixel_decoder = PixelDecoder(in_channels, upsampler, upsampler_options, channels)
+
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """See `SegmentationHead`. Each slot's output is as large as the next finer level."""
+        return self.pixel_decoder.upsampled(features, images)
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Encoder maps and the image -> scores [B, num_classes, H, W] of the image's size.
+
+        The masks are enlarged as logits; then a class scores the sum over the queries of its probability times that of
+        the mask.
+        """
+        mask_features = self.pixel_decoder(features, images)
+        classes, masks = self._predict(self._queries(features[-1])[-1], mask_features)
+        masks = F.interpolate(masks, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.einsum("bqk,bqhw->bkhw", classes.softmax(-1)[..., :-1], masks.sigmoid())
+
+    def predictions(self, features: Sequence[Tensor], images: Tensor) -> list[Prediction]:
+        """What the queries say after each decoder layer, the last at the end; masks at the finest level's size."""
+        mask_features = self.pixel_decoder(features, images)
+        return [self._predict(queries, mask_features) for queries in self._queries(features[-1])]
+
+    def _queries(self, deepest: Tensor) -> list[Tensor]:
+        """[B, Q, C] after each decoder layer."""
+        states = self.transformer(deepest, output_hidden_states=True)
+        # transformers leaves the final LayerNorm out of the layers before the last, and counts the zeros that the
+        # queries start from as a layer; the original does neither.
+        norm = self.transformer.decoder.layernorm
+        return [*(norm(state) for state in states.hidden_states[1:-1]), states.last_hidden_state]
+
+    def _predict(self, queries: Tensor, mask_features: Tensor) -> Prediction:
+        masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedder(queries), mask_features)
+        return Prediction(self.class_predictor(queries), masks)
+
+
+class MaskFormer(SegmentationHost):
+    """MaskFormer-Swin-B and -L.
+
+    What `forward` returns are not logits but scores from 0, as the original's semantic inference gives them: take the
+    argmax, average them over windows, but no softmax. Images are continued to a multiple of 32, as in the original, and
+    to 64 at least.
+
+    Args:
+        variant: "b", "l" or a size of your own.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of classes.
+        pretrained: True for the encoder's `microsoft/swin-*-patch4-window12-384-in22k`; or the path of such weights, or
+            of a whole `facebook/maskformer-swin-*` (the upsamplers then start untrained, which a warning says).
+        upsampler_options: further constructor arguments of the upsampler.
+        drop_path_rate: stochastic depth of the encoder.
+        channels: width of the pyramid, the queries and the mask features, a multiple of 32.
+        num_queries: number of queries.
+        decoder_layers: of the transformer.
+
+    Raises:
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+    """
+
+    head: MaskFormerHead  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        variant: str | SwinVariant = "b",
+        upsampler: str = "resfu",
+        num_classes: int = 150,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        drop_path_rate: float = 0.3,
+        channels: int = 256,
+        num_queries: int = 100,
+        decoder_layers: int = 6,
+    ) -> None:
+        check_num_classes(num_classes)
+        encoder = SwinEncoder(variant, drop_path_rate)
+        head = MaskFormerHead(
+            encoder.channels, num_classes, upsampler, upsampler_options, channels, num_queries, decoder_layers
+        )
+        load_pretrained(encoder, head, pretrained)
+        # GroupNorm on C4 needs more than one pixel, and JBU, which mirrors three, four of them at stride 16.
+        super().__init__(encoder, head, num_classes, stride=4, multiple=32, minimum=64)
+
+    def losses(
+        self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """What training minimises: the sum of these, see `set_losses`. `cross_entropy` has no part in it.
+
+        Args:
+            images: as for `forward`, at least one of them.
+            label: int64 [B, H, W], 255 = ignored. Where the image is continued, so is its label.
+            cross_entropy: not used.
+
+        Returns:
+            "class", "mask", "dice" of the last decoder layer and "auxiliary" of the layers before it.
+
+        Raises:
+            ValueError: as `forward`, for an empty batch, and for a label of another size or outside the classes.
+        """
+        self._check(images)
+        expected = [images.shape[0], *images.shape[-2:]]
+        if list(label.shape) != expected or images.shape[0] == 0:
+            raise ValueError(
+                f"the label must be [B, H, W] = {expected} like the images, with B from 1; got {list(label.shape)}."
+            )
+        images, label = self._continued(images), self._continued(label[:, None].float())[:, 0].long()
+        return set_losses(self.head.predictions(self.encoder(images), images), label, self.num_classes)
+
+
+def _initialise(decoder: MaskFormerDetrDecoder) -> None:
+    """Weights as in DETR: Xavier-uniform; query, key and value as the one matrix that they are in PyTorch's layer."""
+    for name, parameter in decoder.named_parameters():
+        if parameter.dim() > 1:
+            joint = name.rsplit(".", 2)[-2] in ("q_proj", "k_proj", "v_proj")
+            nn.init.xavier_uniform_(parameter, gain=0.5**0.5 if joint else 1.0)

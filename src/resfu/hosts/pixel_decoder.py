@@ -1,0 +1,95 @@
+"""The feature pyramid of MaskFormer with an upsampler in each of its top-down steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.maskformer.modeling_maskformer import MaskFormerFPNLayer, MaskFormerPixelDecoder
+
+from resfu.hosts.slot import Slot
+from resfu.upsamplers import UPSAMPLERS, Iterative
+from resfu.upsamplers.jbu import StackJBU
+
+
+class PixelDecoder(nn.Module):
+    """C4 to C1 -> one map at C1's resolution, in three steps of about x2 with slots `c4`, `c3`, `c2`.
+
+    A step brings the coarser map to the size of the next lateral (the encoder's level after a 1 x 1 convolution and
+    GroupNorm), adds the lateral and convolves. The layers are those of transformers; with nearest upsampling so is the
+    result, to the bit.
+
+    Guides are laterals, so as wide as the features. Upsamplers that the paper runs in steps get the lateral of the
+    step; ReSFU always gets C1's, averaged over areas to the size of the step (the paper: "always C1"; how it is shrunk,
+    it does not say). Stack-JBU is one chain over the three steps: a JBU module each, guided by the image averaged to
+    the size of the step, and one correction at the end.
+
+    Args:
+        in_channels: widths of the encoder's levels, finest first.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the pyramid and of the result, a multiple of 32.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = 256,
+    ) -> None:
+        super().__init__()
+        layers = MaskFormerPixelDecoder(
+            in_features=in_channels[-1],
+            lateral_widths=list(in_channels[:-1]),
+            feature_size=channels,
+            mask_feature_size=channels,
+        )
+        self.fpn = layers.fpn
+        self.mask_projection = layers.mask_projection
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                _initialise(module)
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slots = nn.ModuleDict(
+            {
+                f"c{level}": Slot(upsampler, channels, channels, 2, upsampler_options)
+                for level in range(len(in_channels), 1, -1)
+            }
+        )
+        for slot in list(self.slots.values())[:-1]:
+            if isinstance(slot.upsampler, StackJBU):
+                slot.upsampler = slot.upsampler.stages["1"]
+        self._image_guided = UPSAMPLERS[upsampler].image_guided
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """The encoder's maps, finest first, and the image -> mask features [B, channels, H, W] at the finest's size."""
+        return self.mask_projection(self._top_down(features, images)[0])
+
+    def upsampled(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What goes in and out of every slot, by name."""
+        return self._top_down(features, images)[1]
+
+    def _top_down(self, features: Sequence[Tensor], images: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        layers = cast("list[MaskFormerFPNLayer]", list(self.fpn.layers))
+        slots = cast("dict[str, Slot]", dict(self.slots.items()))
+        laterals = [layer.proj(level) for layer, level in zip(layers, features[-2::-1], strict=True)]
+        x = self.fpn.stem(features[-1])
+        pairs = {}
+        for (name, slot), layer, lateral in zip(slots.items(), layers, laterals, strict=True):
+            size = (lateral.shape[-2], lateral.shape[-1])
+            guide = lateral
+            if slot.needs_guides and not isinstance(slot.upsampler, Iterative):
+                guide = F.adaptive_avg_pool2d(laterals[-1], size)
+            image = F.adaptive_avg_pool2d(images, size) if self._image_guided else images
+            upsampled = slot(x, [guide], size, image)
+            pairs[name] = (x, upsampled)
+            x = layer.block(upsampled + lateral)
+        return x, pairs
+
+
+def _initialise(conv: nn.Conv2d) -> None:
+    """Detectron2's convolutions, in which MaskFormer was written: uniform with variance 1 / fan-in, bias 0."""
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

@@ -1,0 +1,90 @@
+"""MaskFormer's loss: every class of an image is matched with one query, which must give its name and its mask."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
+
+_IGNORED = 255
+_NO_OBJECT_WEIGHT = 0.1
+_MASK_WEIGHT = 20.0
+
+
+class Prediction(NamedTuple):
+    """What the queries say after a layer of the transformer decoder.
+
+    Args:
+        classes: logits [B, Q, num_classes + 1]; the last is "no object".
+        masks: logits [B, Q, H, W].
+    """
+
+    classes: Tensor
+    masks: Tensor
+
+
+def set_losses(predictions: Sequence[Prediction], label: Tensor, num_classes: int) -> dict[str, Tensor]:
+    """The losses of Cheng et al., MaskFormer, NeurIPS 2021, in fp32.
+
+    Each prediction is matched by itself (costs: class 1, focal 20, dice 1; the target shrunk to the prediction) and
+    pays 1 x cross entropy of the classes ("no object" at 0.1), 20 x focal and 1 x dice loss of the matched masks,
+    enlarged to the label. The masks' sums are divided by the number of masks, in a distributed run averaged over the
+    processes. Ignored pixels belong to no mask, as in the original: every matched mask must leave them out.
+
+    Args:
+        predictions: of each decoder layer, the last at the end.
+        label: int64 [B, H, W], 255 = ignored. An image with nothing labelled has no masks: its queries are all matched
+            with "no object".
+        num_classes: number of classes.
+
+    Returns:
+        "class", "mask" and "dice" of the last layer, and "auxiliary", the sum over the others, where there are any.
+
+    Raises:
+        ValueError: for a label outside the classes.
+    """
+    classes, masks = _targets(label, num_classes)
+    matcher = MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=_MASK_WEIGHT, cost_dice=1.0)
+    criterion = MaskFormerLoss(num_classes, matcher, {}, _NO_OBJECT_WEIGHT).to(label.device)
+    count = _mean_over_processes(torch.tensor(float(sum(map(len, classes))), device=label.device)).clamp(min=1)
+    losses = []
+    # The matcher sums over all pixels before it divides, which half precision cannot hold.
+    with torch.autocast(label.device.type, enabled=False):
+        for prediction in predictions:
+            class_logits, mask_logits = prediction.classes.float(), prediction.masks.float()
+            pairs = matcher(mask_logits, class_logits, masks, classes)
+            found = criterion.loss_masks(mask_logits, masks, pairs, count)  # pyright: ignore[reportArgumentType]
+            losses.append(
+                {
+                    "class": criterion.loss_labels(class_logits, classes, pairs)["loss_cross_entropy"],  # pyright: ignore[reportArgumentType]
+                    "mask": _MASK_WEIGHT * found["loss_mask"],
+                    "dice": found["loss_dice"],
+                }
+            )
+    last = losses.pop()
+    if losses:
+        last["auxiliary"] = torch.stack([value for layer in losses for value in layer.values()]).sum()
+    return last
+
+
+def _targets(label: Tensor, num_classes: int) -> tuple[list[Tensor], list[Tensor]]:
+    """For every image the classes that it shows, [n], and their masks, [n, H, W]."""
+    classes = []
+    for image in label:
+        present = image.unique()
+        present = present[present != _IGNORED]
+        if len(present) and not 0 <= present[0] <= present[-1] < num_classes:
+            raise ValueError(
+                f"labels must lie in 0..{num_classes - 1} or be {_IGNORED} (ignored), got {present.tolist()}."
+            )
+        classes.append(present)
+    masks = [(image == present[:, None, None]).float() for image, present in zip(label, classes, strict=True)]
+    return classes, masks
+
+
+def _mean_over_processes(count: Tensor) -> Tensor:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return count
+    torch.distributed.all_reduce(count)
+    return count / torch.distributed.get_world_size()

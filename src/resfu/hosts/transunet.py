@@ -1,0 +1,163 @@
+"""TransUNet with an upsampler in each decoder step that meets a map of the encoder."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.blocks import ConvNormReLU
+from resfu.hosts.dice_loss import dice_loss
+from resfu.hosts.hybrid_vit import STRIDE, HybridViT
+from resfu.hosts.slot import DIRECT, Slot
+from resfu.upsamplers import UPSAMPLERS, Bilinear
+from resfu.upsamplers.jbu import JBU, StackJBU
+
+_LAST_CHANNELS = 16
+_LOSS_WEIGHT = 0.5
+
+
+class CornerAlignedBilinear(Bilinear):
+    """Bilinear interpolation that puts corner pixels on corner pixels (`align_corners=True`), as TransUNet has it."""
+
+    def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """Interpolate linearly along rows, then columns."""
+        return F.interpolate(features, size=size, mode="bilinear", align_corners=True)
+
+
+class TransUNetHead(SegmentationHead):
+    """Decoder in four steps of x2, the first three with slots `c4`, `c3`, `c2`.
+
+    A step upsamples, appends the encoder's map of that size and convolves twice. The last step, from stride 2 to the
+    image, finds no such map and stays bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306; slots and guides:
+    arXiv 2407.02283, Fig. 18.
+
+    Upsamplers that the paper runs in steps are guided by the map that the step meets: C3, C2, C1. ReSFU always gets C1,
+    averaged over areas to the size of the step (how it is shrunk, the paper does not say). Stack-JBU is one chain over
+    the three steps: a JBU module each, guided by the image averaged to the size of the step, and one correction at the
+    end. Bilinear aligns corners, as in the original, which this then is.
+
+    Args:
+        in_channels: widths of the encoder's maps, finest first.
+        num_classes: number of logits.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: widths at strides 16, 8, 4 and 2; the first three are those of the slots.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: tuple[int, int, int, int] = (512, 256, 128, 64),
+    ) -> None:
+        super().__init__()
+        skips = in_channels[-2::-1]
+        self.bottleneck = ConvNormReLU(in_channels[-1], channels[0], kernel_size=3)
+        self.blocks = nn.ModuleList(
+            _two_convolutions(low + skip, high) for low, skip, high in zip(channels, skips, channels[1:], strict=False)
+        )
+        self.last_block = _two_convolutions(channels[-1], _LAST_CHANNELS)
+        self.classifier = nn.Conv2d(_LAST_CHANNELS, num_classes, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()  # PyTorch's own, as in the original
+        iterative = (upsampler_options or {}).get("iterative", upsampler not in DIRECT)
+        self._guided_by_c1 = not iterative
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slots = nn.ModuleDict(
+            {
+                f"c{level}": Slot(upsampler, low, skip if iterative else skips[-1], 2, upsampler_options)
+                for level, low, skip in zip((4, 3, 2), channels, skips, strict=False)
+            }
+        )
+        for name, slot in cast("dict[str, Slot]", dict(self.slots.items())).items():
+            if isinstance(slot.upsampler, StackJBU) and name != "c2":
+                slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
+            elif slot.method is Bilinear:
+                slot.upsampler = CornerAlignedBilinear()
+        self._image_guided = UPSAMPLERS[upsampler].image_guided
+
+    def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """See `SegmentationHead`. Each slot's output is as large as the next finer map of the encoder."""
+        return self._decode(features, images)[1]
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
+        """See `SegmentationHead`. The logits have the size of the image."""
+        x = self._decode(features, images)[0]
+        x = F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=True)
+        return self.classifier(self.last_block(x))
+
+    def _decode(self, features: Sequence[Tensor], images: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        slots = cast("dict[str, Slot]", dict(self.slots.items()))
+        x = self.bottleneck(features[-1])
+        pairs = {}
+        for (name, slot), block, skip in zip(slots.items(), self.blocks, features[-2::-1], strict=True):
+            size = (skip.shape[-2], skip.shape[-1])
+            guide = F.adaptive_avg_pool2d(features[0], size) if slot.needs_guides and self._guided_by_c1 else skip
+            image = F.adaptive_avg_pool2d(images, size) if self._image_guided else images
+            upsampled = slot(x, [guide], size, image)
+            pairs[name] = (x, upsampled)
+            x = block(torch.cat([upsampled, skip], dim=1))
+        return x, pairs
+
+
+class TransUNet(SegmentationHost):
+    """TransUNet R50-ViT-B16.
+
+    Images are in 0..1 as they are, without normalisation; slices of one channel are repeated to three. They are
+    continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+
+    Args:
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of logits a pixel, background included.
+        pretrained: True for timm's `vit_base_r50_s16_224.orig_in21k`, or the path of such weights.
+        upsampler_options: further constructor arguments of the upsampler.
+        layers: number of the encoder's residual blocks at strides 4, 8 and 16.
+        width: of the encoder's transformer, a multiple of 64.
+        depth: number of transformer blocks.
+        image_size: side of the images that the position embedding is made for.
+        channels: widths of the decoder at strides 16, 8, 4 and 2.
+
+    Raises:
+        ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be had or do not
+            fit.
+    """
+
+    def __init__(
+        self,
+        upsampler: str = "resfu",
+        num_classes: int = 9,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        layers: tuple[int, int, int] = (3, 4, 9),
+        width: int = 768,
+        depth: int = 12,
+        image_size: int = 224,
+        channels: tuple[int, int, int, int] = (512, 256, 128, 64),
+    ) -> None:
+        check_num_classes(num_classes)
+        encoder = HybridViT(layers, width, depth, image_size)
+        head = TransUNetHead(encoder.channels, num_classes, upsampler, upsampler_options, channels)
+        encoder.load(pretrained)
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        super().__init__(encoder, head, num_classes, 2, mean, std, multiple=STRIDE, minimum=2 * STRIDE)
+
+    def losses(
+        self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """See `SegmentationHost`; half the cross entropy and half the Dice loss, see `dice_loss`."""
+        logits = self(images)
+        dice = dice_loss(logits, label)
+        return {"cross_entropy": _LOSS_WEIGHT * cross_entropy(logits, label), "dice": _LOSS_WEIGHT * dice}
+
+
+def _two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        ConvNormReLU(in_channels, out_channels, kernel_size=3), ConvNormReLU(out_channels, out_channels, kernel_size=3)
+    )

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from resfu import UPSAMPLERS
+from resfu.cli import main
+from resfu.evaluation.cost.tables import Comparison
+from resfu.evaluation.published import published_rows
+
+HOST = ["cost", "efficientnet-lite0", "--size", "64,96", "--num-classes", "7"]
+
+
+def test_a_network_with_some_upsamplers(tmp_path, capsys):
+    file = tmp_path / "new" / "cost.json"
+    assert main([*HOST, "--upsampler", "bilinear", "carafe,resfu", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "efficientnet-lite0, 7 classes, one image of 64 x 96" in out
+    record = json.loads(file.read_text())
+    assert record["size"] == [64, 96]
+    assert list(record["upsamplers"]) == ["bilinear", "carafe", "resfu"]
+    base, found = record["without_upsampler"], record["upsamplers"]
+    head = 112 * 64 + 2 * 64 + 64 * 7 + 7  # projection with its normalisation, classifier
+    assert base["parameters"] == found["bilinear"]["parameters"] == 700_768 + head
+    carafe = 3 * (64 * 64 + 64 + 64 * 100 * 9 + 100)
+    assert found["carafe"]["parameters"] - base["parameters"] == carafe
+    assert f"{carafe:,}" in out
+    # x8 of 64 channels from 4 x 6: 4 per element of 32 x 48
+    for count in ("paper", "with_custom_operations", "as_run"):
+        added = found["bilinear"][f"multiply_accumulates_{count}"] - base["multiply_accumulates"]
+        assert added == 4 * 64 * 32 * 48
+    assert found["resfu"]["multiply_accumulates_as_run"] < found["resfu"]["multiply_accumulates_paper"]
+
+
+def test_every_upsampler_by_default(capsys):
+    assert main(HOST) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in UPSAMPLERS] == list(UPSAMPLERS)
+
+
+def test_options_reach_the_upsampler_and_a_wrong_one_is_said(tmp_path, capsys):
+    file = tmp_path / "cost.json"
+    words = [*HOST, "--json", str(file), "--options", "style=pl", "--upsampler", "dysample"]
+    assert main(words) == 0
+    record = json.loads(file.read_text())
+    added = record["upsamplers"]["dysample"]["parameters"] - record["without_upsampler"]["parameters"]
+    assert added == 3 * (16 * 8 + 8 + 16 * 8)
+    capsys.readouterr()
+    assert main([*words, "carafe"]) == 1
+    assert "left out: carafe: carafe has no option style; it takes channels," in capsys.readouterr().out
+    assert list(json.loads(file.read_text())["left_out"]) == ["carafe"]
+
+
+def test_the_published_tables(tmp_path, capsys):
+    pytest.importorskip("timm", reason="needs the extra hosts")
+    file = tmp_path / "cost.json"
+    assert main(["cost", "--tables", "9", "1", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.replace(str(file), "").splitlines())) <= 100
+    assert out.index("Table 1 (arXiv") < out.index("Table 9 (arXiv")
+    words = [line.split() for line in out.splitlines()]
+    assert ["resfu", "pspnet-resnet101", "65,719,880", "65.72", "="] in words
+    assert ["fade", "segmenter-vit-s", "22,143,976", "22.14", "=", "33.715", "33.92", "*", "33.912"] in [
+        line[:-1] for line in words
+    ]
+    assert "* deconv, pspnet-resnet101, 69.87: a sum of rounded parts" in out
+    assert "36 published numbers: 33 equal to two decimals, 3 known misprints, 0 different" in out
+    record = json.loads(file.read_text())
+    assert record["summary"] == {"equal": 33, "misprint": 3, "different": 0}
+    assert len(record["rows"]) == 18 + 9
+    (row,) = (row for row in record["rows"] if row["table"] == 9 and row["upsampler"] == "deconv")
+    # 384 x 384 weights a sub-pixel, 16 sub-pixels, 32 x 32 positions
+    assert row["multiply_accumulates_paper"] == pytest.approx(32.7420e9 + 384**2 * 16 * 32**2, abs=5e4)
+
+
+def test_a_number_that_differs_is_code_1(monkeypatch, capsys):
+    (row,) = published_rows([1], "pspnet-resnet50", "resfu")
+    monkeypatch.setattr("resfu.cli.cost.compare_tables", lambda tables: iter([Comparison(row, 46_700_000, None)]))
+    assert main(["cost", "--tables"]) == 1
+    out = capsys.readouterr().out
+    assert "46.73  DIFFERENT" in out
+    assert "1 published numbers: 0 equal to two decimals, 0 known misprints, 1 different" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "needs either a HOST or --tables"),
+        (["segmenter-vit-s", "--tables", "1"], "needs either a HOST or --tables"),
+        (["--tables", "7"], "--tables: choose from 1, 2, 3, 4, 5, 6, 8, 9, got '7'"),
+        (["segnet"], "unknown host 'segnet'; choose one of "),
+        (["efficientnet-lite0", "--upsampler", "carfae"], "unknown upsampler 'carfae'"),
+        (["efficientnet-lite0", "--size", "64,"], "--size: expected a whole number of at least 1, got ''"),
+        (["efficientnet-lite0", "--options", "style"], "an option must be KEY=VALUE, got 'style'"),
+        (["efficientnet-lite0", "--json", "."], "--json must be a file, and . is a folder"),
+    ],
+)
+def test_bad_words_are_one_line_and_code_2(words, message, capsys):
+    assert main(["cost", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1

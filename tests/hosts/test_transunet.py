@@ -1,0 +1,342 @@
+"""TransUNet: sizes, the encoder against timm, the decoder by hand, the wiring of the slots, the loss, weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import resfu
+from resfu.hosts import timm_weights
+from resfu.hosts.dice_loss import dice_loss
+from resfu.hosts.hybrid_vit import HybridViT
+from resfu.hosts.transunet import TransUNet, TransUNetHead
+from resfu.upsamplers.jbu import JBU, StackJBU
+
+BASE = 105_277_081
+PUBLISHED = "vit_base_r50_s16_224"
+TINY = {"layers": (1, 1, 1), "width": 64, "depth": 1, "image_size": 32}
+
+
+def build(upsampler: str, **options: object) -> TransUNet:
+    torch.manual_seed(0)
+    arguments = TINY | {"channels": (64, 32, 32, 16)} | options
+    return TransUNet(upsampler, 4, **arguments).eval()  # pyright: ignore[reportArgumentType]
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """Norms that start from 0 or 1 would hide mistakes, and timm's switch whole residual branches off."""
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.dim() == 1:
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+            elif "pos_embed" in name:
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    return network
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_size_is_that_of_the_original() -> None:
+    """Upstream: 105.277081 million at 9 classes, 105.276356 at 4, 97.8886 of them in the encoder."""
+    with torch.device("meta"):
+        net = resfu.create_host("transunet-r50-vit-b16", upsampler="bilinear", num_classes=9)
+        assert count(net) == BASE
+        assert round(count(net.encoder) / 1e6, 4) == 97.8886
+        assert count(resfu.create_host("transunet-r50-vit-b16", upsampler="bilinear", num_classes=4)) == 105_276_356
+
+
+# A module has, for c channels and g of the guidance: deconv 4c^2 + c, pixelshuffle 4c^2 + 4c, carafe 64c + 57,764, fade
+# 64 (c + g) + 14,489, sapa 34 (c + g) + 64, dysample 4c + 8 ("pl") or 64c + 32, a JBU 6,233 (the correction c^2 + c),
+# resfu 34 (c + g) + 30,162, by Tables I and II. Here c = 512, 256, 128 and g = 512, 256, 64, in ReSFU 64 all along.
+@pytest.mark.parametrize(
+    ("upsampler", "options", "addition"),
+    [
+        ("nearest", {}, 0),
+        ("bicubic", {}, 0),
+        ("deconv", {}, 1_377_152),
+        ("pixelshuffle", {}, 1_379_840),
+        ("stack-jbu", {}, 3 * 6_233 + 128**2 + 128),
+        ("carafe", {}, 230_636),
+        ("fade", {}, 154_059),
+        ("sapa", {}, 58_944),
+        ("dysample", {"style": "pl"}, 3_608),
+        ("dysample", {"style": "lp"}, 57_440),
+        ("resfu", {}, 127_478),
+        ("resfu", {"iterative": True}, 34 * (2 * 512 + 2 * 256 + 128 + 64) + 3 * 30_162),
+    ],
+)
+def test_what_upsamplers_add(upsampler: str, options: dict[str, object], addition: int) -> None:
+    with torch.device("meta"):
+        net = TransUNet(upsampler, upsampler_options=options)
+    assert count(net) - BASE == addition
+
+
+@pytest.mark.parametrize("size", [224, 512])
+def test_the_whole_network_at_both_sizes(size: int) -> None:
+    with torch.device("meta"):
+        assert TransUNet("bilinear")(torch.empty(1, 3, size, size)).shape == (1, 9, size, size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80)])
+def test_the_encoder_equals_that_of_timm(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    options = {"num_classes": 0, "global_pool": "", "class_token": False, "depth": 1}
+    other = randomised(timm.create_model(PUBLISHED, img_size=64, dynamic_img_size=True, **options)).eval()
+    encoder = HybridViT(depth=1, image_size=64).eval()
+    encoder.vit.load_state_dict(other.state_dict())
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        maps = other.patch_embed.backbone.forward_intermediates(images, intermediates_only=True)
+        tokens = other.forward_features(images)
+        features = encoder(images)
+    shapes = [(64, 2), (256, 4), (512, 8), (768, 16)]
+    assert [tuple(f.shape[1:]) for f in features] == [(c, height // s, width // s) for c, s in shapes]
+    for ours, theirs in zip(features[:3], maps[:3], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for y in range(height // 16):
+        for x in range(width // 16):
+            theirs = tokens[:, y * (width // 16) + x]
+            torch.testing.assert_close(features[3][:, :, y, x], theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_has_the_published_form() -> None:
+    with torch.device("meta"):
+        vit = HybridViT().vit
+    assert [len(stage.blocks) for stage in vit.patch_embed.backbone.stages] == [3, 4, 9]
+    assert (len(vit.blocks), vit.blocks[0].attn.num_heads, vit.blocks[0].mlp.fc1.out_features) == (12, 12, 3072)
+    assert vit.pos_embed is not None
+    assert vit.pos_embed.shape == (1, 196, 768)
+    assert {m.eps for m in vit.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+    rates = {name.split(".", 2)[-1]: m.p for name, m in vit.named_modules() if isinstance(m, nn.Dropout)}
+    assert rates.pop("pos_drop") == rates.pop("mlp.drop1") == rates.pop("mlp.drop2") == 0.1
+    assert set(rates.values()) == {0.0}
+    assert {block.attn.attn_drop.p for block in vit.blocks} == {0.0}
+
+
+def doubled(x: Tensor) -> Tensor:
+    """x2 so that the corners keep their place, each axis a matrix."""
+    for axis in (2, 3):
+        n = x.shape[axis]
+        place = torch.arange(2 * n) * (n - 1) / (2 * n - 1)
+        weights = (1 - (place[:, None] - torch.arange(n)).abs()).clamp(min=0)
+        x = torch.movedim(torch.tensordot(weights, x, dims=([1], [axis])), 0, axis)
+    return x
+
+
+@pytest.mark.parametrize("options", [{}, {"iterative": True}])
+def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    head = TransUNetHead((4, 6, 8, 5), 3, "bilinear", options, channels=(12, 10, 8, 6)).eval()
+    weights = randomised(head).state_dict()
+
+    def block(x: Tensor, name: str) -> Tensor:
+        x = F.conv2d(x, weights[f"{name}.conv.weight"], padding=1)
+        mean, variance, scale, shift = (
+            weights[f"{name}.norm.{key}"][:, None, None] for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
+
+    features = [torch.randn(2, c, 32 // s, 48 // s) for c, s in ((4, 2), (6, 4), (8, 8), (5, 16))]
+    x = block(features[3], "bottleneck")
+    for step, skip in enumerate(features[2::-1]):
+        x = torch.cat([doubled(x), skip], 1)
+        x = block(block(x, f"blocks.{step}.0"), f"blocks.{step}.1")
+    x = block(block(doubled(x), "last_block.0"), "last_block.1")
+    expected = F.conv2d(x, weights["classifier.weight"], weights["classifier.bias"], padding=1)
+    with torch.no_grad():
+        logits = head(features, torch.randn(2, 3, 32, 48))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_initialisation_is_that_of_pytorch() -> None:
+    torch.manual_seed(0)
+    head = TransUNetHead((64, 256, 512, 768), 9, "nearest")
+    convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 10
+    for conv in convolutions:
+        bound = (conv.in_channels * 9) ** -0.5
+        assert 0.97 * bound < conv.weight.abs().max() <= bound
+
+
+def calls(host: TransUNet, images: Tensor) -> tuple[list[Tensor], dict[str, tuple[nn.Module, Tensor, tuple]]]:
+    """The encoder's maps, and what each slot's upsampler gets: itself, its guidance and its target size."""
+    seen = {}
+    for name, slot in host.head.slots.items():
+
+        def record(module: nn.Module, args: tuple, kwargs: dict, name: str = name) -> None:
+            guidance = args[1] if isinstance(args[1], Tensor) else args[1][0]
+            seen[name] = (module, guidance, kwargs["size"])
+
+        slot.upsampler.register_forward_pre_hook(record, with_kwargs=True)
+    with torch.no_grad():
+        features = host.encoder(images)
+        host.head(features, images)
+    return features, seen
+
+
+def test_resfu_is_guided_by_c1_in_every_step() -> None:
+    (c1, *_), seen = calls(build("resfu"), torch.randn(1, 3, 64, 96))
+    assert list(seen) == ["c4", "c3", "c2"]
+    for (_, guidance, size), step in zip(seen.values(), (4, 2, 1), strict=True):
+        assert size == (32 // step, 48 // step)
+        torch.testing.assert_close(guidance, F.avg_pool2d(c1, step))
+
+
+@pytest.mark.parametrize(("upsampler", "options"), [("sapa", {}), ("resfu", {"iterative": True})])
+def test_the_others_are_guided_by_the_map_of_the_step(upsampler: str, options: dict[str, object]) -> None:
+    (c1, c2, c3, _), seen = calls(build(upsampler, upsampler_options=options), torch.randn(1, 3, 64, 96))
+    for (_, guidance, size), level in zip(seen.values(), (c3, c2, c1), strict=True):
+        assert size == level.shape[-2:]
+        torch.testing.assert_close(guidance, level, rtol=0, atol=0)
+
+
+def test_stack_jbu_is_one_chain_with_one_correction() -> None:
+    images = torch.randn(1, 3, 64, 96)
+    _, seen = calls(build("stack-jbu"), images)
+    assert [type(module) for module, _, _ in seen.values()] == [JBU, JBU, StackJBU]
+    for (_, guidance, _), stride in zip(seen.values(), (8, 4, 2), strict=True):
+        torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
+
+
+def test_images_are_continued_to_a_multiple_of_16_and_not_normalised() -> None:
+    host = build("bilinear")
+    images = torch.rand(1, 3, 33, 70)
+    continued = F.pad(images, (0, 10, 0, 15), mode="replicate")
+    with torch.no_grad():
+        torch.testing.assert_close(host(images), host(continued)[..., :33, :70], rtol=0, atol=0)
+    assert (host.mean, host.std) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
+def test_the_smallest_images(upsampler: str) -> None:
+    host = build(upsampler)
+    with torch.no_grad():
+        assert host(torch.randn(1, 3, 1, 19)).isfinite().all()
+
+
+def test_the_dice_loss_by_hand() -> None:
+    """Probabilities (3/4, 1/4) or (1/4, 3/4) at four pixels in two images; the fifth and sixth are ignored."""
+    three = torch.tensor(3.0).log()
+    logits = torch.zeros(2, 2, 1, 3)
+    logits[0, 0, 0] = torch.stack([three, three, 9 * three])
+    logits[1, 0, 0] = torch.stack([-three, three, -9 * three])
+    label = torch.tensor([[[0, 1, 255]], [[1, 0, 255]]])
+    # Class 0: p g = 3/4 + 3/4, p^2 = (9 + 9 + 1 + 9)/16, g^2 = 2. Class 1: p g = 1/4 + 3/4, p^2 = (1 + 1 + 9 + 1)/16.
+    expected = 1 - 0.5 * ((3 + 1e-5) / (1.75 + 2 + 1e-5) + (2 + 1e-5) / (0.75 + 2 + 1e-5))
+    torch.testing.assert_close(dice_loss(logits, label).item(), expected, rtol=1e-5, atol=0)
+    half = dice_loss(logits.bfloat16(), label)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(expected, abs=5e-3)
+
+
+def test_the_dice_loss_of_classes_that_nobody_sees() -> None:
+    logits = torch.full((1, 3, 2, 2), -50.0, requires_grad=True)
+    with torch.no_grad():
+        logits[:, 0] = 50.0
+    assert dice_loss(logits, torch.zeros(1, 2, 2, dtype=torch.long)).item() == pytest.approx(0, abs=1e-6)
+    nothing = dice_loss(logits, torch.full((1, 2, 2), 255))
+    assert nothing.item() == 0
+    nothing.backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().max() == 0
+
+
+def test_gradients_of_the_dice_loss() -> None:
+    g = torch.Generator().manual_seed(2)
+    logits = torch.randn(2, 3, 2, 3, dtype=torch.float64, generator=g, requires_grad=True)
+    label = torch.randint(3, (2, 2, 3), generator=g)
+    label[0, 0, 0] = label[1, 1, 2] = 255
+    assert torch.autograd.gradcheck(lambda x: dice_loss(x, label), logits)
+    (gradient,) = torch.autograd.grad(dice_loss(logits, label), logits)
+    assert gradient[0, :, 0, 0].abs().max() == gradient[1, :, 1, 2].abs().max() == 0
+    assert (gradient.abs().amax(1) > 0).sum() == 10
+
+
+def test_bad_labels() -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"\[1, 2, 2\] like the logits, got \[1, 4, 4\]"):
+        dice_loss(logits, torch.zeros(1, 4, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.2 or be 255 \(ignored\), got \[-1, 3\]"):
+        dice_loss(logits, torch.tensor([[[0, 3], [255, -1]]]))
+
+
+def test_training_minimises_half_of_both_losses() -> None:
+    host = build("bilinear")
+    images, label = torch.rand(2, 3, 40, 48), torch.randint(4, (2, 40, 48))
+    label[0, :5] = 255
+    cross_entropy: Callable[..., Tensor] = nn.CrossEntropyLoss(ignore_index=255)
+    with torch.no_grad():
+        losses = host.losses(images, label, cross_entropy)
+        logits = host(images)
+        assert list(losses) == ["cross_entropy", "dice"]
+        torch.testing.assert_close(losses["cross_entropy"], 0.5 * cross_entropy(logits, label))
+        torch.testing.assert_close(losses["dice"], 0.5 * dice_loss(logits, label))
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of 64, got 100"):
+        TransUNet(width=100)
+    for size in (0, 100):
+        with pytest.raises(ValueError, match=f"image_size must be a multiple of 16, got {size}"):
+            TransUNet(image_size=size)
+
+
+@pytest.fixture(scope="module")
+def donor() -> dict[str, Tensor]:
+    """A file as timm publishes it: with a class token, here for images of 64 pixels and with a classifier."""
+    torch.manual_seed(3)
+    token = {"cls_token": torch.zeros(1, 1, 64), "head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)}
+    weights = HybridViT((1, 1, 1), 64, 1, image_size=64).vit.state_dict() | token
+    # With the layer that stood before the classifier in old files.
+    return weights | {"pos_embed": torch.randn(1, 17, 64), "pre_logits.fc.weight": torch.zeros(64, 64)}
+
+
+@pytest.mark.parametrize("size", [64, 48])
+def test_encoder_weights_from_a_file(tmp_path: Path, donor: dict[str, Tensor], size: int) -> None:
+    torch.save(donor, tmp_path / "pytorch_model.bin")
+    loaded = build("bilinear", image_size=size, pretrained=tmp_path).encoder.vit.state_dict()
+    grid = donor["pos_embed"][:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    n = size // 16
+    grid = F.interpolate(grid, size=(n, n), mode="bicubic", align_corners=False, antialias=True)
+    torch.testing.assert_close(loaded.pop("pos_embed"), grid.flatten(2).transpose(1, 2))
+    assert loaded
+    for key, value in loaded.items():
+        torch.testing.assert_close(value, donor[key], rtol=0, atol=0)
+
+
+def test_weights_without_a_class_token(donor: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(donor | {"pos_embed": donor["pos_embed"][:, 1:]}, tmp_path / "weights.pth")
+    embedding = build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth").encoder.vit.pos_embed
+    torch.testing.assert_close(embedding.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 18, 64), (1, 17, 32), (17, 64), (1, 0, 64)])
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, donor: dict[str, Tensor], shape: tuple[int, ...]) -> None:
+    weights = {key: value for key, value in donor.items() if key != "norm.bias"}
+    torch.save(weights | {"extra": torch.zeros(1), "pos_embed": torch.zeros(shape)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"missing: norm\.bias; unexpected: extra; misshapen: pos_embed"):
+        build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth")
+
+
+def test_encoder_weights_by_name(donor: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str) -> dict[str, Tensor]:
+        asked.append(name)
+        if len(asked) > 1:
+            raise OSError("no network")
+        return dict(donor)
+
+    monkeypatch.setattr(timm_weights.timm.models, "load_state_dict_from_hf", fetch)
+    encoder = build("bilinear", pretrained=True, image_size=64).encoder
+    torch.testing.assert_close(encoder.vit.pos_embed.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"vit_base_r50_s16_224\.orig_in21k .* could not be fetched .*give the path"):
+        build("bilinear", pretrained=True)
+    assert asked == [f"timm/{PUBLISHED}.orig_in21k"] * 2
