@@ -14,6 +14,8 @@ import torch
 from resfu.ops import window_softmax
 from resfu.ops.reassemble import cpu, windows
 
+interpreter = importlib.import_module("triton.runtime.interpreter")
+create_dot = interpreter.InterpreterBuilder.create_dot
 kernels = importlib.import_module("resfu.ops.reassemble.triton")
 torch.utils.deterministic.fill_uninitialized_memory = True
 torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
@@ -27,6 +29,19 @@ CASES = [
     ("coarse", (3, 3), (4, 5), 3, 2, 4),
     ("dense", (4, 5), (4, 5), 3, 1, 7),
 ]
+
+
+def dot(self, a, b, *rest):
+    """The interpreter (3.8) keeps bf16 as its bits and multiplies those: widen them first."""
+    tl = interpreter.tl
+    for operand in (a, b):
+        if operand.dtype == tl.bfloat16:
+            operand.data = interpreter._convert_float(operand.data, tl.bfloat16, tl.float32, None).view("float32")
+            operand.dtype = tl.float32
+    return create_dot(self, a, b, *rest)
+
+
+interpreter.InterpreterBuilder.create_dot = dot
 
 
 def difference(got: torch.Tensor, want: torch.Tensor) -> float:
@@ -65,7 +80,9 @@ def main() -> None:
         scores = 3 * weights[:, : groups * K * K]
         got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
         share = window_softmax(scores.to(exact), groups, low if mask else None)
-        worst = max(worst, difference(got.to(exact), windows.reassemble(padded.to(exact), share, low, neighbours, groups)))
+        worst = max(
+            worst, difference(got.to(exact), windows.reassemble(padded.to(exact), share, low, neighbours, groups))
+        )
         print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), "difference": worst}))
 
 

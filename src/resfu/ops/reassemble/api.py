@@ -46,7 +46,7 @@ def reassemble(
         backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
         softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
-        mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): position u(p) + o in
+        mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
             low-resolution pixels, whatever `neighbours` says.
 
     Returns:
