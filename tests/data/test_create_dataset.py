@@ -7,7 +7,8 @@ from resfu.data import DATASETS, CamVid, Scenes, create_dataset
 
 def test_names_lead_to_classes(tmp_path):
     names = {"ade20k", "camvid", "cityscapes", "pascal-context", "pascal-context-60", "scenes", "voc"}
-    assert set(DATASETS) == names
+    medical = {"acdc", "cardiac", "ct", "synapse"}
+    assert set(DATASETS) == names | medical
     assert DATASETS["camvid"] is CamVid
     scenes = create_dataset("scenes", "val", root=tmp_path, count=1, size=(32, 32), seed=3)
     assert isinstance(scenes, Scenes)
@@ -15,7 +16,7 @@ def test_names_lead_to_classes(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"'ade'; choose one of ade20k, camvid, .*, scenes, voc"):
+    with pytest.raises(ValueError, match=r"'ade'; choose one of acdc, ade20k, camvid, .*, scenes, synapse, voc"):
         create_dataset("ade", "train", root=tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from resfu.evaluation.surface_distance import dice, hd95, surface
 from resfu.evaluation.volumes import VolumeMetrics, score_volume
 
 NAN = float("nan")
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mini-ct"
 
 
 def brute_hd95(first, second, spacing):
@@ -61,6 +63,18 @@ def test_hd95_equals_transforms_of_the_whole_volume_where_the_box_is_small():
         first[0:7, 20:40, 30:44], second[2:9, 18:36, 28:50] = blob(rng, (7, 20, 14), 0.6), blob(rng, (7, 18, 22), 0.5)
         expected = plain_hd95(first, second, spacing)
         assert hd95(first, second, spacing) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the CT slices are not in ../shared/data")
+def test_hd95_of_real_organs_equals_transforms_of_the_whole_volume():
+    with np.load(REAL / "abdomen_3mm.npz") as arrays:
+        label = arrays["label"]
+    coarse = label[:, ::2, ::2].repeat(2, 1).repeat(2, 2)[:, : label.shape[1], : label.shape[2]]
+    scores = score_volume(coarse, label, 9, "strict", (3.0, 3.0, 3.0))
+    for organ in (2, 5, 6):
+        expected = plain_hd95(coarse == organ, label == organ, (3.0, 3.0, 3.0))
+        assert scores[organ - 1].hd95 == pytest.approx(expected, rel=1e-12)
+        assert expected > 0
 
 
 def test_hd95_of_plates_by_hand():

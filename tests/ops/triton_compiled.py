@@ -10,13 +10,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 kernels = importlib.import_module("resfu.ops.reassemble.triton")
-POINTERS = {"x", "w", "s", "out", "grad", "guide"}
-SUMS = {"m", "n"}
+POINTERS = {"x", "w", "s", "out", "grad", "guide", "key", "query", "paired", "reduce", "score"}
+SUMS = {"m", "n", "bias", "reduce_bias", "score_bias"}
+LAST, FIRST = {"xc", "gc", "oc", "mc", "kc", "qc"}, {"xw", "gw", "ow", "mw", "kw", "qw"}
 TABLES = {"row_start", "column_start", "first_row", "first_column"}
 FRACTIONS = {"row_fraction", "column_fraction"}
 
 
-def compile_kernel(kernel, dtype: str, channels_last: bool, capability: int, softmax: bool = False, **chosen) -> None:
+def compile_kernel(
+    kernel, dtype: str, channels_last: bool, capability: int, softmax: bool = False, products: bool = True, **chosen
+) -> None:
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {
         "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
@@ -24,7 +27,7 @@ def compile_kernel(kernel, dtype: str, channels_last: bool, capability: int, sof
         "SUM": tl.float64 if dtype == "fp64" else tl.float32,
     }  # fmt: skip
     constants = {name: value for name, value in (constants | chosen).items() if name in names}
-    ones = {n for n in names if n in ({"xc", "gc", "oc", "mc"} if channels_last else {"xw", "gw", "ow", "mw"})}
+    ones = {n for n in names if n in (LAST if channels_last else FIRST)}
     signature = {}
     for name in names:
         if name in constants:
@@ -42,7 +45,7 @@ def compile_kernel(kernel, dtype: str, channels_last: bool, capability: int, sof
     binary = triton.compile(
         ASTSource(fn=kernel, signature=signature, constexprs=constants), target=GPUTarget("cuda", capability, 32)
     )
-    if dtype in ("bf16", "fp16"):
+    if products and dtype in ("bf16", "fp16"):
         assert "mma" in binary.asm["ptx"], "not on the tensor cores"
     print(
         kernel.fn.__name__, dtype, f"sm_{capability}", "channels-last" if channels_last else "", binary.metadata.shared
@@ -51,21 +54,37 @@ def compile_kernel(kernel, dtype: str, channels_last: bool, capability: int, sof
 
 def compile_filters(dtype: str, channels_last: bool, capability: int) -> None:
     filters = importlib.import_module("resfu.ops.filters_triton")
-    tile = {"ROWS": 16, "COLUMNS": 128, "CHANNELS": 4} if channels_last else {"ROWS": 16, "COLUMNS": 256, "CHANNELS": 1}
-    small = dict.fromkeys(
-        ("C", "H", "W", "h", "w_low", "chunks", "blocks", "parts"), 1
-    )  # known at compile time as well
-    for resized in ({"RESIZED": False}, {"RESIZED": True}, {"RESIZED": True} | small):
-        tile |= {"EPS": 1e-3, "INDEX": tl.int32} | resized
-        compile_kernel(filters.coefficients_kernel, dtype, channels_last, capability, **tile)
-    compile_kernel(filters.line_kernel, dtype, channels_last, capability, **tile)
+    chosen = {"products": False, "EPS": 1e-3, "INDEX": tl.int32, "ROWS": 16}
+    chosen |= {"COLUMNS": 128, "CHANNELS": 4} if channels_last else {"COLUMNS": 256, "CHANNELS": 1}
+    ones = dict.fromkeys(("C", "H", "W", "h", "w_low", "chunks", "blocks", "parts"), 1)  # known at compile time, too
+    for sizes in ({}, ones) if dtype == "fp32" else ({},):
+        for resized in (False, True):
+            compile_kernel(
+                filters.coefficients_kernel, dtype, channels_last, capability, RESIZED=resized, **chosen, **sizes
+            )
+        compile_kernel(filters.line_kernel, dtype, channels_last, capability, **chosen, **sizes)
 
 
-FILTERS = "filters" in sys.argv
+def compile_similarity(dtype: str, channels_last: bool, capability: int) -> None:
+    similarity = importlib.import_module("resfu.ops.similarity.triton")
+    precision = "tf32x3" if dtype == "fp32" else "ieee"
+    for reading, scores in (("dilated", False), ("dilated", True), ("fine", True), ("coarse", False)):
+        compile_kernel(
+            similarity.similarity_kernel, dtype, channels_last, capability,
+            READING=reading, K=3, D=8, M=32, GROUPS=4, COUNT=9, LENGTH=80 if reading == "dilated" else 16, N=32, S=16,
+            PIXELS=64 if dtype == "fp32" else 128, BLOCK=16, PRECISION=precision, SCORES=scores,
+        )  # fmt: skip
+
+
+FILTERS, SIMILARITY = "filters" in sys.argv, "similarity" in sys.argv
 for dtype, channels_last in (("fp32", False), ("bf16", True), ("fp16", False), ("fp64", False)):
     for capability in (80, 90):
         if FILTERS:
             compile_filters(dtype, channels_last, capability)
+            continue
+        if SIMILARITY:
+            if dtype != "fp64":
+                compile_similarity(dtype, channels_last, capability)
             continue
         compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability)
         compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True)

@@ -41,3 +41,20 @@ def upsamplers(text: str) -> tuple[str, ...]:
         words = f"unknown upsampler {unknown[0]!r}" if unknown else "no upsampler given"
         raise argparse.ArgumentTypeError(f"{words}; choose from {', '.join(UPSAMPLERS)}")
     return names
+
+
+def variants(text: str) -> tuple[str, ...]:
+    """As `upsamplers`, where each may have constructor arguments behind it: NAME+KEY=VALUE+KEY=VALUE."""
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    names = upsamplers(",".join(word.partition("+")[0] for word in words))
+    return names if words == ("all",) else words
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """The first N seeds from "N", or those of a list with commas."""
+    if "," not in text:
+        return tuple(range(positive(text)))
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None

@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from resfu.cli.arguments import Parser, positive, size, upsamplers
+from resfu.cli.arguments import Parser, positive, seeds, size, variants
+from resfu.compare.run import VALIDATIONS
 from resfu.compare.runner import compare
 from resfu.compare.settings import Settings
 from resfu.data import DATASETS
@@ -20,19 +22,41 @@ _SCENES, _OTHERS = (300, None, "flip"), (600, (320, 320), "full")
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu compare`; returns the exit code."""
-    options = _parser().parse_args(argv)
-    settings = _settings(options)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parse(argv)
+    settings = settings_of(options)
     try:
-        compare(settings, options.output, options.overwrite, options.workers, options.pictures, Console())
+        train(settings, options)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options in the words after `resfu compare`.
+
+    Raises:
+        ValueError: for words that make no sense.
+    """
+    return _parser().parse_args(argv)
+
+
+def train(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    """Carry out a comparison; returns the content of its results.json."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console()
+    return compare(
+        settings, options.output, options.overwrite, options.workers, options.pictures, console, options.validations
+    )
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The experiment that the options describe, with what depends on the data filled in.
+
+    Raises:
+        ValueError: for options that do not go together.
+    """
     scenes = options.data == "scenes"
     scene_only = ("size", "difficulty", "train_images", "val_images")
     given = [f"--{name.replace('_', '-')}" for name in scene_only if getattr(options, name) is not None]
@@ -71,8 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     names = ", ".join(UPSAMPLERS)
-    add("--upsamplers", type=upsamplers, default=("bilinear", "resfu"), metavar="A,B", help=f"all, or of {names}")
-    add("--seeds", type=_seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
+    add(
+        "--upsamplers",
+        type=variants,
+        default=("bilinear", "resfu"),
+        metavar="A,B",
+        help=f"all, or of {names}; with constructor arguments if wanted: resfu+kernel_size=5+groups=2",
+    )
+    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
     add("--data", choices=sorted(DATASETS), default="scenes", help="what to train on (scenes: generated, no download)")
     add("--root", metavar="DIR", help="folder of the data (scenes: of their cache)")
     add("--output", required=True, metavar="DIR", help="folder for everything that comes out")
@@ -102,16 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--difficulty", type=float, metavar="X", help="of the scenes, 0 to 1: blur, noise, low contrast (0)")
     add("--train-images", type=positive, metavar="N", help="number of scenes to train on (400)")
     add("--val-images", type=positive, metavar="N", help="number of scenes to evaluate on (100)")
+    add("--validations", type=positive, default=VALIDATIONS, metavar="N", help="a training (4), the last at its end")
     add("--pictures", type=positive, default=6, metavar="N", help="validation images in the report (6)")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     add("--workers", type=int, default=0, metavar="N", help="processes that load images (0)")
     return parser
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    if "," not in text:
-        return tuple(range(positive(text)))
-    try:
-        return tuple(int(word) for word in text.split(",") if word.strip())
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None

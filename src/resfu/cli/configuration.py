@@ -69,6 +69,8 @@ class Configuration(LightningCLI):
         )
         if self.command == "fit":
             parser.add_argument("--save_every", type=int, default=500, help="steps between two saves of last.ckpt")
+        if self.command in ("validate", "test"):
+            parser.add_argument("--metrics", type=str | None, help="JSON file for the metrics, class by class")
         if self.command == "predict":
             parser.add_argument("images", type=str, nargs="*", help="image files and folders of images")
             parser.add_argument("--output", type=str, default="predictions", help="folder for the label maps")

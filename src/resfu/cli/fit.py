@@ -2,10 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from resfu.cli.configuration import Configuration
+from resfu.compare.folder import write_json
+from resfu.evaluation.cost.host import inference_parameters
+from resfu.training.class_table import plain_metrics
 from resfu.training.photos import LabelMapWriter
 from resfu.training.quiet import known_warnings_ignored
 
@@ -67,11 +71,13 @@ def _fit(configuration: Configuration) -> None:
 def _validate(configuration: Configuration) -> None:
     _needs_checkpoint(configuration)
     configuration.trainer.validate(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
+    _write_metrics(configuration)
 
 
 def _test(configuration: Configuration) -> None:
     _needs_checkpoint(configuration)
     configuration.trainer.test(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
+    _write_metrics(configuration)
 
 
 def _predict(configuration: Configuration) -> None:
@@ -88,6 +94,13 @@ def _predict(configuration: Configuration) -> None:
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)
     print(f"{len(writer.written)} label maps in {writer.folder}")
+
+
+def _write_metrics(configuration: Configuration) -> None:
+    file = configuration.config.metrics
+    if file is not None and configuration.trainer.is_global_zero:
+        model = configuration.model
+        write_json(Path(file), {"parameters": inference_parameters(model.host), **plain_metrics(model.results)})
 
 
 def _needs_checkpoint(configuration: Configuration) -> None:

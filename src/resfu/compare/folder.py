@@ -38,6 +38,13 @@ class RunFolder:
         """Whether nothing is left to do."""
         return self.metrics.is_file() and self.weights.is_file()
 
+    @property
+    def state(self) -> str:
+        """In words what an earlier call did here; empty for nothing."""
+        if self.finished:
+            return "finished before"
+        return "goes on from its checkpoint" if self.checkpoint.is_file() else ""
+
 
 class OutputFolder:
     """The folder that `resfu compare` fills.

@@ -16,7 +16,9 @@ from rich.console import Console
 from resfu.compare.folder import RunFolder, write_json
 from resfu.compare.progress import Bar
 from resfu.compare.settings import Settings
+from resfu.compare.variants import parse_variant
 from resfu.data import DATASETS
+from resfu.training.class_table import plain_metrics
 from resfu.training.datamodule import SegmentationData
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
@@ -24,7 +26,7 @@ from resfu.training.schedule import Schedule
 from resfu.training.task import SegmentationTask
 
 CHECKPOINT_EVERY = 50  # steps
-_VALIDATIONS = 4  # the last one after the training
+VALIDATIONS = 4
 _ENCODER_RATIO = 0.1  # learning rate of a pretrained encoder over that of the head
 
 
@@ -36,7 +38,7 @@ def create_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTa
 
     Args:
         settings: of the comparison.
-        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler: as in `Settings`.
         seed: of the weights and of the dropout.
 
     Returns:
@@ -83,17 +85,24 @@ def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int
 
 
 def run(
-    settings: Settings, upsampler: str, seed: int, folder: RunFolder, workers: int, console: Console
+    settings: Settings,
+    upsampler: str,
+    seed: int,
+    folder: RunFolder,
+    workers: int,
+    console: Console,
+    validations: int = VALIDATIONS,
 ) -> dict[str, Any]:
     """Train and evaluate one network, from wherever an earlier call left it.
 
     Args:
         settings: of the comparison.
-        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler: as in `Settings`.
         seed: of this run.
         folder: where it keeps its checkpoint, weights and metrics.
         workers: processes that load.
         console: shows the progress, when it is a terminal.
+        validations: how often the validation split is measured, the last time after the training.
 
     Returns:
         The content of metrics.json.
@@ -115,7 +124,7 @@ def run(
             devices=1,
             max_steps=settings.steps,
             # Never at the last step: the validation after the training is that one.
-            val_check_interval=settings.steps // _VALIDATIONS + 1,
+            val_check_interval=settings.steps // validations + 1,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             callbacks=[record, bar],
@@ -188,12 +197,14 @@ class Record(Callback):
 def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
     frozen = settings.freeze_encoder
     ratio = _ENCODER_RATIO if settings.pretrained and not frozen else 1.0
+    name, options = parse_variant(upsampler)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SegmentationTask(
             settings.host,
-            upsampler,
+            name,
             num_classes=len(DATASETS[settings.data].classes),
+            upsampler_options=options or None,
             pretrained=settings.pretrained,
             freeze_encoder=frozen,
             optimisation=Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio),
@@ -203,13 +214,12 @@ def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationT
 
 
 def _finished(task: SegmentationTask, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
-    values = task.results
-    known = {key: [None if v != v else v for v in values[key].tolist()] for key in ("iou", "acc", "boundary_iou")}
+    values = plain_metrics(task.results)
     return {
         "upsampler": upsampler,
         "seed": seed,
-        "metrics": {key: values[key] for key in ("miou", "macc", "aacc", "biou")},
-        **known,
+        "metrics": {key: values.pop(key) for key in ("miou", "macc", "aacc", "biou")},
+        **values,
         "curves": {"loss": record.loss, "miou": record.miou},
         "training_seconds": round(record.seconds, 1),
     }

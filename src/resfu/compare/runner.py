@@ -14,7 +14,7 @@ from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.measure import measure_cost
 from resfu.compare.pictures import choose, make_pictures, save_sheets
 from resfu.compare.report import render_report
-from resfu.compare.run import create_data, run
+from resfu.compare.run import VALIDATIONS, create_data, run
 from resfu.compare.settings import Settings
 from resfu.compare.summary import METRICS, best, cells, headings, markdown, note, summarise
 from resfu.compare.weights import load_host
@@ -31,6 +31,7 @@ def compare(
     workers: int = 0,
     pictures: int = 6,
     console: Console | None = None,
+    validations: int = VALIDATIONS,
 ) -> dict[str, Any]:
     """Train the same network once per upsampler and seed, measure it, and write tables, pictures and a report.
 
@@ -43,6 +44,7 @@ def compare(
         workers: processes that load images.
         pictures: number of validation images to show.
         console: for progress and the table.
+        validations: how often each training measures the validation split, the last time after its end.
 
     Returns:
         The content of results.json.
@@ -59,7 +61,7 @@ def compare(
     # Scenes are generated here, with a bar of their own. Data that cannot be had end it before the folder is claimed.
     create_data(settings, settings.seeds[0], (0.5,) * 3, (0.5,) * 3, workers).setup("fit")
     folder.begin(settings, overwrite)
-    runs = _train(settings, folder, workers, console)
+    runs = _train(settings, folder, workers, console, validations)
     console.print("measuring and drawing")
     hosts = {name: load_host(folder.run(name, settings.seeds[0]).weights) for name in settings.upsamplers}
     dataset = _validation_data(settings, next(iter(hosts.values())))
@@ -77,18 +79,14 @@ def compare(
     return results
 
 
-def _train(settings: Settings, folder: OutputFolder, workers: int, console: Console) -> list[dict[str, Any]]:
+def _train(
+    settings: Settings, folder: OutputFolder, workers: int, console: Console, validations: int
+) -> list[dict[str, Any]]:
     runs = []
     for seed, upsampler in itertools.product(settings.seeds, settings.upsamplers):
         place = folder.run(upsampler, seed)
-        if place.finished:
-            state = "finished before"
-        elif place.checkpoint.is_file():
-            state = "goes on from its checkpoint"
-        else:
-            state = f"{settings.steps} steps"
-        console.print(f"{upsampler}, seed {seed}: {state}")
-        runs.append(run(settings, upsampler, seed, place, workers, console))
+        console.print(f"{upsampler}, seed {seed}: {place.state or f'{settings.steps} steps'}")
+        runs.append(run(settings, upsampler, seed, place, workers, console, validations))
     return runs
 
 
@@ -128,7 +126,9 @@ def _print_table(results: dict[str, Any], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, caption=note(results), caption_justify="left", collapse_padding=True)
     for heading in headings():
         justify = "right" if table.columns else "left"
-        table.add_column(heading.replace(" (", "\n("), justify=justify, vertical="top", no_wrap=True)
+        # Only the upsampler's name, with its arguments, may be broken.
+        whole = bool(table.columns)
+        table.add_column(heading.replace(" (", "\n("), justify=justify, vertical="top", no_wrap=whole, overflow="fold")
     for row in rows:
         words = [word if console.width >= _WIDE else word.replace(" ± ", "\n± ") for word in cells(row)]
         for column, key in enumerate(METRICS, 1):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resfu.compare.variants import parse_variant
 from resfu.data import DATASETS
 from resfu.hosts import HOSTS
-from resfu.upsamplers import UPSAMPLERS
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Settings:
     """The experiment: everything that the numbers depend on, besides the code and the machine.
 
     Attributes:
-        upsamplers: keys of `resfu.UPSAMPLERS`, in the order of the table; the first is the one that gains refer to.
+        upsamplers: keys of `resfu.UPSAMPLERS`, with constructor arguments if wanted (see `parse_variant`), in the order
+            of the table; the first is the one that gains refer to.
         seeds: one training per upsampler and seed.
         data: a key of `resfu.data.DATASETS`.
         root: folder of the data ("scenes": of its cache).
@@ -32,7 +33,7 @@ class Settings:
         val_images: number of scenes to evaluate on; None for other data.
 
     Raises:
-        ValueError: for an unknown name, an empty or repeating list, or a number that is not positive.
+        ValueError: for an unknown name, a bad argument, an empty or repeating list, or a number that is not positive.
     """
 
     upsamplers: tuple[str, ...]
@@ -53,14 +54,11 @@ class Settings:
     val_images: int | None = None
 
     def __post_init__(self) -> None:
-        for words, values, known in (
-            ("upsampler", self.upsamplers, UPSAMPLERS),
-            ("data set", (self.data,), DATASETS),
-            ("host", (self.host,), HOSTS),
-        ):
-            unknown = [value for value in values if value not in known]
-            if unknown:
-                raise ValueError(f"unknown {words} {unknown[0]!r}; choose from {', '.join(known)}.")
+        for name in self.upsamplers:
+            parse_variant(name)
+        for words, value, known in (("data set", self.data, DATASETS), ("host", self.host, HOSTS)):
+            if value not in known:
+                raise ValueError(f"unknown {words} {value!r}; choose from {', '.join(known)}.")
         for words, values in (("upsamplers", self.upsamplers), ("seeds", self.seeds)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{words} must be given and each only once, got {list(values)}.")

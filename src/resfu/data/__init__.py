@@ -8,6 +8,9 @@ from resfu.data.ade20k import ADE20K
 from resfu.data.base import Sample, SegmentationDataset, Transform
 from resfu.data.camvid import CamVid
 from resfu.data.cityscapes import Cityscapes
+from resfu.data.medical.acdc import ACDC
+from resfu.data.medical.procedural import CT, Cardiac
+from resfu.data.medical.synapse import Synapse
 from resfu.data.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.scenes import Scenes
 
@@ -19,6 +22,10 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
     "voc": PascalVOC,
     "pascal-context": PascalContext,
     "pascal-context-60": PascalContext60,
+    "synapse": Synapse,
+    "acdc": ACDC,
+    "ct": CT,
+    "cardiac": Cardiac,
 }
 
 
@@ -52,9 +59,12 @@ def create_dataset(
 
 
 __all__ = [
+    "ACDC",
     "ADE20K",
+    "CT",
     "DATASETS",
     "CamVid",
+    "Cardiac",
     "Cityscapes",
     "PascalContext",
     "PascalContext60",
@@ -62,6 +72,7 @@ __all__ = [
     "Sample",
     "Scenes",
     "SegmentationDataset",
+    "Synapse",
     "Transform",
     "create_dataset",
 ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resfu.hosts.base import SegmentationHost
+    from resfu.hosts.mask_rcnn import MaskRCNN
 
 
-def _build(module: str, host: str, **options: object) -> SegmentationHost:
+def _build(module: str, host: str, **options: object) -> Any:
     return getattr(importlib.import_module(f"resfu.hosts.{module}"), host)(**options)
 
 
-HOSTS: dict[str, Callable[..., SegmentationHost]] = {
+HOSTS: dict[str, Callable[..., Any]] = {
     **{f"segformer-mit-b{i}": partial(_build, "segformer", "SegFormer", variant=f"b{i}") for i in range(6)},
     "pspnet-resnet50": partial(_build, "pspnet", "PSPNet", depth=50),
     "pspnet-resnet101": partial(_build, "pspnet", "PSPNet", depth=101),
@@ -26,22 +27,43 @@ HOSTS: dict[str, Callable[..., SegmentationHost]] = {
     "maskformer-swin-l": partial(_build, "maskformer", "MaskFormer", variant="l"),
     "transunet-r50-vit-b16": partial(_build, "transunet", "TransUNet"),
     "efficientnet-lite0": partial(_build, "lite", "LiteHost"),
+    "mask-rcnn-resnet50": partial(_build, "mask_rcnn", "MaskRCNN"),
+    "panoptic-fpn-resnet50": partial(_build, "panoptic_fpn", "PanopticFPN"),
 }
+# Those that find objects: lists of images in, torchvision's conventions; the others take a batch and give logits.
+DETECTION_HOSTS = ("mask-rcnn-resnet50", "panoptic-fpn-resnet50")
+
+
+@overload
+def create_host(  # pyright: ignore[reportOverlappingOverload]
+    name: Literal["mask-rcnn-resnet50", "panoptic-fpn-resnet50"], *args: Any, **options: Any
+) -> MaskRCNN: ...
+
+
+@overload
+def create_host(
+    name: str,
+    upsampler: str = "resfu",
+    num_classes: int | None = None,
+    pretrained: bool | str = False,
+    upsampler_options: dict[str, object] | None = None,
+) -> SegmentationHost: ...
 
 
 def create_host(
     name: str,
     upsampler: str = "resfu",
-    num_classes: int = 150,
+    num_classes: int | None = None,
     pretrained: bool | str = False,
     upsampler_options: dict[str, object] | None = None,
-) -> SegmentationHost:
+) -> SegmentationHost | MaskRCNN:
     """Build a segmentation network by name.
 
     Args:
         name: a key of `HOSTS`.
         upsampler: a key of `resfu.UPSAMPLERS`; it sits in every slot of the network.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits a pixel, 150 by default; in `DETECTION_HOSTS` of object classes, without the
+            background or stuff, 80 by default.
         pretrained: False starts from random weights, True fetches the encoder's ImageNet weights, a path loads the
             encoder's weights from there.
         upsampler_options: further constructor arguments of the upsampler. Widths and ratios are the network's to give.
@@ -54,6 +76,8 @@ def create_host(
     """
     if name not in HOSTS:
         raise ValueError(f"unknown host {name!r}; choose one of {', '.join(HOSTS)}.")
+    if num_classes is None:
+        num_classes = 80 if name in DETECTION_HOSTS else 150
     return HOSTS[name](
         upsampler=upsampler, num_classes=num_classes, pretrained=pretrained, upsampler_options=upsampler_options
     )

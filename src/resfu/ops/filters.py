@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.grid import row_bands
-from resfu.ops.layout import pad
+from resfu.ops.grid import lr_position, row_bands, sample_axis
+from resfu.ops.layout import memory_format, pad
+from resfu.ops.reassemble.api import which_backend
 
 _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
 
@@ -77,7 +78,12 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
 
 
 def guided_filter(
-    guide: Float[Tensor, "B C H W"], x: Float[Tensor, "B C H W"], radius: int = 8, eps: float = 1e-3, stride: int = 1
+    guide: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C h w"],
+    radius: int = 8,
+    eps: float = 1e-3,
+    stride: int = 1,
+    backend: str = "auto",
 ) -> Float[Tensor, "B C H W"]:
     """Filter x so that it follows the edges of the guide, channel by channel.
 
@@ -86,17 +92,34 @@ def guided_filter(
 
     Args:
         guide: [B, C, H, W].
-        x: [B, C, H, W].
+        x: [B, C, h, w]; where it is smaller than the guide, it is brought to its size bilinearly.
         radius: of the windows, in pixels of the full resolution.
         eps: ridge, in units of the guide's variance.
         stride: 1 computes the coefficients at full resolution; 2 on every other pixel with half the radius, and brings
             them back bilinearly.
+        backend: as in `reassemble`; "triton" has kernels for stride 1, everything else runs PyTorch operators.
 
     Returns:
-        [B, C, H, W], computed in fp32 at least and returned in the promoted dtype of guide and x.
+        [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x.
+
+    Raises:
+        ValueError: for another stride, a negative radius, an x of other images or channels or larger than the guide, or
+            a backend that can't run here.
     """
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}.")
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0, got {radius}.")
+    (H, W), (h, w) = guide.shape[-2:], x.shape[-2:]
+    if guide.shape[:2] != x.shape[:2] or H < h or W < w:
+        raise ValueError(
+            f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
+            f"got {list(x.shape)}."
+        )
+    if which_backend(guide, backend) == "triton" and stride == 1:
+        return _guided_filter(guide, x, radius, eps)
+    if (h, w) != (H, W):
+        x = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
     result = torch.promote_types(guide.dtype, x.dtype)
     dtype = torch.promote_types(result, torch.float32)
     with torch.autocast(guide.device.type, enabled=False):
@@ -108,6 +131,53 @@ def guided_filter(
         m, n = _coefficients(guide[..., ::2, ::2], x[..., ::2, ::2], radius // 2, eps)
         m, n = (F.interpolate(t, size=guide.shape[-2:], mode="bilinear", align_corners=False) for t in (m, n))
         return torch.addcmul(n, m, guide).to(result)
+
+
+@torch.library.custom_op("resfu::guided_filter", mutates_args=())
+def _guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
+    """`guided_filter` with stride 1 in Triton kernels, which never write x at the guide's size."""
+    from resfu.ops import filters_triton
+
+    return filters_triton.guided_filter(guide, x, radius, eps)
+
+
+@_guided_filter.register_fake
+def _(guide, x, radius, eps):
+    dtype = torch.promote_types(guide.dtype, x.dtype)
+    return torch.empty(guide.shape, dtype=dtype, device=guide.device, memory_format=memory_format(guide))
+
+
+def _save_inputs(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.radius, ctx.eps = inputs[2:]
+
+
+def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Through PyTorch operators that are run again here, all of which add up gradients in a fixed order."""
+    again = torch.is_grad_enabled()  # is there to be a second derivative?
+    with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
+        guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
+        result = torch.promote_types(guide.dtype, x.dtype)
+        dtype = torch.promote_types(result, torch.float32)
+        full = _upsample(x.to(dtype), (guide.shape[-2], guide.shape[-1]))
+        out = _filter_rows(guide.to(dtype), full, 0, guide.shape[-2], ctx.radius, ctx.eps).to(result)
+    wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
+    grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
+    return *(next(grads) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
+
+
+_guided_filter.register_autograd(_differentiate, setup_context=_save_inputs)
+
+
+def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """x brought to a size bilinearly, as two products with the matrices that do it to its axes."""
+    for dim, length in ((-1, size[1]), (-2, size[0])):
+        short = x.shape[dim]
+        if short != length:
+            identity = torch.eye(short, dtype=x.dtype, device=x.device)
+            U = sample_axis(identity, lr_position(length, short, x.device), 0)
+            x = x @ U.T if dim == -1 else U @ x
+    return x
 
 
 def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The table of a data set's metrics, class by class."""
+"""A data set's metrics, class by class: as a table and as plain values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +25,20 @@ def class_table(metrics: Mapping[str, Any], classes: Sequence[str]) -> Table:
         table.add_row(name, *map(_percent, values))
     table.caption = f"pixels right: {_percent(metrics['aacc'])} %"
     return table
+
+
+def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What `SemanticMetrics.compute` returns, as JSON can hold it.
+
+    Returns:
+        "miou", "macc", "aacc" and "biou", in percent; "iou", "acc" and "boundary_iou" as lists over the classes, None
+        for a class without a value.
+    """
+    means = {key: metrics[key] for key in ("miou", "macc", "aacc", "biou")}
+    return means | {
+        key: [None if value != value else value for value in metrics[key].tolist()]
+        for key in ("iou", "acc", "boundary_iou")
+    }
 
 
 def _percent(value: float) -> str:

@@ -1,14 +1,17 @@
 """The optimiser and its parameter groups: learning-rate multipliers and what goes without weight decay."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 _SIMILARITY_BLOCKS = frozenset({"semantic_similarity", "detail_similarity"})
+# Position parameters that are no nn.Embedding: those of the libraries' Swin Transformer and ViT.
+_POSITIONS = frozenset({"relative_position_bias_table", "pos_embed"})
+
+Undecayed = Literal["none", "encoder_norms", "norms", "norms_and_biases", "norms_and_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Optimisation:
             published configurations have 500. Under SGD it is what a gradient times 500 does, decay included. AdamW
             cancels a constant factor of the gradient, so the published 500 stands for 1 there.
         undecayed: which parameters go without weight decay: "none", "encoder_norms" (SegFormer's recipe: its head keeps
-            the decay), "norms" or "norms_and_biases".
+            the decay), "norms", "norms_and_biases" or "norms_and_embeddings" (MaskFormer's recipe: also tables of
+            relative positions, position embeddings and query embeddings).
 
     Raises:
         ValueError: for a learning rate or multiplier that is not positive, or a negative weight decay or momentum.
@@ -40,7 +44,7 @@ class Optimisation:
     betas: tuple[float, float] = (0.9, 0.999)
     head_multiplier: float = 1.0
     similarity_multiplier: float = 1.0
-    undecayed: Literal["none", "encoder_norms", "norms", "norms_and_biases"] = "norms"
+    undecayed: Undecayed = "norms"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "head_multiplier", "similarity_multiplier"):
@@ -66,10 +70,19 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dic
         ValueError: when nothing is trainable.
     """
     groups: dict[str, dict[str, Any]] = {}
-    for name, parameter, is_norm in _trainable(network):
+    norms, embeddings = _owned_by(network, _NORMS), _owned_by(network, (nn.Embedding,))
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         in_encoder = name.startswith("encoder.")
         in_similarity = not _SIMILARITY_BLOCKS.isdisjoint(name.split("."))
-        decayed = not _spared(optimisation.undecayed, in_encoder, is_norm, name.endswith("bias"))
+        decayed = not _spared(
+            optimisation.undecayed,
+            in_encoder,
+            is_norm=id(parameter) in norms,
+            is_bias=name.endswith("bias"),
+            is_embedding=id(parameter) in embeddings or name.rpartition(".")[2] in _POSITIONS,
+        )
         label = ("encoder" if in_encoder else "head") + "/similarity" * in_similarity + "/undecayed" * (not decayed)
         if label not in groups:
             multiplier = optimisation.similarity_multiplier if in_similarity else 1.0
@@ -109,14 +122,12 @@ def create_optimizer(network: nn.Module, optimisation: Optimisation) -> torch.op
     raise ValueError(f"optimisation.method must be 'adamw' or 'sgd', got {optimisation.method!r}.")
 
 
-def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    norms = {id(p) for module in network.modules() if isinstance(module, _NORMS) for p in module.parameters(False)}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            yield name, parameter, id(parameter) in norms
+def _owned_by(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int]:
+    """The identities of the parameters that belong to modules of some kinds."""
+    return {id(p) for module in network.modules() if isinstance(module, kinds) for p in module.parameters(False)}
 
 
-def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_bias: bool) -> bool:
+def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_bias: bool, is_embedding: bool) -> bool:
     match undecayed:
         case "none":
             return False
@@ -126,8 +137,9 @@ def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_bias: bool) -> b
             return is_norm
         case "norms_and_biases":
             return is_norm or is_bias
+        case "norms_and_embeddings":
+            return is_norm or is_embedding
         case _:
             raise ValueError(
-                "optimisation.undecayed must be 'none', 'encoder_norms', 'norms' or 'norms_and_biases', "
-                f"got {undecayed!r}."
+                f"optimisation.undecayed must be one of {', '.join(get_args(Undecayed))}, got {undecayed!r}."
             )

@@ -126,15 +126,16 @@ class StackJBU(Upsampler):
         for stage in self.stages.values():
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
             features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
-        dropped = self.dropout(features)
-        if memory_format(dropped) == torch.channels_last:
-            fixed = self.fixup(dropped)
-        else:  # a product of matrices, for which nothing is laid out anew: at this size every copy counts
-            weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
-            assert bias is not None
-            fixed = torch.baddbmm(bias[:, None], weight.expand(len(dropped), -1, -1), dropped.flatten(2))
-            fixed = fixed.unflatten(2, size)
-        return fixed.mul_(_FIXUP).to(features.dtype).add_(features)
+        if memory_format(features) == torch.channels_last or self.training:
+            return self.fixup(self.dropout(features)).mul_(_FIXUP).to(features.dtype).add_(features)
+        # One product of matrices, identity included, for which nothing is laid out anew: every pass over the map counts.
+        weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
+        assert bias is not None
+        weight = torch.eye(len(bias), dtype=weight.dtype, device=weight.device) + _FIXUP * weight
+        fixed = torch.baddbmm(
+            (_FIXUP * bias)[:, None], weight.expand(len(features), -1, -1), features.flatten(2).to(weight.dtype)
+        )
+        return fixed.unflatten(2, size).to(features.dtype)
 
     def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         if size is None:

@@ -1,7 +1,6 @@
 """ReSFU: the refreshed similarity-based upsampler."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -155,10 +154,11 @@ class ReSFU(Upsampler):
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(
                     q,
-                    F.interpolate(k, size=q.shape[-2:], mode="bilinear", align_corners=False),
+                    k,
                     self.guided_filter_radius,
                     self.guided_filter_eps,
                     self.guided_filter_stride,
+                    self.backend,
                 )
             named["semantic_scores"] = self._compare("semantic_similarity", k, query, step)
         if self.alignment != "semantic":

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resfu.data.base import IGNORE_INDEX
 from resfu.data.image_files import map_labels
 
 LabelMap = Mapping[int, int]
@@ -26,7 +25,7 @@ def find_label_map(labels: str | LabelMap, num_classes: int) -> LabelMap:
     """A label map by name, or one of the caller's own.
 
     Args:
-        labels: a key of `SYNAPSE_LABELS`, or a mapping from stored ids (0 to 255) to classes, or to 255 for ignored.
+        labels: a key of `SYNAPSE_LABELS`, or a mapping from stored ids (0 to 255) to classes.
         num_classes: of the data set.
 
     Returns:
@@ -38,11 +37,11 @@ def find_label_map(labels: str | LabelMap, num_classes: int) -> LabelMap:
     if isinstance(labels, str):
         if labels not in SYNAPSE_LABELS:
             raise ValueError(f"unknown labels {labels!r}; choose one of {', '.join(SYNAPSE_LABELS)}, or give a map.")
-        return SYNAPSE_LABELS[labels]
-    wrong = {k: v for k, v in labels.items() if k not in range(256) or v not in (*range(num_classes), IGNORE_INDEX)}
+        labels = SYNAPSE_LABELS[labels]
+    wrong = {k: v for k, v in labels.items() if k not in range(256) or v not in range(num_classes)}
     if wrong or not labels:
         raise ValueError(
-            f"labels must map stored ids 0..255 to the classes 0..{num_classes - 1} or {IGNORE_INDEX}; "
+            f"labels must map stored ids 0..255 to the classes 0..{num_classes - 1}; "
             f"{wrong or 'an empty map'} does not."
         )
     return labels

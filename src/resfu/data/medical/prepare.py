@@ -71,16 +71,15 @@ def prepare_synapse(
         ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
         FileNotFoundError: for scans that are not there.
     """
+    known = find_label_map(labels, len(Synapse.classes))
     folder = _first_folder(raw, ("", "Training", "RawData/Training"), "img", "BTCV's RawData/Training")
     scans = [
         _Scan(split, number, folder / "img" / f"img{number:04d}.nii.gz", folder / "label" / f"label{number:04d}.nii.gz")
         for split, number in _listed(splits, ("train", "test"))
     ]
-    known = find_label_map(labels, len(Synapse.classes))
-    hint = "Give the map of these files by labels."
 
     def read(scan: _Scan) -> Case:
-        image, label = _read(scan, known, hint, flip)
+        image, label = _read(scan, known, flip)
         return Case(scan.split, scan.number, scale_window(image, window), label)
 
     return write_synapse(out, _cases(scans, read, on_error, progress))
@@ -112,6 +111,7 @@ def prepare_acdc(
         ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
         FileNotFoundError: for scans that are not there.
     """
+    known = find_label_map(labels, len(ACDC.classes))
     numbers = _listed(splits, ("train", "val", "test"))
     first = f"patient{numbers[0][1]:03d}"
     folder = _first_folder(raw, ("", "training", "database/training"), first, "ACDC's training")
@@ -121,10 +121,9 @@ def prepare_acdc(
         for phase, frame in _frames(patient / "Info.cfg").items():
             stem = patient / f"{patient.name}_frame{frame:02d}"
             scans.append(_Scan(split, number, Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz"), phase))
-    known = find_label_map(labels, len(ACDC.classes))
 
     def read(scan: _Scan) -> Case:
-        image, label = _read(scan, known, "Give the map of these files by labels.", flip=False)
+        image, label = _read(scan, known, flip=False)
         # A volume of one value has no scale.
         image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
         return Case(scan.split, scan.number, image, label, scan.frame)
@@ -148,18 +147,22 @@ def _cases(
             progress(done, len(scans))
 
 
-def _read(scan: _Scan, labels: LabelMap, hint: str, flip: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _read(scan: _Scan, labels: LabelMap, flip: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     image, label = (NiftiVolume(path, flip=flip) for path in (scan.image, scan.label))
     if image.shape != label.shape or image.axes != label.axes:
         raise ValueError(
             f"{scan.image} is {image.shape} with the axes {image.axes}, its label {scan.label} {label.shape} with "
             f"{label.axes}: voxels would not meet. Bring one to the grid of the other."
         )
-    return image.image(), to_classes(label.labels(), labels, scan.label, hint)
+    classes = to_classes(label.labels(), labels, scan.label, "Give the map of these files by labels.")
+    return image.image(), classes
 
 
 def _listed(splits: Splits, known: Sequence[str]) -> list[tuple[str, int]]:
     """The cases with their splits, once each."""
+    lists = splits.values() if isinstance(splits, Mapping) else [None]
+    if not all(isinstance(cases, Sequence) and all(isinstance(n, int) for n in cases) for cases in lists):
+        raise ValueError(f"splits must be lists of case numbers by split, got {splits!r}.")
     if unknown := sorted(set(splits) - set(known)):
         raise ValueError(f"unknown split {unknown[0]!r}; choose from {', '.join(known)}.")
     cases = [(split, number) for split in known for number in splits.get(split, ())]

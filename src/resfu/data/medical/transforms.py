@@ -39,7 +39,7 @@ class TurnOrRotate(v2.Transform):
         elif params["angle"] is not None:
             turned = rotate(pixels.numpy(), params["angle"], axes=(-2, -1), order=0, reshape=False)
             pixels = torch.from_numpy(np.ascontiguousarray(turned))
-        return tv_tensors.wrap(pixels.contiguous(), like=inpt)
+        return type(inpt)(pixels.contiguous())
 
 
 class SplineResize(v2.Transform):
@@ -78,16 +78,13 @@ class SplineResize(v2.Transform):
         return torch.from_numpy(np.asarray(zoom(pixels.numpy(), factors, order=order)))
 
 
-def slice_train_transform(
-    size: Sequence[int], mean: Sequence[float], std: Sequence[float], augment: bool = True
-) -> Transform:
+def slice_train_transform(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
     """TransUNet's training pipeline: turn and flip or rotate, resize, normalise.
 
     Args:
         size: (H, W) of what comes out, such as (224, 224).
         mean: per channel, for images in 0..1.
         std: per channel, for images in 0..1.
-        augment: turn, flip and rotate.
 
     Returns:
         A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64 [H, W].
@@ -95,8 +92,7 @@ def slice_train_transform(
     Raises:
         ValueError: for a size, mean or std that makes no sense.
     """
-    steps: list[v2.Transform] = [TurnOrRotate()] if augment else []
-    return v2.Compose([*steps, SplineResize(size, label=True), eval_transform(mean, std)])
+    return v2.Compose([TurnOrRotate(), SplineResize(size, label=True), eval_transform(mean, std)])
 
 
 def slice_eval_transform(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:

@@ -75,7 +75,8 @@ class VolumeFile:
 
                 with h5py.File(self.path, "r") as file:
                     return np.asarray(file[key][index])  # pyright: ignore[reportIndexIssue]
-            with np.load(self.path) as arrays:
+            # Given a path, np.load leaves a damaged file open.
+            with self.path.open("rb") as opened, np.load(opened) as arrays:
                 stored = arrays[key]
                 return stored[index] if stored.ndim == 3 else stored
         except DAMAGE as error:
@@ -95,7 +96,7 @@ def open_volume(path: Path, image_key: str) -> VolumeFile:
             with h5py.File(path, "r") as file:
                 shape = file[image_key].shape  # pyright: ignore[reportAttributeAccessIssue]
         else:
-            with np.load(path) as arrays:
+            with path.open("rb") as opened, np.load(opened) as arrays:
                 shape = arrays[image_key].shape
         if len(shape) != 3:
             raise ValueError(f"{image_key!r} has the shape {shape}; expected [D, H, W]")

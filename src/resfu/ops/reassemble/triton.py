@@ -1,8 +1,8 @@
 """Reassembly on the GPU: the operators of `windows.py` as Triton kernels.
 
 As on the CPU, the pixels of a small tile share the low-resolution window they read: a program gathers their weights
-into a matrix [pixels, taps], most of it zero only where windows are larger than the ratio, and multiplies it by the
-window's features [taps, channels] on the tensor cores. So a feature is loaded once a tile, not once a pixel and tap.
+into a matrix [pixels, taps], zero where a tap is not a pixel's own, and multiplies it by the window's features [taps,
+channels] on the tensor cores. So a feature is loaded once a tile, not once a pixel and tap.
 
 Every output is written once, by one program, in a fixed order: no atomics, so backward is reproducible. Sums run in
 fp32, in fp64 for fp64; weights are rounded to the features' type first. Offsets are 64-bit. Where a pixel's window

@@ -1,34 +1,17 @@
 """Similarity between each pixel of a query and its neighbours in a key, one low-resolution pixel apart."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.reassemble.api import correlate, which_backend
-from resfu.ops.similarity import cpu, reference
+from resfu.ops.similarity import cpu, fused, reference
+from resfu.ops.similarity.compressor import Compressor, normalised_convolution, scores
+from resfu.ops.similarity.compressor import hidden_channels as _hidden
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
 _BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
-
-
-class Compressor(NamedTuple):
-    """Parameters of the two layers that turn hidden channels M into scores: 1 x 1 convolution, GroupNorm, another.
-
-    Shapes: reduce_weight [M, M / G, 1, 1], reduce_bias [M], norm_weight [M], norm_bias [M],
-    score_weight [K K, M, 1, 1], score_bias [K K]; norm_groups and eps are GroupNorm's.
-    """
-
-    reduce_weight: Tensor
-    reduce_bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    score_weight: Tensor
-    score_bias: Tensor
-    norm_groups: int = 8
-    eps: float = 1e-5
 
 
 def similarity_scores(
@@ -56,7 +39,10 @@ def similarity_scores(
         step: (h, w), the size of the LR map: o_n counts its pixels, at any real ratio.
         similarity: "pcdc" or "concat".
         neighbours: how an LR key is read: "fine" bilinearly at the pixel's own position, "coarse" in its LR pixel.
-        backend: as in `reassemble`; all but "reference" run the same PyTorch operators here.
+        backend: as in `reassemble`. "triton" runs its kernels, and backward computes the scores once more, for "pcdc"
+            with K up to 7 in fp32 (at fp32's precision, not TF32's; M / G up to 64), bf16 or fp16 (M / G up to 128),
+            except for a key [B, D, H, W] at a ratio that is not whole. What is left runs the PyTorch operators of
+            "cpu" on the GPU.
 
     Returns:
         [B, K * K, H, W], n = iy K + ix.
@@ -67,15 +53,17 @@ def similarity_scores(
     if similarity not in ("pcdc", "concat"):
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
     name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
-    if which_backend(query, backend) == "reference":
+    backend = which_backend(query, backend)
+    if backend == "triton" and similarity == "pcdc" and fused.takes(key, query, weight, compressor, step):
+        return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
-        hidden = _hidden(v, compressor)
-        return _scores(hidden, compressor)
+        return scores(_hidden(v, compressor), compressor)
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
     if not in_bands(query):
-        return _scores(_hidden(rows(0, H), compressor), compressor)
+        return scores(_hidden(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []
     for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
@@ -84,13 +72,11 @@ def similarity_scores(
         flat = band.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(band.dtype, torch.float32))
         total = total + flat.sum(1).double()
         square = square + (flat * flat).sum(1).double()
-    scale, shift = _statistics(total, square, H * W, compressor)
-    weight, bias = compressor.score_weight, compressor.score_bias
+    weights, biases = normalised_convolution(total, square, H * W, compressor)
     images = []
-    for b in range(B):  # the normalisation folded into the last convolution
-        scaled = (weight * scale[b].view(1, -1, 1, 1)).to(query.dtype)
-        shifted = (bias + weight.flatten(1).to(shift.dtype) @ shift[b]).to(query.dtype)
-        images.append(torch.cat([F.conv2d(band[b : b + 1], scaled, shifted) for band in hidden], 2))
+    for b in range(B):
+        folded = weights[b, :, :, None, None].to(query.dtype), biases[b].to(query.dtype)
+        images.append(torch.cat([F.conv2d(band[b : b + 1], *folded) for band in hidden], 2))
     return images[0] if B == 1 else torch.cat(images)
 
 
@@ -120,27 +106,3 @@ def inner_product_scores(
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
     return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
-
-
-def _hidden(v: Tensor, c: Compressor) -> Tensor:
-    groups = v.shape[1] // c.reduce_weight.shape[1]
-    return F.conv2d(v.relu_(), c.reduce_weight, c.reduce_bias, groups=groups).relu_()
-
-
-def _scores(hidden: Tensor, c: Compressor) -> Tensor:
-    return F.conv2d(
-        F.group_norm(hidden, c.norm_groups, c.norm_weight.to(hidden.dtype), c.norm_bias.to(hidden.dtype), c.eps),
-        c.score_weight,
-        c.score_bias,
-    )
-
-
-def _statistics(total: Tensor, square: Tensor, pixels: int, c: Compressor) -> tuple[Tensor, Tensor]:
-    """GroupNorm with its affine as a scale and a shift per image and channel, [B, M], from the sums over pixels."""
-    M = total.shape[1]
-    count = pixels * M // c.norm_groups
-    mean = total.unflatten(1, (c.norm_groups, -1)).sum(2, keepdim=True) / count
-    variance = square.unflatten(1, (c.norm_groups, -1)).sum(2, keepdim=True) / count - mean * mean
-    scale = (variance.clamp(min=0) + c.eps).rsqrt() * c.norm_weight.double().view(c.norm_groups, -1)
-    shift = c.norm_bias.double().view(c.norm_groups, -1) - mean * scale
-    return scale.flatten(1), shift.flatten(1)

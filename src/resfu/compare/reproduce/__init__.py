@@ -1,0 +1,1 @@
+"""The trainings behind the published tables, with the published numbers beside what they gave."""

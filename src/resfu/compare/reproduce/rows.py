@@ -1,0 +1,51 @@
+"""Which rows of the published tables to reproduce, and the recipe of each."""
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+from resfu.compare.variants import variant_name
+from resfu.evaluation.published import PublishedRow, published_rows
+
+TABLES = (1, 2, 3, 4, 5, 6, 7, 8)  # of networks trained on ADE20K
+_MAIN_TABLES = (1, 2, 3, 4)  # the others hold variants of ReSFU
+
+
+def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[PublishedRow]:
+    """Rows of some tables.
+
+    Args:
+        tables: of `TABLES`.
+        wanted: patterns of a row's label ("c", "resfu", "K=*") or of its recipe's name ("segmenter-vit-s_*"); empty
+            takes all.
+
+    Returns:
+        The rows, in the tables' order.
+
+    Raises:
+        ValueError: for another table, or a pattern that nothing fits.
+    """
+    others = [number for number in tables if number not in TABLES]
+    if others:
+        raise ValueError(f"table {others[0]} has no recipes; choose from {', '.join(f'table{n}' for n in TABLES)}.")
+    rows = published_rows(tables)
+    for pattern in wanted:
+        if not any(_fits(row, pattern) for row in rows):
+            labels = ", ".join(dict.fromkeys(row.label for row in rows))
+            raise ValueError(f"no row fits {pattern!r}; their labels are {labels}, or give a recipe's name.")
+    return [row for row in rows if not wanted or any(_fits(row, pattern) for pattern in wanted)]
+
+
+def recipe_name(row: PublishedRow) -> str:
+    """The recipe of a row: its file's name without ".yaml", relative to the folder of recipes.
+
+    Variants of ReSFU that are the whole method again (K=3 in Table 8) share the recipe of the main tables.
+    """
+    whole = variant_name(row.upsampler, row.upsampler_options) == row.upsampler
+    if row.table in _MAIN_TABLES or whole:
+        return f"{row.host}_{row.upsampler}_{row.dataset}"
+    variant = f"table{row.table}-{row.label.replace('=', '').lower()}"
+    return f"ablations/{row.host}_{row.upsampler}-{variant}_{row.dataset}"
+
+
+def _fits(row: PublishedRow, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (row.label, recipe_name(row).rpartition("/")[2]))

@@ -1,0 +1,150 @@
+"""The published trainings, one after the other: each a run of `resfu fit`, measured by `resfu test`."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from resfu.compare.folder import write_text
+from resfu.compare.reproduce.rows import recipe_name
+from resfu.compare.reproduce.side_by_side import Measured
+from resfu.compare.summary import METRICS, Spread
+from resfu.evaluation.published import PublishedRow
+
+# Carries out `resfu WORDS` and returns its exit code.
+Command = Callable[[list[str]], int]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One recipe and seed.
+
+    Args:
+        name: as `recipe_name` gives it.
+        recipe: its file.
+        folder: of the run.
+        seed: of the run.
+    """
+
+    name: str
+    recipe: Path
+    folder: Path
+    seed: int
+
+    @property
+    def metrics(self) -> Path:
+        """Written last: a training that has it is finished."""
+        return self.folder / "metrics.json"
+
+    @property
+    def state(self) -> str:
+        """In words what an earlier call did."""
+        if self.metrics.is_file():
+            return "finished before"
+        return "goes on from its checkpoint" if self._last.is_file() else "begins"
+
+    def commands(self, root: str | None, options: Sequence[str]) -> list[list[str]]:
+        """The words of `resfu fit` and `resfu test` that are still to do.
+
+        Args:
+            root: folder of the data.
+            options: further ones of `resfu fit`; those of the trainer are `resfu test`'s too.
+        """
+        if self.metrics.is_file():
+            return []
+        place = ["--run", str(self.folder), *(["--data.root", root] if root is not None else [])]
+        resumed = ["--ckpt_path", "last"] if self._last.is_file() else []
+        seed = ["--seed_everything", str(self.seed)]
+        return [
+            ["fit", "--config", str(self.recipe), *place, *seed, *resumed, *options],
+            ["test", *place, "--ckpt_path", "last", "--metrics", str(self.metrics), *_of_the_trainer(options)],
+        ]
+
+    @property
+    def _last(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+
+def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int]) -> list[Training]:
+    """The trainings that rows stand for; rows with the same recipe share one.
+
+    Args:
+        rows: of the published tables.
+        recipes: folder of the recipes.
+        output: folder of all runs.
+        seeds: one training per recipe and seed.
+
+    Raises:
+        FileNotFoundError: when a recipe is not there.
+    """
+    trainings = []
+    for name in dict.fromkeys(recipe_name(row) for row in rows):
+        recipe = recipes / f"{name}.yaml"
+        if not recipe.is_file():
+            raise FileNotFoundError(f"there is no recipe {recipe}: run it in a checkout of resfu, or give --recipes.")
+        for seed in seeds:
+            trainings.append(Training(name, recipe, output / "runs" / f"{recipe.stem}-seed{seed}", seed))
+    return trainings
+
+
+def claim(output: Path, options: Sequence[str]) -> None:
+    """Keep an output folder to one set of options.
+
+    Args:
+        output: folder of all runs.
+        options: what `train` is going to get.
+
+    Raises:
+        ValueError: when an earlier call had others.
+    """
+    file = output / "options.json"
+    before = json.loads(file.read_text("utf-8")) if file.is_file() else list(options)
+    if before != list(options):
+        words = " ".join(before) or "none"
+        raise ValueError(f"{output} holds trainings with other options ({words}): give these, or another --output.")
+    write_text(file, json.dumps(before) + "\n")
+
+
+def train(
+    trainings: Iterable[Training], root: str | None, options: Sequence[str], command: Command, console: Console
+) -> None:
+    """Carry out what is left of some trainings.
+
+    Args:
+        trainings: of `plan`.
+        root: folder of the data.
+        options: further ones of `resfu fit`.
+        command: carries out one command.
+        console: says what is done.
+
+    Raises:
+        ValueError: when a command fails.
+        KeyboardInterrupt: when a command was interrupted; the next call goes on.
+    """
+    for training in trainings:
+        console.print(f"{training.name}, seed {training.seed}: {training.state}", highlight=False)
+        for words in training.commands(root, options):
+            code = command(words)
+            if code == 130:
+                raise KeyboardInterrupt
+            if code:
+                raise ValueError(f"`resfu {words[0]}` of {training.name} ended with the exit code {code}; see above.")
+
+
+def measured(name: str, trainings: Iterable[Training]) -> Measured | None:
+    """What the finished trainings of a recipe gave; None without any."""
+    files = [training.metrics for training in trainings if training.name == name and training.metrics.is_file()]
+    runs = [json.loads(file.read_text("utf-8")) for file in files]
+    if not runs:
+        return None
+    return Measured({key: Spread(tuple(run[key] for run in runs)) for key in METRICS}, runs[0]["parameters"])
+
+
+def _of_the_trainer(options: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for i, word in enumerate(options):
+        if word.startswith("--trainer."):
+            found += options[i : i + 1 if "=" in word else i + 2]
+    return found

@@ -1,0 +1,188 @@
+"""Datasets that are a COCO annotation file and a folder of images."""
+
+import json
+import warnings
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torchvision import tv_tensors
+
+from resfu.data.base import Sample, Transform
+from resfu.data.coco.base import Category, ObjectDataset
+from resfu.data.image_files import UnreadableFileError, data_folder, read_image
+from resfu.data.pascal import voc_palette
+
+SPLITS = ("train", "val")
+HOW_TO_GET = (
+    "Get train2017.zip, val2017.zip, annotations_trainval2017.zip and panoptic_annotations_trainval2017.zip from "
+    "cocodataset.org, and unpack them, and the archives of PNG files that the last one holds: root has the folders "
+    "train2017, val2017 and annotations."
+)
+
+
+class CocoDataset(ObjectDataset):
+    """Base of COCO's datasets.
+
+    Args:
+        kind: "instances" or "panoptic", the beginning of the annotation file's name.
+        split: "train" or "val"; in "train" an image without a box to train on is left out.
+        root: the folder with `train2017`, `val2017` and `annotations`.
+        transform: see `ObjectDataset`.
+        on_error: what an unreadable file leads to. "raise": an error that names it. "skip": one warning per file, and
+            the next readable sample takes its place, so that the length stays.
+
+    Raises:
+        ValueError: for another split or `on_error`, no root, or annotations that contradict themselves.
+        FileNotFoundError: naming the first file that is not there.
+        UnreadableFileError: for an annotation file that is not JSON.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        split: str,
+        root: str | Path | None,
+        transform: Transform | None,
+        on_error: Literal["raise", "skip"],
+    ) -> None:
+        super().__init__(transform)
+        folder = data_folder("coco", split, SPLITS, root, HOW_TO_GET)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
+        self.on_error = on_error
+        self.training = split == "train"
+        self.file = folder / "annotations" / f"{kind}_{split}2017.json"
+        self.content = _read_json(self.file)
+        self.categories = _categories(self.content["categories"])
+        self._annotations = self._by_image()
+        images = self.content["images"]
+        self.images = [image for image in images if self._has_box(image)] if self.training else images
+        if not self.images:
+            raise ValueError(f"{self.file} has no image{' with a box to train on' if self.training else ''}.")
+        self.sizes = [(image["height"], image["width"]) for image in self.images]
+        self._image_folder = folder / f"{split}2017"
+        check_files([self._image_folder / image["file_name"] for image in self.images])
+        self._unreadable: set[int] = set()
+
+    @abstractmethod
+    def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
+        """What the item holds beside the image and its name.
+
+        Args:
+            image: its record in the annotation file.
+            annotations: those of the image.
+
+        Raises:
+            UnreadableFileError: for a damaged file of labels, naming it.
+            ValueError: for annotations that make no sense, naming them.
+        """
+
+    def boxes(self, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The parts of an image's annotations that have a box, a category, an area and a crowd flag each."""
+        return annotations
+
+    def load(self, index: int) -> Sample:
+        """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            if place in self._unreadable:
+                continue
+            try:
+                return self._read(self.images[place])
+            except UnreadableFileError as error:
+                if self.on_error == "raise":
+                    raise UnreadableFileError(
+                        f"{error} Replace the file, or go on without it by on_error='skip'."
+                    ) from error
+                self._unreadable.add(place)
+                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
+        raise ValueError(f"none of the {len(self)} samples of {self.file} can be read.")
+
+    def _read(self, image: dict[str, Any]) -> Sample:
+        path = self._image_folder / image["file_name"]
+        pixels = read_image(path)
+        if pixels.shape[:2] != (image["height"], image["width"]):
+            raise ValueError(
+                f"{path} is {pixels.shape[0]} x {pixels.shape[1]}, but {self.file} says {image['height']} x "
+                f"{image['width']}: the files do not belong together."
+            )
+        return {
+            "image": tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()),
+            "name": path.stem,
+            **self.labels(image, self._annotations.get(image["id"], [])),
+        }
+
+    def _by_image(self) -> dict[int, list[dict[str, Any]]]:
+        images = {image["id"] for image in self.content["images"]}
+        if len(images) != len(self.content["images"]):
+            raise ValueError(f"{self.file} gives two images the same id.")
+        categories = {category.id for category in self.categories}
+        annotations: dict[int, list[dict[str, Any]]] = {}
+        for annotation in self.content["annotations"]:
+            if annotation["image_id"] not in images:
+                raise ValueError(f"{self.file} annotates the image {annotation['image_id']}, which it does not list.")
+            annotations.setdefault(annotation["image_id"], []).append(annotation)
+            for part in self.boxes([annotation]):
+                if part["category_id"] not in categories:
+                    raise ValueError(
+                        f"{self.file} has the category {part['category_id']} in the image {annotation['image_id']}, "
+                        "but does not list it."
+                    )
+        return annotations
+
+    def _has_box(self, image: dict[str, Any]) -> bool:
+        things = {category.id for category in self.things}
+        parts = self.boxes(self._annotations.get(image["id"], []))
+        return any(part["category_id"] in things and is_trainable(part, image) for part in parts)
+
+
+def is_trainable(annotation: dict[str, Any], image: dict[str, Any]) -> bool:
+    """Whether an annotation is no crowd, and its box covers a pixel's width and height and some of the image."""
+    x, y, width, height = annotation["bbox"]
+    across = min(x + width, image["width"]) - max(x, 0)
+    down = min(y + height, image["height"]) - max(y, 0)
+    return not annotation["iscrowd"] and annotation["area"] > 0 and min(width, height) >= 1 and min(across, down) > 0
+
+
+def check_files(paths: list[Path]) -> None:
+    """Check that all files of a dataset are there.
+
+    Raises:
+        FileNotFoundError: naming the first that is not.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} files are not there; the first is {missing[0]}. {HOW_TO_GET}"
+        )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file {file}. {HOW_TO_GET}") from error
+    except ValueError as error:
+        raise UnreadableFileError(f"cannot read the annotation file {file}: {error}.") from error
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise ValueError(
+            f"{file} has no {', '.join(missing)}: it is not a COCO file of instances or panoptic segments."
+        )
+    return content
+
+
+def _categories(listed: list[dict[str, Any]]) -> tuple[Category, ...]:
+    palette = voc_palette(256).tolist()
+    categories = [
+        Category(
+            id=entry["id"],
+            name=entry["name"],
+            isthing=bool(entry.get("isthing", True)),  # files of instances do not say so
+            color=tuple(entry.get("color") or palette[entry["id"] % 256]),
+        )
+        for entry in listed
+    ]
+    return tuple(sorted(categories, key=lambda category: (not category.isthing, category.id)))

@@ -1,0 +1,56 @@
+"""COCO 2017, instances: 80 kinds of things.
+
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from resfu.data.base import Sample, Transform
+from resfu.data.coco.annotation_files import CocoDataset, is_trainable
+from resfu.data.coco.base import InstanceDataset, object_target
+from resfu.data.coco.segmentation import decode_mask
+
+
+class CocoInstances(CocoDataset, InstanceDataset):
+    """Images with the boxes and masks of their objects.
+
+    Args:
+        split: "train" or "val". In "train" crowds, boxes without an extent and images without a box are left out.
+        root: the folder with `train2017`, `val2017` and `annotations/instances_*2017.json`.
+        transform: see `ObjectDataset`.
+        on_error: "raise" or "skip", see `CocoDataset`.
+
+    Raises:
+        ValueError: see `CocoDataset`, and at access for a mask that makes no sense, naming its annotation.
+        FileNotFoundError: naming the first file that is not there.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        root: str | Path | None = None,
+        transform: Transform | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        super().__init__("instances", split, root, transform, on_error)
+        self._labels = {category.id: label for label, category in enumerate(self.things, start=1)}
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The content of the annotation file."""
+        return self.content
+
+    def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
+        """The target of an image."""
+        size = image["height"], image["width"]
+        kept = [entry for entry in annotations if not self.training or is_trainable(entry, image)]
+        masks = []
+        for entry in kept:
+            try:
+                masks.append(decode_mask(entry["segmentation"], *size))
+            except ValueError as error:
+                raise ValueError(f"annotation {entry['id']} of {self.file}: {error}") from error
+        corners = [(x, y, x + width, y + height) for x, y, width, height in (entry["bbox"] for entry in kept)]
+        labels = [self._labels[entry["category_id"]] for entry in kept]
+        area, crowd = [entry["area"] for entry in kept], [entry["iscrowd"] for entry in kept]
+        return {"target": object_target(corners, labels, masks, area, crowd, image["id"], size)}

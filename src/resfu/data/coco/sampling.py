@@ -1,0 +1,107 @@
+"""Which images share a batch, and at which size they are seen."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+
+class AspectRatioSampler(DistributedSampler[Any]):
+    """Keys (epoch, index) whose batches hold either upright or lying images, so that little of a batch is padding.
+
+    The images of every epoch are shuffled and dealt into two buckets; a bucket that holds a batch for all processes is
+    one. What remains at the end of an epoch goes on into the next one, so that no image is seen more often than
+    another. Batch p is the same set of images for any number of processes that share it: process r of n takes the r-th
+    of its n parts. Being a DistributedSampler tells Lightning not to put its own in this place.
+
+    Args:
+        sizes: (H, W) of each image.
+        batch_size: images per process and step; each run of that many keys is a batch.
+        seed: of the run.
+        rank: this process.
+        world: number of processes.
+
+    Raises:
+        ValueError: when the images do not fill one batch.
+    """
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        if len(sizes) < batch_size * world:
+            raise ValueError(
+                f"the training split has {len(sizes)} images, fewer than one batch of {batch_size} x {world} "
+                "processes: lower batch_size."
+            )
+        super().__init__(range(len(sizes)), num_replicas=world, rank=rank, seed=seed, drop_last=True)  # pyright: ignore[reportArgumentType]
+        self.upright = [height > width for height, width in sizes]
+        self.batch_size = batch_size
+        self.batches = len(sizes) // (batch_size * world)
+        self.position = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Keys of as many batches as an epoch has, from `position` (batches since the beginning) on."""
+        start = self.rank * self.batch_size
+        for shared in itertools.islice(self._shared_batches(), self.position, self.position + self.batches):
+            yield from shared[start : start + self.batch_size]
+
+    def _shared_batches(self) -> Iterator[list[tuple[int, int]]]:
+        buckets: tuple[list[tuple[int, int]], ...] = ([], [])
+        for epoch in itertools.count():
+            for index in np.random.default_rng([self.seed, epoch]).permutation(len(self.upright)).tolist():
+                bucket = buckets[self.upright[index]]
+                bucket.append((epoch, index))
+                if len(bucket) == self.batch_size * self.num_replicas:
+                    yield bucket.copy()
+                    bucket.clear()
+
+    def __len__(self) -> int:
+        """Keys of a full pass for this process."""
+        return self.batches * self.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing: the position says which epoch it is, also in the middle of one."""
+
+
+class RandomShortSide(v2.Transform):
+    """Resize to a shorter side that is drawn from a list, unless the longer side would then be too long.
+
+    Labels and masks take the nearest pixel centre, which stays aligned with the bilinear image.
+
+    Args:
+        short_sides: pixels to draw from.
+        long_side: pixels that the longer side has at most.
+
+    Raises:
+        ValueError: for an empty list, or a side below 1.
+    """
+
+    def __init__(self, short_sides: Sequence[int], long_side: int = 1333) -> None:
+        super().__init__()
+        if not short_sides or min(*short_sides, long_side) < 1:
+            raise ValueError(f"sides are whole numbers of at least 1; got {short_sides} and {long_side}.")
+        self.short_sides = tuple(short_sides)
+        self.long_side = long_side
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the size."""
+        sides = next(part for part in flat_inputs if isinstance(part, tv_tensors.Image)).shape[-2:]
+        short = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
+        factor = min(short / min(sides), self.long_side / max(sides))
+        return {"size": [max(1, int(side * factor + 0.5)) for side in sides]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize the image, a mask or boxes."""
+        if isinstance(inpt, tv_tensors.Mask):
+            plain = inpt.as_subclass(Tensor)
+            layers = plain if plain.dim() == 3 else plain[None]
+            resized = F.resize_image(layers, params["size"], InterpolationMode.NEAREST_EXACT)
+            return tv_tensors.Mask(resized if plain.dim() == 3 else resized[0])
+        return self._call_kernel(F.resize, inpt, params["size"], antialias=True)

@@ -1,0 +1,134 @@
+"""The three ways in which COCO writes a mask: polygons, run lengths as a list, and run lengths as a string."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Polygons x, y, x, y, ... whose union is the mask, or {"size": [H, W], "counts": run lengths}.
+Segmentation = list[list[float]] | dict[str, Any]
+
+
+def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[np.uint8]:
+    """The mask that an annotation writes.
+
+    Args:
+        segmentation: in any of the three ways.
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        [H, W], 0 or 1.
+
+    Raises:
+        ValueError: for another size, runs that don't fill the image, or a polygon that isn't one.
+    """
+    if isinstance(segmentation, dict):
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"the mask has the size {segmentation['size']}, its image {[height, width]}.")
+        return _fill(_runs(segmentation["counts"]), height, width)
+    if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+        raise ValueError(
+            f"polygons of {[len(polygon) for polygon in segmentation]} numbers; a polygon is x, y of three points or "
+            "more."
+        )
+    from pycocotools import mask
+
+    parts = mask.frPyObjects(segmentation, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    # Not by pycocotools' own decode, which numpy 2 warns of.
+    return _fill(_runs(mask.merge(parts)["counts"]), height, width)
+
+
+def encode_rle(mask: NDArray[Any], compress: bool = True) -> dict[str, Any]:
+    """Write a mask as run lengths.
+
+    Args:
+        mask: [H, W], 0 or 1.
+        compress: as a string, as results are written; otherwise as a list, as COCO writes its crowds.
+
+    Returns:
+        {"size": [H, W], "counts": the runs of 0 and 1 by turns, down the columns}, which JSON can hold.
+    """
+    if compress:
+        from pycocotools import mask as coco_mask
+
+        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        return {"size": list(mask.shape), "counts": bytes(rle["counts"]).decode()}  # pyright: ignore[reportArgumentType]
+    down = mask.T.flatten().astype(np.int8)
+    edges = np.flatnonzero(np.diff(down, prepend=0))
+    return {"size": list(mask.shape), "counts": np.diff(np.concatenate(([0], edges, [down.size]))).tolist()}
+
+
+def outlines(mask: NDArray[Any]) -> list[list[float]] | None:
+    """Write a mask as polygons along the sides of its pixels, which give exactly that mask again.
+
+    Args:
+        mask: [H, W], 0 or 1.
+
+    Returns:
+        The polygons; None for a mask with a hole, for COCO fills polygons.
+    """
+    inside = np.pad(np.asarray(mask, dtype=bool), 1)
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # Each side between inside and outside, with the inside on its right; a corner where two pixels touch has two.
+    for (dy, dx), (y0, x0), (y1, x1) in (
+        ((-1, 0), (0, 0), (0, 1)),
+        ((0, 1), (0, 1), (1, 1)),
+        ((1, 0), (1, 1), (1, 0)),
+        ((0, -1), (1, 0), (0, 0)),
+    ):
+        outside = ~np.roll(inside, (-dy, -dx), (0, 1))
+        for y, x in (np.argwhere(inside & outside) - 1).tolist():
+            following.setdefault((y + y0, x + x0), []).append((y + y1, x + x1))
+    polygons = []
+    while following:
+        start = point = next(iter(following))
+        loop = []
+        while True:
+            loop.append(point)
+            ends = following[point]
+            end = ends.pop()
+            if not ends:
+                del following[point]
+            if end == start:
+                break
+            point = end
+        y, x = np.array(loop, dtype=np.float64).T
+        if float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) < 0:  # runs the other way round: a hole
+            return None
+        polygons.append(np.stack([x, y], axis=1).flatten().tolist())
+    return polygons
+
+
+def _fill(runs: list[int], height: int, width: int) -> NDArray[np.uint8]:
+    if sum(runs) != height * width or any(run < 0 for run in runs):
+        raise ValueError(f"the runs of the mask cover {sum(runs)} pixels of an image of {height} x {width}.")
+    values = np.arange(len(runs), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _runs(counts: list[int] | str | bytes) -> list[int]:
+    """The runs of either notation.
+
+    A string holds five bits a character, from 48 on, the lowest first: the sixth bit says that more follow, the fifth
+    of the last is the sign. From the fourth run on it is the difference to the last but one.
+    """
+    if isinstance(counts, list):
+        return counts
+    runs: list[int] = []
+    value = shift = 0
+    for code in counts.encode() if isinstance(counts, str) else counts:
+        bits = code - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"the runs of the mask hold the character {chr(code)!r}.")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("the runs of the mask end in the middle of a number.")
+    return runs

@@ -1,0 +1,165 @@
+"""The procedural volumes as datasets of slices."""
+
+import functools
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from resfu.data.base import Sample, Transform
+from resfu.data.image_files import UnreadableFileError
+from resfu.data.medical.acdc import ACDC
+from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.nifti import scale_window
+from resfu.data.medical.procedural import cardiac, ct
+from resfu.data.medical.procedural.fields import Size, checked_volume_size
+from resfu.data.medical.procedural.store import Made, VolumeStore
+from resfu.data.medical.synapse import Synapse
+from resfu.data.medical.volume_files import VolumeFile
+from resfu.data.scenes.seeding import SPLITS
+from resfu.data.scenes.store import default_cache_dir
+
+# Part of the cache's path: raise it whenever a change of a generator changes what comes out.
+VERSION = 1
+LARGEST_SEED = 2**63
+CARDIAC_PHASES: tuple[cardiac.Phase, ...] = ("ED", "ES")
+
+
+class _ProceduralSlices(SliceDataset):
+    """What both share: the arguments, the cache, and its repair."""
+
+    title: ClassVar[str]  # also the folder in the cache
+    counts: ClassVar[dict[str, int]]
+    smallest: ClassVar[Size]
+    frames: ClassVar[tuple[str, ...]]  # volumes of one index
+
+    def __init__(
+        self,
+        split: str,
+        root: str | Path | None,
+        size: Sequence[int],
+        count: int | None,
+        seed: int,
+        transform: Transform | None,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r} of {self.title}; choose one of {', '.join(SPLITS)}.")
+        checked = checked_volume_size(size, self.smallest)
+        if count is not None and count < 1:
+            raise ValueError(f"count must be at least 1, got {count}.")
+        if not 0 <= seed < LARGEST_SEED:
+            raise ValueError(f"seed must be 0 to {LARGEST_SEED - 1}, got {seed}.")
+        base = default_cache_dir() / self.title if root is None else Path(root)
+        folder = base / f"v{VERSION}-{'x'.join(map(str, checked))}-seed{seed}" / split
+        indices = range(self.counts[split] if count is None else count)
+        names = [f"{split}{index:04d}{frame}" for index in indices for frame in self.frames]
+        make = functools.partial(self.make, seed, split, checked)
+        self._store = VolumeStore(folder, names, checked[0], make)
+        self._store.fill(f"{self.title}, {split}")
+        labels = {number: number for number in range(self.num_classes)}
+        super().__init__(self._store.volumes, labels, "Delete it: it is generated again.", transform)
+
+    @staticmethod
+    @abstractmethod
+    def make(seed: int, split: str, size: Size, place: int) -> Made:
+        """The volume at a place of the store: image 0..1 and label."""
+
+    def _read(self, volume: VolumeFile, index: int) -> Sample:
+        try:
+            return super()._read(volume, index)
+        except UnreadableFileError as error:
+            warnings.warn(f"{error} It is generated again.", stacklevel=4)
+            self._store.write(volume)
+            return super()._read(volume, index)
+
+
+class CT(_ProceduralSlices):
+    """Slices of procedural abdominal CT, with the classes of `Synapse`; values -125 to 275 HU as 0 to 1.
+
+    A volume depends on (seed, split, index, size) alone. Volumes are generated when the dataset is first opened and
+    kept on disk. A larger `count` keeps those of a smaller one.
+
+    Args:
+        split: "train", "val" or "test"; the volumes of different splits are independent.
+        root: cache folder; default: $RESFU_CACHE/ct, or ~/.cache/resfu/ct where that is not set.
+        size: (D, H, W) of a volume, at least 4 x 32 x 32; each gives D samples.
+        count: number of volumes; default: 12 of "train", 4 of the others.
+        seed: 0 or more.
+        transform: see `SegmentationDataset`.
+
+    Raises:
+        ValueError: for an argument outside of its range.
+        OSError: where the cache folder cannot be written.
+    """
+
+    classes = Synapse.classes
+    palette = Synapse.palette
+    title = "ct"
+    counts: ClassVar[dict[str, int]] = {"train": 12, "val": 4, "test": 4}
+    smallest = ct.SMALLEST
+    frames = ("",)
+
+    def __init__(
+        self,
+        split: str,
+        root: str | Path | None = None,
+        size: Sequence[int] = (24, 128, 128),
+        count: int | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
+    ) -> None:
+        super().__init__(split, root, size, count, seed, transform)
+
+    @staticmethod
+    def make(seed: int, split: str, size: Size, place: int) -> Made:
+        """A volume, see `ct_volume`."""
+        values, label = ct.ct_volume(seed, split, place, size)
+        return scale_window(values), label
+
+
+class Cardiac(_ProceduralSlices):
+    """Slices of procedural cardiac MRI, with the classes of `ACDC`; each volume's values as 0 to 1.
+
+    A volume depends on (seed, split, index, phase, size) alone. Volumes are generated when the dataset is first opened
+    and kept on disk. A larger `count` keeps those of a smaller one.
+
+    Args:
+        split: "train", "val" or "test"; the hearts of different splits are independent.
+        root: cache folder; default: $RESFU_CACHE/cardiac, or ~/.cache/resfu/cardiac where that is not set.
+        size: (D, H, W) of a volume, at least 2 x 32 x 32; each gives D samples.
+        count: number of hearts, two volumes each (ED and ES); default: 20 of "train", 8 of the others.
+        seed: 0 or more.
+        transform: see `SegmentationDataset`.
+
+    Raises:
+        ValueError: for an argument outside of its range.
+        OSError: where the cache folder cannot be written.
+    """
+
+    classes = ACDC.classes
+    palette = ACDC.palette
+    title = "cardiac"
+    counts: ClassVar[dict[str, int]] = {"train": 20, "val": 8, "test": 8}
+    smallest = cardiac.SMALLEST
+    frames = tuple(f"_{phase}" for phase in CARDIAC_PHASES)
+
+    def __init__(
+        self,
+        split: str,
+        root: str | Path | None = None,
+        size: Sequence[int] = (10, 128, 128),
+        count: int | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
+    ) -> None:
+        super().__init__(split, root, size, count, seed, transform)
+
+    @staticmethod
+    def make(seed: int, split: str, size: Size, place: int) -> Made:
+        """A volume, see `cardiac_volume`."""
+        index, phase = divmod(place, len(CARDIAC_PHASES))
+        values, label = cardiac.cardiac_volume(seed, split, index, CARDIAC_PHASES[phase], size)
+        return scale_window(values, (float(values.min()), float(values.max()))).astype(np.float32), label

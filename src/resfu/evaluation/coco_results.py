@@ -1,0 +1,76 @@
+"""Results in the files that COCO's servers and tools take."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def write_instance_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Path:
+    """Write results of instance segmentation.
+
+    Args:
+        path: a .json file; its folder is made where it is not there.
+        results: "image_id", "category_id", "segmentation" and "score" each, as `InstanceMetrics.results` gives them.
+
+    Returns:
+        The path.
+    """
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(list(results)), encoding="utf-8")
+    return file
+
+
+class PanopticResults:
+    """Panoptic results: a PNG file an image in a folder, and a JSON file of the same name beside it.
+
+    Args:
+        folder: where the PNG files go; the list goes to this path with ".json".
+        category_ids: for each class the number that the annotation file gives it, things first.
+    """
+
+    def __init__(self, folder: str | Path, category_ids: Sequence[int]) -> None:
+        self.folder = Path(folder)
+        self.category_ids = list(category_ids)
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(
+        self, image_id: int, name: str, ids: Tensor | NDArray[np.integer[Any]], segments: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Write the PNG file of an image.
+
+        Args:
+            image_id: as in the annotation file.
+            name: of the image's file without its suffix, a dataset's "name".
+            ids: integer [H, W], the segment at each pixel, 0 for void, below 2^24.
+            segments: what each is: "id" and "category_id", a place in `category_ids`.
+
+        Raises:
+            ValueError: for ids that don't fit into three bytes.
+        """
+        array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else ids
+        if array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**24:
+            raise ValueError(f"ids must be 0 to 2^24 - 1, got {array.min()} to {array.max()}.")
+        wide = array.astype(np.int64)
+        colours = np.stack([wide & 255, wide >> 8 & 255, wide >> 16], axis=-1).astype(np.uint8)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours).save(self.folder / f"{name}.png")
+        listed = [{"id": entry["id"], "category_id": self.category_ids[entry["category_id"]]} for entry in segments]
+        self._annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": listed})
+
+    def save(self) -> Path:
+        """Write the list of all images added.
+
+        Returns:
+            The JSON file.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder.with_name(f"{self.folder.name}.json")
+        file.write_text(json.dumps({"annotations": self._annotations}), encoding="utf-8")
+        return file

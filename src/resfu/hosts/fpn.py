@@ -1,0 +1,154 @@
+"""torchvision's feature pyramid on a ResNet, with an upsampler in each of its top-down steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+from resfu.hosts.slot import Slot
+from resfu.upsamplers import UPSAMPLERS, Iterative
+from resfu.upsamplers.jbu import JBU, StackJBU
+
+CHANNELS = 256
+
+
+class PyramidSlots(nn.ModuleDict):
+    """The slots of a pyramid's top-down steps, each of about x2: `c4`, `c3`, `c2`, by the level that goes in.
+
+    Guides are laterals, so as wide as the features. Upsamplers that the paper runs in steps get the lateral of the
+    step; ReSFU always gets C1's, averaged over areas to the size of the step (the paper: "always C1"; how it is shrunk,
+    it does not say). Stack-JBU is one chain over the steps: a JBU module each, guided by the image averaged to the size
+    of the step, and one correction at the end.
+
+    Args:
+        levels: number of the encoder's levels, one more than slots.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the pyramid.
+    """
+
+    def __init__(
+        self,
+        levels: int,
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = CHANNELS,
+    ) -> None:
+        names = [f"c{level}" for level in range(levels, 1, -1)]
+        super().__init__({name: Slot(upsampler, channels, channels, 2, upsampler_options) for name in names})
+        for name in names[:-1]:
+            slot = cast("Slot", self[name])
+            if isinstance(slot.upsampler, StackJBU):
+                slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
+        self._image_guided = UPSAMPLERS[upsampler].image_guided
+
+    def step(self, name: str, x: Tensor, lateral: Tensor, finest: Tensor, images: Tensor) -> Tensor:
+        """Bring the coarser map to the size of the next lateral.
+
+        Args:
+            name: of the slot.
+            x: [B, C, h, w].
+            lateral: [B, C, H, W] of the level that the step reaches.
+            finest: C1's lateral, [B, C, H', W'].
+            images: [B, 3, H'', W''].
+
+        Returns:
+            [B, C, H, W].
+        """
+        slot = cast("Slot", self[name])
+        size = (lateral.shape[-2], lateral.shape[-1])
+        guide = lateral
+        if slot.needs_guides and not isinstance(slot.upsampler, Iterative):
+            guide = F.adaptive_avg_pool2d(finest, size)
+        return slot(x, [guide], size, F.adaptive_avg_pool2d(images, size) if self._image_guided else images)
+
+
+class UpsamplingFPN(FeaturePyramidNetwork):
+    """The feature pyramid of Lin et al. (CVPR 2017) with `PyramidSlots` in its top-down steps.
+
+    Layers and names are torchvision's; with nearest upsampling so is the result, to the bit. Convolutions start as in
+    mmdetection: Xavier-uniform, bias 0.
+
+    Args:
+        in_channels: widths of the encoder's levels, finest first.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+        channels: width of the pyramid, a multiple of 32.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+        channels: int = CHANNELS,
+    ) -> None:
+        super().__init__(list(in_channels), channels, LastLevelMaxPool())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
+        self.slots = PyramidSlots(len(in_channels), upsampler, upsampler_options, channels)
+
+    def forward(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The encoder's maps by name, finest first, and the image -> the pyramid by the same names, and "pool"."""
+        return self._top_down(x, images)[0]
+
+    def upsampled(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What goes in and out of every slot, by name."""
+        return self._top_down(x, images)[1]
+
+    def _top_down(
+        self, x: Mapping[str, Tensor], images: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+        names, levels = list(x), list(x.values())
+        laterals = [project(level) for project, level in zip(self.inner_blocks, levels, strict=True)]
+        inner = laterals[-1]
+        inners = [inner]
+        pairs = {}
+        for name, lateral in zip(self.slots, laterals[-2::-1], strict=True):
+            upsampled = self.slots.step(name, inner, lateral, laterals[0], images)
+            pairs[name] = (inner, upsampled)
+            inner = lateral + upsampled
+            inners.insert(0, inner)
+        outputs = [convolve(inner) for convolve, inner in zip(self.layer_blocks, inners, strict=True)]
+        assert self.extra_blocks is not None
+        outputs, names = self.extra_blocks(outputs, levels, names)
+        return dict(zip(names, outputs, strict=True)), pairs
+
+
+class ResNetFPN(nn.Module):
+    """A ResNet of bottlenecks and, set by whoever builds the network, the pyramid on its four stages.
+
+    Args:
+        layers: blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
+        frozen: batch normalisation is fixed, its affine part too, and stem and first stage are not trained, as
+            torchvision and mmdetection do from ImageNet weights.
+    """
+
+    in_channels = (256, 512, 1024, 2048)
+    out_channels = CHANNELS
+    fpn: UpsamplingFPN
+
+    def __init__(self, layers: Sequence[int], frozen: bool) -> None:
+        super().__init__()
+        resnet = ResNet(Bottleneck, list(layers), norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
+        if frozen:
+            for module in (resnet.conv1, resnet.bn1, resnet.layer1):
+                module.requires_grad_(False)
+        self.body = IntermediateLayerGetter(resnet, {f"layer{level}": str(level - 1) for level in range(1, 5)})
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images [B, 3, H, W], sides a multiple of 32 -> "0" to "3" at strides 4 to 32, "pool" at 64."""
+        pyramid = self.fpn(self.body(images), images)
+        # torchvision makes anchors in the features' dtype; in bf16, under autocast, they would be pixels off.
+        return {name: level.to(images.dtype) for name, level in pyramid.items()}
+
+    def upsampled(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What goes in and out of every slot, by name."""
+        return self.fpn.upsampled(self.body(images), images)

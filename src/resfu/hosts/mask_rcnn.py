@@ -1,0 +1,294 @@
+"""Mask R-CNN with an upsampler in each step of its feature pyramid."""
+
+import inspect
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from resfu.hosts.base import check_num_classes
+from resfu.hosts.fpn import ResNetFPN, UpsamplingFPN
+from resfu.hosts.weights import check_keys, read_weights
+
+_LEVELS = ["0", "1", "2", "3"]
+# JBU mirrors three pixels, so it needs four of them at stride 16.
+_SMALLEST = 64
+# What a whole network from elsewhere need not have, and what these parts are.
+_OURS = {"backbone.fpn.slots.": "upsamplers", "semantic_head.": "semantic head"}
+
+Target = Mapping[str, Tensor]
+
+
+class MaskRCNN(TorchvisionMaskRCNN):
+    """Mask R-CNN (He et al., ICCV 2017) on a ResNet-50 with a feature pyramid; layers and conventions by torchvision.
+
+    Slots `c4`, `c3`, `c2` in `UpsamplingFPN`. Settings are those of mmdetection's `mask-rcnn_r50_fpn_1x`, which Table
+    XII of arXiv 2407.02283 stands on, as far as torchvision can have them: 1,000 proposals in training too, RoIAlign
+    with as many samples as a bin has pixels. What stays torchvision's: a background column in the predictors, RoIAlign
+    half a pixel off ("aligned" is off), smooth-L1 box losses, fixed affine parameters of batch normalisation. With
+    nearest upsampling the network computes what torchvision's with the same settings does, to the bit.
+
+    Images are brought to `min_size` and `max_size` by torchvision and continued with zeros to a multiple of 32, at
+    least 64.
+
+    Args:
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        num_classes: number of object classes, without the background.
+        pretrained: True for torchvision's `ResNet50_Weights.IMAGENET1K_V1`; or the path of such weights, or of a whole
+            Mask R-CNN in torchvision's naming (upsamplers that it lacks start untrained, which a warning says).
+        upsampler_options: further constructor arguments of the upsampler.
+        frozen: see `ResNetFPN`. Default: with pretrained weights.
+        layers: blocks of the encoder's four stages.
+        min_size: pixels of the images' shorter side; several to draw from in training, the last is for evaluation.
+        max_size: pixels that the longer side must not exceed.
+        sampling_ratio: samples a side of RoIAlign's bins; 0 for as many as the bin has pixels, 2 is torchvision's.
+        **settings: further arguments of torchvision's `MaskRCNN`, such as `box_score_thresh`.
+
+    Raises:
+        ValueError: for an unknown upsampler, option or setting, or weights that cannot be had or do not fit.
+
+    Warns:
+        UserWarning: when a whole network leaves an upsampler untrained.
+    """
+
+    backbone: ResNetFPN
+    transform: GeneralizedRCNNTransform
+    # Images come in 0..1: torchvision normalises them itself.
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+    stride = 4
+
+    def __init__(
+        self,
+        upsampler: str = "resfu",
+        num_classes: int = 80,
+        pretrained: bool | str | os.PathLike[str] = False,
+        upsampler_options: Mapping[str, object] | None = None,
+        frozen: bool | None = None,
+        layers: Sequence[int] = (3, 4, 6, 3),
+        min_size: int | Sequence[int] = 800,
+        max_size: int = 1333,
+        sampling_ratio: int = 0,
+        **settings: Any,
+    ) -> None:
+        check_num_classes(num_classes)
+        sizes = (min_size,) if isinstance(min_size, int) else tuple(min_size)
+        given: dict[str, Any] = {
+            "backbone": ResNetFPN(layers, pretrained is not False if frozen is None else frozen),
+            "num_classes": num_classes + 1,
+            "min_size": sizes,
+            "max_size": max_size,
+            "box_roi_pool": MultiScaleRoIAlign(_LEVELS, 7, sampling_ratio),
+            "mask_roi_pool": MultiScaleRoIAlign(_LEVELS, 14, sampling_ratio),
+        }
+        _check_settings(settings, taken=given)
+        super().__init__(**given, **{"rpn_post_nms_top_n_train": 1000, **settings})
+        for predictor in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
+            predictor.register_forward_hook(_in_full_precision)
+        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
+        self.backbone.fpn = UpsamplingFPN(ResNetFPN.in_channels, upsampler, upsampler_options)
+        self.num_classes = num_classes
+        self.min_sizes = sizes
+        load_pretrained(self, pretrained)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, images: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Train on images, or find the objects in them.
+
+        Args:
+            images: [3, H, W] each, of any size, floating point in 0..1, not normalised.
+            targets: in training, for every image "boxes", float [N, 4] (x1, y1, x2, y2 in pixels), "labels", int64 [N]
+                in 1..num_classes, and "masks", uint8 [N, H, W]; N may be 0.
+
+        Returns:
+            In training the losses by name; training minimises their sum. In evaluation for every image "boxes"
+            [N, 4], "labels" [N], "scores" [N], the best first, and "masks" [N, 1, H, W] in 0..1.
+
+        Raises:
+            ValueError: for images or targets of another form, and for training without images or targets.
+        """
+        images = self._checked(images)
+        if self.training:
+            targets = self._checked_targets(images, targets)
+        if not images:
+            return []
+        batch, resized = self.transform(images, targets if self.training else None)
+        batch = _continued(batch)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return self._heads(self.backbone(batch.tensors), batch, resized, sizes)
+
+    def upsampled_features(self, images: Sequence[Tensor] | Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Show what the upsamplers do to images as they are, without `min_size` and `max_size`.
+
+        Args:
+            images: as for `forward`, at least one of them.
+
+        Returns:
+            For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
+            cover the images with their continuation to one size that the network accepts.
+
+        Raises:
+            ValueError: as `forward`, and for an empty batch.
+        """
+        images = self._checked(images)
+        if not images:
+            raise ValueError("upsampled_features needs at least one image, got an empty batch.")
+        normalised = [self.transform.normalize(image) for image in images]
+        return self.backbone.upsampled(_continued(self.transform.batch_images(normalised)))
+
+    def _heads(
+        self,
+        features: dict[str, Tensor],
+        batch: ImageList,
+        targets: list[dict[str, Tensor]] | None,
+        sizes: list[tuple[int, int]],
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """All that follows the pyramid; `sizes` are those of the images before they were resized."""
+        proposals, losses = self.rpn(batch, features, targets)
+        found, more_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
+        if self.training:
+            return {**more_losses, **losses}
+        return self.transform.postprocess(found, batch.image_sizes, sizes)
+
+    def _checked(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        images = list(images)
+        smallest, largest = min(self.min_sizes), self.transform.max_size
+        for image in images:
+            if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] != 3 or image.numel() == 0:
+                got = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
+                raise ValueError(f"images must be [3, H, W] each, with at least one pixel, got {got}.")
+            if not image.is_floating_point():
+                raise ValueError(f"images must be floating point in 0..1, got {image.dtype}: divide by 255.")
+            short, long = sorted(image.shape[-2:])
+            if int(short * min(smallest / short, largest / long)) < 1:
+                raise ValueError(
+                    f"an image of {image.shape[-2]} x {image.shape[-1]} pixels vanishes when its longer side is "
+                    f"brought to max_size={largest}: crop it, or raise max_size."
+                )
+        return images
+
+    def _checked_targets(self, images: list[Tensor], targets: Sequence[Target] | None) -> Sequence[Target]:
+        if targets is None or not images or len(targets) != len(images):
+            got = "none" if targets is None else len(targets)
+            raise ValueError(
+                f"training needs at least one image, and one target an image: got {len(images)} images and {got} "
+                "targets. Call .eval() first to find objects."
+            )
+        for image, target in zip(images, targets, strict=True):
+            _check_target(target, (image.shape[-2], image.shape[-1]), self.num_classes)
+        return targets
+
+
+def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) -> None:
+    """Load weights into the encoder, or into a whole network.
+
+    Args:
+        network: Mask R-CNN or what is built on it.
+        source: True fetches the encoder's ImageNet weights (or takes them from the cache). A path reads a file or
+            folder with those of a ResNet, or with those of a whole network. False does nothing.
+
+    Raises:
+        ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
+
+    Warns:
+        UserWarning: when a whole network leaves upsamplers or a semantic head untrained.
+    """
+    if source is False:
+        return
+    where = "ResNet50_Weights.IMAGENET1K_V1" if source is True else os.fspath(source)
+    weights = _imagenet_weights(where) if source is True else read_weights(where)
+    if not any(name.startswith("roi_heads.") for name in weights):
+        encoder = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        _load(network.backbone.body, encoder, where)
+        return
+    absent = {part: words for part, words in _OURS.items() if not any(name.startswith(part) for name in weights)}
+    untrained = _load(network, weights, where, tuple(absent))
+    if untrained:
+        parts = [words for part, words in absent.items() if any(name.startswith(part) for name in untrained)]
+        warnings.warn(
+            f"{where} is a whole network, but has no weights for the {' and the '.join(parts)} ({len(untrained)} "
+            f"tensors, {untrained[0]} and so on): they start untrained.",
+            stacklevel=3,
+        )
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], where: str, optional: tuple[str, ...] = ()) -> list[str]:
+    """Load all but what starts with `optional`; the names of that come back."""
+    own = module.state_dict()
+    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    check_keys(where, misshapen=misshapen)
+    # torchvision's modules take the names of its old versions, too.
+    found = module.load_state_dict(weights, strict=False)
+    # Old files lack the counters of batch normalisation, which nothing here depends on.
+    missing = [name for name in found.missing_keys if not name.endswith(".num_batches_tracked")]
+    check_keys(
+        where,
+        missing=[name for name in missing if not (optional and name.startswith(optional))],
+        unexpected=found.unexpected_keys,
+    )
+    return missing
+
+
+def _imagenet_weights(where: str) -> Mapping[str, Tensor]:
+    try:
+        return ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise ValueError(
+            f"the weights {where} of torchvision could not be fetched and are not in the cache. Without a network, "
+            "give the path of a downloaded file as pretrained, or pretrained=False for random weights."
+        ) from error
+
+
+def _in_full_precision(module: nn.Module, arguments: object, output: Any) -> Any:
+    """Under autocast: torchvision makes boxes in the dtype of the predictions, and in bf16 they are pixels off."""
+    if not isinstance(output, Tensor):
+        return type(output)(_in_full_precision(module, arguments, each) for each in output)
+    return output.float() if torch.is_autocast_enabled(output.device.type) else output
+
+
+def _continued(batch: Any) -> Any:
+    """Images, or a torchvision list of them, with zeros at the bottom and right up to the smallest size."""
+    if isinstance(batch, ImageList):
+        return ImageList(_continued(batch.tensors), batch.image_sizes)
+    bottom, right = (max(0, _SMALLEST - n) for n in batch.shape[-2:])
+    return F.pad(batch, (0, right, 0, bottom)) if bottom or right else batch
+
+
+def _check_settings(settings: Mapping[str, object], taken: Mapping[str, object]) -> None:
+    # torchvision swallows names that it does not know.
+    known = [name for name in inspect.signature(TorchvisionMaskRCNN).parameters if name not in {*taken, "kwargs"}]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise ValueError(f"Mask R-CNN has no setting {', '.join(unknown)}; torchvision's are {', '.join(known)}.")
+
+
+def _check_target(target: Target, size: tuple[int, int], num_classes: int) -> None:
+    absent = [name for name in ("boxes", "labels", "masks") if name not in target]
+    if absent:
+        raise ValueError(f"a target needs boxes, labels and masks: it lacks {', '.join(absent)}.")
+    boxes, labels, masks = target["boxes"], target["labels"], target["masks"]
+    number = len(labels)
+    if list(boxes.shape) != [number, 4] or list(masks.shape) != [number, *size] or labels.dim() != 1:
+        raise ValueError(
+            f"a target of {number} objects in an image of {size[0]} x {size[1]} has boxes [{number}, 4], labels "
+            f"[{number}] and masks [{number}, {size[0]}, {size[1]}]; got {list(boxes.shape)}, {list(labels.shape)} and "
+            f"{list(masks.shape)}."
+        )
+    if not boxes.is_floating_point() or labels.dtype != torch.int64:
+        raise ValueError(f"boxes must be floating point and labels int64, got {boxes.dtype} and {labels.dtype}.")
+    if number == 0:
+        return
+    if not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+        raise ValueError(f"boxes are x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {boxes.tolist()}.")
+    if not 1 <= int(labels.min()) <= int(labels.max()) <= num_classes:
+        raise ValueError(f"labels must lie in 1..{num_classes} (0 is the background), got {labels.unique().tolist()}.")

@@ -1,0 +1,160 @@
+"""From instances and a semantic map to one segment a pixel, by the rules of Panoptic FPN."""
+
+from collections.abc import Mapping
+from typing import NotRequired, Self, TypedDict
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import boxes as box_ops
+
+_SMALLEST_BOX = 0.01  # pixels a side, as in torchvision
+
+
+class PanopticSegment(TypedDict):
+    """One segment, with the keys of the COCO panoptic format.
+
+    Args:
+        id: its number in the map, from 1.
+        category_id: things from 0, in the order of their labels; stuff behind them.
+        isthing: 1 or 0.
+        area: in pixels.
+        score: of the detection; stuff has none.
+    """
+
+    id: int
+    category_id: int
+    isthing: int
+    area: int
+    score: NotRequired[float]
+
+
+class Panoptic(TypedDict):
+    """The segments of an image.
+
+    Args:
+        ids: int32 [H, W], the segment at each pixel, 0 = void.
+        segments: what they are, things first, the best first.
+    """
+
+    ids: Tensor
+    segments: list[PanopticSegment]
+
+
+class ClassAgnosticRoIHeads(RoIHeads):
+    """torchvision's, with one suppression for all classes: no two detections overlap by more than the limit.
+
+    Suppressing a second time, after each class by itself, would not be the same: a box that only falls to another class
+    must not have removed others of its own class before.
+    """
+
+    @classmethod
+    def like(cls, heads: RoIHeads) -> Self:
+        """The same layers and settings, suppressing over all classes."""
+        return cls(
+            heads.box_roi_pool,
+            heads.box_head,
+            heads.box_predictor,
+            heads.proposal_matcher.high_threshold,
+            heads.proposal_matcher.low_threshold,
+            heads.fg_bg_sampler.batch_size_per_image,
+            heads.fg_bg_sampler.positive_fraction,
+            heads.box_coder.weights,
+            heads.score_thresh,
+            heads.nms_thresh,
+            heads.detections_per_img,
+            heads.mask_roi_pool,
+            heads.mask_head,
+            heads.mask_predictor,
+        )
+
+    def postprocess_detections(
+        self,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Choose detections.
+
+        Args:
+            class_logits: [N, 1 + num_classes] of all proposals; the first is the background.
+            box_regression: [N, 4 (1 + num_classes)].
+            proposals: of every image, [n, 4].
+            image_shapes: (H, W) of every image.
+
+        Returns:
+            For every image boxes [m, 4], scores [m] and labels [m], the best first.
+        """
+        counts = [len(boxes) for boxes in proposals]
+        all_scores = class_logits.softmax(-1).split(counts)
+        all_boxes = self.box_coder.decode(box_regression, proposals).split(counts)
+        found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        for boxes, scores, shape in zip(all_boxes, all_scores, image_shapes, strict=True):
+            rows, labels = torch.where(scores[:, 1:] > self.score_thresh)
+            labels = labels + 1
+            boxes, scores = box_ops.clip_boxes_to_image(boxes[rows, labels], shape), scores[rows, labels]
+            large = box_ops.remove_small_boxes(boxes, _SMALLEST_BOX)
+            kept = large[box_ops.nms(boxes[large], scores[large], self.nms_thresh)][: self.detections_per_img]
+            for results, values in zip(found, (boxes, scores, labels), strict=True):
+                results.append(values[kept])
+        return found
+
+
+def fuse(
+    instances: Mapping[str, Tensor],
+    semantic: Tensor,
+    num_classes: int,
+    score_threshold: float = 0.6,
+    overlap_threshold: float = 0.5,
+    stuff_area: int = 4096,
+) -> Panoptic:
+    """Give every pixel to an instance, to stuff or to nobody.
+
+    Instances come in the order of their scores. Each takes the pixels of its mask that are still free, unless more than
+    `overlap_threshold` of the mask is taken already: then it takes none. What is left goes to the strongest channel of
+    the semantic map; pixels where that is "things", and stuff of few pixels in all, are void. Source: Kirillov et al.,
+    Panoptic Feature Pyramid Networks, CVPR 2019, with the numbers of mmdetection.
+
+    Args:
+        instances: "scores" [N], "labels" [N] from 1, and "masks" [N, 1, H, W] in 0..1, suppressed over all classes.
+        semantic: logits [S + 1, H, W]: stuff, and "things" last.
+        num_classes: number of classes of things.
+        score_threshold: instances must score above this.
+        overlap_threshold: see above.
+        stuff_area: pixels that a class of stuff must have in the image.
+
+    Returns:
+        The map and its segments.
+
+    Raises:
+        ValueError: for masks and a semantic map of different sizes.
+    """
+    scores, labels, masks = instances["scores"], instances["labels"], instances["masks"]
+    if masks.shape[-2:] != semantic.shape[-2:]:
+        raise ValueError(
+            f"masks and semantic map must have the same size, got {list(masks.shape)} and {list(semantic.shape)}."
+        )
+    ids = torch.zeros(semantic.shape[-2:], dtype=torch.int32, device=semantic.device)
+    segments: list[PanopticSegment] = []
+    order = scores.argsort(descending=True, stable=True)
+    for i in order[scores[order] > score_threshold].tolist():
+        mask = masks[i, 0] >= 0.5
+        free = mask & (ids == 0)
+        area, left = int(mask.sum()), int(free.sum())
+        if area == 0 or area - left > overlap_threshold * area:
+            continue
+        number = len(segments) + 1
+        ids[free] = number
+        thing = int(labels[i]) - 1
+        score = float(scores[i])
+        segments.append({"id": number, "category_id": thing, "isthing": 1, "area": left, "score": score})
+    strongest = torch.where(ids == 0, semantic.argmax(0), -1)
+    for channel in range(len(semantic) - 1):
+        stuff = strongest == channel
+        area = int(stuff.sum())
+        if area >= max(1, stuff_area):
+            number = len(segments) + 1
+            ids[stuff] = number
+            segments.append({"id": number, "category_id": num_classes + channel, "isthing": 0, "area": area})
+    return {"ids": ids, "segments": segments}

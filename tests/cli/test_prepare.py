@@ -1,0 +1,58 @@
+"""`resfu prepare` from the raw files to a dataset that opens."""
+
+import json
+
+import pytest
+
+from resfu.cli import main
+from resfu.data import ACDC, Synapse
+from resfu.data.medical.fixtures import write_medical_fixture
+
+SIZE = (4, 40, 32)
+
+
+@pytest.mark.parametrize("name", ["synapse", "acdc"])
+def test_raw_files_become_a_dataset(name, tmp_path, capsys):
+    raw = write_medical_fixture(f"{name}-nifti", tmp_path / "raw", count=1, size=SIZE)
+    words = ["prepare", name, str(raw), str(tmp_path / "out"), "--splits", str(raw / "splits.json")]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    data = {"synapse": Synapse, "acdc": ACDC}[name]("test", tmp_path / "out")
+    assert len(data) == {"synapse": 4, "acdc": 8}[name]
+    assert main(words) == 2
+    assert "holds something already" in capsys.readouterr().err
+
+
+def test_labels_come_by_name_or_from_a_file(tmp_path, capsys):
+    raw = write_medical_fixture("synapse-nifti", tmp_path / "raw", count=1, size=SIZE)
+    (tmp_path / "splits.json").write_text(json.dumps({"test": [2]}))
+    (tmp_path / "map.json").write_text(json.dumps({str(number): int(number == 8) for number in range(14)}))
+    words = ["prepare", "synapse", str(raw), "--splits", str(tmp_path / "splits.json"), "--labels"]
+    assert main([*words, str(tmp_path / "map.json"), str(tmp_path / "aorta")]) == 0
+    assert main([*words, "btcv", str(tmp_path / "all")]) == 0
+    aorta, organs = (Synapse("test", tmp_path / name) for name in ("aorta", "all"))
+    for one, whole in zip(aorta, organs, strict=True):
+        assert ((whole["label"] == 1).long() == one["label"]).all()
+    assert main([*words, "transunet", str(tmp_path / "wrong")]) == 2
+    assert "label0002.nii.gz holds the labels" in capsys.readouterr().err
+
+
+def test_wrong_words_are_one_line(tmp_path, capsys):
+    (tmp_path / "a.json").write_text("[1, 2")
+    (tmp_path / "b.json").write_text("[1, 2]")
+    (tmp_path / "d.json").write_text('{"train": 5}')
+    words = ["prepare", "acdc", str(tmp_path), str(tmp_path / "out")]
+    for more, message in (
+        (["--flip"], "--flip belongs to synapse"),
+        (["--splits", str(tmp_path / "a.json")], "a.json is not JSON"),
+        (["--labels", str(tmp_path / "b.json")], "b.json must hold a map from stored ids"),
+        (["--labels", str(tmp_path / "c.json")], "c.json"),
+        (["--labels", "btcv"], "to the classes 0..3"),
+        (["--splits", str(tmp_path / "b.json")], "lists of case numbers by split, got [1, 2]"),
+        (["--splits", str(tmp_path / "d.json")], "lists of case numbers by split, got {'train': 5}"),
+        ([], "no folder patient001"),
+    ):
+        assert main([*words, *more]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

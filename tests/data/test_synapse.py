@@ -1,0 +1,309 @@
+"""Synapse: the prepared format, the raw scans that lead to it, and TransUNet's augmentation."""
+
+import json
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import torch
+from torchvision import tv_tensors
+
+from resfu.data import Synapse, create_dataset
+from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.data.medical.nifti import NiftiVolume, scale_window
+from resfu.data.medical.prepare import SYNAPSE_SPLITS, prepare_synapse
+from resfu.data.medical.procedural import ct_volume
+from resfu.data.medical.writers import Case, write_synapse
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mini-ct"
+SIZE = (5, 48, 40)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A prepared copy that no test may change."""
+    return write_medical_fixture("synapse", tmp_path_factory.mktemp("synapse") / "data", size=SIZE)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_medical_fixture("synapse", tmp_path / "data", size=SIZE)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return write_medical_fixture("synapse-nifti", tmp_path / "raw", size=SIZE)
+
+
+def splits_of(raw):
+    return json.loads((raw / "splits.json").read_text())
+
+
+def test_the_files_are_those_of_transunet(whole):
+    names = sorted(path.name for path in (whole / "train_npz").iterdir())
+    assert names == [f"case{case:04d}_slice{index:03d}.npz" for case in (1, 2) for index in range(5)]
+    assert sorted(path.name for path in (whole / "test_vol_h5").iterdir()) == ["case0003.npy.h5", "case0004.npy.h5"]
+    assert (whole / "lists_Synapse" / "test_vol.txt").read_text() == "case0003\ncase0004\n"
+    with np.load(whole / "train_npz" / names[0]) as arrays:
+        assert {key: (array.shape, array.dtype.kind) for key, array in arrays.items()} == {
+            "image": ((48, 40), "f"),
+            "label": ((48, 40), "f"),
+        }
+    with h5py.File(whole / "test_vol_h5" / "case0003.npy.h5") as file:
+        assert {key: file[key].shape for key in file} == {"image": SIZE, "label": SIZE}
+
+
+@pytest.mark.parametrize("split", ["train", "test", "val"])
+def test_what_is_loaded_is_what_was_written(split, whole):
+    data = create_dataset("synapse", split, whole)
+    assert len(data) == 10
+    for index, sample in enumerate(data):
+        values, label = ct_volume(0, "train" if split == "train" else "test", index // 5, SIZE)
+        assert isinstance(sample["image"], tv_tensors.Image)
+        assert isinstance(sample["label"], tv_tensors.Mask)
+        assert sample["image"].dtype == torch.float32
+        assert torch.equal(sample["label"].as_subclass(torch.Tensor), torch.from_numpy(label[index % 5]).long())
+        expected = np.clip((values[index % 5] + 125) / 400, 0, 1)
+        assert np.allclose(sample["image"].numpy(), expected[None], atol=1e-6)
+        assert sample["name"] == f"case{index // 5 + (1 if split == 'train' else 3):04d}_slice{index % 5:03d}"
+
+
+def test_classes_are_in_the_order_of_the_published_table(whole):
+    path = Path(__file__).parents[3] / "shared" / "spec" / "published" / "synapse.csv"
+    data = Synapse("test", whole)
+    assert (data.num_classes, tuple(data.palette.shape)) == (9, (9, 3))
+    assert data.classes[0] == "background"
+    if path.is_file():
+        columns = path.read_text().splitlines()[0].split(",")[1:9]
+        named = [" ".join(reversed(column.split("_"))) for column in columns]
+        assert list(data.classes[1:]) == named
+
+
+def test_volumes_serve_evaluation(whole):
+    data = Synapse("test", whole)
+    assert [volume.name for volume in data.volumes] == ["case0003", "case0004"]
+    volume = data.volumes[1]
+    assert len(volume) == 5
+    values, label = ct_volume(0, "test", 1, SIZE)
+    assert np.array_equal(data.classes_of(volume), label)
+    assert np.array_equal(volume[2], scale_window(values[2]))
+
+
+def test_lists_may_lie_where_transunet_has_them(root):
+    (root / "lists").mkdir()
+    (root / "lists_Synapse").rename(root / "lists" / "lists_Synapse")
+    assert len(Synapse("train", root)) == 10
+    (root / "lists" / "lists_Synapse" / "train.txt").rename(root / "train.txt")
+    assert len(Synapse("train", root)) == 10
+    (root / "train.txt").write_text("")
+    with pytest.raises(ValueError, match=r"train\.txt lists no file"):
+        Synapse("train", root)
+
+
+def test_missing_data_are_named_with_where_to_get_them(root):
+    with pytest.raises(ValueError, match=r"needs root.*resfu prepare synapse"):
+        create_dataset("synapse", "train")
+    with pytest.raises(ValueError, match="'all' of synapse; choose one of train, val, test"):
+        Synapse("all", root)
+    (root / "train_npz" / "case0002_slice003.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 10 listed.*case0002_slice003\.npz.*test_vol_h5"):
+        Synapse("train", root)
+    (root / "lists_Synapse" / "test_vol.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no list .*lists_Synapse.*test_vol\.txt or .*resfu prepare synapse"):
+        Synapse("test", root)
+
+
+def test_ids_that_are_no_organs_name_the_file_and_them(root):
+    path = root / "train_npz" / "case0001_slice002.npz"
+    image, label = np.zeros((2, 4, 4), dtype=np.float32)
+    for wrong, message in (((9, 13), r"holds the labels \[9, 13\]; known are 0, 1, .*, 8\. "), ((1.5, -1), "-1")):
+        label[0, :2] = wrong
+        np.savez(path, image=image, label=label)
+        with pytest.raises(ValueError, match=rf"case0001_slice002\.npz.*{message}") as caught:
+            Synapse("train", root, on_error="skip")[2]
+        assert "labels='cascade'" in str(caught.value)
+
+
+def test_an_image_and_label_of_two_sizes_are_refused(root):
+    path = root / "train_npz" / "case0001_slice000.npz"
+    np.savez(path, image=np.zeros((4, 4)), label=np.zeros((4, 5)))
+    with pytest.raises(ValueError, match=r"slice000\.npz holds an image of \(4, 4\) and a label of \(4, 5\)"):
+        Synapse("train", root)[0]
+
+
+# From the published preprocessing scripts: stored id -> class in the order of the table.
+BTCV = {1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0, 0: 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("btcv", BTCV),
+        # CASCADE turns 5, 9, 10, 12 and 13 into background, moves 11 to 5, and keeps the rest.
+        ("cascade", {0: 0, 5: BTCV[11], **{k: BTCV[k] for k in (1, 2, 3, 4, 6, 7, 8)}}),
+        ({0: 0, 1: 8, 7: 3}, {0: 0, 1: 8, 7: 3}),
+    ],
+)
+def test_stored_ids_are_mapped(root, labels, expected):
+    stored = np.array([list(expected)], dtype=np.float64)
+    np.savez(root / "train_npz" / "case0001_slice000.npz", image=np.zeros(stored.shape), label=stored)
+    data = create_dataset("synapse", "train", root, labels=labels)
+    assert data[0]["label"].tolist() == [list(expected.values())]
+
+
+def test_impossible_label_maps_are_refused(whole):
+    with pytest.raises(ValueError, match="unknown labels 'btc'; choose one of transunet, btcv, cascade"):
+        Synapse("train", whole, labels="btc")
+    for labels in ({1: 9}, {1: 255}, {-1: 0}, {}):
+        with pytest.raises(ValueError, match=r"to the classes 0\.\.8; "):
+            Synapse("train", whole, labels=labels)
+
+
+def damage(path, how="truncated"):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if how == "truncated" else b"not a volume")
+
+
+@pytest.mark.parametrize("how", ["truncated", "text"])
+def test_a_damaged_slice_is_named_or_skipped(root, how):
+    damage(root / "train_npz" / "case0001_slice003.npz", how)
+    with pytest.raises(ValueError, match=r"cannot read the volume .*case0001_slice003\.npz.*on_error='skip'"):
+        Synapse("train", root)[3]
+    data = Synapse("train", root, on_error="skip")
+    with pytest.warns(UserWarning, match=r"case0001_slice003\.npz.*next readable slice"):
+        assert data[3]["name"] == "case0001_slice004"
+    assert data[3]["name"] == "case0001_slice004"  # from here on a warning would be an error
+    with pytest.raises(ValueError, match="'raise' or 'skip', got 'ignore'"):
+        Synapse("train", root, on_error="ignore")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("how", ["truncated", "text"])
+def test_a_damaged_volume_is_named_or_left_out(root, how):
+    damage(root / "test_vol_h5" / "case0003.npy.h5", how)
+    with pytest.raises(ValueError, match=r"cannot read the volume .*case0003\.npy\.h5.*on_error='skip'"):
+        Synapse("test", root)
+    with pytest.warns(UserWarning, match=r"case0003\.npy\.h5.*left out"):
+        data = Synapse("test", root, on_error="skip")
+    assert [volume.name for volume in data.volumes] == ["case0004"]
+
+
+def test_preparing_the_raw_scans_gives_the_prepared_copy(raw, whole, tmp_path):
+    done = []
+    out = prepare_synapse(raw, tmp_path / "out", splits=splits_of(raw), progress=lambda *numbers: done.append(numbers))
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for split in ("train", "test"):
+        for found, expected in zip(Synapse(split, out), Synapse(split, whole), strict=True):
+            assert found["name"] == expected["name"]
+            assert torch.equal(found["image"], expected["image"])
+            assert torch.equal(found["label"], expected["label"])
+
+
+def test_the_default_cases_are_those_of_transunet():
+    assert (len(SYNAPSE_SPLITS["train"]), len(SYNAPSE_SPLITS["test"])) == (18, 12)
+    assert sorted(SYNAPSE_SPLITS["test"]) == sorted((8, 22, 38, 36, 32, 2, 29, 3, 1, 4, 25, 35))
+    assert not set(SYNAPSE_SPLITS["train"]) & set(SYNAPSE_SPLITS["test"])
+
+
+def test_orientation_and_window(tmp_path):
+    folder = tmp_path / "raw"
+    image = np.arange(24, dtype=np.int16).reshape(2, 3, 4) * 50 - 300  # (x, y, z)
+    for kind, array in (("img", image), ("label", np.zeros((2, 3, 4), np.uint8))):
+        (folder / kind).mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / kind / f"{kind}0007.nii.gz")
+    for name, flip in (("plain", False), ("flipped", True)):
+        prepare_synapse(folder, tmp_path / name, splits={"test": [7]}, flip=flip)
+        volume = Synapse("test", tmp_path / name).volumes[0]
+        for z in range(4):
+            for x in range(2):
+                for y in range(3):
+                    expected = min(max((image[x, y, z] + 125) / 400, 0), 1)
+                    assert volume[z][x, 2 - y if flip else y] == pytest.approx(expected)
+
+
+def test_ids_outside_the_map_name_the_raw_file(raw, tmp_path):
+    with pytest.raises(ValueError, match=r"label0001\.nii\.gz holds the labels \[9, 10, 11, 12, 13\]; known are 0, 1"):
+        prepare_synapse(raw, tmp_path / "out", labels="transunet", splits=splits_of(raw))
+    path = raw / "RawData" / "Training" / "label" / "label0002.nii.gz"
+    scan = nibabel.load(path)
+    wrong = np.asarray(scan.dataobj).copy()
+    wrong[0, 0, 0] = 14
+    nibabel.save(nibabel.Nifti1Image(wrong, scan.affine), path)
+    with pytest.raises(ValueError, match=r"label0002\.nii\.gz holds the labels \[14\]"):
+        prepare_synapse(raw, tmp_path / "other", splits=splits_of(raw))
+
+
+def test_a_label_that_lies_otherwise_than_its_image_is_refused(raw, tmp_path):
+    path = raw / "RawData" / "Training" / "label" / "label0001.nii.gz"
+    scan = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(scan.dataobj), np.diag([-0.8, -0.8, 3, 1])), path)
+    with pytest.raises(ValueError, match=r"img0001.* axes LAS, its label .*label0001.* LPS: voxels would not meet"):
+        prepare_synapse(raw, tmp_path / "out", splits=splits_of(raw))
+
+
+def test_a_damaged_scan_is_named_or_left_out(raw, tmp_path):
+    damage(raw / "RawData" / "Training" / "img" / "img0001.nii.gz")
+    with pytest.raises(ValueError, match=r"cannot read the volume .*img0001\.nii\.gz.*on_error='skip'"):
+        prepare_synapse(raw, tmp_path / "out", splits=splits_of(raw))
+    with pytest.warns(UserWarning, match=r"img0001\.nii\.gz.*left out"):
+        out = prepare_synapse(raw, tmp_path / "other", splits=splits_of(raw), on_error="skip")
+    assert len(Synapse("train", out)) == 5
+
+
+def test_what_cannot_be_prepared_is_refused(raw, tmp_path, whole):
+    with pytest.raises(FileNotFoundError, match=r"52 of the 60 listed.*img0005\.nii\.gz.*by splits"):
+        prepare_synapse(raw, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"no folder img in .*BTCV"):
+        prepare_synapse(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(ValueError, match="holds something already"):
+        prepare_synapse(raw, whole, splits=splits_of(raw))
+    for splits, message in (
+        ({"valid": [1]}, "unknown split 'valid'"),
+        ({"train": [1], "test": [1]}, "once"),
+        ({}, "once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare_synapse(raw, tmp_path / "out", splits=splits)
+    with pytest.raises(ValueError, match="low < high"):
+        scale_window(np.zeros(2), (1, 1))
+
+
+def test_an_interrupted_preparation_has_no_lists(tmp_path):
+    def cases():
+        yield Case("train", 1, np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2), np.uint8))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_synapse(tmp_path, cases())
+    with pytest.raises(FileNotFoundError, match="no list"):
+        Synapse("train", tmp_path)
+
+
+def test_a_scan_is_read_slice_by_slice(raw):
+    path = raw / "RawData" / "Training" / "img" / "img0001.nii.gz"
+    volume = NiftiVolume(path, window=(-125, 275))
+    values, _ = ct_volume(0, "train", 0, SIZE)
+    assert volume.shape == SIZE
+    assert len(volume) == 5
+    for index in (0, 1, 4, 2):
+        assert np.array_equal(volume[index], scale_window(values[index]))
+    assert np.array_equal(volume.image(), scale_window(values))
+    assert volume.axes == "LAS"
+    with pytest.raises(ValueError, match=r"cannot read the volume .*splits\.json"):
+        NiftiVolume(raw / "splits.json")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the CT slices are not in ../shared/data")
+def test_the_real_slices_pass_through_the_format(tmp_path):
+    cases = []
+    for number, name in enumerate(("axial20_512", "abdomen_3mm"), start=1):
+        with np.load(REAL / f"{name}.npz") as arrays:
+            cases.append(Case("test", number, arrays["image"].astype(np.float32) / 255, arrays["label"]))
+    write_synapse(tmp_path / "data", [*cases, cases[1]._replace(split="train", number=3)])
+    data = Synapse("test", tmp_path / "data")
+    assert [len(volume) for volume in data.volumes] == [20, 52]
+    for volume, case in zip(data.volumes, cases, strict=True):
+        assert np.array_equal(data.classes_of(volume), case.label)
+    seen = {number for sample in Synapse("train", tmp_path / "data") for number in sample["label"].unique().tolist()}
+    assert seen == set(range(9))  # all 8 organs are in the small volume

@@ -1,0 +1,99 @@
+"""Volumes through a network for slices: against scipy by hand, in bounded memory, and back to NIfTI."""
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import zoom
+
+from resfu.evaluation.volume_inference import predict_slices, predict_volume, write_nifti
+
+
+def bright(images):
+    """Class 1 where the mean over the channels is above a half."""
+    mean = images.mean(1)
+    return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).random((4, 30, 22), dtype=np.float32)
+
+
+def test_each_slice_is_resized_predicted_and_resized_back(volume):
+    seen = []
+
+    def network(images):
+        assert not torch.is_grad_enabled()
+        seen.append(images.clone())
+        return bright(images)
+
+    done = []
+    labels = predict_volume(network, volume, size=16, progress=lambda *numbers: done.append(numbers))
+    assert (labels.shape, labels.dtype) == (volume.shape, np.uint8)
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for pixels, images, found in zip(volume, seen, labels, strict=True):
+        small = zoom(pixels, (16 / 30, 16 / 22), order=3)
+        assert images.shape == (1, 3, 16, 16)
+        assert all(np.allclose(channel, small, atol=1e-6) for channel in images[0].numpy())
+        assert np.array_equal(found, zoom((small > 0.5).astype(np.uint8), (30 / 16, 22 / 16), order=0))
+
+
+def test_slices_of_the_networks_size_pass_as_they_are(volume):
+    square = volume[:, :22, :22]
+    assert np.array_equal(predict_volume(bright, square, size=22), square > 0.5)
+
+
+def test_one_slice_at_a_time_is_read(volume):
+    reads = []
+
+    class Lazy:
+        def __len__(self):
+            return len(volume)
+
+        def __getitem__(self, index):
+            reads.append(index)
+            return volume[index]
+
+    slices = predict_slices(bright, Lazy(), size=16)
+    assert reads == []
+    first = next(slices)
+    assert reads == [0]
+    assert np.array_equal([first, *slices], predict_volume(bright, volume, size=16))
+
+
+def test_an_h5_dataset_is_a_volume(volume, tmp_path):
+    with h5py.File(tmp_path / "case.h5", "w") as file:
+        file["image"] = volume
+        assert np.array_equal(predict_volume(bright, file["image"], size=16), predict_volume(bright, volume, size=16))
+
+
+def test_a_nifti_file_keeps_the_scans_affine(tmp_path):
+    affine = np.array([[-0.8, 0, 0.1, 12], [0, 0.8, 0, -30], [0.05, 0, 3, 7], [0, 0, 0, 1]])
+    labels = np.random.default_rng(0).integers(0, 9, (3, 5, 4))
+    for name in ("labels.nii", "labels.nii.gz"):
+        write_nifti(labels, tmp_path / name, affine)
+        read = nibabel.load(tmp_path / name)
+        assert np.allclose(read.affine, affine, atol=1e-6)
+        assert read.get_data_dtype() == np.uint8
+        for z in range(3):
+            assert np.array_equal(np.asarray(read.dataobj)[:, :, z], labels[z])
+
+
+def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        predict_volume(bright, volume, size=0)
+    with pytest.raises(ValueError, match=r"slice 0 has the shape \(22,\); expected \[H, W\]"):
+        predict_volume(bright, volume[0], size=16)
+    with pytest.raises(ValueError, match=r"the network gave \[1, 16, 16\]; expected logits \[1, K, 16, 16\]"):
+        predict_volume(lambda images: images[:, 0], volume, size=16)
+    with pytest.raises(ValueError, match="holds no slice"):
+        predict_volume(bright, volume[:0])
+    labels = np.zeros((2, 3, 4), dtype=np.int64)
+    with pytest.raises(ValueError, match=r"labels \[D, H, W\] and an affine \[4, 4\]"):
+        write_nifti(labels[0], tmp_path / "a.nii", np.eye(4))
+    with pytest.raises(ValueError, match="0 to 255, got 0 to 256"):
+        write_nifti(np.full((2, 3, 4), 256) * np.arange(4).clip(0, 1), tmp_path / "a.nii", np.eye(4))
+    with pytest.raises(ValueError, match=r"ends in \.nii or \.nii\.gz, got .*a\.png"):
+        write_nifti(labels, tmp_path / "a.png", np.eye(4))

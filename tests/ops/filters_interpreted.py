@@ -1,0 +1,129 @@
+"""Runs the guided filter's Triton kernels in the interpreter, on CPU tensors, beside the PyTorch operators in fp64. In
+a process of its own, since Triton reads TRITON_INTERPRET when it is imported. Prints one line a case, or one with what
+the custom operator round the kernels does; test_filters_triton.py reads them.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import torch
+
+from resfu.ops import filters, filters_triton, guided_filter
+from resfu.ops.filters import _guided_filter
+
+torch.utils.deterministic.fill_uninitialized_memory = True
+torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
+np.seterr(over="raise", divide="raise", invalid="raise")
+
+LAST, FP32, FP64 = torch.channels_last, torch.float32, torch.float64
+CASES = [
+    # size of x, of the guide, radius, images, channels, memory format, dtype of the guide, of x
+    ((5, 6), (5, 6), 1, 2, 2, None, FP32, FP32),
+    ((7, 7), (7, 7), 0, 1, 1, None, FP32, FP32),
+    ((1, 1), (1, 1), 8, 1, 5, LAST, FP32, FP32),
+    ((17, 5), (17, 5), 1, 1, 3, LAST, FP32, FP32),
+    ((5, 6), (10, 12), 8, 1, 1, None, FP32, FP32),
+    ((3, 5), (7, 13), 3, 1, 5, LAST, FP32, FP32),
+    ((2, 40), (3, 270), 8, 1, 1, None, FP32, FP32),
+    ((2, 30), (2, 150), 8, 1, 3, LAST, FP32, FP32),
+    ((2, 64), (3, 280), 60, 1, 1, None, FP32, FP32),
+    ((2, 3), (5, 7), 2, 1, 1, None, FP64, FP64),
+    ((2, 3), (5, 7), 2, 1, 3, LAST, torch.bfloat16, torch.bfloat16),
+    ((2, 3), (4, 6), 2, 1, 1, None, torch.float16, torch.float16),
+    ((2, 3), (4, 6), 2, 2, 1, None, torch.bfloat16, FP32),
+]
+
+
+def surrounded(size: tuple[int, ...], layout: torch.memory_format | None, dtype: torch.dtype) -> torch.Tensor:
+    """A map inside a larger one, whose own values are so large that a product with one of them overflows."""
+    B, C, H, W = size
+    whole = torch.full((B + 2, C + 8, H + 2, W + 40), torch.finfo(dtype).max, dtype=dtype)
+    inner = whole.contiguous(memory_format=layout or torch.contiguous_format)[1:-1, 4:-4, 1:-1, 20:-20]
+    return inner.copy_(torch.randn(size).to(dtype))
+
+
+def compare(case: tuple) -> dict:
+    low, size, radius, B, C, layout, *dtypes = case
+    guide, x = (surrounded((B, C, *s), layout, d) for s, d in zip((size, low), dtypes, strict=True))
+    got = filters_triton.guided_filter(guide, x, radius, 1e-3)
+    assert got.shape == guide.shape
+    assert got.dtype == torch.promote_types(*dtypes)
+    assert not got.isnan().any()
+    exact = guide.double(), x.double()
+    wants = {
+        "difference": guided_filter(*exact, radius, 1e-3),
+        "wrong_radius": guided_filter(*exact, radius + 1, 1e-3),
+        "wrong_column": guided_filter(exact[0], exact[1].roll(1, -1), radius, 1e-3),
+    }
+    errors = {name: ((got.double() - want).abs().max() / want.abs().max()).item() for name, want in wants.items()}
+    return {"dtype": str(got.dtype), "case": str(case), **errors}
+
+
+def far_from_zero() -> float:
+    """Mean 100, deviation 0.1: in fp32 a mean square less a squared mean would have no digit of the variance right."""
+    guide, x = 100 + 0.1 * torch.randn(1, 1, 6, 40), torch.randn(1, 1, 6, 40)
+    want = guided_filter(guide.double(), x.double(), 2)
+    return (_guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
+
+
+def derivatives() -> float:
+    """The custom operator runs its kernels in the interpreter here, so that its autograd can be seen without a GPU."""
+
+    def maps(*size):
+        return torch.randn(1, 1, *size, dtype=FP64, requires_grad=True)
+
+    worst = 0.0
+    for low in ((3, 4), (2, 3)):
+        guide, x, grad = maps(3, 4), maps(*low), torch.randn(1, 1, 3, 4, dtype=FP64)
+        got = torch.autograd.grad(_guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
+        want = torch.autograd.grad(guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
+        worst = max(worst, *((a - b).abs().max().item() for a, b in zip(got, want, strict=True)))
+        (only,) = torch.autograd.grad(_guided_filter(guide.detach(), x, 1, 1e-2), x, grad)
+        worst = max(worst, (only - want[1]).abs().max().item())
+    twice = [torch.autograd.grad(f(guide, guide**2, 1, 1e-2).sum(), guide)[0] for f in (_guided_filter, guided_filter)]
+    worst = max(worst, (twice[0] - twice[1]).abs().max().item())
+    small = maps(2, 3), maps(1, 2)
+    check = {"fast_mode": True, "check_undefined_grad": False}
+    assert torch.autograd.gradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
+    assert torch.autograd.gradgradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
+    torch.library.opcheck(_guided_filter, (*small, 1, 1e-1))
+    return worst
+
+
+def captured() -> float:
+    """Dispatch as on CUDA: the compiler sees one operator, forward and backward are what they are without it."""
+    filters.which_backend = lambda *_: "triton"
+    guide, x = torch.randn(1, 2, 4, 5, requires_grad=True), torch.randn(1, 2, 2, 3, requires_grad=True)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append({str(node.target) for node in graph.graph.nodes})
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    want, got = (
+        torch.autograd.grad(f(guide, x, 1).square().sum(), (guide, x))
+        for f in (guided_filter, torch.compile(guided_filter, fullgraph=True, backend=backend))
+    )
+    exported = torch.export.export(Filter(), (guide, x)).graph
+    seen = [*graphs, {str(node.target) for node in exported.nodes}]
+    assert all(any("resfu.guided_filter" in target for target in each) for each in seen), seen
+    return max((a - b).abs().max().item() for a, b in zip(got, want, strict=True))
+
+
+class Filter(torch.nn.Module):
+    def forward(self, guide: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return guided_filter(guide, x, 1)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    if sys.argv[1] == "cases":
+        for case in CASES:
+            print(json.dumps(compare(case)), flush=True)
+    else:
+        print(json.dumps({"far_from_zero": far_from_zero(), "derivatives": derivatives(), "captured": captured()}))
