@@ -24,7 +24,7 @@ FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 CASES = [
     # key, low resolution, high resolution, K, groups, D, M, dtype, channels-last
     ("detail", (2, 3), (4, 6), 3, 4, 32, 128, FP32, False),
-    ("detail", (1, 2), (4, 8), 5, 2, 16, 32, FP32, True),
+    ("detail", (1, 4), (4, 8), 5, 2, 16, 32, FP32, True),
     ("detail", (3, 5), (3, 5), 3, 1, 16, 64, FP32, False),
     ("detail", (2, 2), (4, 4), 3, 2, 16, 48, BF16, True),
     ("detail", (2, 2), (4, 4), 3, 4, 32, 64, FP16, False),
@@ -54,7 +54,7 @@ def arguments(tensors: list[Tensor], low: tuple) -> tuple:
 
 
 def check_scores(mutate: bool) -> None:
-    for kind, low, high, K, groups, D, M, dtype, last in CASES:
+    for kind, low, high, K, groups, D, M, dtype, last in CASES[:: 3 if mutate else 1]:
         tensors = [t.to(dtype) for t in random_inputs(kind == "detail", low, high, K, groups, D, M)]
         exact = [t.double() for t in tensors]
         if mutate:  # a wrong tap: the comparison must notice

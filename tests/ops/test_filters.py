@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from resfu.ops import box_filter, gaussian_filter, guided_filter
 
@@ -52,6 +53,13 @@ def test_guided_filter_computes_low_precision_in_fp32():
     torch.testing.assert_close(got.double(), want, rtol=2**-7, atol=2**-7)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_guided_filter_brings_a_smaller_map_to_the_guides_size(stride):
+    guide, x = torch.randn(1, 2, 9, 14), torch.randn(1, 2, 4, 6)
+    full = F.interpolate(x, size=(9, 14), mode="bilinear", align_corners=False)
+    assert torch.equal(guided_filter(guide, x, 2, stride=stride), guided_filter(guide, full, 2, stride=stride))
+
+
 def test_gaussian_weights():
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 1
@@ -68,3 +76,11 @@ def test_bad_arguments():
         box_filter(x, -1)
     with pytest.raises(ValueError, match="stride"):
         guided_filter(x, x, stride=3)
+    with pytest.raises(ValueError, match="radius"):
+        guided_filter(x, x, -1)
+    for other in (torch.zeros(1, 1, 5, 4), torch.zeros(1, 1, 4, 5), torch.zeros(1, 2, 4, 4), torch.zeros(2, 1, 4, 4)):
+        unchecked = getattr(guided_filter, "__wrapped__", guided_filter)  # users have no shape checks
+        with pytest.raises(ValueError, match=r"guide \[1, 1, 4, 4\], got"):
+            unchecked(x, other)
+    with pytest.raises(ValueError, match="can't run on cpu"):
+        guided_filter(x, x, backend="triton")

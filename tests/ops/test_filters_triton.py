@@ -13,8 +13,8 @@ from resfu.ops import guided_filter, which_backend
 from resfu.ops.filters import _guided_filter, _upsample
 
 pytest.importorskip("triton", reason="needs the package triton")
-# Of the largest value. In fp32 and fp64 roundings add up along 256 columns, 16 of them or so: the interpreter adds one by
-# one. It also truncates where hardware rounds to bf16.
+# Of the largest value. In fp32 and fp64 the roundings of up to 256 columns add up, to about 16, since the interpreter
+# sums one by one. It also truncates where hardware rounds to bf16.
 BOUNDS = {"torch.float64": 1e-14, "torch.float32": 2e-6, "torch.bfloat16": 2**-7, "torch.float16": 2**-10}
 
 

@@ -68,11 +68,15 @@ def compile_filters(dtype: str, channels_last: bool, capability: int) -> None:
 def compile_similarity(dtype: str, channels_last: bool, capability: int) -> None:
     similarity = importlib.import_module("resfu.ops.similarity.triton")
     precision = "tf32x3" if dtype == "fp32" else "ieee"
-    for reading, scores in (("dilated", False), ("dilated", True), ("fine", True), ("coarse", False)):
+    ones = dict.fromkeys(("H", "W", "h", "w_low", "rows", "columns", "tiles"), 1)  # known at compile time, too
+    for reading, scores, sizes in (
+        ("dilated", True, {}), ("dilated", False, ones), ("fine", True, {}), ("coarse", False, ones),
+    ):  # fmt: skip
         compile_kernel(
             similarity.similarity_kernel, dtype, channels_last, capability,
             READING=reading, K=3, D=8, M=32, GROUPS=4, COUNT=9, LENGTH=80 if reading == "dilated" else 16, N=32, S=16,
             PIXELS=64 if dtype == "fp32" else 128, BLOCK=16, PRECISION=precision, SCORES=scores,
+            **sizes,
         )  # fmt: skip
 
 

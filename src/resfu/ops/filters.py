@@ -100,7 +100,8 @@ def guided_filter(
         backend: as in `reassemble`; "triton" has kernels for stride 1, everything else runs PyTorch operators.
 
     Returns:
-        [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x.
+        [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
+        or an infinity reaches beyond the windows that hold it.
 
     Raises:
         ValueError: for another stride, a negative radius, an x of other images or channels or larger than the guide, or

@@ -221,13 +221,15 @@ def _window_sum(
     blocks, places = triton.cdiv(width, channels), B * tiles.number
     loops = max(1, min(blocks, places * groups * blocks // _ENOUGH_PROGRAMS))
     parts = triton.cdiv(blocks, loops)
-    window_sum_kernel[(places, groups * parts)](
-        padded, s, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-        fractions(H, h, device), fractions(W, w, device), h, w, H, W, *tiles.origin, *tiles.grid, parts, loops, width,
-        *padded.stride(), *s.stride(), *out.stride(),
-        M=M, K=K, SOFTMAX=softmax, MASK=mask, ROWS=tiles.rows, COLUMNS=tiles.columns,
-        SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps, CHANNELS=channels, SUM=_sum_type(padded),
-    )  # fmt: skip
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        window_sum_kernel[(places, groups * parts)](
+            padded, s, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
+            fractions(H, h, device), fractions(W, w, device),
+            h, w, H, W, *tiles.origin, *tiles.grid, parts, loops, width,
+            *padded.stride(), *s.stride(), *out.stride(),
+            M=M, K=K, SOFTMAX=softmax, MASK=mask, ROWS=tiles.rows, COLUMNS=tiles.columns,
+            SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps, CHANNELS=channels, SUM=_sum_type(padded),
+        )  # fmt: skip
     return out
 
 
@@ -239,12 +241,13 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     if out.numel() == 0:
         return out
     width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, grad.stride(1) == 1)
-    to_weights_kernel[(B * tiles.number, groups)](
-        grad, padded, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-        h, w, H, W, *tiles.origin, *tiles.grid, width, *grad.stride(), *padded.stride(), *out.stride(),
-        M=M, ROWS=tiles.rows, COLUMNS=tiles.columns, SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps,
-        CHANNELS=min(64, _channels(width, tiles.rows * tiles.columns)), SUM=_sum_type(grad),
-    )  # fmt: skip
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        to_weights_kernel[(B * tiles.number, groups)](
+            grad, padded, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
+            h, w, H, W, *tiles.origin, *tiles.grid, width, *grad.stride(), *padded.stride(), *out.stride(),
+            M=M, ROWS=tiles.rows, COLUMNS=tiles.columns, SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps,
+            CHANNELS=min(64, _channels(width, tiles.rows * tiles.columns)), SUM=_sum_type(grad),
+        )  # fmt: skip
     return out
 
 
@@ -261,12 +264,13 @@ def window_sum_to_features(
     side = 4  # of a tile: each pixel is then read by ((4 + M - 1) / 4)^2 programs
     channels = _channels(width, side * side)
     tiles, parts = (triton.cdiv(size[0], side), triton.cdiv(size[1], side)), triton.cdiv(width, channels)
-    to_features_kernel[(B * tiles[0] * tiles[1], groups * parts)](
-        grad, weights, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-        first_pixel(H, h, neighbours, device, size[0]), first_pixel(W, w, neighbours, device, size[1]),
-        *size, *tiles, parts, width, *grad.stride(), *weights.stride(), *out.stride(),
-        M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
-    )  # fmt: skip
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        to_features_kernel[(B * tiles[0] * tiles[1], groups * parts)](
+            grad, weights, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
+            first_pixel(H, h, neighbours, device, size[0]), first_pixel(W, w, neighbours, device, size[1]),
+            *size, *tiles, parts, width, *grad.stride(), *weights.stride(), *out.stride(),
+            M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
+        )  # fmt: skip
     return out
 
 
