@@ -172,6 +172,7 @@ def test_images_of_any_size_and_none(upsampler: str) -> None:
     with torch.no_grad():
         found = net(images)
         assert net([]) == []
+        net(images[2:])  # alone: 1 x 96 after resizing
         pairs = net.upsampled_features(images[:2])
     for result, image in zip(found, images, strict=True):
         number = len(result["boxes"])
@@ -231,12 +232,15 @@ def test_state_dict_round_trip() -> None:
 def test_under_autocast_boxes_are_not_rounded() -> None:
     net = build().eval()
     images = [torch.rand(3, 90, 60)]
-    proposals = []
-    net.roi_heads.register_forward_pre_hook(lambda module, args: proposals.append(args[1][0]))
+    seen = []
+    net.roi_heads.register_forward_pre_hook(lambda module, args: seen.append(args[1][0]))
+    net.rpn.anchor_generator.register_forward_hook(lambda module, args, anchors: seen.append(anchors[0]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert net.backbone.body(torch.rand(1, 3, 64, 64))["3"].dtype == torch.bfloat16
         (found,) = net(images)
-    for boxes in (proposals[0], found["boxes"]):
+    anchors, proposals = seen
+    assert anchors.dtype == torch.float32
+    for boxes in (proposals, found["boxes"]):
         assert boxes.dtype == torch.float32
         assert (boxes != boxes.bfloat16().float()).any()
     net.train()

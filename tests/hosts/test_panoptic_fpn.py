@@ -238,6 +238,18 @@ def test_with_one_class_detections_are_torchvisions() -> None:
     assert found == expected
 
 
+def test_the_detector_suppresses_over_all_classes() -> None:
+    settings = {"box_score_thresh": 0.1, "box_nms_thresh": 0.3, "box_detections_per_img": 7, "box_fg_iou_thresh": 0.6}
+    plain = build("nearest", **settings).roi_heads
+    torch.manual_seed(0)
+    theirs = MaskRCNN("nearest", **(DETECTOR | settings)).roi_heads
+    assert type(plain) is ClassAgnosticRoIHeads
+    for name in ("score_thresh", "nms_thresh", "detections_per_img"):
+        assert getattr(plain, name) == getattr(theirs, name) == settings[f"box_{name}"]
+    for name in ("proposal_matcher", "fg_bg_sampler", "box_coder"):
+        assert vars(getattr(plain, name)) == vars(getattr(theirs, name))
+
+
 def test_what_comes_out_fits_together() -> None:
     net = build().eval()
     images = [torch.rand(3, 50, 71), torch.rand(3, 1, 1), torch.rand(3, 3, 200)]
@@ -274,12 +286,13 @@ def test_the_semantic_map_lies_where_the_image_lies() -> None:
 
     net.semantic_head = Ramp()
     with torch.no_grad():
-        semantic = net([torch.rand(3, 100, 150), torch.rand(3, 32, 33)])[0]["semantic"]
-    # 100 x 150 becomes 64 x 96.
-    y, x = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(150) + 0.5, indexing="ij")
-    inner = (slice(6, -6), slice(6, -6))
-    torch.testing.assert_close(semantic[0][inner], 0.64 * y[inner], rtol=0, atol=1e-3)
-    torch.testing.assert_close(semantic[1][inner], 0.64 * x[inner], rtol=0, atol=1e-3)
+        results = net([torch.rand(3, 100, 150), torch.rand(3, 32, 33)])
+    # 100 x 150 becomes 64 x 96, and 32 x 33 becomes 64 x 66, continued to 96.
+    for result, size, ratio in zip(results, ((100, 150), (32, 33)), (0.64, 2), strict=True):
+        y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+        inner = (slice(6, -6), slice(6, -6))
+        torch.testing.assert_close(result["semantic"][0][inner], ratio * y[inner], rtol=0, atol=1e-3)
+        torch.testing.assert_close(result["semantic"][1][inner], ratio * x[inner], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("objects", [2, 0])

@@ -124,7 +124,7 @@ def doubled(x: Tensor) -> Tensor:
     """x2 so that the corners keep their place, each axis a matrix."""
     for axis in (2, 3):
         n = x.shape[axis]
-        place = torch.arange(2 * n) * (n - 1) / (2 * n - 1)
+        place = torch.arange(2 * n, dtype=torch.double) * (n - 1) / (2 * n - 1)
         weights = (1 - (place[:, None] - torch.arange(n)).abs()).clamp(min=0)
         x = torch.movedim(torch.tensordot(weights, x, dims=([1], [axis])), 0, axis)
     return x
@@ -133,7 +133,7 @@ def doubled(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", [{}, {"iterative": True}])
 def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    head = TransUNetHead((4, 6, 8, 5), 3, "bilinear", options, channels=(12, 10, 8, 6)).eval()
+    head = TransUNetHead((4, 6, 8, 5), 3, "bilinear", options, channels=(12, 10, 8, 6)).eval().double()
     weights = randomised(head).state_dict()
 
     def block(x: Tensor, name: str) -> Tensor:
@@ -144,6 +144,7 @@ def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -
         return ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
 
     features = [torch.randn(2, c, 32 // s, 48 // s) for c, s in ((4, 2), (6, 4), (8, 8), (5, 16))]
+    features = [level.double() for level in features]
     x = block(features[3], "bottleneck")
     for step, skip in enumerate(features[2::-1]):
         x = torch.cat([doubled(x), skip], 1)
@@ -151,8 +152,8 @@ def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -
     x = block(block(doubled(x), "last_block.0"), "last_block.1")
     expected = F.conv2d(x, weights["classifier.weight"], weights["classifier.bias"], padding=1)
     with torch.no_grad():
-        logits = head(features, torch.randn(2, 3, 32, 48))
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        logits = head(features, torch.randn(2, 3, 32, 48).double())
+    torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_initialisation_is_that_of_pytorch() -> None:

@@ -1,78 +1,25 @@
 """torchvision's feature pyramid on a ResNet, with an upsampler in each of its top-down steps."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from resfu.hosts.slot import Slot
-from resfu.upsamplers import UPSAMPLERS, Iterative
-from resfu.upsamplers.jbu import JBU, StackJBU
+from resfu.hosts.top_down import TopDownSlots
 
 CHANNELS = 256
 
 
-class PyramidSlots(nn.ModuleDict):
-    """The slots of a pyramid's top-down steps, each of about x2: `c4`, `c3`, `c2`, by the level that goes in.
-
-    Guides are laterals, so as wide as the features. Upsamplers that the paper runs in steps get the lateral of the
-    step; ReSFU always gets C1's, averaged over areas to the size of the step (the paper: "always C1"; how it is shrunk,
-    it does not say). Stack-JBU is one chain over the steps: a JBU module each, guided by the image averaged to the size
-    of the step, and one correction at the end.
-
-    Args:
-        levels: number of the encoder's levels, one more than slots.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
-        channels: width of the pyramid.
-    """
-
-    def __init__(
-        self,
-        levels: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
-        channels: int = CHANNELS,
-    ) -> None:
-        names = [f"c{level}" for level in range(levels, 1, -1)]
-        super().__init__({name: Slot(upsampler, channels, channels, 2, upsampler_options) for name in names})
-        for name in names[:-1]:
-            slot = cast("Slot", self[name])
-            if isinstance(slot.upsampler, StackJBU):
-                slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
-        self._image_guided = UPSAMPLERS[upsampler].image_guided
-
-    def step(self, name: str, x: Tensor, lateral: Tensor, finest: Tensor, images: Tensor) -> Tensor:
-        """Bring the coarser map to the size of the next lateral.
-
-        Args:
-            name: of the slot.
-            x: [B, C, h, w].
-            lateral: [B, C, H, W] of the level that the step reaches.
-            finest: C1's lateral, [B, C, H', W'].
-            images: [B, 3, H'', W''].
-
-        Returns:
-            [B, C, H, W].
-        """
-        slot = cast("Slot", self[name])
-        size = (lateral.shape[-2], lateral.shape[-1])
-        guide = lateral
-        if slot.needs_guides and not isinstance(slot.upsampler, Iterative):
-            guide = F.adaptive_avg_pool2d(finest, size)
-        return slot(x, [guide], size, F.adaptive_avg_pool2d(images, size) if self._image_guided else images)
-
-
 class UpsamplingFPN(FeaturePyramidNetwork):
-    """The feature pyramid of Lin et al. (CVPR 2017) with `PyramidSlots` in its top-down steps.
+    """The feature pyramid of Lin et al. (CVPR 2017) with slots `c4`, `c3`, `c2` in its top-down steps.
 
-    Layers and names are torchvision's; with nearest upsampling so is the result, to the bit. Convolutions start as in
-    mmdetection: Xavier-uniform, bias 0.
+    A step brings the coarser map to the size of the next lateral (the encoder's level after a 1 x 1 convolution) and
+    adds it. Guides are laterals, so as wide as the features; see `TopDownSlots` for who gets which. Layers and names
+    are torchvision's; with nearest upsampling so is the result, to the bit. Convolutions start as in mmdetection:
+    Xavier-uniform, bias 0.
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
@@ -93,7 +40,8 @@ class UpsamplingFPN(FeaturePyramidNetwork):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
         # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slots = PyramidSlots(len(in_channels), upsampler, upsampler_options, channels)
+        widths = [channels] * (len(in_channels) - 1)
+        self.slots = TopDownSlots(widths, widths, upsampler, upsampler_options)
 
     def forward(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The encoder's maps by name, finest first, and the image -> the pyramid by the same names, and "pool"."""

@@ -4,7 +4,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         _check_settings(settings, taken=given)
         super().__init__(**given, **{"rpn_post_nms_top_n_train": 1000, **settings})
         for predictor in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
-            predictor.register_forward_hook(_in_full_precision)
+            cast("nn.Module", predictor).register_forward_hook(_in_full_precision)
         # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
         self.backbone.fpn = UpsamplingFPN(ResNetFPN.in_channels, upsampler, upsampler_options)
         self.num_classes = num_classes

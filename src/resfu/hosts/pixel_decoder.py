@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.maskformer.modeling_maskformer import MaskFormerFPNLayer, MaskFormerPixelDecoder
 
-from resfu.hosts.slot import Slot
-from resfu.upsamplers import UPSAMPLERS, Iterative
-from resfu.upsamplers.jbu import StackJBU
+from resfu.hosts.top_down import TopDownSlots
 
 
 class PixelDecoder(nn.Module):
@@ -19,10 +16,7 @@ class PixelDecoder(nn.Module):
     GroupNorm), adds the lateral and convolves. The layers are those of transformers; with nearest upsampling so is the
     result, to the bit.
 
-    Guides are laterals, so as wide as the features. Upsamplers that the paper runs in steps get the lateral of the
-    step; ReSFU always gets C1's, averaged over areas to the size of the step (the paper: "always C1"; how it is shrunk,
-    it does not say). Stack-JBU is one chain over the three steps: a JBU module each, guided by the image averaged to
-    the size of the step, and one correction at the end.
+    Guides are laterals, so as wide as the features; see `TopDownSlots` for who gets which.
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
@@ -51,16 +45,8 @@ class PixelDecoder(nn.Module):
             if isinstance(module, nn.Conv2d):
                 _initialise(module)
         # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slots = nn.ModuleDict(
-            {
-                f"c{level}": Slot(upsampler, channels, channels, 2, upsampler_options)
-                for level in range(len(in_channels), 1, -1)
-            }
-        )
-        for slot in list(self.slots.values())[:-1]:
-            if isinstance(slot.upsampler, StackJBU):
-                slot.upsampler = slot.upsampler.stages["1"]
-        self._image_guided = UPSAMPLERS[upsampler].image_guided
+        widths = [channels] * (len(in_channels) - 1)
+        self.slots = TopDownSlots(widths, widths, upsampler, upsampler_options)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """The encoder's maps, finest first, and the image -> mask features [B, channels, H, W] at the finest's size."""
@@ -72,17 +58,11 @@ class PixelDecoder(nn.Module):
 
     def _top_down(self, features: Sequence[Tensor], images: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         layers = cast("list[MaskFormerFPNLayer]", list(self.fpn.layers))
-        slots = cast("dict[str, Slot]", dict(self.slots.items()))
         laterals = [layer.proj(level) for layer, level in zip(layers, features[-2::-1], strict=True)]
         x = self.fpn.stem(features[-1])
         pairs = {}
-        for (name, slot), layer, lateral in zip(slots.items(), layers, laterals, strict=True):
-            size = (lateral.shape[-2], lateral.shape[-1])
-            guide = lateral
-            if slot.needs_guides and not isinstance(slot.upsampler, Iterative):
-                guide = F.adaptive_avg_pool2d(laterals[-1], size)
-            image = F.adaptive_avg_pool2d(images, size) if self._image_guided else images
-            upsampled = slot(x, [guide], size, image)
+        for name, layer, lateral in zip(self.slots, layers, laterals, strict=True):
+            upsampled = self.slots.step(name, x, lateral, laterals[-1], images)
             pairs[name] = (x, upsampled)
             x = layer.block(upsampled + lateral)
         return x, pairs

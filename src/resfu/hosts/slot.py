@@ -22,7 +22,7 @@ class Slot(nn.Module):
         guidance_channels: width of the guides.
         scale_factor: ratio of the target to the features, a power of two.
         options: further constructor arguments of the upsampler; "iterative" (bool) says whether it goes in steps of x2,
-            each with weights of its own. Default: what the paper did with it, in steps for all that `direct` leaves out.
+            each with weights of its own. Default: as in the paper, in steps for all that `direct` leaves out.
         direct: upsamplers that go straight to the target.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,8 @@ from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_class
 from resfu.hosts.blocks import ConvNormReLU
 from resfu.hosts.dice_loss import dice_loss
 from resfu.hosts.hybrid_vit import STRIDE, HybridViT
-from resfu.hosts.slot import DIRECT, Slot
+from resfu.hosts.top_down import TopDownSlots
 from resfu.upsamplers import UPSAMPLERS, Bilinear
-from resfu.upsamplers.jbu import JBU, StackJBU
 
 _LAST_CHANNELS = 16
 _LOSS_WEIGHT = 0.5
@@ -35,10 +33,8 @@ class TransUNetHead(SegmentationHead):
     image, finds no such map and stays bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306; slots and guides:
     arXiv 2407.02283, Fig. 18.
 
-    Upsamplers that the paper runs in steps are guided by the map that the step meets: C3, C2, C1. ReSFU always gets C1,
-    averaged over areas to the size of the step (how it is shrunk, the paper does not say). Stack-JBU is one chain over
-    the three steps: a JBU module each, guided by the image averaged to the size of the step, and one correction at the
-    end. Bilinear aligns corners, as in the original, which this then is.
+    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, which
+    this then is.
 
     Args:
         in_channels: widths of the encoder's maps, finest first.
@@ -67,21 +63,11 @@ class TransUNetHead(SegmentationHead):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()  # PyTorch's own, as in the original
-        iterative = (upsampler_options or {}).get("iterative", upsampler not in DIRECT)
-        self._guided_by_c1 = not iterative
         # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slots = nn.ModuleDict(
-            {
-                f"c{level}": Slot(upsampler, low, skip if iterative else skips[-1], 2, upsampler_options)
-                for level, low, skip in zip((4, 3, 2), channels, skips, strict=False)
-            }
-        )
-        for name, slot in cast("dict[str, Slot]", dict(self.slots.items())).items():
-            if isinstance(slot.upsampler, StackJBU) and name != "c2":
-                slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
-            elif slot.method is Bilinear:
+        self.slots = TopDownSlots(channels[:3], skips, upsampler, upsampler_options)
+        if UPSAMPLERS[upsampler] is Bilinear:
+            for slot in self.slots.values():
                 slot.upsampler = CornerAlignedBilinear()
-        self._image_guided = UPSAMPLERS[upsampler].image_guided
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`. Each slot's output is as large as the next finer map of the encoder."""
@@ -94,14 +80,10 @@ class TransUNetHead(SegmentationHead):
         return self.classifier(self.last_block(x))
 
     def _decode(self, features: Sequence[Tensor], images: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        slots = cast("dict[str, Slot]", dict(self.slots.items()))
         x = self.bottleneck(features[-1])
         pairs = {}
-        for (name, slot), block, skip in zip(slots.items(), self.blocks, features[-2::-1], strict=True):
-            size = (skip.shape[-2], skip.shape[-1])
-            guide = F.adaptive_avg_pool2d(features[0], size) if slot.needs_guides and self._guided_by_c1 else skip
-            image = F.adaptive_avg_pool2d(images, size) if self._image_guided else images
-            upsampled = slot(x, [guide], size, image)
+        for name, block, skip in zip(self.slots, self.blocks, features[-2::-1], strict=True):
+            upsampled = self.slots.step(name, x, skip, features[0], images)
             pairs[name] = (x, upsampled)
             x = block(torch.cat([upsampled, skip], dim=1))
         return x, pairs

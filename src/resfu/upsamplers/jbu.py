@@ -128,7 +128,7 @@ class StackJBU(Upsampler):
             features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
         if memory_format(features) == torch.channels_last or self.training:
             return self.fixup(self.dropout(features)).mul_(_FIXUP).to(features.dtype).add_(features)
-        # One product of matrices, identity included, for which nothing is laid out anew: every pass over the map counts.
+        # One product of matrices, the identity included: every pass over the map counts, and so would a new layout.
         weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
         assert bias is not None
         weight = torch.eye(len(bias), dtype=weight.dtype, device=weight.device) + _FIXUP * weight

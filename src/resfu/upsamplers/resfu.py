@@ -1,6 +1,5 @@
 """ReSFU: the refreshed similarity-based upsampler."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

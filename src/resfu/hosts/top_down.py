@@ -1,0 +1,71 @@
+"""The upsamplers of a top-down path: one slot of about x2 for every level that is reached."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.hosts.slot import DIRECT, Slot
+from resfu.upsamplers import UPSAMPLERS
+from resfu.upsamplers.jbu import JBU, StackJBU
+
+
+class TopDownSlots(nn.ModuleDict):
+    """Slots of steps of about x2, `c4`, `c3`, `c2` for three of them, named by the level that goes in.
+
+    Upsamplers that the paper runs in steps are guided by the map that the step meets. ReSFU always gets C1's, averaged
+    over areas to the size of the step (the paper: "always C1"; how it is shrunk, it does not say). Stack-JBU is one
+    chain over the steps: a JBU module each, guided by the image averaged to the size of the step, and one correction at
+    the end.
+
+    Args:
+        channels: widths of the features that go into the steps, from coarse to fine.
+        guides: widths of the maps that the steps meet; the last one is C1's.
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        upsampler_options: its further constructor arguments.
+
+    Raises:
+        ValueError: as `Slot`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        guides: Sequence[int],
+        upsampler: str,
+        upsampler_options: Mapping[str, object] | None = None,
+    ) -> None:
+        in_steps = (upsampler_options or {}).get("iterative", upsampler not in DIRECT)
+        names = [f"c{level}" for level in range(len(channels) + 1, 1, -1)]
+        super().__init__(
+            {
+                name: Slot(upsampler, width, guide if in_steps else guides[-1], 2, upsampler_options)
+                for name, width, guide in zip(names, channels, guides, strict=True)
+            }
+        )
+        for name in names[:-1]:
+            slot = cast("Slot", self[name])
+            if isinstance(slot.upsampler, StackJBU):
+                slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
+        self._guided_by_finest = not in_steps
+        self._image_guided = UPSAMPLERS[upsampler].image_guided
+
+    def step(self, name: str, x: Tensor, guide: Tensor, finest: Tensor, images: Tensor) -> Tensor:
+        """Bring the coarser map to the size of the one that it meets.
+
+        Args:
+            name: of the slot.
+            x: [B, C, h, w].
+            guide: [B, c, H, W], the map that the step meets.
+            finest: C1's, [B, c', H', W'].
+            images: [B, 3, H'', W''].
+
+        Returns:
+            [B, C, H, W].
+        """
+        slot = cast("Slot", self[name])
+        size = (guide.shape[-2], guide.shape[-1])
+        if slot.needs_guides and self._guided_by_finest:
+            guide = F.adaptive_avg_pool2d(finest, size)
+        return slot(x, [guide], size, F.adaptive_avg_pool2d(images, size) if self._image_guided else images)
