@@ -69,6 +69,9 @@ def test_interrupted_and_called_again_it_ends_as_if_it_had_not_been(place, tmp_p
         commands.append(words[0])
         return main(words)
 
+    def cut_before_the_test(words):
+        return 130 if words[0] == "test" else main(words)
+
     def cut_after_a_step(words):
         if words[0] == "fit" and "_resfu_" in words[2]:
             assert main([*words, "--trainer.max_steps", "1"]) == 0
@@ -82,6 +85,9 @@ def test_interrupted_and_called_again_it_ends_as_if_it_had_not_been(place, tmp_p
     begun = json.loads((tmp_path / "cut" / "table3.json").read_text())["rows"]
     assert [row["measured"] is None for row in begun] == [False, True]
 
+    monkeypatch.setattr(module, "command", cut_before_the_test)
+    assert main(words(place, tmp_path / "cut")) == 130
+    capsys.readouterr()
     monkeypatch.setattr(module, "command", in_this_process)
     assert main(words(place, tmp_path / "cut")) == 0
     assert commands == ["fit", "test"]  # the finished row is not repeated

@@ -233,9 +233,9 @@ def test_damaged_files_are_named_and_skipped_on_request(root):
     with pytest.warns(UserWarning, match=r"000000010002\.jpg.*next readable sample"):
         assert data[1]["target"]["image_id"] == 10003
     assert data[1]["target"]["image_id"] == 10003  # without a second warning
-    (root / "annotations" / "panoptic_val2017" / "000000010001.png").write_bytes(b"no ids")
-    with pytest.warns(UserWarning, match=r"000000010001\.png"):
-        assert CocoPanoptic("val", root, on_error="skip")[0]["target"]["image_id"] != 10001
+    (root / "annotations" / "panoptic_val2017" / "000000010004.png").write_bytes(b"no ids")
+    with pytest.warns(UserWarning, match=r"000000010004\.png"):
+        assert CocoPanoptic("val", root, on_error="skip")[3]["target"]["image_id"] == 10001
     (root / "annotations" / "instances_val2017.json").write_text('{"images": [')
     with pytest.raises(UnreadableFileError, match=r"annotation file .*instances_val2017\.json"):
         CocoInstances("val", root)

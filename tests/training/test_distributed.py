@@ -28,6 +28,14 @@ def test_the_same_steps(results, what):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("part", ["mask", "dice"])
+def test_the_loss_of_sets_is_divided_by_the_masks_of_all(results, part):
+    # Three masks in one process, six in the other: means of their own would weigh the former's twice.
+    one, first, second = (results[name]["set_loss"][part] for name in ("1-0", "2-0", "2-1"))
+    torch.testing.assert_close((first + second) / 2, one, rtol=1e-5, atol=1e-6)
+    assert abs(first - second) > 0.1 * one
+
+
 def test_metrics_are_reduced_over_all_images(results):
     # Five images: three for one process, two for the other, none of them twice.
     assert [results[name]["images"] for name in ("1-0", "2-0", "2-1")] == [5, 3, 2]

@@ -94,6 +94,24 @@ def test_what_goes_without_decay(undecayed, spared):
     assert {name for name, (_, decay) in found.items() if decay == 0} == spared
 
 
+def test_positions_and_queries_go_without_decay():
+    network = Network()
+    network.encoder.append(nn.Linear(4, 4))
+    attention = network.encoder[-1]
+    attention.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+    network.encoder[0].pos_embed = nn.Parameter(torch.zeros(1, 4, 4))
+    network.head["queries"] = nn.Embedding(5, 4)
+    found = by_name(network, parameter_groups(network, Optimisation(undecayed="norms_and_embeddings")))
+    norms = by_name(network, parameter_groups(network, Optimisation(undecayed="norms")))
+    spared, of_norms = ({name for name, (_, decay) in groups.items() if decay == 0} for groups in (found, norms))
+    assert spared - of_norms == {
+        "encoder.0.pos_embed",
+        "encoder.2.relative_position_bias_table",
+        "head.queries.weight",
+    }
+    assert of_norms < spared
+
+
 def test_frozen_parameters_are_in_no_group():
     network = Network()
     network.encoder.requires_grad_(False)

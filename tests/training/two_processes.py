@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 import resfu.data
 import resfu.hosts
 from resfu.data import SegmentationDataset
+from resfu.hosts.set_loss import Prediction, set_losses
 from resfu.training.datamodule import SegmentationData
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
@@ -75,8 +76,18 @@ class Recorder(Callback):
             "metrics": pl_module.results,
             "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
             "images": len(trainer.val_dataloaders),
+            "set_loss": set_loss(trainer.global_rank, trainer.world_size),
         }
         torch.save(result, self.folder / f"{trainer.world_size}-{trainer.global_rank}.pt")
+
+
+def set_loss(rank: int, processes: int) -> dict[str, torch.Tensor]:
+    """MaskFormer's loss on a process's share of four images, which show 1, 2, 3 and 3 classes."""
+    generator = torch.Generator().manual_seed(5)
+    classes, masks = (torch.randn(4, 6, *size, generator=generator) for size in ((4,), (3, 4)))
+    label = torch.arange(16).expand(4, 12, 16) % torch.tensor([1, 2, 3, 3])[:, None, None]
+    part = slice(rank * 4 // processes, (rank + 1) * 4 // processes)
+    return set_losses([Prediction(classes[part], masks[part])], label[part], num_classes=3)
 
 
 def train(processes: int, folder: Path) -> None:

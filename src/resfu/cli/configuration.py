@@ -72,7 +72,7 @@ class Configuration(LightningCLI):
         if self.command in ("validate", "test"):
             parser.add_argument("--metrics", type=str | None, help="JSON file for the metrics, class by class")
         if self.command == "predict":
-            parser.add_argument("images", type=str, nargs="*", help="image files and folders of images")
+            parser.add_argument("images", type=str, nargs="*", help="image files (or scans) and folders of these")
             parser.add_argument("--output", type=str, default="predictions", help="folder for the label maps")
             parser.add_argument(
                 "--on_error", "--on-error", choices=["raise", "skip"], default="raise", help="at an unreadable image"
@@ -101,7 +101,9 @@ class Configuration(LightningCLI):
         """The trainer, with this run's folder, loggers and callbacks."""
         given = self.config.trainer
         self.trainer_defaults["callbacks"] = self._callbacks(bool(given.logger is not False))
-        if given.enable_progress_bar is not False:
+        if self.command == "predict" and self.datamodule.volumetric:
+            kwargs["enable_progress_bar"] = False  # that of the slices takes its place
+        elif given.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"].append(RichProgressBar())
         kwargs["default_root_dir"] = str(self.run_folder)
         if given.logger is None:
@@ -112,7 +114,9 @@ class Configuration(LightningCLI):
         if self.command != "fit" or self.config.trainer.enable_checkpointing is False:
             return []
         folder = self.run_folder / "checkpoints"
-        best = ModelCheckpoint(folder, "best", monitor="val/miou", mode="max", enable_version_counter=False)
+        best = ModelCheckpoint(
+            folder, "best", monitor=self.datamodule.monitor, mode="max", enable_version_counter=False
+        )
         return [best, LastCheckpoint(folder / "last.ckpt", self.config.save_every)] + [
             LearningRateMonitor("step")
         ] * logged

@@ -12,6 +12,7 @@ from resfu.evaluation.cost.host import inference_parameters
 from resfu.training.class_table import plain_metrics
 from resfu.training.photos import LabelMapWriter
 from resfu.training.quiet import known_warnings_ignored
+from resfu.training.scans import LabelVolumeWriter
 
 
 def fit(words: list[str]) -> int:
@@ -30,7 +31,7 @@ def test(words: list[str]) -> int:
 
 
 def predict(words: list[str]) -> int:
-    """Write the label maps of image files."""
+    """Write the label maps of image files, or the label volumes of scans."""
     return _guarded("predict", words, _predict)
 
 
@@ -82,7 +83,10 @@ def _test(configuration: Configuration) -> None:
 
 def _predict(configuration: Configuration) -> None:
     _needs_checkpoint(configuration)
-    writer = LabelMapWriter(configuration.config.output)
+    output = configuration.config.output
+    volumetric = configuration.datamodule.volumetric
+    bar = configuration.config.trainer.enable_progress_bar is not False
+    writer = LabelVolumeWriter(output, bar) if volumetric else LabelMapWriter(output)
     trainer = configuration.trainer
     trainer.callbacks.append(writer)  # pyright: ignore[reportAttributeAccessIssue]
     trainer.predict(
@@ -93,7 +97,7 @@ def _predict(configuration: Configuration) -> None:
     )
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)
-    print(f"{len(writer.written)} label maps in {writer.folder}")
+    print(f"{len(writer.written)} label {'volumes' if volumetric else 'maps'} in {writer.folder}")
 
 
 def _write_metrics(configuration: Configuration) -> None:

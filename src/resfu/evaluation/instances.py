@@ -69,7 +69,8 @@ class InstanceMetrics:
         if image_id not in self._sizes:
             raise ValueError(f"the ground truth has no image {image_id!r}.")
         encoded = encode_masks(masks) if isinstance(masks, Tensor) else [dict(mask) for mask in masks]
-        known, listed = torch.as_tensor(labels).tolist(), torch.as_tensor(scores).tolist()
+        known = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+        listed = scores.tolist() if isinstance(scores, Tensor) else list(scores)
         if not len(encoded) == len(known) == len(listed):
             raise ValueError(
                 f"every result needs a mask, a score and a label; got {len(encoded)} masks, {len(listed)} scores and "

@@ -25,7 +25,7 @@ _SMALLEST = 64
 # What a whole network from elsewhere need not have, and what these parts are.
 _OURS = {"backbone.fpn.slots.": "upsamplers", "semantic_head.": "semantic head"}
 
-Target = Mapping[str, Tensor]
+Target = Mapping[str, Any]
 
 
 class MaskRCNN(TorchvisionMaskRCNN):

@@ -8,9 +8,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resfu.data import DATASETS, Sample, SegmentationDataset, create_dataset
+from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
 from resfu.data.transforms import eval_transform, train_transform
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
 from resfu.training.photos import Photos
+from resfu.training.scans import Scans
+from resfu.training.volumes import Cases
 
 
 class SegmentationData(LightningDataModule):
@@ -26,7 +30,9 @@ class SegmentationData(LightningDataModule):
         options: further arguments of the data set's class, for every split.
         train_options: the same for the training split alone, such as "scenes"' count.
         eval_options: the same for the other splits.
-        crop_size: (H, W) of a training sample.
+        augmentation: "photo", or for data sets of volumes "slice": TransUNet's, see `slice_train_transform`. Then the
+            settings from `scale_range` to `eval_size` have no meaning, and validation and test go by whole volumes.
+        crop_size: (H, W) of a training sample; with "slice" a square, and what the network sees of each slice.
         scale_range: bounds of the random resize of a training sample.
         base_size: (long, short): what that resize is relative to, such as (2048, 512) for ADE20K; None: the image.
         flip: mirror training samples at random.
@@ -41,11 +47,13 @@ class SegmentationData(LightningDataModule):
         val_split: split of `fit` and `validate`.
         test_split: split of `test`.
         seed: of order and augmentation.
-        images: image files and folders for prediction.
+        scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
+            were prepared so (`resfu prepare --flip`).
+        images: image files (or scans) and folders for prediction.
         on_error: what an unreadable image of prediction leads to: "raise", or "skip" and go on.
 
     Raises:
-        ValueError: for an unknown data set, batch or worker count.
+        ValueError: for an unknown data set, batch or worker count, or an augmentation or crop that does not fit it.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class SegmentationData(LightningDataModule):
         options: dict[str, Any] | None = None,
         train_options: dict[str, Any] | None = None,
         eval_options: dict[str, Any] | None = None,
+        augmentation: Literal["photo", "slice"] = "photo",
         crop_size: tuple[int, int] = (512, 512),
         scale_range: tuple[float, float] = (0.5, 2.0),
         base_size: tuple[int, int] | None = None,
@@ -71,12 +80,14 @@ class SegmentationData(LightningDataModule):
         train_split: str = "train",
         val_split: str = "val",
         test_split: str = "test",
+        scan_flip: bool = False,
         seed: int = 0,
         images: list[str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
-        dataset_class(dataset)
+        self.volumetric = augmentation == "slice"
+        _check_augmentation(dataset, augmentation, crop_size)
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
@@ -92,6 +103,7 @@ class SegmentationData(LightningDataModule):
                 "options": options,
                 "train_options": train_options,
                 "eval_options": eval_options,
+                "augmentation": augmentation,
                 "crop_size": list(crop_size),
                 "scale_range": list(scale_range),
                 "base_size": None if base_size is None else list(base_size),
@@ -105,6 +117,7 @@ class SegmentationData(LightningDataModule):
                 "train_split": train_split,
                 "val_split": val_split,
                 "test_split": test_split,
+                "scan_flip": scan_flip,
             }
         )
         self.dataset, self.root = dataset, root
@@ -116,10 +129,15 @@ class SegmentationData(LightningDataModule):
         self.seed = seed
         self.images = images or []
         self.on_error: Literal["raise", "skip"] = on_error
-        self.train_transform = train_transform(
-            crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
-        )
-        self.eval_transform = eval_transform(mean, std, eval_size)
+        self.input_size, self.scan_flip = crop_size[0], scan_flip
+        if self.volumetric:
+            self.train_transform = slice_train_transform(crop_size, mean, std)
+            self.eval_transform = slice_eval_transform(crop_size, mean, std)
+        else:
+            self.train_transform = train_transform(
+                crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
+            )
+            self.eval_transform = eval_transform(mean, std, eval_size)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -131,6 +149,11 @@ class SegmentationData(LightningDataModule):
         """RGB of each class, uint8 [num_classes, 3]."""
         return dataset_class(self.dataset).palette
 
+    @property
+    def monitor(self) -> str:
+        """What a better network has more of, as the task logs it."""
+        return "val/dice" if self.volumetric else "val/miou"
+
     def prepare_data(self) -> None:
         """Open the splits in one process before the others do: generated data are made once."""
         if self.trainer is not None and self.trainer.state.fn is not None:
@@ -139,7 +162,10 @@ class SegmentationData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Open the splits that a stage ("fit", "validate", "test" or "predict") needs."""
         if stage == "predict":
-            self.photos = Photos(self.images, self.eval_transform, self.on_error)
+            if self.volumetric:
+                self.predicted = Scans(self.images, self.dataset, self.input_size, self.scan_flip, self.on_error)
+            else:
+                self.predicted = Photos(self.images, self.eval_transform, self.on_error)
             return
         if stage == "fit":
             self.trained = create_dataset(
@@ -156,24 +182,29 @@ class SegmentationData(LightningDataModule):
         return ResumableLoader(SeededDataset(self.trained, self.seed), sampler, self.num_workers, collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every image of the validation split once."""
-        return self._in_order(self.evaluated, self.eval_batch_size)
+        """Every image, or volume, of the validation split once."""
+        return self._evaluation_loader()
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Every image of the test split once."""
-        return self._in_order(self.evaluated, self.eval_batch_size)
+        """Every image, or volume, of the test split once."""
+        return self._evaluation_loader()
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Every photo once, one at a time."""
-        return self._in_order(self.photos, 1)
+        """Every photo or scan once, one at a time."""
+        return self._in_order(self.predicted, 1)
 
-    def _in_order(self, dataset: SegmentationDataset | Photos, batch_size: int) -> DataLoader[Any]:
+    def _evaluation_loader(self) -> DataLoader[Any]:
+        if isinstance(self.evaluated, SliceDataset):
+            return self._in_order(Cases(self.evaluated, self.input_size), 1)
+        return self._in_order(self.evaluated, self.eval_batch_size)
+
+    def _in_order(self, dataset: SegmentationDataset | Photos | Cases | Scans, batch_size: int) -> DataLoader[Any]:
         # Lightning's own sampler would repeat images to even out the processes, and the metrics would count them twice.
         sampler = ShardSampler(len(dataset), *self._process())
         items: Dataset[Any] = dataset
-        return DataLoader(
-            items, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=collate
-        )
+        # A volume is read where it is predicted, slice by slice.
+        workers = 0 if self.volumetric else self.num_workers
+        return DataLoader(items, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate)
 
     def _process(self) -> tuple[int, int]:
         """Rank and number of processes."""
@@ -191,12 +222,22 @@ def dataset_class(name: str) -> type[SegmentationDataset]:
     return DATASETS[name]
 
 
+def _check_augmentation(dataset: str, augmentation: str, crop_size: tuple[int, int]) -> None:
+    """Refuse an augmentation that does not fit the data."""
+    fitting = "slice" if issubclass(dataset_class(dataset), SliceDataset) else "photo"
+    if augmentation != fitting:
+        raise ValueError(f"the data set {dataset!r} needs data.augmentation {fitting!r}, got {augmentation!r}.")
+    if augmentation == "slice" and crop_size[0] != crop_size[1]:
+        raise ValueError(f"slices are resized to a square, such as crop_size (224, 224); got {tuple(crop_size)}.")
+
+
 def collate(samples: list[Sample]) -> dict[str, Any]:
     """Make a batch of samples.
 
     Args:
         samples: each with "image" [3, h, w] and "name", and "label" [H, W], or for prediction "size", the (H, W) of the
-            label map. A sample for prediction passes alone, as does one with an "error" instead of an image.
+            label map. A sample for prediction passes alone, as does one with a "volume" or an "error" instead of an
+            image.
 
     Returns:
         "image" [B, 3, h, w], "label" [B, H, W] or "size", and "name", a list.
@@ -204,7 +245,7 @@ def collate(samples: list[Sample]) -> dict[str, Any]:
     Raises:
         ValueError: for images or labels of several sizes.
     """
-    if "error" in samples[0]:
+    if "error" in samples[0] or "volume" in samples[0]:
         return samples[0]
     batch: dict[str, Any] = {"name": [sample["name"] for sample in samples]}
     if "size" in samples[0]:

@@ -1,7 +1,7 @@
 """Image files without labels, and the label maps that are written for them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,20 +30,41 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
         FileNotFoundError: for a place that is not there.
         ValueError: for a folder without images, or none at all, or two files of one name (their results would be too).
     """
+    return find_files(places, SUFFIXES, "image", lambda file: file.stem)
+
+
+def find_files(
+    places: Sequence[str | Path], suffixes: tuple[str, ...], kind: str, name_of: Callable[[Path], str]
+) -> list[Path]:
+    """List files of a kind.
+
+    Args:
+        places: files, and folders whose files with one of the suffixes are taken in order of name.
+        suffixes: in lower case.
+        kind: "image" or another word for the messages.
+        name_of: what the result of a file is called.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        FileNotFoundError: for a place that is not there.
+        ValueError: for a folder without such files, or none at all, or two files whose results have one name.
+    """
     files: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
-            raise FileNotFoundError(f"there is no image or folder {place}.")
-        found = sorted(f for f in place.iterdir() if f.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
+            raise FileNotFoundError(f"there is no {kind} or folder {place}.")
+        found = sorted(f for f in place.iterdir() if f.name.lower().endswith(suffixes)) if place.is_dir() else [place]
         if not found:
-            raise ValueError(f"the folder {place} holds no image ({', '.join(SUFFIXES)}).")
+            raise ValueError(f"the folder {place} holds no {kind} ({', '.join(suffixes)}).")
         files += found
     if not files:
-        raise ValueError("no images to predict: give files or folders.")
-    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
+        raise ValueError(f"no {kind}s to predict: give files or folders.")
+    twice = [name for name, count in Counter(map(name_of, files)).items() if count > 1]
     if twice:
         raise ValueError(
-            f"several images are called {twice[0]}: their results would overwrite one another. Rename them."
+            f"several {kind}s are called {twice[0]}: their results would overwrite one another. Rename them."
         )
     return files
 

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from resfu.evaluation.inference import predict, resize_logits
 from resfu.evaluation.semantic import SemanticMetrics
+from resfu.evaluation.volumes import Convention, VolumeMetrics
 from resfu.hosts import create_host
-from resfu.training.class_table import class_table
+from resfu.training.class_table import class_table, headline
 from resfu.training.loader import derive_seed
 from resfu.training.losses import segmentation_loss
 from resfu.training.parameter_groups import Optimisation, create_optimizer
 from resfu.training.schedule import Schedule, poly_scheduler
+from resfu.training.volumes import create_metrics, label_volume
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class SegmentationTask(LightningModule):
     """Train, measure and apply a segmentation host.
 
     A batch is a dictionary: "image" float [B, 3, H, W], normalised; "label" int64 [B, H, W], 255 = ignored; "name", a
-    list of str. The arguments are the hyper-parameters that a checkpoint keeps.
+    list of str. A data module of volumes gives volumes to all but the training, and these are scored by Dice and HD95.
+    The arguments are the hyper-parameters that a checkpoint keeps.
 
     Args:
         host: a key of `resfu.HOSTS`.
@@ -57,6 +60,7 @@ class SegmentationTask(LightningModule):
         optimisation: optimiser, learning rates, weight decay.
         schedule: the curve of the learning rate.
         inference: how an image passes the network outside training.
+        convention: what an organ scores that is not in both volumes, see `VolumeMetrics`.
         seed: of the network's own randomness (dropout) during training.
 
     Raises:
@@ -75,6 +79,7 @@ class SegmentationTask(LightningModule):
         optimisation: Optimisation = Optimisation(),  # noqa: B008 (frozen, safe to share)
         schedule: Schedule = Schedule(),  # noqa: B008
         inference: Inference = Inference(),
+        convention: Convention = "transunet",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -97,6 +102,7 @@ class SegmentationTask(LightningModule):
                 "optimisation": asdict(self.optimisation),
                 "schedule": asdict(self.schedule),
                 "inference": asdict(self.inference),
+                "convention": convention,
                 "seed": seed,
             }
         )
@@ -106,7 +112,8 @@ class SegmentationTask(LightningModule):
         if freeze_encoder:
             self.host.encoder.requires_grad_(False)
             self.train()
-        self.metrics = SemanticMetrics(num_classes)
+        self.convention: Convention = convention
+        self.metrics: SemanticMetrics | VolumeMetrics = SemanticMetrics(num_classes)
         self.results: dict[str, Any] = {}  # of the last validation or test
         self.classes = tuple(f"class {i}" for i in range(num_classes))
         self.palette: list[list[int]] | None = None  # RGB of each class, where a data set gave it
@@ -133,7 +140,7 @@ class SegmentationTask(LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take over the names and colours of the classes from the data module, where it has them."""
+        """Take over from the data module the names and colours of the classes, and what is measured."""
         data = getattr(self.trainer, "datamodule", None)
         classes = getattr(data, "classes", None)
         if classes is not None and len(classes) != len(self.classes):
@@ -142,6 +149,8 @@ class SegmentationTask(LightningModule):
             )
         if stage != "predict" and data is not None and classes is not None:
             self.classes, self.palette = tuple(classes), data.palette.tolist()
+        if getattr(data, "volumetric", False):
+            self.metrics = create_metrics(len(self.classes), self.convention)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the step's dropout a function of the step, so that a resumed run repeats an uninterrupted one."""
@@ -160,11 +169,14 @@ class SegmentationTask(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count a batch's pixels."""
-        self.metrics.update(self._label_map(batch["image"], batch["label"].shape[-2:]), batch["label"])
+        """Count a batch's pixels, or score a volume."""
+        if isinstance(self.metrics, VolumeMetrics):
+            batch["volume"].score(self.metrics, self._slice_logits, batch["input_size"], self.device)
+        else:
+            self.metrics.update(self._label_map(batch["image"], batch["label"].shape[-2:]), batch["label"])
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Count a batch's pixels."""
+        """As at validation."""
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
@@ -180,10 +192,12 @@ class SegmentationTask(LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image.
 
-        H and W are the batch's "size", that of the photo's file, or else the image's.
+        H and W are the batch's "size", that of the photo's file, or else the image's. For a volume: see `label_volume`.
         """
         if "error" in batch:
             return {}
+        if "volume" in batch:
+            return label_volume(batch["volume"], self._slice_logits, batch["input_size"], self.device)
         label_map = self._label_map(batch["image"], batch.get("size", batch["image"].shape[-2:]))
         return {"label_map": label_map.to("cpu", torch.uint8)}
 
@@ -206,15 +220,21 @@ class SegmentationTask(LightningModule):
         self.classes = tuple(checkpoint.get("classes", self.classes))
         self.palette = checkpoint.get("palette")
 
-    def _label_map(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
         options = self.inference
-        logits = predict(self.host, images, options.mode, options.crop_size, options.stride)
-        return resize_logits(logits, size).argmax(1)
+        return predict(self.host, images, options.mode, options.crop_size, options.stride)
+
+    def _label_map(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        return resize_logits(self._logits(images), size).argmax(1)
+
+    def _slice_logits(self, images: Tensor) -> Tensor:
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.image_mean, self.image_std))
+        return self._logits((images - mean) / std)
 
     def _finish(self, prefix: str) -> None:
         self.results = self.metrics.compute()
         self.metrics.reset()
-        scalars = {f"{prefix}/{key}": self.results[key] for key in ("miou", "macc", "aacc", "biou")}
+        scalars = {f"{prefix}/{key}": value for key, value in headline(self.results).items()}
         # All processes hold the same reduced numbers; sync_dist only tells Lightning that this is known.
         self.log_dict(scalars, sync_dist=True, prog_bar=prefix == "val")
 

@@ -78,14 +78,16 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown.add_column("")
     for name in [*METRICS.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
-    for record in found:
-        published, ours, gain = record["published"], record["measured"], record["gain"]
+    none = dict.fromkeys(METRICS)
+    for place, record in enumerate(found):
+        published, ours = record["published"], record["measured"]
+        gain = record["gain"] if place else {"published": none, "measured": none}
         words = [_words(published[key], None, gain["published"][key]) for key in METRICS]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
-            gains = gain["measured"] or dict.fromkeys(METRICS)
+            gains = gain["measured"] or none
             words = [_words(ours[key]["mean"], ours[key]["std"], gains[key]) for key in METRICS]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown

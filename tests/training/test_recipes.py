@@ -1,0 +1,200 @@
+"""The recipes of the published rows: all there, each as published, and each kind of network trains by one."""
+
+import csv
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Trainer
+
+import resfu.hosts
+from resfu.cli import main
+from resfu.cli.recipe import with_bases
+from resfu.compare.reproduce.rows import TABLES, recipe_name
+from resfu.data.fixtures import write_fixture
+from resfu.evaluation.cost.host import inference_parameters
+from resfu.evaluation.published import published_rows
+from resfu.training.datamodule import SegmentationData
+from resfu.training.parameter_groups import parameter_groups
+from resfu.training.task import SegmentationTask
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+ROWS = {recipe_name(row): row for row in reversed(published_rows(TABLES))}
+FAMILIES = {  # from the spec, by hand; images of a step, crop, bounds of the image at evaluation, windows
+    "pspnet-resnet50": (80_000, 16, 512, (2048, 512), None),
+    "pspnet-resnet101": (80_000, 16, 512, (2048, 512), None),
+    "segmenter-vit-s": (160_000, 8, 512, (2048, 512), (512, 480)),
+    "segmenter-vit-l": (160_000, 8, 640, (2560, 640), (640, 608)),
+    "segformer-mit-b1": (160_000, 16, 512, (2048, 512), None),
+    "segformer-mit-b5": (160_000, 16, 512, (2048, 512), None),
+    "maskformer-swin-b": (160_000, 16, 640, (2560, 640), None),
+    "maskformer-swin-l": (160_000, 16, 640, (2560, 640), None),
+}
+
+
+def merged(name):
+    """The content of a recipe on top of its bases."""
+    words = with_bases(["--config", str(RECIPES / f"{name}.yaml")])
+    content = {}
+    for file in words[1::2]:
+        _merge(content, yaml.safe_load(Path(file).read_text()))
+    return content
+
+
+def _merge(into, content):
+    for key, value in content.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def task_of(name):
+    with torch.device("meta"):
+        return SegmentationTask(**{**merged(name)["model"], "pretrained": False})
+
+
+def test_every_published_row_has_a_recipe_and_nothing_else_does():
+    files = [*RECIPES.glob("*_ade20k.yaml"), *RECIPES.glob("ablations/*.yaml")]
+    assert {str(file.relative_to(RECIPES).with_suffix("")) for file in files} == set(ROWS)
+    assert sum("ablations" not in name for name in ROWS) == 72
+    assert sum("ablations" in name for name in ROWS) == 4 * 2 + 2 * 2 + 2 + 7
+    assert recipe_name(published_rows([8])[0]) == "segmenter-vit-s_resfu_ade20k"  # K=3, the whole method
+
+
+@pytest.mark.parametrize("host", FAMILIES)
+def test_recipes_say_what_the_publication_says(host):
+    steps, batch, crop, bounds, windows = FAMILIES[host]
+    for name, row in ROWS.items():
+        if row.host != host:
+            continue
+        content = merged(name)
+        model, data, trainer = (content[part] for part in ("model", "data", "trainer"))
+        assert (model["host"], model["upsampler"]) == (row.host, row.upsampler), name
+        assert model.get("upsampler_options", {}) == row.upsampler_options, name
+        assert content.get("run") == (f"runs/{Path(name).name}" if "ablations" in name else None), name
+        assert (model["pretrained"], model["loss_average"]) == (True, "all")
+        assert (data["dataset"], data["test_split"], 8 * data["batch_size"]) == ("ade20k", "val", batch)
+        assert data["crop_size"] == [crop, crop]
+        assert data["base_size"] == data["eval_size"] == list(bounds)
+        assert trainer["max_steps"] == steps
+        assert trainer["check_val_every_n_epoch"] is None  # its steps reach over epochs
+        inference = model.get("inference", {"mode": "whole"})
+        assert inference["mode"] == ("slide" if windows else "whole")
+        if windows:
+            assert (inference["crop_size"][0], inference["stride"][0]) == windows
+        for part, kind in ((data, SegmentationData), (trainer, Trainer)):
+            assert part.keys() <= inspect.signature(kind).parameters.keys(), name
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_builds(name):
+    row = ROWS[name]
+    task = task_of(name)
+    printed = row.metrics.get("params_m")
+    if printed is not None and "params_m" not in row.misprints:
+        assert f"{inference_parameters(task.host) / 1e6:.2f}" == f"{printed:.2f}"
+    assert all(parameter.is_meta for parameter in task.host.parameters())
+
+
+@pytest.mark.parametrize(
+    ("host", "method", "rates", "decay", "curve"),
+    [
+        # (encoder, head, similarity blocks), then (power, minimum, warm-up)
+        ("pspnet-resnet50", torch.optim.SGD, (0.01, 0.01, 0.5), 5e-4, (0.9, 1e-4, 0)),
+        ("segmenter-vit-s", torch.optim.SGD, (1e-3, 1e-3, 0.5), 0.0, (0.9, 1e-4, 0)),
+        ("segformer-mit-b1", torch.optim.AdamW, (6e-5, 6e-4, 6e-4), 0.01, (1.0, 0.0, 1500)),
+        ("maskformer-swin-b", torch.optim.AdamW, (6e-5, 6e-5, 6e-5), 0.01, (0.9, 0.0, 1500)),
+    ],
+)
+def test_the_optimisation(host, method, rates, decay, curve):
+    task = task_of(f"{host}_resfu_ade20k")
+    groups = {group["name"]: group for group in parameter_groups(task.host, task.optimisation)}
+    found = [groups[name] for name in ("encoder", "head", "head/similarity")]
+    assert [group["lr"] for group in found] == pytest.approx(rates)
+    assert [group["weight_decay"] * group["gradient_multiplier"] for group in found] == pytest.approx([decay] * 3)
+    assert task.optimisation.method == ("sgd" if method is torch.optim.SGD else "adamw")
+    assert task.optimisation.momentum == 0.9
+    assert task.optimisation.betas == (0.9, 0.999)
+    assert (task.schedule.power, task.schedule.minimum, task.schedule.warmup_steps) == curve
+    names = {id(parameter): name for name, parameter in task.host.named_parameters()}
+    spared = {names[id(p)] for group in groups.values() if group["weight_decay"] == 0 for p in group["params"]}
+    if host.startswith("maskformer"):
+        for part in ("relative_position_bias_table", "queries_embedder.weight", "layernorm"):
+            assert any(part in name for name in spared), part
+        assert not any(name.endswith(("linear.weight", "conv.weight")) for name in spared)
+    elif host.startswith("segformer"):
+        assert spared
+        assert all(name.startswith("encoder.") and "norm" in name for name in spared)
+    elif decay:
+        assert not spared
+
+
+def test_maskformer_clips_the_gradient_and_takes_any_crop():
+    content = merged("maskformer-swin-l_resfu_ade20k")
+    assert content["trainer"]["gradient_clip_val"] == 0.01
+    assert content["data"]["cat_max_ratio"] == 1.0
+
+
+@pytest.fixture(scope="module")
+def ade(tmp_path_factory):
+    return write_fixture("ade20k", tmp_path_factory.mktemp("ade") / "root", count=3, size=(48, 64))
+
+
+@pytest.fixture
+def tiny_maskformer(monkeypatch):
+    from resfu.hosts.maskformer import MaskFormer
+    from resfu.hosts.swin import SwinVariant
+
+    def build(**options):
+        variant = SwinVariant(8, (1, 1, 1, 1), (1, 1, 2, 2), window_size=4)
+        return MaskFormer(variant, channels=32, num_queries=8, decoder_layers=2, **options)
+
+    monkeypatch.setitem(resfu.hosts.HOSTS, "maskformer-tiny", build)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("pspnet-resnet50_resfu_ade20k", ["--model.host", "pspnet-tiny"]),
+        ("segmenter-vit-s_resfu_ade20k", []),
+        ("segformer-mit-b1_resfu_ade20k", []),
+        ("maskformer-swin-b_resfu_ade20k", ["--model.host", "maskformer-tiny"]),
+    ],
+)
+def test_a_training_by_it_resumes_and_measures(recipe, options, ade, tmp_path, tiny_maskformer, monkeypatch):
+    from resfu.hosts.pspnet import PSPNet
+
+    monkeypatch.setitem(resfu.hosts.HOSTS, "pspnet-tiny", lambda **given: PSPNet(depth=14, channels=64, **given))
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # Lightning's seeding writes there
+    small = ["--data.root", str(ade), "--data.crop_size", "[64, 64]", "--data.base_size", "[256, 64]"]
+    small += ["--data.eval_size", "[256, 64]", "--data.num_workers", "0", "--data.batch_size", "2"]
+    # The full rate at once, or an optimiser that lost its state would not show.
+    small += ["--model.pretrained", "false", "--model.schedule.total_steps", "9", "--model.schedule.warmup_steps", "0"]
+    trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    fit = ["fit", "--config", str(RECIPES / f"{recipe}.yaml"), *options, *small, *trainer, "--save_every", "1"]
+    fit += ["--trainer.log_every_n_steps", "1"]
+
+    whole, cut = ["--run", str(tmp_path / "whole")], ["--run", str(tmp_path / "cut")]
+    assert main([*fit, *whole, "--trainer.max_steps", "3"]) == 0
+    assert main([*fit, *cut, "--trainer.max_steps", "1"]) == 0
+    assert main([*fit, *cut, "--trainer.max_steps", "3", "--ckpt_path", "last"]) == 0
+    losses = _losses(tmp_path / "cut", 0) + _losses(tmp_path / "cut", 1)
+    assert losses == _losses(tmp_path / "whole", 0)  # exact equality is meant
+    assert [step for step, _ in losses] == [0, 1, 2]
+    assert all(0 < loss < 1000 for _, loss in losses)
+
+    metrics = tmp_path / "metrics.json"
+    assert main(["test", *cut, "--ckpt_path", "last", "--metrics", str(metrics), *trainer]) == 0
+    found = json.loads(metrics.read_text())
+    assert 0 <= found["biou"] <= 100
+    assert len(found["iou"]) == 150
+
+
+def _losses(run, version):
+    with (run / "logs" / f"version_{version}" / "metrics.csv").open() as file:
+        return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]

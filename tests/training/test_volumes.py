@@ -1,0 +1,199 @@
+"""Volumes in training: cases put together again, Dice and HD95 at validation and test, and the table of organs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from rich.console import Console
+from scipy.ndimage import zoom
+
+from resfu.data import create_dataset
+from resfu.data.image_files import UnreadableFileError
+from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.evaluation.volumes import VolumeMetrics
+from resfu.training.class_table import class_table, headline, plain_metrics
+from resfu.training.datamodule import SegmentationData
+from resfu.training.quiet import known_warnings_ignored
+from resfu.training.task import SegmentationTask
+from resfu.training.volumes import Cases
+
+SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def synapse(tmp_path_factory):
+    return write_medical_fixture("synapse", tmp_path_factory.mktemp("synapse") / "root", size=(4, 48, 40))
+
+
+@pytest.fixture(scope="module")
+def acdc(tmp_path_factory):
+    return write_medical_fixture("acdc", tmp_path_factory.mktemp("acdc") / "root", size=(12, 32, 32))
+
+
+def data_module(name, root, **options):
+    options = {"augmentation": "slice", "crop_size": (32, 32), "batch_size": 2, **options}
+    return SegmentationData(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), root=str(root), **options)
+
+
+def trainer(**options):
+    return Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def make_task(num_classes, **options):
+    torch.manual_seed(0)
+    return SegmentationTask("toy", "bilinear", num_classes=num_classes, **options)
+
+
+def test_slices_become_cases_again_in_the_order_of_their_numbers(acdc, synapse):
+    hearts = Cases(create_dataset("acdc", "val", acdc), 32)
+    assert [hearts[i]["name"] for i in range(len(hearts))] == [
+        f"case_{n:03d}_{p}" for n in (3, 4) for p in ("ED", "ES")
+    ]
+    assert [file.name for file in hearts.cases[0].files] == [f"case_003_sliceED_{i}" for i in range(12)]  # 10 after 9
+    assert hearts.cases[0].classes().shape == (12, 32, 32)
+    whole = create_dataset("acdc", "test", acdc)
+    assert [case.name for case in Cases(whole, 32).cases] == [volume.name for volume in whole.volumes]
+    scans = Cases(create_dataset("synapse", "train", synapse), 32)
+    assert [(case.name, len(case)) for case in scans.cases] == [("case0001", 4), ("case0002", 4)]
+
+
+def test_the_protocol_by_hand(synapse):
+    """Cubic splines to the input size, normalised, argmax, back by the nearest neighbour, scored by volume."""
+    task, data = make_task(9), data_module("synapse", synapse)
+    with known_warnings_ignored():
+        trainer().test(task, datamodule=data, verbose=False)
+    expected = VolumeMetrics(9)
+    test = create_dataset("synapse", "test", synapse)
+    task.eval()
+    for volume in test.volumes:
+        labels = []
+        for pixels in (volume[i] for i in range(4)):
+            small = torch.from_numpy(zoom(pixels, (32 / 48, 32 / 40), order=3))
+            with torch.no_grad():
+                logits = task.host((small.expand(1, 3, 32, 32) - 0.5) / 0.25)
+            labels.append(zoom(logits.argmax(1)[0].numpy().astype(np.uint8), (48 / 32, 40 / 32), order=0))
+        expected.update(volume.name, np.stack(labels), volume.labels().astype(np.uint8))
+    found, wanted = plain_metrics(task.results), plain_metrics(expected.compute())
+    assert found["mdice"] > 0
+    assert found == wanted
+    assert list(found["cases"]) == ["case0003", "case0004"]
+
+
+def test_it_is_logged_printed_and_chosen_by(acdc, capsys):
+    task, data = make_task(4), data_module("acdc", acdc)
+    fit = trainer(max_steps=2, val_check_interval=2, check_val_every_n_epoch=None)
+    with known_warnings_ignored():
+        fit.fit(task, datamodule=data)
+        assert data.monitor in fit.callback_metrics
+        assert data.monitor == "val/dice"
+        assert {"val/hd95", "train/loss"} <= fit.callback_metrics.keys()
+        assert len(task.results["cases"]) == 4
+        test = trainer()
+        test.test(task, datamodule=data, verbose=False)
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("right ventricle", "myocardium", "left ventricle", "Dice", "HD95", "4 volumes"))
+    assert "background" not in out
+    assert float(test.callback_metrics["test/dice"]) == pytest.approx(task.results["mdice"], rel=1e-6)
+    # A network can be loaded without its data.
+    make_task(4).load_state_dict(task.state_dict())
+
+
+def test_the_convention_is_an_option_of_the_task(synapse):
+    results = {}
+    for convention in ("transunet", "strict"):
+        task = make_task(9, convention=convention)
+        with torch.no_grad():
+            task.host.head[1].weight.zero_()
+            task.host.head[1].bias.copy_(torch.eye(9)[0])  # background everywhere: every organ is missed
+        with known_warnings_ignored():
+            trainer().test(task, datamodule=data_module("synapse", synapse), verbose=False)
+        results[convention] = headline(task.results)
+        assert task.hparams["convention"] == convention
+    diagonal = (4**2 + 48**2 + 40**2) ** 0.5
+    assert results["transunet"] == {"dice": 0, "hd95": 0}
+    # Where an organ is in no volume it is right under "strict"; every other distance is the diagonal.
+    assert results["strict"]["hd95"] == pytest.approx(diagonal)
+
+
+def test_a_damaged_case_stops_or_is_left_out(synapse, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(synapse, root)
+    file = root / "test_vol_h5" / "case0003.npy.h5"
+    pixels = bytearray(file.read_bytes())
+    pixels[len(pixels) // 3 : 2 * len(pixels) // 3] = bytes(len(pixels) // 3 + 1)
+    file.write_bytes(pixels)
+    task = make_task(9)
+    with known_warnings_ignored(), pytest.raises(UnreadableFileError, match=r"case0003\.npy\.h5"):
+        trainer().test(task, datamodule=data_module("synapse", root), verbose=False)
+    skipping = data_module("synapse", root, options={"on_error": "skip"})
+    with known_warnings_ignored(), pytest.warns(UserWarning, match=r"case0003\.npy\.h5.* is left out"):
+        trainer().test(task, datamodule=skipping, verbose=False)
+    assert list(task.results["cases"]) == ["case0004"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("synapse", {"augmentation": "photo"}, "the data set 'synapse' needs data.augmentation 'slice', got 'photo'"),
+        ("scenes", {"augmentation": "slice"}, "the data set 'scenes' needs data.augmentation 'photo', got 'slice'"),
+        ("acdc", {"crop_size": (32, 48)}, r"slices are resized to a square, .* got \(32, 48\)"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        data_module(name, "nowhere", **options)
+
+
+def test_the_table_and_the_plain_values():
+    nan = float("nan")
+    metrics = {
+        "mdice": 50.0,
+        "mhd95": nan,
+        "dice": torch.tensor([25.0, 75.0]),
+        "hd95": torch.tensor([nan, nan]),
+        "missed": torch.tensor([2, 0]),
+        "spurious": torch.tensor([0, 1]),
+        "cases": {"a": {"dice": torch.tensor([25.0, 75.0]), "hd95": torch.tensor([nan, 3.0])}},
+    }
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(class_table(metrics, ("background", "liver", "spleen")))
+    rows = [line.replace("│", " ").split() for line in capture.get().splitlines()]
+    assert ["liver", "25.00", "-", "2", "0"] in rows
+    assert ["spleen", "75.00", "-", "0", "1"] in rows
+    assert ["mean", "50.00", "-"] in rows
+    plain = json.loads(json.dumps(plain_metrics(metrics), allow_nan=False))
+    assert (plain["mdice"], plain["mhd95"], plain["missed"]) == (50.0, None, [2, 0])
+    assert plain["cases"] == {"a": {"dice": [25.0, 75.0], "hd95": [None, 3.0]}}
+
+
+def test_two_processes_share_the_cases_and_merge_their_scores(acdc, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(acdc, root)
+    names = (root / "lists_ACDC" / "valid.txt").read_text().split()
+    odd = [name for name in names if not name.startswith("case_004_sliceES")]  # three cases
+    (root / "lists_ACDC" / "valid.txt").write_text("\n".join(odd))
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(root), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert [found["shared"] for found in (one, first, second)] == [3, 2, 1]
+    assert one["results"]["mdice"] > 0
+    for found in (first, second):
+        assert found["logged"] == pytest.approx(one["logged"], rel=1e-6)
+        assert found["results"].pop("mdice") == pytest.approx(one["results"]["mdice"], rel=1e-12)
+        assert found["results"].pop("cases") == one["results"]["cases"]
+        assert found["results"]["missed"] == one["results"]["missed"]
