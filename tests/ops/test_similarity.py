@@ -48,8 +48,8 @@ def test_bands_are_really_taken(monkeypatch):
 
     monkeypatch.setattr(api, "_BAND_ELEMENTS", 2 * 32 * 40 * 6)
     block, seen = SimilarityBlock(16, 3, 4, 32).double(), []
-    hidden = api._hidden
-    monkeypatch.setattr(api, "_hidden", lambda v, c: seen.append(v.shape[2]) or hidden(v, c))
+    hidden = api.hidden_channels
+    monkeypatch.setattr(api, "hidden_channels", lambda v, c: seen.append(v.shape[2]) or hidden(v, c))
     key, query = torch.randn(2, 16, 5, 5, dtype=torch.double), torch.randn(2, 16, 40, 40, dtype=torch.double)
     with torch.no_grad():
         banded = block(key, query, (5, 5))

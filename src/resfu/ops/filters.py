@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.grid import lr_position, row_bands, sample_axis
+from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format, pad
 from resfu.ops.reassemble.api import which_backend
 
@@ -160,7 +160,9 @@ def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
         result = torch.promote_types(guide.dtype, x.dtype)
         dtype = torch.promote_types(result, torch.float32)
-        full = _upsample(x.to(dtype), (guide.shape[-2], guide.shape[-1]))
+        full = x.to(dtype)
+        if x.shape[-2:] != guide.shape[-2:]:
+            full = _upsample(full, (guide.shape[-2], guide.shape[-1]))
         out = _filter_rows(guide.to(dtype), full, 0, guide.shape[-2], ctx.radius, ctx.eps).to(result)
     wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
     grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
@@ -171,14 +173,9 @@ _guided_filter.register_autograd(_differentiate, setup_context=_save_inputs)
 
 
 def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x brought to a size bilinearly, as two products with the matrices that do it to its axes."""
-    for dim, length in ((-1, size[1]), (-2, size[0])):
-        short = x.shape[dim]
-        if short != length:
-            identity = torch.eye(short, dtype=x.dtype, device=x.device)
-            U = sample_axis(identity, lr_position(length, short, x.device), 0)
-            x = x @ U.T if dim == -1 else U @ x
-    return x
+    """x brought to a size bilinearly, as two products of matrices."""
+    (h, w), (H, W) = x.shape[-2:], size
+    return interpolation_matrix(H, h, x) @ x @ interpolation_matrix(W, w, x).mT
 
 
 def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:

@@ -67,6 +67,17 @@ def key_position(H: int, h: int, neighbours: str, device: torch.device | None = 
     return lr_position(H, h, device) if neighbours == "fine" else containing_cell(H, h, device).double()
 
 
+def interpolation_matrix(
+    P: int, p: int, like: Tensor, neighbours: str = "fine", border: int = 0
+) -> Float[Tensor, "P q"]:
+    """U with (U x)[i] = x at the position of pixel i: an axis of p pixels, with a border on both sides, read at P.
+
+    On CUDA its product has a gradient that adds up in a fixed order, which PyTorch's interpolation has not.
+    """
+    identity = torch.eye(p + 2 * border, dtype=like.dtype, device=like.device)
+    return sample_axis(identity, key_position(P, p, neighbours, like.device) + border, 0)
+
+
 def key_at(
     key: Float[Tensor, "B D h1 w1"],
     size: tuple[int, int],

@@ -7,8 +7,7 @@ from torch import Tensor
 from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.reassemble.api import correlate, which_backend
 from resfu.ops.similarity import cpu, fused, reference
-from resfu.ops.similarity.compressor import Compressor, normalised_convolution, scores
-from resfu.ops.similarity.compressor import hidden_channels as _hidden
+from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
 _BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
@@ -58,16 +57,16 @@ def similarity_scores(
         return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
-        return scores(_hidden(v, compressor), compressor)
+        return scores(hidden_channels(v, compressor), compressor)
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
     if not in_bands(query):
-        return scores(_hidden(rows(0, H), compressor), compressor)
+        return scores(hidden_channels(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []
     for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
-        band = _hidden(rows(first, last), compressor)
+        band = hidden_channels(rows(first, last), compressor)
         hidden.append(band)
         flat = band.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(band.dtype, torch.float32))
         total = total + flat.sum(1).double()

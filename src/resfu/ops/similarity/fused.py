@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.grid import integer_ratio, key_position, sample_axis
+from resfu.ops.grid import integer_ratio, interpolation_matrix
 from resfu.ops.layout import memory_format, pad
 from resfu.ops.similarity import compressor as layers
 from resfu.ops.similarity import cpu
@@ -126,16 +126,10 @@ def composition(
         v = cpu.paired_central_difference(key, query, weight, bias, step, neighbours)(0, size[0])
     else:
         low = convolved_key(key, weight).movedim(4, 2).flatten(1, 2)  # [B, M, h + 2, w + 2]
-        rows, columns = (_interpolation(P, p, neighbours, low) for P, p in zip(size, step, strict=True))
+        rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
         groups = query.shape[1] // weight.shape[1]
         v = F.conv2d(query, -weight.sum((2, 3), keepdim=True), bias, groups=groups) + rows @ (low @ columns.mT)
     return layers.scores(layers.hidden_channels(v, compressor), compressor)
-
-
-def _interpolation(P: int, p: int, neighbours: str, like: Tensor) -> Tensor:
-    """[P, p + 2]: reads an axis of p pixels, one of border on each side, at P positions."""
-    eye = torch.eye(p + 2, dtype=like.dtype, device=like.device)
-    return sample_axis(eye, key_position(P, p, neighbours, like.device) + 1, 0)
 
 
 def gradients(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.grid import key_position, sample_axis
+from resfu.ops.grid import interpolation_matrix
 
 
 def upsampled_group_norm(
@@ -38,5 +38,5 @@ def upsampled_group_norm(
 
 def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
     """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
-    U = sample_axis(torch.eye(p, dtype=like.dtype, device=like.device), key_position(P, p, neighbours, like.device), 0)
+    U = interpolation_matrix(P, p, like, neighbours)
     return U.mean(0), U.T @ U / P
