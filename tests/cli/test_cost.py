@@ -31,6 +31,14 @@ def test_a_network_with_some_upsamplers(tmp_path, capsys):
     assert found["resfu"]["multiply_accumulates_as_run"] < found["resfu"]["multiply_accumulates_paper"]
 
 
+def test_detection_networks_have_their_parameters_counted(tmp_path, capsys):
+    file = tmp_path / "cost.json"
+    assert main(["cost", "panoptic-fpn-resnet50", "--upsamplers", "nearest,resfu", "--json", str(file)]) == 0
+    assert "panoptic-fpn-resnet50, 80 classes upsampler" in " ".join(capsys.readouterr().out.split())
+    found = json.loads(file.read_text())["upsamplers"]
+    assert found == {"nearest": {"parameters": 46_031_467}, "resfu": {"parameters": 46_031_467 + 142_710}}
+
+
 def test_every_upsampler_by_default(capsys):
     assert main(HOST) == 0
     lines = capsys.readouterr().out.splitlines()

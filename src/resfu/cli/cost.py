@@ -15,7 +15,7 @@ from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
 from resfu.evaluation.published import option_from
-from resfu.hosts import HOSTS
+from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 _WIDTH = 100  # of the output where it goes into a file
@@ -50,24 +50,26 @@ def run(argv: Sequence[str]) -> int:
 def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
     named = [name for names in options.upsamplers or () for name in names]
     settings = dict(option_from(word) for word in options.options)
-    counted: dict[str, tuple[int, Work]] = {}
+    detection = options.host in DETECTION_HOSTS  # their work depends on what they find in an image
+    classes = options.num_classes or (80 if detection else 150)
+    counted: dict[str, tuple[int, Work | None]] = {}
     left_out: dict[str, str] = {}
     with console.status("building and counting"):
-        base = build_on_meta(options.host, _NOTHING, num_classes=options.num_classes)
-        parameters, rest = inference_parameters(base), host_work(base, options.size).rest
+        base = build_on_meta(options.host, _NOTHING, num_classes=classes)
+        parameters, rest = inference_parameters(base), 0 if detection else host_work(base, options.size).rest
         for name in named or UPSAMPLERS:
             try:
-                net = build_on_meta(options.host, name, settings, options.num_classes)
-                counted[name] = inference_parameters(net), host_work(net, options.size)
+                net = build_on_meta(options.host, name, settings, classes)
+                counted[name] = inference_parameters(net), None if detection else host_work(net, options.size)
             except ValueError as error:
                 left_out[name] = str(error)
-    (H, W), classes = options.size, options.num_classes
-    table = _empty(f"{options.host}, {classes} classes, one image of {H} x {W}", ["upsampler"])
-    for header in ("parameters", "paper's G", _ALL, _RUN):
+    (H, W), image = options.size, "" if detection else ", one image of {} x {}"
+    table = _empty(f"{options.host}, {classes} classes{image.format(H, W)}", ["upsampler"])
+    for header in ("parameters",) if detection else ("parameters", "paper's G", _ALL, _RUN):
         table.add_column(header, justify="right")
         table.add_column("added", justify="right")
     for name, (total, work) in counted.items():
-        counts = (work.paper, work.with_custom_operations, work.as_run)
+        counts = (work.paper, work.with_custom_operations, work.as_run) if work else ()
         giga = [f"{n / 1e9:.3f}" for count in counts for n in (count, count - rest)]
         table.add_row(name, f"{total:,}", f"{total - parameters:,}", *giga)
     console.print(table)
@@ -79,7 +81,9 @@ def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
         "size": options.size,
         "upsampler_options": settings,
         "without_upsampler": {"parameters": parameters, "multiply_accumulates": rest},
-        "upsamplers": {name: {"parameters": total, **_record(work)} for name, (total, work) in counted.items()},
+        "upsamplers": {
+            name: {"parameters": total, **(_record(work) if work else {})} for name, (total, work) in counted.items()
+        },
         "left_out": left_out,
     }
     return int(bool(named and left_out)), record
@@ -164,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--upsamplers", nargs="+", type=upsamplers, metavar="NAME", help=f"of {', '.join(UPSAMPLERS)} (all)")
     add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="further constructor arguments of the upsamplers")
     add("--size", type=_size, default=(512, 512), metavar="H,W", help="of the image (512,512)")
-    add("--num-classes", type=positive, default=150, metavar="N", help="logits a pixel (150)")
+    add("--num-classes", type=positive, metavar="N", help="logits a pixel (150), or classes of objects (80)")
     known = ", ".join(map(str, COST_TABLES))
     add("--tables", nargs="*", type=_table, metavar="N", help=f"recount the published tables: of {known} (all)")
     add("--json", type=Path, metavar="FILE", help="write everything counted as JSON")

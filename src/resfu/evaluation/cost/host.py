@@ -66,7 +66,7 @@ def build_on_meta(
 
 def inference_parameters(host: SegmentationHost) -> int:
     """Parameters that inference uses: without the classifier of an auxiliary loss, as published counts are."""
-    auxiliary = getattr(host.head, "auxiliary", None)
+    auxiliary = getattr(getattr(host, "head", None), "auxiliary", None)
     return count_parameters(host) - (0 if auxiliary is None else count_parameters(auxiliary))
 
 
