@@ -31,6 +31,14 @@ def size(text: str) -> tuple[int, int]:
     return positive(height), positive(width if cross else height)
 
 
+def volume_size(text: str) -> tuple[int, int, int]:
+    """(slices, height, width) from "DxHxW"."""
+    numbers = tuple(map(positive, text.lower().split("x")))
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError(f"expected DxHxW, such as 24x128x128, got {text!r}")
+    return numbers
+
+
 def upsamplers(text: str) -> tuple[str, ...]:
     """Keys of `resfu.UPSAMPLERS` with commas between; "all" for every one."""
     if text.strip() == "all":

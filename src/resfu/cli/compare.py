@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from resfu.cli.arguments import Parser, positive, seeds, size, variants
+from resfu.cli.arguments import Parser, positive, seeds, size, variants, volume_size
 from resfu.compare.run import VALIDATIONS
 from resfu.compare.runner import compare
 from resfu.compare.settings import Settings
 from resfu.data import DATASETS
+from resfu.data.medical.base import SliceDataset
 from resfu.hosts import HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 # What depends on the data unless it is given: (steps, crop, augment).
-_SCENES, _OTHERS = (300, None, "flip"), (600, (320, 320), "full")
+_SCENES, _VOLUMES, _OTHERS = (300, None, "flip"), (600, (224, 224), "slice"), (600, (320, 320), "full")
+# Of generated data: their size, and how many to train on and to evaluate on.
+_GENERATED = {"scenes": ((192, 192), 400, 100), "ct": ((24, 128, 128), 12, 4), "cardiac": ((10, 128, 128), 20, 8)}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -58,14 +61,24 @@ def settings_of(options: argparse.Namespace) -> Settings:
         ValueError: for options that do not go together.
     """
     scenes = options.data == "scenes"
-    scene_only = ("size", "difficulty", "train_images", "val_images")
-    given = [f"--{name.replace('_', '-')}" for name in scene_only if getattr(options, name) is not None]
-    if given and not scenes:
-        raise ValueError(f"{', '.join(given)} shape generated scenes and mean nothing for {options.data}: leave out.")
-    size = options.size or (192, 192)
+    volumes = issubclass(DATASETS[options.data], SliceDataset)
+    whole, train_images, val_images = _GENERATED.get(options.data, (None, None, None))
+    shapes = {
+        "size": scenes,
+        "difficulty": scenes,
+        "volume_size": volumes and whole is not None,
+        "train_images": whole is not None,
+        "val_images": whole is not None,
+        "convention": volumes,
+    }
+    given = [name for name, fits in shapes.items() if not fits and getattr(options, name) is not None]
+    if given:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{words} shape generated scenes or volumes and mean nothing for {options.data}: leave out.")
+    whole = options.size or options.volume_size or whole
     pretrained = options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained
     frozen = pretrained if options.freeze_encoder is None else options.freeze_encoder
-    steps, crop, augment = _SCENES if scenes else _OTHERS
+    steps, crop, augment = _SCENES if scenes else _VOLUMES if volumes else _OTHERS
     return Settings(
         upsamplers=options.upsamplers,
         seeds=options.seeds,
@@ -77,12 +90,15 @@ def settings_of(options: argparse.Namespace) -> Settings:
         steps=options.steps or steps,
         batch_size=options.batch_size,
         learning_rate=options.lr if options.lr is not None else 5e-3 if frozen else 6e-4,
-        crop=options.crop or crop or size,
+        # Whole scenes; generated volumes at the size of their slices.
+        crop=options.crop or (whole[-2:] if whole else crop),
         augment=options.augment or augment,
-        size=size if scenes else None,
+        size=whole if scenes else None,
         difficulty=(options.difficulty or 0.0) if scenes else None,
-        train_images=(options.train_images or 400) if scenes else None,
-        val_images=(options.val_images or 100) if scenes else None,
+        train_images=options.train_images or train_images,
+        val_images=options.val_images or val_images,
+        volume_size=whole if volumes else None,
+        convention=(options.convention or "transunet") if volumes else None,
     )
 
 
@@ -126,12 +142,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=positive, metavar="N", help="steps of each training (scenes 300, others 600)")
     add("--batch-size", type=positive, default=4, metavar="N", help="images a step (4)")
     add("--lr", type=float, metavar="X", help="learning rate of the head (0.005; with a trained encoder 0.0006)")
-    add("--crop", type=size, metavar="N | HxW", help="size of a training sample (scenes: whole, others 320)")
+    add(
+        "--crop",
+        type=size,
+        metavar="N | HxW",
+        help="size of a training sample (generated: whole, volumes 224, else 320)",
+    )
     add("--augment", choices=["flip", "full"], help="full: also random scales and colours (default except for scenes)")
     add("--size", type=size, metavar="N | HxW", help="size of the scenes (192)")
     add("--difficulty", type=float, metavar="X", help="of the scenes, 0 to 1: blur, noise, low contrast (0)")
-    add("--train-images", type=positive, metavar="N", help="number of scenes to train on (400)")
-    add("--val-images", type=positive, metavar="N", help="number of scenes to evaluate on (100)")
+    add(
+        "--volume-size", type=volume_size, metavar="DxHxW", help="of generated volumes (24x128x128, cardiac 10x128x128)"
+    )
+    add("--train-images", type=positive, metavar="N", help="scenes to train on (400), scans (12) or hearts (20)")
+    add("--val-images", type=positive, metavar="N", help="scenes to evaluate on (100), scans (4) or hearts (8)")
+    add("--convention", choices=["transunet", "strict"], help="of Dice and HD95, for volumes (transunet)")
     add("--validations", type=positive, default=VALIDATIONS, metavar="N", help="a training (4), the last at its end")
     add("--pictures", type=positive, default=6, metavar="N", help="validation images in the report (6)")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")

@@ -13,18 +13,22 @@ import numpy as np
 from PIL import Image
 
 from resfu.compare.pictures import ImagePictures
-from resfu.compare.summary import METRICS, best, cells, headings, note, summarise
+from resfu.compare.summary import best, cells, headings, metrics_of, note, summarise
+from resfu.compare.volumes import VolumePictures, organ_scores
 from resfu.visualize import Picture, overlay
 
 _PHOTO_QUALITY = 92
 
 
-def render_report(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> str:
+def render_report(
+    results: Mapping[str, Any], pictures: Sequence[ImagePictures], volumes: Sequence[VolumePictures] = ()
+) -> str:
     """Write the page.
 
     Args:
         results: the content of `results.json`.
         pictures: the images to show; a handful (each embeds about 0.1 MB an upsampler).
+        volumes: the volumes to leaf through, where the data are some.
 
     Returns:
         HTML that refers to nothing outside itself.
@@ -38,14 +42,13 @@ def render_report(results: Mapping[str, Any], pictures: Sequence[ImagePictures])
         "style": page.joinpath("report.css").read_text("utf-8"),
         "table": _table(results),
         "table_note": escape(note(results)),
-        "classes": _class_table(results),
-        "classes_note": escape(
-            "Intersection over union of each class in percent, mean over the seeds. A class that is neither labelled "
-            "nor predicted has none."
-        ),
+        "classes": _class_table(results) if settings.get("convention") is None else _organ_table(results),
+        "classes_note": escape(_classes_note(results)),
         "settings": _settings(results),
-        "data": _embedded(_data(results, pictures)),
-        "script": "\n".join(page.joinpath(f"{part}.js").read_text("utf-8") for part in ("viewer", "curves", "page")),
+        "data": _embedded(_data(results, pictures) | {"volumes": [_volume(item) for item in volumes]}),
+        "script": "\n".join(
+            page.joinpath(f"{part}.js").read_text("utf-8") for part in ("viewer", "curves", "volumes", "page")
+        ),
     }
     html = page.joinpath("report.html").read_text("utf-8")
     # One pass over the template's own marks, so that a mark inside a value stays what it is.
@@ -65,19 +68,20 @@ def _lead(results: Mapping[str, Any]) -> str:
     return (
         f"The same network, {settings['host']} (encoder {encoder}), trained {settings['steps']} steps of batch "
         f"{settings['batch_size']} with each upsampler in its place, from the same initial weights and on the same "
-        f"batches; evaluated on {results['images']} validation images."
+        f"batches; evaluated on {results['images']} validation "
+        f"{'images' if settings.get('convention') is None else 'volumes'}."
     )
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    rows = summarise(results)
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings())
+    rows, metrics = summarise(results), metrics_of(results)
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings(metrics))
     body = []
     for row in rows:
         words = [escape(word).replace(" ± ", ' <span class="spread">± ') for word in cells(row)]
         out = [f'<th scope="row">{words[0]}</th>']
         for column, word in enumerate(words[1:], 1):
-            key = list(METRICS)[column - 1] if column <= len(METRICS) else None
+            key = list(metrics)[column - 1] if column <= len(metrics) else None
             gain = ""
             if key and row is not rows[0]:
                 gain = f' <span class="gain">({row.metrics[key].mean - rows[0].metrics[key].mean:+.2f})</span>'
@@ -107,6 +111,27 @@ def _class_table(results: Mapping[str, Any]) -> str:
     return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
+def _organ_table(results: Mapping[str, Any]) -> str:
+    names = results["settings"]["upsamplers"]
+    titles = ["organ", *(f"{name}: {metric}" for name in names for metric in metrics_of(results).values())]
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = []
+    for index, (organ, scores) in enumerate(organ_scores(results).items(), 1):
+        swatch = f'<span class="swatch" style="background:{_hex(results["palette"][index])}"></span>'
+        words = "".join(f"<td>{escape(score)}</td>" for name in names for score in scores[name])
+        body.append(f'<tr><th scope="row">{swatch}{escape(organ)}</th>{words}</tr>')
+    return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+
+
+def _classes_note(results: Mapping[str, Any]) -> str:
+    if results["settings"].get("convention") is None:
+        return (
+            "Intersection over union of each class in percent, mean over the seeds. A class that is neither labelled "
+            "nor predicted has none."
+        )
+    return "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over the volumes and seeds."
+
+
 def _settings(results: Mapping[str, Any]) -> str:
     tables = []
     for title in ("settings", "versions", "machine"):
@@ -120,7 +145,8 @@ def _settings(results: Mapping[str, Any]) -> str:
 
 def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict[str, Any]:
     charts = []
-    for key, title in (("loss", "Training loss"), ("miou", "Validation mIoU (%)")):
+    quality, words = next(iter(metrics_of(results).items()))
+    for key, title in (("loss", "Training loss"), (quality, f"Validation {words} (%)")):
         series = [
             {"upsampler": run["upsampler"], "seed": run["seed"], "points": run["curves"][key]}
             for run in results["runs"]
@@ -154,6 +180,12 @@ def _image(item: ImagePictures) -> dict[str, Any]:
             for name, made in item.results.items()
         },
     }
+
+
+def _volume(item: VolumePictures) -> dict[str, Any]:
+    height, width = item.layers["image"][0].shape[:2]
+    layers = {name: [_data_uri(picture, photo=True) for picture in shown] for name, shown in item.layers.items()}
+    return {"name": item.name, "width": width, "height": height, "slices": item.slices, "layers": layers}
 
 
 def _data_uri(picture: Picture, photo: bool = False) -> str:

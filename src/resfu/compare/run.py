@@ -17,8 +17,9 @@ from resfu.compare.folder import RunFolder, write_json
 from resfu.compare.progress import Bar
 from resfu.compare.settings import Settings
 from resfu.compare.variants import parse_variant
+from resfu.compare.volumes import volume_data
 from resfu.data import DATASETS
-from resfu.training.class_table import plain_metrics
+from resfu.training.class_table import headline, plain_metrics
 from resfu.training.datamodule import SegmentationData
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
@@ -64,6 +65,8 @@ def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int
     Returns:
         The data module.
     """
+    if settings.volumetric:
+        return volume_data(settings, seed, mean, std, workers)
     scenes = settings.data == "scenes"
     full = settings.augment == "full"
     return SegmentationData(
@@ -116,7 +119,7 @@ def run(
     folder.path.mkdir(parents=True, exist_ok=True)
     task = create_task(settings, upsampler, seed)
     data = create_data(settings, seed, task.image_mean, task.image_std, workers)
-    record = Record(folder)
+    record = Record(folder, data.monitor)
     bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console)
     with known_warnings_ignored(), bar:
         trainer = Trainer(
@@ -149,22 +152,24 @@ class Record(Callback):
 
     Args:
         folder: where the checkpoint goes.
+        monitor: the metric of the validation that makes a curve, as the task logs it.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, monitor: str) -> None:
         self.folder = folder
+        self.monitor = monitor
         self.loss: list[list[float]] = []
-        self.miou: list[list[float]] = []
+        self.quality: list[list[float]] = []
         self.seconds = 0.0
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of this."""
-        return {"loss": list(self.loss), "miou": list(self.miou), "seconds": self.seconds}
+        return {"loss": list(self.loss), "quality": list(self.quality), "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves of a checkpoint."""
-        self.loss, self.miou, self.seconds = state_dict["loss"], state_dict["miou"], state_dict["seconds"]
+        self.loss, self.quality, self.seconds = state_dict["loss"], state_dict["quality"], state_dict["seconds"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock: validation does not count as training."""
@@ -189,9 +194,8 @@ class Record(Callback):
             os.replace(draft, self.folder.checkpoint)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the mIoU."""
-        value = float(trainer.callback_metrics["val/miou"])
-        self.miou.append([trainer.global_step, value])
+        """Note the metric."""
+        self.quality.append([trainer.global_step, float(trainer.callback_metrics[self.monitor])])
 
 
 def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
@@ -209,18 +213,20 @@ def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationT
             freeze_encoder=frozen,
             optimisation=Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio),
             schedule=Schedule(warmup_steps=min(20, settings.steps // 10)),
+            convention=settings.convention or "transunet",
             seed=seed,
         )
 
 
 def _finished(task: SegmentationTask, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
-    values = plain_metrics(task.results)
+    means = headline(task.results)
+    by_class = {key: value for key, value in plain_metrics(task.results).items() if not isinstance(value, float | None)}
     return {
         "upsampler": upsampler,
         "seed": seed,
-        "metrics": {key: values.pop(key) for key in ("miou", "macc", "aacc", "biou")},
-        **values,
-        "curves": {"loss": record.loss, "miou": record.miou},
+        "metrics": means,
+        **by_class,
+        "curves": {"loss": record.loss, record.monitor.removeprefix("val/"): record.quality},
         "training_seconds": round(record.seconds, 1),
     }
 

@@ -16,7 +16,8 @@ from resfu.compare.pictures import choose, make_pictures, save_sheets
 from resfu.compare.report import render_report
 from resfu.compare.run import VALIDATIONS, create_data, run
 from resfu.compare.settings import Settings
-from resfu.compare.summary import METRICS, best, cells, headings, markdown, note, summarise
+from resfu.compare.summary import best, cells, headings, markdown, metrics_of, note, summarise
+from resfu.compare.volumes import count_images, labelled_slices, make_volume_pictures, organ_markdown, print_organs
 from resfu.compare.weights import load_host
 from resfu.data import SegmentationDataset
 from resfu.hosts.base import SegmentationHost
@@ -70,11 +71,14 @@ def compare(
     costs = {name: measure_cost(host.to(device), image) for name, host in hosts.items()}
     results = _results(settings, runs, costs, dataset)
     write_json(folder.path / "results.json", results)
-    write_text(folder.path / "table.md", markdown(results))
-    shown = make_pictures(hosts, dataset, choose(len(dataset), pictures))
+    volumes = make_volume_pictures(settings, hosts, dataset)
+    write_text(folder.path / "table.md", markdown(results) + organ_markdown(results))
+    drawn = labelled_slices(settings, dataset)
+    shown = make_pictures(hosts, drawn, choose(len(drawn), pictures))
     save_sheets(shown, folder.sheets)
-    write_text(folder.path / "report.html", render_report(results, shown))
+    write_text(folder.path / "report.html", render_report(results, shown, volumes))
     _print_table(results, console)
+    print_organs(results, console)
     console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
     return results
 
@@ -100,7 +104,7 @@ def _results(
         "machine": describe_machine(),
         "classes": list(dataset.classes),
         "palette": dataset.palette.tolist(),
-        "images": len(dataset),
+        "images": count_images(dataset),
         "cost_input": {"height": height, "width": width},
         "cost": costs,
         "runs": runs,
@@ -123,15 +127,16 @@ def _validation_data(settings: Settings, host: SegmentationHost) -> Segmentation
 
 def _print_table(results: dict[str, Any], console: Console) -> None:
     rows = summarise(results)
+    metrics = metrics_of(results)
     table = Table(box=SIMPLE_HEAD, caption=note(results), caption_justify="left", collapse_padding=True)
-    for heading in headings():
+    for heading in headings(metrics):
         justify = "right" if table.columns else "left"
         # Only the upsampler's name, with its arguments, may be broken.
         whole = bool(table.columns)
         table.add_column(heading.replace(" (", "\n("), justify=justify, vertical="top", no_wrap=whole, overflow="fold")
     for row in rows:
         words = [word if console.width >= _WIDE else word.replace(" ± ", "\n± ") for word in cells(row)]
-        for column, key in enumerate(METRICS, 1):
+        for column, key in enumerate(metrics, 1):
             if row.upsampler in best(rows, key):
                 words[column] = f"[bold]{words[column]}[/bold]"
         table.add_row(*words)

@@ -6,6 +6,8 @@ from typing import Any
 
 from resfu.compare.variants import parse_variant
 from resfu.data import DATASETS
+from resfu.data.medical.base import SliceDataset
+from resfu.evaluation.volumes import Convention
 from resfu.hosts import HOSTS
 
 
@@ -26,11 +28,13 @@ class Settings:
         batch_size: images a step.
         learning_rate: of everything outside the encoder.
         crop: (H, W) of a training sample.
-        augment: "flip", or "full": also random scales of 0.5 to 2 and distorted colours.
+        augment: "flip", or "full": also random scales of 0.5 to 2 and distorted colours; of volumes "slice".
         size: (H, W) of a generated scene; None for other data.
         difficulty: 0 to 1, of generated scenes; None for other data.
-        train_images: number of scenes to train on; None for other data.
-        val_images: number of scenes to evaluate on; None for other data.
+        train_images: number of scenes or generated volumes to train on; None for other data.
+        val_images: number of scenes or generated volumes to evaluate on; None for other data.
+        volume_size: (D, H, W) of a generated volume; None for other data.
+        convention: of Dice and HD95, see `VolumeMetrics`; None for data that are not volumes.
 
     Raises:
         ValueError: for an unknown name, a bad argument, an empty or repeating list, or a number that is not positive.
@@ -52,6 +56,8 @@ class Settings:
     difficulty: float | None = None
     train_images: int | None = None
     val_images: int | None = None
+    volume_size: tuple[int, int, int] | None = None
+    convention: Convention | None = None
 
     def __post_init__(self) -> None:
         for name in self.upsamplers:
@@ -67,8 +73,16 @@ class Settings:
         for words, number in (("steps", self.steps), ("batch size", self.batch_size), ("lr", self.learning_rate)):
             if not number > 0:
                 raise ValueError(f"{words} must be above 0, got {number}.")
-        if self.augment not in ("flip", "full"):
-            raise ValueError(f"augment must be 'flip' or 'full', got {self.augment!r}.")
+        known = ("slice",) if self.volumetric else ("flip", "full")
+        if self.augment not in known:
+            raise ValueError(f"augment must be {' or '.join(map(repr, known))} for {self.data}, got {self.augment!r}.")
+        if (self.convention is not None) != self.volumetric:
+            raise ValueError(f"a convention of Dice and HD95 goes with volumes alone, got {self.convention!r}.")
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether the data are volumes, measured by Dice and HD95."""
+        return issubclass(DATASETS[self.data], SliceDataset)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON will give it back."""

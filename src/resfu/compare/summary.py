@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 METRICS = {"miou": "mIoU", "macc": "mAcc", "biou": "bIoU"}
+VOLUME_METRICS = {"dice": "Dice", "hd95": "HD95"}
+_LOWER_IS_BETTER = ("hd95",)
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,18 @@ class Row:
 
     Attributes:
         upsampler: its name.
-        metrics: by the keys of `METRICS`, in percent.
+        metrics: by the keys of `METRICS` in percent, or of `VOLUME_METRICS` in percent and voxels.
         cost: as `measure_cost` returns it.
     """
 
     upsampler: str
     metrics: dict[str, Spread]
     cost: Mapping[str, Any]
+
+
+def metrics_of(results: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics of a comparison: keys of a run's "metrics", and what the tables call them."""
+    return METRICS if results["settings"].get("convention") is None else VOLUME_METRICS
 
 
 def summarise(results: Mapping[str, Any]) -> list[Row]:
@@ -56,7 +63,7 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
     rows = []
     for name in results["settings"]["upsamplers"]:
         runs = [run for run in results["runs"] if run["upsampler"] == name]
-        metrics = {key: Spread(tuple(run["metrics"][key] for run in runs)) for key in METRICS}
+        metrics = {key: Spread(tuple(run["metrics"][key] for run in runs)) for key in metrics_of(results)}
         rows.append(Row(name, metrics, results["cost"][name]))
     return rows
 
@@ -64,9 +71,9 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
 COST_COLUMNS = ["parameters (M)", "MACs (G)", "host (ms)", "upsampler (ms)", "peak (MB)"]
 
 
-def headings() -> list[str]:
+def headings(metrics: Mapping[str, str] = METRICS) -> list[str]:
     """The column headings of the table."""
-    return ["upsampler", *METRICS.values(), *COST_COLUMNS]
+    return ["upsampler", *metrics.values(), *COST_COLUMNS]
 
 
 def cells(row: Row) -> list[str]:
@@ -74,7 +81,7 @@ def cells(row: Row) -> list[str]:
     cost = row.cost
     return [
         row.upsampler,
-        *(str(row.metrics[key]) for key in METRICS),
+        *map(str, row.metrics.values()),
         f"{cost['parameters'] / 1e6:.3f}",
         f"{cost['multiply_accumulates'] / 1e9:.2f}",
         f"{cost['host_ms']:.1f}",
@@ -84,8 +91,9 @@ def cells(row: Row) -> list[str]:
 
 
 def best(rows: Sequence[Row], key: str) -> set[str]:
-    """The upsamplers whose mean of a metric is the highest."""
-    top = max((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
+    """The upsamplers whose mean of a metric is the best: the highest, of distances the lowest."""
+    choose = min if key in _LOWER_IS_BETTER else max
+    top = choose((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
     return {row.upsampler for row in rows if row.metrics[key].mean == top} if len(rows) > 1 else set()
 
 
@@ -95,19 +103,30 @@ def note(results: Mapping[str, Any]) -> str:
     spread = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
     cost = results["cost_input"]
     return (
-        f"Validation set, in percent: {spread}. Multiply-accumulates, latency (median, {results['machine']['device']}) "
+        f"Validation set, {_measured(results)}: {spread}. Multiply-accumulates, latency (median, {results['machine']['device']}) "
         f"and peak memory of one forward pass of the whole network at {cost['height']} x {cost['width']}, batch 1; "
         "the upsampler's own latency beside it. Parameters: of the whole network."
     )
 
 
+def _measured(results: Mapping[str, Any]) -> str:
+    convention = results["settings"].get("convention")
+    if convention is None:
+        return "in percent"
+    return (
+        f"{results['images']} volumes, means over organs; Dice in percent, HD95 in voxels, both after the convention "
+        f"{convention!r}"
+    )
+
+
 def markdown(results: Mapping[str, Any]) -> str:
     """The table and its note as Markdown."""
-    rows = summarise(results)
-    lines = ["| " + " | ".join(headings()) + " |", "|:--|" + "--:|" * (len(headings()) - 1)]
+    rows, metrics = summarise(results), metrics_of(results)
+    titles = headings(metrics)
+    lines = ["| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for row in rows:
         words = cells(row)
-        for column, key in enumerate(METRICS, 1):
+        for column, key in enumerate(metrics, 1):
             if row.upsampler in best(rows, key):
                 words[column] = f"**{words[column]}**"
         lines.append("| " + " | ".join(words) + " |")

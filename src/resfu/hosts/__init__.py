@@ -27,7 +27,14 @@ HOSTS: dict[str, Callable[..., Any]] = {
     "maskformer-swin-l": partial(_build, "maskformer", "MaskFormer", variant="l"),
     "transunet-r50-vit-b16": partial(_build, "transunet", "TransUNet"),
     "transunet-small": partial(
-        _build, "transunet", "TransUNet", layers=(1, 1, 1), width=128, depth=2, image_size=128, channels=(128, 64, 32, 16)
+        _build,
+        "transunet",
+        "TransUNet",
+        layers=(1, 1, 1),
+        width=128,
+        depth=2,
+        image_size=128,
+        channels=(128, 64, 32, 16),
     ),
     "efficientnet-lite0": partial(_build, "lite", "LiteHost"),
     "mask-rcnn-resnet50": partial(_build, "mask_rcnn", "MaskRCNN"),

@@ -1,7 +1,7 @@
 """Semantic segmentation as a LightningModule: one host, its loss, its metrics, its optimiser."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
@@ -21,7 +21,7 @@ from resfu.training.loader import derive_seed
 from resfu.training.losses import segmentation_loss
 from resfu.training.parameter_groups import Optimisation, create_optimizer
 from resfu.training.schedule import Schedule, poly_scheduler
-from resfu.training.volumes import create_metrics, label_volume
+from resfu.training.volumes import create_metrics, label_volume, normalising
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count a batch's pixels, or score a volume."""
         if isinstance(self.metrics, VolumeMetrics):
-            batch["volume"].score(self.metrics, self._slice_logits, batch["input_size"], self.device)
+            batch["volume"].score(self.metrics, self._slice_network(), batch["input_size"], self.device)
         else:
             self.metrics.update(self._label_map(batch["image"], batch["label"].shape[-2:]), batch["label"])
 
@@ -197,7 +197,7 @@ class SegmentationTask(LightningModule):
         if "error" in batch:
             return {}
         if "volume" in batch:
-            return label_volume(batch["volume"], self._slice_logits, batch["input_size"], self.device)
+            return label_volume(batch["volume"], self._slice_network(), batch["input_size"], self.device)
         label_map = self._label_map(batch["image"], batch.get("size", batch["image"].shape[-2:]))
         return {"label_map": label_map.to("cpu", torch.uint8)}
 
@@ -227,9 +227,8 @@ class SegmentationTask(LightningModule):
     def _label_map(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         return resize_logits(self._logits(images), size).argmax(1)
 
-    def _slice_logits(self, images: Tensor) -> Tensor:
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.image_mean, self.image_std))
-        return self._logits((images - mean) / std)
+    def _slice_network(self) -> Callable[[Tensor], Tensor]:
+        return normalising(self._logits, self.image_mean, self.image_std)
 
     def _finish(self, prefix: str) -> None:
         self.results = self.metrics.compute()

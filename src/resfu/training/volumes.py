@@ -3,7 +3,7 @@
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,24 @@ def label_volume(
         if volume.on_error == "raise":
             raise
         return {"error": str(error)}
+
+
+def normalising(
+    network: Callable[[Tensor], Tensor], mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Tensor], Tensor]:
+    """The network with a first step that brings the values of slices to its own mean and deviation.
+
+    Args:
+        network: images [B, 3, H, W] -> logits.
+        mean: per channel.
+        std: per channel.
+    """
+
+    def predict_slice(images: Tensor) -> Tensor:
+        centre, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+        return network((images - centre) / scale)
+
+    return predict_slice
 
 
 class Cases(Dataset[Sample]):

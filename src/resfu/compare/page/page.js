@@ -12,6 +12,8 @@ function start() {
   drawCurves(document.getElementById("curves"), document.getElementById("legend"), data.curves, data.upsamplers);
   if (data.images.length) startPictures(data);
   else document.getElementById("pictures").remove();
+  if (data.volumes.length) startVolumes(data.volumes);
+  else document.getElementById("volumes").remove();
   document.documentElement.dataset.ready = "true";
 }
 
