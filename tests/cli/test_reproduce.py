@@ -109,7 +109,7 @@ def test_interrupted_and_called_again_it_ends_as_if_it_had_not_been(place, tmp_p
     assert resfu["published"] == {"miou": 43.84, "macc": 54.75, "biou": 28.06, "params_m": 13.86}
     assert resfu["measured"]["parameters"] - bilinear["measured"]["parameters"] == 3 * 47_570
     gain = resfu["measured"]["miou"]["mean"] - bilinear["measured"]["miou"]["mean"]
-    assert resfu["gain"]["measured"]["miou"] == pytest.approx(gain)
+    assert resfu["gain"]["measured"]["miou"]["mean"] == pytest.approx(gain)
     assert resfu["measured"]["miou"]["std"] is None
     steps = torch.load(tmp_path / "cut/runs/segformer-mit-b1_resfu_ade20k-seed0/checkpoints/last.ckpt")["global_step"]
     assert steps == 2
@@ -145,9 +145,10 @@ def test_a_command_is_a_process(capfd):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["table9"], "choose from table1, .*table8, got 'table9'"),
+        (["table9"], "choose from table1, .*table8, table10, table11, got 'table9'"),
         (["table3", "--rows", "cubist"], "no row fits 'cubist'; their labels are bilinear, deconv"),
         (["table1"], r"there is no recipe .*pspnet-resnet50_bilinear_ade20k\.yaml"),
+        (["table3", "--scale", "small", "--data", "ct", "--root", "x"], "in mIoU, which ct does not have"),
         (["table3", "--scale", "small", "--steps", "0"], "--steps: expected a whole number of at least 1"),
     ],
 )

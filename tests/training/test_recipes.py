@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 import resfu.hosts
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
-from resfu.compare.reproduce.rows import TABLES, recipe_name
+from resfu.compare.reproduce.rows import ADE20K_TABLES, recipe_name
 from resfu.data.fixtures import write_fixture
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import published_rows
@@ -22,7 +22,7 @@ from resfu.training.parameter_groups import parameter_groups
 from resfu.training.task import SegmentationTask
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-ROWS = {recipe_name(row): row for row in reversed(published_rows(TABLES))}
+ROWS = {recipe_name(row): row for row in reversed(published_rows(ADE20K_TABLES))}
 FAMILIES = {  # from the spec, by hand; images of a step, crop, bounds of the image at evaluation, windows
     "pspnet-resnet50": (80_000, 16, 512, (2048, 512), None),
     "pspnet-resnet101": (80_000, 16, 512, (2048, 512), None),

@@ -17,8 +17,8 @@ from resfu.data.medical.base import SliceDataset
 from resfu.hosts import HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
-# What depends on the data unless it is given: (steps, crop, augment).
-_SCENES, _VOLUMES, _OTHERS = (300, None, "flip"), (600, (224, 224), "slice"), (600, (320, 320), "full")
+# What depends on the data unless it is given: (steps, crop, augment); generated data are not cropped.
+_SCENES, _VOLUMES, _OTHERS = (300, (192, 192), "flip"), (600, (224, 224), "slice"), (600, (320, 320), "full")
 # Of generated data: their size, and how many to train on and to evaluate on.
 _GENERATED = {"scenes": ((192, 192), 400, 100), "ct": ((24, 128, 128), 12, 4), "cardiac": ((10, 128, 128), 20, 8)}
 
@@ -90,8 +90,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         steps=options.steps or steps,
         batch_size=options.batch_size,
         learning_rate=options.lr if options.lr is not None else 5e-3 if frozen else 6e-4,
-        # Whole scenes; generated volumes at the size of their slices.
-        crop=options.crop or (whole[-2:] if whole else crop),
+        crop=options.crop or ((whole[-2], whole[-1]) if whole else crop),
         augment=options.augment or augment,
         size=whole if scenes else None,
         difficulty=(options.difficulty or 0.0) if scenes else None,

@@ -2,23 +2,20 @@
 
 import re
 from argparse import ArgumentError
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from resfu.cli.kind import kind_of
 from resfu.cli.recipe import with_bases
-from resfu.training.datamodule import SegmentationData, dataset_class
 from resfu.training.last_checkpoint import LastCheckpoint
-from resfu.training.task import SegmentationTask
-
-# Settings that a checkpoint keeps but that follow from others: the data set's classes and --seed_everything.
-_DERIVED = ("num_classes", "seed")
 
 
 class Configuration(LightningCLI):
@@ -36,17 +33,19 @@ class Configuration(LightningCLI):
         OSError: for a file that is missing.
     """
 
-    model: SegmentationTask
-    datamodule: SegmentationData
+    model: LightningModule
+    datamodule: LightningDataModule
 
     def __init__(self, command: str, words: list[str]) -> None:
         self.command = command
+        words = with_bases(words)
+        self.kind = kind_of(words)
         try:
             super().__init__(
-                SegmentationTask,
-                SegmentationData,
+                self.kind.task,
+                self.kind.data,
                 run=False,
-                args=with_bases(words),
+                args=words,
                 save_config_callback=_SaveConfig if command == "fit" else None,
                 save_config_kwargs={"save_to_log_dir": False},
                 auto_configure_optimizers=False,  # model.optimisation and model.schedule do
@@ -79,11 +78,9 @@ class Configuration(LightningCLI):
             )
             parser.link_arguments("images", "data.images")
             parser.link_arguments("on_error", "data.on_error")
-        parser.link_arguments("data.dataset", "model.num_classes", compute_fn=_class_count)
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("model.image_mean", "data.mean", apply_on="instantiate")
-        parser.link_arguments("model.image_std", "data.std", apply_on="instantiate")
+        self.kind.link(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and with a checkpoint parse again on top of what that says."""
@@ -91,7 +88,7 @@ class Configuration(LightningCLI):
         self.run_folder = Path(config.run or config.trainer.default_root_dir or _run_name(config))
         self.checkpoint = _checkpoint_path(config.ckpt_path, self.run_folder)
         if self.checkpoint is not None:
-            parser.set_defaults(_settings(self.checkpoint))
+            parser.set_defaults(_settings(self.checkpoint, self.kind.derived))
             config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
             config.model.pretrained = False  # the checkpoint's weights take their place
         config.base = None  # read by now; the saved configuration stands alone
@@ -101,7 +98,7 @@ class Configuration(LightningCLI):
         """The trainer, with this run's folder, loggers and callbacks."""
         given = self.config.trainer
         self.trainer_defaults["callbacks"] = self._callbacks(bool(given.logger is not False))
-        if self.command == "predict" and self.datamodule.volumetric:
+        if self.command == "predict" and getattr(self.datamodule, "volumetric", False):
             kwargs["enable_progress_bar"] = False  # that of the slices takes its place
         elif given.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"].append(RichProgressBar())
@@ -147,10 +144,6 @@ def _plain(message: str) -> str:
     return re.sub(r"^Call to compute_fn of link .*? failed: ", "", message)
 
 
-def _class_count(dataset: str) -> int:
-    return len(dataset_class(dataset).classes)
-
-
 def _run_name(config: Namespace) -> str:
     return f"runs/{config.model.host}_{config.model.upsampler}_{config.data.dataset}"
 
@@ -164,8 +157,8 @@ def _checkpoint_path(given: str | None, run: Path) -> Path | None:
     return path
 
 
-def _settings(checkpoint: Path) -> dict[str, Any]:
-    """The arguments of task and data that a checkpoint keeps, by their dotted keys."""
+def _settings(checkpoint: Path, derived: Collection[str]) -> dict[str, Any]:
+    """The arguments of task and data that a checkpoint keeps, by their dotted keys, without those that follow."""
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         found = {"model": content["hyper_parameters"], "data": content["datamodule_hyper_parameters"]}
@@ -174,7 +167,7 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for part, values in found.items():
         for key, value in values.items():
-            if key in _DERIVED:
+            if key in derived:
                 continue
             if isinstance(value, dict) and not key.endswith("options"):
                 settings.update({f"{part}.{key}.{name}": inner for name, inner in value.items()})

@@ -9,10 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from resfu.cli.configuration import Configuration
 from resfu.compare.folder import write_json
 from resfu.evaluation.cost.host import inference_parameters
-from resfu.training.class_table import plain_metrics
-from resfu.training.photos import LabelMapWriter
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.scans import LabelVolumeWriter
 
 
 def fit(words: list[str]) -> int:
@@ -31,7 +28,7 @@ def test(words: list[str]) -> int:
 
 
 def predict(words: list[str]) -> int:
-    """Write the label maps of image files, or the label volumes of scans."""
+    """Write the label maps of image files or scans, or the objects found in image files."""
     return _guarded("predict", words, _predict)
 
 
@@ -84,9 +81,8 @@ def _test(configuration: Configuration) -> None:
 def _predict(configuration: Configuration) -> None:
     _needs_checkpoint(configuration)
     output = configuration.config.output
-    volumetric = configuration.datamodule.volumetric
     bar = configuration.config.trainer.enable_progress_bar is not False
-    writer = LabelVolumeWriter(output, bar) if volumetric else LabelMapWriter(output)
+    writer = configuration.kind.writer(output, configuration.datamodule, bar)
     trainer = configuration.trainer
     trainer.callbacks.append(writer)  # pyright: ignore[reportAttributeAccessIssue]
     trainer.predict(
@@ -97,14 +93,16 @@ def _predict(configuration: Configuration) -> None:
     )
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)
-    print(f"{len(writer.written)} label {'volumes' if volumetric else 'maps'} in {writer.folder}")
+    print(f"{len(writer.written)} {configuration.kind.written(configuration.datamodule)} in {writer.folder}")
 
 
 def _write_metrics(configuration: Configuration) -> None:
     file = configuration.config.metrics
     if file is not None and configuration.trainer.is_global_zero:
         model = configuration.model
-        write_json(Path(file), {"parameters": inference_parameters(model.host), **plain_metrics(model.results)})
+        write_json(
+            Path(file), {"parameters": inference_parameters(model.host), **configuration.kind.plain(model.results)}
+        )
 
 
 def _needs_checkpoint(configuration: Configuration) -> None:

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from resfu.cli import compare
 from resfu.cli.arguments import Parser, seeds
 from resfu.compare.folder import write_json
 from resfu.compare.machine import describe_machine, describe_versions
-from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.rows import TABLES, VOLUME_TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.side_by_side import Measured, records, table
 from resfu.compare.reproduce.trainings import claim, measured, plan, train
-from resfu.compare.summary import summarise
+from resfu.compare.summary import Spread, summarise
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
@@ -74,15 +74,24 @@ def _published(rows: list[PublishedRow], options: argparse.Namespace, rest: list
 
 def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
     names = {_variant(row): None for row in rows}
-    words = ["--upsamplers", ",".join(names), "--seeds", ",".join(map(str, options.seeds)) + ",", *rest]
+    volumetric = {row.table in VOLUME_TABLES for row in rows}
+    if len(volumetric) > 1:
+        raise ValueError("tables in mIoU and tables in Dice do not go together at a small scale: call them one by one.")
+    data = ["--data", "ct"] if volumetric == {True} else []
+    words = ["--upsamplers", ",".join(names), "--seeds", ",".join(map(str, options.seeds)) + ",", *data, *rest]
     words += ["--output", options.output, *(["--root", options.root] if options.root else [])]
     chosen = compare.parse(words)
     settings = compare.settings_of(chosen)
+    if settings.volumetric != (volumetric == {True}):
+        quality = "Dice" if volumetric == {True} else "mIoU"
+        raise ValueError(f"these tables are in {quality}, which {settings.data} does not have: give other --data.")
     if options.dry_run:
         print(shlex.join(["resfu", "compare", *words]))
         return
     results = compare.train(settings, chosen)
-    by_name = {row.upsampler: Measured(row.metrics, row.cost["parameters"]) for row in summarise(results)}
+    by_name = {
+        row.upsampler: Measured(_published_names(row.metrics), row.cost["parameters"]) for row in summarise(results)
+    }
     caption = (
         f"Measured with another network and other data: {settings.host} on {settings.data}, {settings.steps} steps. "
         "Compare what stands in parentheses, the difference to the first row."
@@ -106,6 +115,11 @@ def _report(
         for host in dict.fromkeys(line["host"] for line in lines):
             console.print(table([line for line in lines if line["host"] == host], f"Table {number}, {host}"))
     console.print(caption, highlight=False)
+
+
+def _published_names(metrics: Mapping[str, Spread]) -> dict[str, Spread]:
+    """The metrics of a comparison by the published tables' names."""
+    return {"mean_dice" if key == "dice" else key: spread for key, spread in metrics.items()}
 
 
 def _variant(row: PublishedRow) -> str:
@@ -132,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("tables", nargs="+", type=_table, metavar="TABLE", help=f"of table{TABLES[0]} to table{TABLES[-1]}")
+    add("tables", nargs="+", type=_table, metavar="TABLE", help=f"of {', '.join(f'table{n}' for n in TABLES)}")
     add("--output", required=True, metavar="DIR", help="folder for the runs and everything that comes out")
     add(
         "--scale",
@@ -142,7 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--rows", type=_patterns, default=[], metavar="A,B", help="only these: labels (resfu, c, K=*) or recipes")
     add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
-    add("--data.root", dest="root", metavar="DIR", help="folder of the data (ADEChallengeData2016)")
+    add(
+        "--data.root",
+        dest="root",
+        metavar="DIR",
+        help="folder of the data (the recipes'; ADE20K's, Synapse's or ACDC's)",
+    )
     add("--recipes", default="recipes", metavar="DIR", help="folder of the recipes (recipes)")
     add("--dry-run", action="store_true", help="print the commands that would run")
     return parser

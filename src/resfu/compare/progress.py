@@ -6,17 +6,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_WORDS = {"val/miou": "mIoU", "val/dice": "Dice"}
+
 
 class Bar(Callback):
-    """Steps done of a training, the last loss and mIoU; shown on terminals only, gone when it ends.
+    """Steps done of a training, the last loss and quality; shown on terminals only, gone when it ends.
 
     Args:
         title: of the training.
         steps: of the training.
         console: where it is drawn.
+        monitor: the metric of the validation to show, as the task logs it.
     """
 
-    def __init__(self, title: str, steps: int, console: Console) -> None:
+    def __init__(self, title: str, steps: int, console: Console, monitor: str) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -28,7 +31,8 @@ class Bar(Callback):
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._title = title
         self._steps = steps
-        self._words = {"loss": "", "mIoU": ""}
+        self._monitor = monitor
+        self._words = {"loss": "", monitor: ""}
         self._task = self._progress.add_task(title, total=steps, words="")
 
     def __enter__(self) -> Self:
@@ -58,8 +62,9 @@ class Bar(Callback):
         self._show(f"{self._title}, validation", int(sum(trainer.num_val_batches)), batch_idx + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the mIoU."""
-        self._words["mIoU"] = f"mIoU {float(trainer.callback_metrics['val/miou']):.1f}"
+        """Show the quality."""
+        value = float(trainer.callback_metrics[self._monitor])
+        self._words[self._monitor] = f"{_WORDS[self._monitor]} {value:.1f}"
 
     def _show(self, title: str, total: int, done: int) -> None:
         words = "  ".join(filter(None, self._words.values()))

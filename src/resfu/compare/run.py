@@ -120,7 +120,7 @@ def run(
     task = create_task(settings, upsampler, seed)
     data = create_data(settings, seed, task.image_mean, task.image_std, workers)
     record = Record(folder, data.monitor)
-    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console)
+    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console, data.monitor)
     with known_warnings_ignored(), bar:
         trainer = Trainer(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",

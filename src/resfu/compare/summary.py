@@ -103,9 +103,10 @@ def note(results: Mapping[str, Any]) -> str:
     spread = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
     cost = results["cost_input"]
     return (
-        f"Validation set, {_measured(results)}: {spread}. Multiply-accumulates, latency (median, {results['machine']['device']}) "
-        f"and peak memory of one forward pass of the whole network at {cost['height']} x {cost['width']}, batch 1; "
-        "the upsampler's own latency beside it. Parameters: of the whole network."
+        f"Validation set, {_measured(results)}: {spread}. Multiply-accumulates, latency (median, "
+        f"{results['machine']['device']}) and peak memory of one forward pass of the whole network at "
+        f"{cost['height']} x {cost['width']}, batch 1; the upsampler's own latency beside it. Parameters: of the whole "
+        "network."
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from resfu.data.coco.sampling import AspectRatioSampler
+
 
 def derive_seed(*numbers: int) -> int:
     """One well-mixed 63-bit seed out of several numbers, the same on every machine and in every process."""
@@ -124,7 +126,11 @@ class ResumableLoader(DataLoader[Any]):
     """
 
     def __init__(
-        self, dataset: SeededDataset, sampler: StreamSampler, num_workers: int, collate: Callable[[list[Any]], Any]
+        self,
+        dataset: SeededDataset,
+        sampler: StreamSampler | AspectRatioSampler,
+        num_workers: int,
+        collate: Callable[[list[Any]], Any],
     ) -> None:
         super().__init__(
             dataset,

@@ -24,7 +24,7 @@ class Optimisation:
         weight_decay: of every parameter that `undecayed` does not name.
         momentum: of SGD.
         betas: of AdamW.
-        head_multiplier: learning rate of everything outside the encoder (names from `head.` on, upsamplers included),
+        head_multiplier: learning rate of everything outside the encoder (upsamplers included),
             as a multiple. SegFormer's recipe has 10.
         similarity_multiplier: multiplies the gradient step of ReSFU's two similarity blocks, on top of the above. The
             published configurations have 500. Under SGD it is what a gradient times 500 does, decay included. AdamW
@@ -55,12 +55,13 @@ class Optimisation:
                 raise ValueError(f"optimisation.{name} must not be negative, got {getattr(self, name)}.")
 
 
-def parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, optimisation: Optimisation, encoder: str = "encoder.") -> list[dict[str, Any]]:
     """Sort the trainable parameters of a host into groups for an optimiser.
 
     Args:
-        network: a host: encoder parameters are named `encoder.*`, all others count as the head.
+        network: a host.
         optimisation: multipliers and decay.
+        encoder: what the names of the encoder's parameters begin with; all others count as the head.
 
     Returns:
         Groups in order of first appearance, each with "name", "params", "lr", "weight_decay" and
@@ -74,7 +75,7 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dic
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        in_encoder = name.startswith("encoder.")
+        in_encoder = name.startswith(encoder)
         in_similarity = not _SIMILARITY_BLOCKS.isdisjoint(name.split("."))
         decayed = not _spared(
             optimisation.undecayed,
@@ -101,12 +102,15 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dic
     return list(groups.values())
 
 
-def create_optimizer(network: nn.Module, optimisation: Optimisation) -> torch.optim.Optimizer:
+def create_optimizer(
+    network: nn.Module, optimisation: Optimisation, encoder: str = "encoder."
+) -> torch.optim.Optimizer:
     """Build the optimiser over `parameter_groups`.
 
     Args:
         network: a host.
         optimisation: method, learning rate, decay and multipliers.
+        encoder: see `parameter_groups`.
 
     Returns:
         AdamW or SGD.
@@ -114,7 +118,7 @@ def create_optimizer(network: nn.Module, optimisation: Optimisation) -> torch.op
     Raises:
         ValueError: for an unknown method or a network without trainable parameters.
     """
-    groups = parameter_groups(network, optimisation)
+    groups = parameter_groups(network, optimisation, encoder)
     if optimisation.method == "adamw":
         return torch.optim.AdamW(groups, lr=optimisation.learning_rate, betas=optimisation.betas)
     if optimisation.method == "sgd":

@@ -1,7 +1,8 @@
-"""The poly learning-rate schedule with a linear warm-up, stepped once per optimiser step."""
+"""The learning-rate schedule, poly or falling in steps, with a linear warm-up; stepped once per optimiser step."""
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -12,14 +13,17 @@ class Schedule:
     """How the learning rate falls.
 
     Args:
-        power: exponent of the decay; 0.9 for the SGD recipes, 1.0 (a straight line) for SegFormer's.
+        power: exponent of the decay; 0.9 for the SGD recipes, 1.0 (a straight line) for SegFormer's, 0 for none.
         minimum: learning rate at the end, the same for every group.
         warmup_steps: steps of the linear rise at the start; the decay begins where the rise ends.
         warmup_ratio: first learning rate of the rise, as a part of the full one.
         total_steps: step at which the minimum is reached; default: the length of the training.
+        drops: parts of the length after which the learning rate is multiplied by `drop_factor`: (8/12, 11/12) drops it
+            after 8 and after 11 of 12 epochs.
+        drop_factor: of each drop.
 
     Raises:
-        ValueError: for a negative value or a warm-up that does not fit.
+        ValueError: for a negative value, a warm-up that does not fit, or drops that do not rise from 0 to 1.
     """
 
     power: float = 0.9
@@ -27,18 +31,25 @@ class Schedule:
     warmup_steps: int = 0
     warmup_ratio: float = 1e-6
     total_steps: int | None = None
+    drops: tuple[float, ...] = ()
+    drop_factor: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("power", "minimum", "warmup_steps", "warmup_ratio"):
+        for name in ("power", "minimum", "warmup_steps", "warmup_ratio", "drop_factor"):
             if getattr(self, name) < 0:
                 raise ValueError(f"schedule.{name} must not be negative, got {getattr(self, name)}.")
         if self.total_steps is not None and self.total_steps <= self.warmup_steps:
             raise ValueError(
                 f"schedule.total_steps ({self.total_steps}) must be above schedule.warmup_steps ({self.warmup_steps})."
             )
+        if not all(low < high for low, high in pairwise((0.0, *self.drops, 1.0))):
+            raise ValueError(
+                "schedule.drops are parts of the training, each above the one before and between 0 and 1; got "
+                f"{list(self.drops)}."
+            )
 
     def learning_rate(self, step: int, base: float, total_steps: int) -> float:
-        """Learning rate of one step: mmsegmentation's PolyLR behind its LinearLR.
+        """Learning rate of one step: mmsegmentation's PolyLR or MultiStepLR behind its LinearLR.
 
         Args:
             step: number of optimiser steps already taken.
@@ -46,12 +57,14 @@ class Schedule:
             total_steps: step T at which the minimum is reached; above `warmup_steps`.
 
         Returns:
-            lr0 (r + (1 - r) t / W) while t < W, then (lr0 - min) (1 - (t - W) / (T - W))^p + min; min from T on.
+            lr0 (r + (1 - r) t / W) while t < W, then (lr0 - min) (1 - (t - W) / (T - W))^p + min; min from T on. From
+            the n-th drop on it is multiplied by f^n.
         """
         if step < self.warmup_steps:
             return base * (self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup_steps)
         remaining = max(0.0, 1 - (step - self.warmup_steps) / (total_steps - self.warmup_steps))
-        return (base - self.minimum) * remaining**self.power + self.minimum
+        passed = sum(step >= round(part * total_steps) for part in self.drops)
+        return ((base - self.minimum) * remaining**self.power + self.minimum) * self.drop_factor**passed
 
 
 def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LambdaLR:

@@ -6,8 +6,10 @@ from fnmatch import fnmatchcase
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow, published_rows
 
-TABLES = (1, 2, 3, 4, 5, 6, 7, 8)  # of networks trained on ADE20K
-_MAIN_TABLES = (1, 2, 3, 4)  # the others hold variants of ReSFU
+ADE20K_TABLES = (1, 2, 3, 4, 5, 6, 7, 8)
+VOLUME_TABLES = (10, 11)  # Synapse and ACDC
+TABLES = ADE20K_TABLES + VOLUME_TABLES
+_MAIN_TABLES = (1, 2, 3, 4, *VOLUME_TABLES)  # the others hold variants of ReSFU
 
 
 def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[PublishedRow]:

@@ -13,17 +13,25 @@ from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
 
+PUBLISHED_VOLUME_METRICS = {"mean_dice": "Dice", "hd95": "HD95"}
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the trainings of one network gave.
 
     Args:
-        metrics: by the keys of `METRICS`, in percent.
+        metrics: by the keys of `metrics_of` its row.
         parameters: of the network.
     """
 
     metrics: Mapping[str, Spread]
     parameters: int
+
+
+def metrics_of(row: PublishedRow) -> dict[str, str]:
+    """The metrics of a row: their keys in the published tables, and titles."""
+    return METRICS if "miou" in row.metrics else PUBLISHED_VOLUME_METRICS
 
 
 def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Measured | None]) -> list[dict[str, Any]]:
@@ -35,24 +43,22 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
 
     Returns:
         Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "published" (as printed),
-        "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain": "published" and
-        "measured" by metric, over the first row of the host.
+        "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first
+        row of the host: "published" by metric, and "measured" like the above, seed by seed before the mean.
     """
     first: dict[str, tuple[PublishedRow, Measured | None]] = {}
     result = []
     for row in rows:
         found = measured(row)
         base, base_found = first.setdefault(row.host, (row, found))
-        gain = {key: row.metrics[key] - base.metrics[key] for key in METRICS}
+        metrics = metrics_of(row)
+        gain = {key: row.metrics[key] - base.metrics[key] for key in metrics}
         ours: dict[str, Any] | None = None
-        our_gain: dict[str, float] | None = None
+        our_gain: dict[str, Any] | None = None
         if found is not None:
-            ours = {
-                key: {"mean": spread.mean, "std": spread.deviation, "n": len(spread.values)}
-                for key, spread in found.metrics.items()
-            } | {"parameters": found.parameters}
+            ours = {key: _plain(spread) for key, spread in found.metrics.items()} | {"parameters": found.parameters}
             if base_found is not None:
-                our_gain = {key: found.metrics[key].mean - base_found.metrics[key].mean for key in METRICS}
+                our_gain = {key: _plain(_gain(found.metrics[key], base_found.metrics[key])) for key in metrics}
         row_fields = {key: value for key, value in asdict(row).items() if key not in ("metrics", "dataset")}
         result.append(
             {
@@ -76,21 +82,31 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
-    for name in [*METRICS.values(), "parameters (M)"]:
+    metrics = METRICS if "miou" in found[0]["published"] else PUBLISHED_VOLUME_METRICS
+    for name in [*metrics.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
-    none = dict.fromkeys(METRICS)
+    none = dict.fromkeys(metrics)
     for place, record in enumerate(found):
         published, ours = record["published"], record["measured"]
         gain = record["gain"] if place else {"published": none, "measured": none}
-        words = [_words(published[key], None, gain["published"][key]) for key in METRICS]
+        words = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
-            words = [_words(ours[key]["mean"], ours[key]["std"], gains[key]) for key in METRICS]
+            words = [f"{_spread(ours[key], '.2f')}{_gained(gains[key])}" for key in metrics]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
+
+
+def _plain(spread: Spread) -> dict[str, float | int | None]:
+    return {"mean": spread.mean, "std": spread.deviation, "n": len(spread.values)}
+
+
+def _gain(ours: Spread, base: Spread) -> Spread:
+    # The same seed stands for the same batches. While trainings are under way the last seeds of one may be missing.
+    return Spread(tuple(a - b for a, b in zip(ours.values, base.values, strict=False)))
 
 
 def _name(record: Mapping[str, Any]) -> str:
@@ -100,6 +116,11 @@ def _name(record: Mapping[str, Any]) -> str:
     return f"{record['label']}: {variant_name(record['upsampler'], record['upsampler_options'])}"
 
 
-def _words(value: float, deviation: float | None, gain: float | None) -> str:
-    spread = "" if deviation is None else f" ± {deviation:.2f}"
-    return f"{value:.2f}{spread}" + ("" if gain is None else f" ({gain:+.2f})")
+def _gained(gain: float | Mapping[str, float] | None) -> str:
+    if gain is None:
+        return ""
+    return f" ({_spread(gain, '+.2f') if isinstance(gain, Mapping) else f'{gain:+.2f}'})"
+
+
+def _spread(value: Mapping[str, Any], form: str) -> str:
+    return f"{value['mean']:{form}}" + ("" if value["std"] is None else f" ± {value['std']:.2f}")

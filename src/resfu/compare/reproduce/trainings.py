@@ -13,6 +13,8 @@ from resfu.compare.reproduce.side_by_side import Measured
 from resfu.compare.summary import METRICS, Spread
 from resfu.evaluation.published import PublishedRow
 
+# What the published tables of volumes call the means that `resfu test` writes.
+_VOLUME_KEYS = {"mean_dice": "mdice", "hd95": "mhd95"}
 # Carries out `resfu WORDS` and returns its exit code.
 Command = Callable[[list[str]], int]
 
@@ -139,7 +141,9 @@ def measured(name: str, trainings: Iterable[Training]) -> Measured | None:
     runs = [json.loads(file.read_text("utf-8")) for file in files]
     if not runs:
         return None
-    return Measured({key: Spread(tuple(run[key] for run in runs)) for key in METRICS}, runs[0]["parameters"])
+    keys = dict.fromkeys(METRICS) if "miou" in runs[0] else _VOLUME_KEYS
+    metrics = {key: Spread(tuple(run[ours or key] for run in runs)) for key, ours in keys.items()}
+    return Measured(metrics, runs[0]["parameters"])
 
 
 def _of_the_trainer(options: Sequence[str]) -> list[str]:

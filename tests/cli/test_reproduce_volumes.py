@@ -1,0 +1,88 @@
+"""`resfu reproduce table10 table11`: Dice and HD95 beside the published ones, at a tiny scale."""
+
+import json
+import re
+
+import pytest
+import torch
+import yaml
+
+import resfu.cli.reproduce as module
+from resfu.cli import main
+from resfu.compare.reproduce.rows import VOLUME_TABLES, recipe_name, select_rows
+from resfu.data.medical.fixtures import write_medical_fixture
+
+RECIPE = {
+    "model": {"host": "efficientnet-lite0", "upsampler": "bilinear", "freeze_encoder": True},
+    "data": {"dataset": "acdc", "augmentation": "slice", "crop_size": [32, 32], "batch_size": 2},
+    "trainer": {
+        "accelerator": "cpu",
+        "max_steps": 1,
+        "limit_val_batches": 0,
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _unchanged(monkeypatch):
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # Lightning's seeding writes there
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def test_the_rows_have_recipes_of_their_own():
+    names = [recipe_name(row) for row in select_rows(VOLUME_TABLES)]
+    assert len(set(names)) == 14
+    assert names[5] == "transunet-r50-vit-b16_dysample_synapse"  # no ablation, though it has options
+
+
+def test_published_and_measured_stand_side_by_side(tmp_path, monkeypatch, capsys):
+    root = write_medical_fixture("acdc", tmp_path / "acdc", count=1, size=(2, 32, 32))
+    (tmp_path / "recipes").mkdir()
+    for upsampler in ("bilinear", "resfu"):
+        RECIPE["model"]["upsampler"] = upsampler
+        file = tmp_path / "recipes" / f"transunet-r50-vit-b16_{upsampler}_acdc.yaml"
+        file.write_text(yaml.safe_dump(RECIPE))
+    monkeypatch.setattr(module, "command", main)
+    words = ["reproduce", "table11", "--rows", "bilinear,resfu", "--recipes", str(tmp_path / "recipes")]
+    assert main([*words, "--data.root", str(root), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("Dice", "HD95", "89.71", "90.04", "1.82", "(+0.33)", "(-0.36)"))
+    bilinear, resfu = json.loads((tmp_path / "out" / "table11.json").read_text())["rows"]
+    run = tmp_path / "out" / "runs" / "transunet-r50-vit-b16_resfu_acdc-seed0" / "metrics.json"
+    metrics = json.loads(run.read_text())
+    assert resfu["measured"]["mean_dice"]["mean"] == metrics["mdice"]
+    assert resfu["measured"]["hd95"]["mean"] == metrics["mhd95"]
+    assert resfu["gain"]["measured"]["hd95"]["mean"] == pytest.approx(
+        metrics["mhd95"] - bilinear["measured"]["hd95"]["mean"]
+    )
+    assert resfu["published"]["myo"] == 85.16
+
+
+def test_at_small_scale_it_compares_on_procedural_scans(tmp_path, capsys):
+    words = ["reproduce", "table10", "--scale", "small", "--rows", "bilinear,resfu", "--output", str(tmp_path / "out")]
+    small = (
+        "--volume-size 4x32x32 --train-images 1 --val-images 1 --steps 1 --batch-size 2 --pictures 1 --validations 1"
+    )
+    more = ["--data.root", str(tmp_path / "cache"), "--no-pretrained", "--freeze-encoder"]
+    assert main([*words, *small.split(), *more]) == 0
+    assert "efficientnet-lite0 on ct" in " ".join(capsys.readouterr().out.split())
+    rows = json.loads((tmp_path / "out" / "table10.json").read_text())["rows"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert rows[1]["measured"]["mean_dice"] == results["summary"]["resfu"]["dice"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["table10", "--scale", "small", "--data", "scenes"], "in Dice, which scenes does not have"),
+        (["table3", "table10", "--scale", "small"], "do not go together"),
+    ],
+)
+def test_bad_words_end_with_a_line_that_says_so(tmp_path, capsys, given, message):
+    assert main(["reproduce", *given, "--output", str(tmp_path / "out")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()

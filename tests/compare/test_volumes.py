@@ -1,0 +1,133 @@
+"""Comparisons on volumes: by the command, and what the tables and the report say of the organs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from resfu.cli import main
+from resfu.cli.arguments import volume_size
+from resfu.cli.compare import parse, settings_of
+from resfu.compare.report import render_report
+from resfu.compare.summary import best, cells, headings, markdown, metrics_of, note, summarise
+from resfu.compare.volumes import VolumePictures, labelled_slices, organ_markdown, organ_scores
+from resfu.data import create_dataset
+from resfu.data.medical.transforms import slice_eval_transform
+
+DICE = {("bilinear", 0): 50.0, ("resfu", 0): 60.0, ("bilinear", 1): 52.0, ("resfu", 1): 63.0}
+
+
+@pytest.fixture
+def volume_results(results):
+    """As `results`, of volumes with two organs; the second is never scored by HD95."""
+    results["settings"] |= {"convention": "strict", "data": "ct"}
+    results["images"] = 3
+    for run in results["runs"]:
+        dice = DICE[run["upsampler"], run["seed"]]
+        run["metrics"] = {"dice": dice, "hd95": 100 - dice}
+        run["curves"]["dice"] = run["curves"].pop("miou")
+        run |= {"dice": [dice - 5, dice + 5], "hd95": [100 - dice, None], "missed": [1, 0], "spurious": [0, 0]}
+        del run["iou"]
+    return results
+
+
+def test_the_tables_are_of_dice_and_hd95(volume_results):
+    rows = summarise(volume_results)
+    row = dict(zip(headings(metrics_of(volume_results)), cells(rows[0]), strict=True))
+    assert (row["Dice"], row["HD95"]) == ("51.00 ± 1.41", "49.00 ± 1.41")
+    assert best(rows, "dice") == best(rows, "hd95") == {"resfu"}  # the lower distance
+    assert "| **61.50 ± 2.12** | **38.50 ± 2.12** |" in markdown(volume_results)
+    assert "3 volumes, means over organs" in note(volume_results)
+    assert "'strict'" in note(volume_results)
+    organs = organ_scores(volume_results)
+    assert organs["a <i>class</i> & more"]["bilinear"] == ["46.00 ± 1.41", "49.00 ± 1.41"]
+    assert organs["unseen"]["resfu"] == ["66.50 ± 2.12", "-"]
+    assert organ_markdown(volume_results).splitlines()[1] == (
+        "| organ | bilinear Dice | bilinear HD95 | resfu Dice | resfu HD95 |"
+    )
+
+
+def test_other_data_have_no_organs(results):
+    assert organ_markdown(results) == ""
+
+
+def test_the_report_leafs_through_volumes(volume_results, pictures):
+    shown = [np.full((4, 6, 3), value, np.uint8) for value in (0, 90, 200)]
+    layers = dict.fromkeys(("image", "ground truth", "bilinear", "resfu"), shown)
+    html = render_report(volume_results, pictures, [VolumePictures("case <1>", [2, 7, 12], layers)])
+    data = json.loads(html.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    (volume,) = data["volumes"]
+    assert (volume["name"], volume["slices"], volume["width"], volume["height"]) == ("case <1>", [2, 7, 12], 6, 4)
+    assert {name: len(sources) for name, sources in volume["layers"].items()} == dict.fromkeys(layers, 3)
+    assert [chart["title"] for chart in data["curves"]] == ["Training loss", "Validation Dice (%)"]
+    assert "evaluated on 3 validation volumes" in html
+    assert "<td>46.00 ± 1.41</td><td>49.00 ± 1.41</td>" in html
+    assert "function startVolumes" in html
+
+
+def test_settings_of_volumes(tmp_path):
+    found = settings_of(parse(["--data", "ct", "--output", "x"]))
+    assert (found.volumetric, found.augment, found.crop, found.convention) == (True, "slice", (128, 128), "transunet")
+    assert (found.volume_size, found.train_images, found.val_images, found.size) == ((24, 128, 128), 12, 4, None)
+    found = settings_of(parse(["--data", "synapse", "--root", "r", "--output", "x", "--convention", "strict"]))
+    assert (found.crop, found.volume_size, found.convention) == ((224, 224), None, "strict")
+    found = settings_of(parse(["--data", "scenes", "--output", "x"]))
+    assert (found.volumetric, found.convention, found.crop) == (False, None, (192, 192))
+    for words, message in (
+        (["--data", "scenes", "--convention", "strict"], "--convention .* mean nothing for scenes"),
+        (["--data", "synapse", "--volume-size", "4x32x32"], "--volume-size .* mean nothing for synapse"),
+        (["--data", "ct", "--size", "64"], "--size .* mean nothing for ct"),
+        (["--data", "ct", "--augment", "flip"], "augment must be 'slice' for ct, got 'flip'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            settings_of(parse([*words, "--output", "x"]))
+    assert volume_size("4x32x40") == (4, 32, 40)
+    with pytest.raises(ValueError, match="expected DxHxW"):
+        parse(["--data", "ct", "--volume-size", "32x32", "--output", "x"])
+
+
+def test_pictures_show_image_and_label_at_one_size(tiny, tmp_path):
+    settings = tiny(
+        data="cardiac",
+        crop=(40, 40),
+        augment="slice",
+        convention="transunet",
+        size=None,
+        difficulty=None,
+        volume_size=(3, 32, 32),
+    )
+    transform = slice_eval_transform((40, 40), (0.0,) * 3, (1.0,) * 3)
+    dataset = create_dataset("cardiac", "val", tmp_path, transform, size=(3, 32, 32), count=1)
+    assert dataset[0]["label"].shape == (32, 32)
+    drawn = labelled_slices(settings, dataset)
+    assert drawn[0]["label"].shape == drawn[0]["image"].shape[-2:] == (40, 40)
+    torch.testing.assert_close(drawn[0]["image"], dataset[0]["image"])
+
+
+def test_the_command_compares_on_generated_scans_and_goes_on(tmp_path, capsys):
+    words = ["compare", "--data", "ct", "--root", str(tmp_path / "cache"), "--output", str(tmp_path / "out")]
+    words += ["--no-pretrained", "--freeze-encoder", "--volume-size", "4x32x32", "--train-images", "2"]
+    words += ["--val-images", "1", "--steps", "2", "--batch-size", "2", "--pictures", "1", "--validations", "1"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("HD95", "gallbladder", "pancreas"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["images"], results["settings"]["convention"]) == (1, "transunet")
+    for run in results["runs"]:
+        assert run["metrics"].keys() == {"dice", "hd95"}
+        assert len(run["dice"]) == len(run["hd95"]) == 8
+        assert list(run["cases"]) == ["val0000"]
+        assert run["curves"]["dice"][-1] == [2, pytest.approx(run["metrics"]["dice"], abs=1e-4)]
+    assert results["summary"]["resfu"]["hd95"]["n"] == 1
+    assert "| organ | bilinear Dice |" in (tmp_path / "out" / "table.md").read_text()
+    html = (tmp_path / "out" / "report.html").read_text()
+    data = json.loads(html.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert list(data["volumes"][0]["layers"]) == ["image", "ground truth", "bilinear", "resfu"]
+    assert data["volumes"][0]["slices"] == [0, 1, 2, 3]
+
+    written = (tmp_path / "out" / "runs" / "resfu-seed0" / "metrics.json").stat().st_mtime_ns
+    assert main(words) == 0
+    assert (tmp_path / "out" / "runs" / "resfu-seed0" / "metrics.json").stat().st_mtime_ns == written
+    assert main([*words, "--convention", "strict"]) == 2
+    assert "convention was 'transunet' and is 'strict'" in capsys.readouterr().err
