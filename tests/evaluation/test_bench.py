@@ -60,8 +60,9 @@ def test_counts_and_memory_of_known_cases(small):
         for measured in (row.forward, row.forward_backward):
             assert measured.peak_bytes >= output
             assert measured.peak_over_output == measured.peak_bytes / output
-    # Unfolded in memory, 25 neighbours of 32 channels alone would be 25 outputs.
-    assert rows["carafe"].forward.peak_over_output < 10
+    # Unfolded in memory, 25 neighbours of 32 channels alone would be 25 outputs. A convolution may lay out its weights.
+    carafe = rows["carafe"]
+    assert carafe.forward.peak_bytes - 4 * carafe.parameters < 10 * output
 
 
 def test_training_needs_the_memory_of_all_gradients(small):
