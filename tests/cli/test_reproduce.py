@@ -145,7 +145,7 @@ def test_a_command_is_a_process(capfd):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["table9"], "choose from table1, .*table8, table10, table11, got 'table9'"),
+        (["table9"], "choose from table1, .*table8, table10, table11, table12, got 'table9'"),
         (["table3", "--rows", "cubist"], "no row fits 'cubist'; their labels are bilinear, deconv"),
         (["table1"], r"there is no recipe .*pspnet-resnet50_bilinear_ade20k\.yaml"),
         (["table3", "--scale", "small", "--data", "ct", "--root", "x"], "in mIoU, which ct does not have"),

@@ -10,6 +10,7 @@ import yaml
 import resfu.cli.reproduce as module
 from resfu.cli import main
 from resfu.compare.reproduce.rows import VOLUME_TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.trainings import Training, measured
 from resfu.data.medical.fixtures import write_medical_fixture
 
 RECIPE = {
@@ -18,7 +19,7 @@ RECIPE = {
     "trainer": {
         "accelerator": "cpu",
         "max_steps": 1,
-        "limit_val_batches": 0,
+        "val_check_interval": 1,
         "log_every_n_steps": 1,
         "enable_progress_bar": False,
     },
@@ -62,14 +63,25 @@ def test_published_and_measured_stand_side_by_side(tmp_path, monkeypatch, capsys
     assert resfu["published"]["myo"] == 85.16
 
 
+def test_measurements_have_the_names_of_the_published_tables(tmp_path):
+    trainings = []
+    for seed, (dice, distance) in enumerate([(80.0, 3.0), (82.0, 4.0)]):
+        trainings.append(Training("a", tmp_path / "a.yaml", tmp_path / str(seed), seed))
+        trainings[-1].folder.mkdir()
+        content = {"parameters": 7, "mdice": dice, "mhd95": distance, "dice": [dice], "hd95": [distance]}
+        trainings[-1].metrics.write_text(json.dumps(content))
+    found = measured("a", trainings)
+    assert found is not None
+    assert {key: spread.values for key, spread in found.metrics.items()} == {"mean_dice": (80, 82), "hd95": (3, 4)}
+
+
 def test_at_small_scale_it_compares_on_procedural_scans(tmp_path, capsys):
     words = ["reproduce", "table10", "--scale", "small", "--rows", "bilinear,resfu", "--output", str(tmp_path / "out")]
     small = (
         "--volume-size 4x32x32 --train-images 1 --val-images 1 --steps 1 --batch-size 2 --pictures 1 --validations 1"
     )
-    more = ["--data.root", str(tmp_path / "cache"), "--no-pretrained", "--freeze-encoder"]
-    assert main([*words, *small.split(), *more]) == 0
-    assert "efficientnet-lite0 on ct" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, *small.split(), "--data.root", str(tmp_path / "cache")]) == 0
+    assert "transunet-small on ct" in " ".join(capsys.readouterr().out.split())
     rows = json.loads((tmp_path / "out" / "table10.json").read_text())["rows"]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert rows[1]["measured"]["mean_dice"] == results["summary"]["resfu"]["dice"]

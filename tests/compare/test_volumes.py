@@ -69,6 +69,7 @@ def test_the_report_leafs_through_volumes(volume_results, pictures):
 def test_settings_of_volumes(tmp_path):
     found = settings_of(parse(["--data", "ct", "--output", "x"]))
     assert (found.volumetric, found.augment, found.crop, found.convention) == (True, "slice", (128, 128), "transunet")
+    assert (found.host, found.pretrained, found.freeze_encoder) == ("transunet-small", False, False)
     assert (found.volume_size, found.train_images, found.val_images, found.size) == ((24, 128, 128), 12, 4, None)
     found = settings_of(parse(["--data", "synapse", "--root", "r", "--output", "x", "--convention", "strict"]))
     assert (found.crop, found.volume_size, found.convention) == ((224, 224), None, "strict")
@@ -107,7 +108,7 @@ def test_pictures_show_image_and_label_at_one_size(tiny, tmp_path):
 
 def test_the_command_compares_on_generated_scans_and_goes_on(tmp_path, capsys):
     words = ["compare", "--data", "ct", "--root", str(tmp_path / "cache"), "--output", str(tmp_path / "out")]
-    words += ["--no-pretrained", "--freeze-encoder", "--volume-size", "4x32x32", "--train-images", "2"]
+    words += ["--volume-size", "4x32x32", "--train-images", "2"]
     words += ["--val-images", "1", "--steps", "2", "--batch-size", "2", "--pictures", "1", "--validations", "1"]
     assert main(words) == 0
     out = capsys.readouterr().out

@@ -129,6 +129,14 @@ def test_what_would_be_lost_or_is_no_scan_is_refused(checkpoint, tmp_path, capsy
         Scans([tmp_path / "a.nii.gz", tmp_path / "more"], "ct", 32, False, "raise")
 
 
+@pytest.mark.parametrize("dataset", ["ct", "synapse"])
+def test_ct_is_clipped_to_its_window(dataset, tmp_path):
+    values = nifti(tmp_path / "a.nii.gz")
+    scan = Scan(tmp_path / "a.nii.gz", dataset, False, "raise")
+    wanted = (np.clip(values, -125, 275) + 125) / 400
+    assert np.allclose([scan[i] for i in range(len(scan))], wanted, atol=1e-6)
+
+
 def test_magnetic_resonance_is_scaled_from_its_least_to_its_largest_value(tmp_path):
     values = nifti(tmp_path / "heart.nii.gz", values=(3, 900))
     scan = Scan(tmp_path / "heart.nii.gz", "acdc", False, "raise")

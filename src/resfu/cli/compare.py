@@ -76,7 +76,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{words} shape generated scenes or volumes and mean nothing for {options.data}: leave out.")
     whole = options.size or options.volume_size or whole
-    pretrained = options.host == "efficientnet-lite0" if options.pretrained is None else options.pretrained
+    host = options.host or ("transunet-small" if volumes else "efficientnet-lite0")
+    pretrained = host == "efficientnet-lite0" if options.pretrained is None else options.pretrained
     frozen = pretrained if options.freeze_encoder is None else options.freeze_encoder
     steps, crop, augment = _SCENES if scenes else _VOLUMES if volumes else _OTHERS
     return Settings(
@@ -84,7 +85,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         seeds=options.seeds,
         data=options.data,
         root=options.root,
-        host=options.host,
+        host=host,
         pretrained=pretrained,
         freeze_encoder=frozen,
         steps=options.steps or steps,
@@ -122,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", metavar="DIR", help="folder of the data (scenes: of their cache)")
     add("--output", required=True, metavar="DIR", help="folder for everything that comes out")
     add("--overwrite", action="store_true", help="begin again in a folder that holds a comparison")
-    add("--host", choices=list(HOSTS), default="efficientnet-lite0", metavar="NAME", help=f"of {', '.join(HOSTS)}")
+    small = "efficientnet-lite0; transunet-small for volumes"
+    add("--host", choices=list(HOSTS), metavar="NAME", help=f"of {', '.join(HOSTS)} ({small})")
     yes_no = argparse.BooleanOptionalAction
     add("--pretrained", action=yes_no, help="ImageNet weights in the encoder (default: for efficientnet-lite0)")
     freeze = parser.add_mutually_exclusive_group()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -33,8 +33,8 @@ class Configuration(LightningCLI):
         OSError: for a file that is missing.
     """
 
-    model: LightningModule
-    datamodule: LightningDataModule
+    model: Any  # a task of `kind`, and its data
+    datamodule: Any
 
     def __init__(self, command: str, words: list[str]) -> None:
         self.command = command

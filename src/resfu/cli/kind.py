@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from resfu.hosts import DETECTION_HOSTS
@@ -33,7 +33,7 @@ class Kind:
     link: Callable[[LightningArgumentParser], None]
     derived: tuple[str, ...]
     plain: Callable[[Mapping[str, Any]], dict[str, Any]]
-    writer: Callable[[str, Any, bool], Callback]
+    writer: Callable[[str, Any, bool], Any]
     written: Callable[[Any], str]
 
 

@@ -15,12 +15,15 @@ from resfu.cli import compare
 from resfu.cli.arguments import Parser, seeds
 from resfu.compare.folder import write_json
 from resfu.compare.machine import describe_machine, describe_versions
-from resfu.compare.reproduce.rows import TABLES, VOLUME_TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.rows import OBJECT_TABLES, TABLES, VOLUME_TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.side_by_side import Measured, records, table
 from resfu.compare.reproduce.trainings import claim, measured, plan, train
 from resfu.compare.summary import Spread, summarise
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
+
+# What makes a small training on scenes of a recipe of COCO.
+_SMALL_OBJECTS = "base/scenes-objects.yaml"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     options, rest = _parser().parse_known_args(argv)
     rows = select_rows(options.tables, options.rows)
     try:
-        (_small if options.scale == "small" else _published)(rows, options, rest)
+        (_small if options.scale == "small" else _by_recipes)(rows, options, rest)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
@@ -48,9 +51,9 @@ def command(words: list[str]) -> int:
         raise
 
 
-def _published(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
-    output = Path(options.output)
-    trainings = plan(rows, Path(options.recipes), output, options.seeds)
+def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
+    output, over = Path(options.output), _SMALL_OBJECTS if options.scale == "small" else None
+    trainings = plan(rows, Path(options.recipes), output, options.seeds, over)
     if options.dry_run:
         for training in trainings:
             print(f"# {training.name}, seed {training.seed}: {training.state}")
@@ -62,17 +65,24 @@ def _published(rows: list[PublishedRow], options: argparse.Namespace, rest: list
     def found(row: PublishedRow) -> Measured | None:
         return measured(recipe_name(row), trainings)
 
-    claim(output, rest)
+    claim(output, [*([over] if over else []), *rest])
     try:
         train(trainings, options.root, rest, command, console)
     finally:
-        settings = {"scale": "published", "seeds": list(options.seeds), "options": rest}
-        _report(
-            rows, found, output, settings, "Published: arXiv 2407.02283. In parentheses: over the first row.", console
-        )
+        settings = {"scale": options.scale, "seeds": list(options.seeds), "options": rest}
+        caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
+        if over:
+            caption += " Measured with a smaller network on generated scenes: compare what stands in parentheses."
+        _report(rows, found, output, settings, caption, console)
 
 
 def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
+    objects = {row.table in OBJECT_TABLES for row in rows}
+    if len(objects) > 1:
+        raise ValueError("table12 does not go with other tables at a small scale: call them one by one.")
+    if objects == {True}:
+        _by_recipes(rows, options, rest)
+        return
     names = {_variant(row): None for row in rows}
     volumetric = {row.table in VOLUME_TABLES for row in rows}
     if len(volumetric) > 1:
@@ -142,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="resfu reproduce",
         description="Train the rows of published tables, by `resfu fit` and `resfu test`, and print published and "
         "measured numbers side by side; table*.json holds them. Interrupted, the same command goes on where it was. "
-        "Further options go to `resfu fit`, or with --scale small to `resfu compare`.",
+        "Further options go to `resfu fit`, or with --scale small to `resfu compare` (not those of table12).",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -160,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data.root",
         dest="root",
         metavar="DIR",
-        help="folder of the data (the recipes'; ADE20K's, Synapse's or ACDC's)",
+        help="folder of the data (the recipes'; ADE20K's, Synapse's, ACDC's or COCO's)",
     )
     add("--recipes", default="recipes", metavar="DIR", help="folder of the recipes (recipes)")
     add("--dry-run", action="store_true", help="print the commands that would run")

@@ -1,10 +1,10 @@
 """Semantic segmentation as a LightningModule: one host, its loss, its metrics, its optimiser."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import rich
 import torch
@@ -19,6 +19,7 @@ from resfu.hosts import create_host
 from resfu.training.class_table import class_table, headline
 from resfu.training.loader import derive_seed
 from resfu.training.losses import segmentation_loss
+from resfu.training.options import as_options
 from resfu.training.parameter_groups import Optimisation, create_optimizer
 from resfu.training.schedule import Schedule, poly_scheduler
 from resfu.training.volumes import create_metrics, label_volume, normalising
@@ -37,9 +38,6 @@ class Inference:
     mode: Literal["whole", "slide"] = "whole"
     crop_size: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
-
-
-_Options = TypeVar("_Options", Optimisation, Schedule, Inference)
 
 
 class SegmentationTask(LightningModule):
@@ -83,9 +81,9 @@ class SegmentationTask(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.optimisation = _as(Optimisation, optimisation)
-        self.schedule = _as(Schedule, schedule)
-        self.inference = _as(Inference, inference)
+        self.optimisation = as_options(Optimisation, optimisation)
+        self.schedule = as_options(Schedule, schedule)
+        self.inference = as_options(Inference, inference)
         self.freeze_encoder = freeze_encoder
         self.loss_average: Literal["valid", "all"] = loss_average
         self.seed = seed
@@ -236,8 +234,3 @@ class SegmentationTask(LightningModule):
         scalars = {f"{prefix}/{key}": value for key, value in headline(self.results).items()}
         # All processes hold the same reduced numbers; sync_dist only tells Lightning that this is known.
         self.log_dict(scalars, sync_dist=True, prog_bar=prefix == "val")
-
-
-def _as(kind: type[_Options], value: _Options | Mapping[str, Any]) -> _Options:
-    """The options as they are, or built from the plain values that a checkpoint keeps."""
-    return kind(**value) if isinstance(value, Mapping) else value

@@ -8,8 +8,9 @@ from resfu.evaluation.published import PublishedRow, published_rows
 
 ADE20K_TABLES = (1, 2, 3, 4, 5, 6, 7, 8)
 VOLUME_TABLES = (10, 11)  # Synapse and ACDC
-TABLES = ADE20K_TABLES + VOLUME_TABLES
-_MAIN_TABLES = (1, 2, 3, 4, *VOLUME_TABLES)  # the others hold variants of ReSFU
+OBJECT_TABLES = (12,)  # COCO, instances and panoptic
+TABLES = ADE20K_TABLES + VOLUME_TABLES + OBJECT_TABLES
+_MAIN_TABLES = (1, 2, 3, 4, *VOLUME_TABLES, *OBJECT_TABLES)  # the others hold variants of ReSFU
 
 
 def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[PublishedRow]:

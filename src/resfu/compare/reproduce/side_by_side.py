@@ -12,8 +12,10 @@ from resfu.compare.summary import METRICS, Spread
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
-
 PUBLISHED_VOLUME_METRICS = {"mean_dice": "Dice", "hd95": "HD95"}
+INSTANCE_METRICS = {"mask_ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_s": "APS", "ap_m": "APM", "ap_l": "APL"}
+PANOPTIC_METRICS = {"pq": "PQ", "pq_things": "PQth", "pq_stuff": "PQst", "sq": "SQ", "rq": "RQ"}
+_KINDS = (METRICS, PUBLISHED_VOLUME_METRICS, INSTANCE_METRICS, PANOPTIC_METRICS)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Measured:
     """What the trainings of one network gave.
 
     Args:
-        metrics: by the keys of `metrics_of` its row.
+        metrics: by the keys of `metrics_of` its row, without those that had nothing to measure.
         parameters: of the network.
     """
 
@@ -29,9 +31,9 @@ class Measured:
     parameters: int
 
 
-def metrics_of(row: PublishedRow) -> dict[str, str]:
-    """The metrics of a row: their keys in the published tables, and titles."""
-    return METRICS if "miou" in row.metrics else PUBLISHED_VOLUME_METRICS
+def metrics_of(published: Mapping[str, float]) -> dict[str, str]:
+    """The metrics of a row, from its numbers: their keys in the published tables, and titles."""
+    return next(kind for kind in _KINDS if next(iter(kind)) in published)
 
 
 def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Measured | None]) -> list[dict[str, Any]]:
@@ -51,14 +53,15 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
     for row in rows:
         found = measured(row)
         base, base_found = first.setdefault(row.host, (row, found))
-        metrics = metrics_of(row)
+        metrics = metrics_of(row.metrics)
         gain = {key: row.metrics[key] - base.metrics[key] for key in metrics}
         ours: dict[str, Any] | None = None
         our_gain: dict[str, Any] | None = None
         if found is not None:
             ours = {key: _plain(spread) for key, spread in found.metrics.items()} | {"parameters": found.parameters}
             if base_found is not None:
-                our_gain = {key: _plain(_gain(found.metrics[key], base_found.metrics[key])) for key in metrics}
+                shared = [key for key in metrics if key in found.metrics and key in base_found.metrics]
+                our_gain = {key: _plain(_gain(found.metrics[key], base_found.metrics[key])) for key in shared}
         row_fields = {key: value for key, value in asdict(row).items() if key not in ("metrics", "dataset")}
         result.append(
             {
@@ -82,7 +85,7 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
-    metrics = METRICS if "miou" in found[0]["published"] else PUBLISHED_VOLUME_METRICS
+    metrics = metrics_of(found[0]["published"])
     for name in [*metrics.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
     none = dict.fromkeys(metrics)
@@ -95,7 +98,7 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
-            words = [f"{_spread(ours[key], '.2f')}{_gained(gains[key])}" for key in metrics]
+            words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from resfu.compare.folder import write_text
 from resfu.compare.reproduce.rows import recipe_name
-from resfu.compare.reproduce.side_by_side import Measured
-from resfu.compare.summary import METRICS, Spread
+from resfu.compare.reproduce.side_by_side import Measured, metrics_of
+from resfu.compare.summary import Spread
 from resfu.evaluation.published import PublishedRow
 
 # What the published tables of volumes call the means that `resfu test` writes.
@@ -28,12 +28,14 @@ class Training:
         recipe: its file.
         folder: of the run.
         seed: of the run.
+        over: a file whose settings go before the recipe's.
     """
 
     name: str
     recipe: Path
     folder: Path
     seed: int
+    over: Path | None = None
 
     @property
     def metrics(self) -> Path:
@@ -59,8 +61,9 @@ class Training:
         place = ["--run", str(self.folder), *(["--data.root", root] if root is not None else [])]
         resumed = ["--ckpt_path", "last"] if self._last.is_file() else []
         seed = ["--seed_everything", str(self.seed)]
+        over = [] if self.over is None else ["--config", str(self.over)]
         return [
-            ["fit", "--config", str(self.recipe), *place, *seed, *resumed, *options],
+            ["fit", "--config", str(self.recipe), *over, *place, *seed, *resumed, *options],
             ["test", *place, "--ckpt_path", "last", "--metrics", str(self.metrics), *_of_the_trainer(options)],
         ]
 
@@ -69,7 +72,9 @@ class Training:
         return self.folder / "checkpoints" / "last.ckpt"
 
 
-def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int]) -> list[Training]:
+def plan(
+    rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int], over: str | None = None
+) -> list[Training]:
     """The trainings that rows stand for; rows with the same recipe share one.
 
     Args:
@@ -77,6 +82,7 @@ def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Seque
         recipes: folder of the recipes.
         output: folder of all runs.
         seeds: one training per recipe and seed.
+        over: a file among the recipes whose settings go before those of each.
 
     Raises:
         FileNotFoundError: when a recipe is not there.
@@ -87,7 +93,8 @@ def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Seque
         if not recipe.is_file():
             raise FileNotFoundError(f"there is no recipe {recipe}: run it in a checkout of resfu, or give --recipes.")
         for seed in seeds:
-            trainings.append(Training(name, recipe, output / "runs" / f"{recipe.stem}-seed{seed}", seed))
+            folder = output / "runs" / f"{recipe.stem}-seed{seed}"
+            trainings.append(Training(name, recipe, folder, seed, None if over is None else recipes / over))
     return trainings
 
 
@@ -141,8 +148,9 @@ def measured(name: str, trainings: Iterable[Training]) -> Measured | None:
     runs = [json.loads(file.read_text("utf-8")) for file in files]
     if not runs:
         return None
-    keys = dict.fromkeys(METRICS) if "miou" in runs[0] else _VOLUME_KEYS
-    metrics = {key: Spread(tuple(run[ours or key] for run in runs)) for key, ours in keys.items()}
+    keys = _VOLUME_KEYS if "mdice" in runs[0] else {key: key for key in metrics_of(runs[0])}
+    values = {key: tuple(run[ours] for run in runs) for key, ours in keys.items()}
+    metrics = {key: Spread(found) for key, found in values.items() if None not in found}
     return Measured(metrics, runs[0]["parameters"])
 
 
