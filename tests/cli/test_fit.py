@@ -200,7 +200,7 @@ def test_the_error_of_a_real_process(place, tmp_path):
 # Those of the published rows have tests of their own, in tests/training.
 @pytest.mark.parametrize(
     "recipe",
-    sorted(path for path in RECIPES.glob("*.yaml") if not path.stem.endswith(("_ade20k", "_synapse", "_acdc", "_coco"))),
+    sorted(p for p in RECIPES.glob("*.yaml") if not p.stem.endswith(("_ade20k", "_synapse", "_acdc", "_coco"))),
     ids=lambda path: path.stem,
 )
 def test_recipes_build(recipe, tmp_path):

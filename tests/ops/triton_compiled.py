@@ -45,6 +45,7 @@ def compile_kernel(
     binary = triton.compile(
         ASTSource(fn=kernel, signature=signature, constexprs=constants), target=GPUTarget("cuda", capability, 32)
     )
+    assert binary.metadata.shared <= 163 << 10, "more shared memory than an A100 has"
     if products and dtype in ("bf16", "fp16"):
         assert "mma" in binary.asm["ptx"], "not on the tensor cores"
     print(
@@ -80,6 +81,22 @@ def compile_similarity(dtype: str, channels_last: bool, capability: int) -> None
         )  # fmt: skip
 
 
+def compile_reassembly(dtype: str, channels_last: bool, capability: int) -> None:
+    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability)
+    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True)
+    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability)
+    compile_kernel(kernels.to_features_kernel, dtype, channels_last, capability)
+    size = {"fp32": 4, "bf16": 2, "fp16": 2, "fp64": 8}[dtype]  # JBU's windows are the largest
+    tiles = importlib.import_module("resfu.ops.reassemble.triton_tiles").tiling(
+        64, 64, 64, 64, 7, "dense", channels_last, size
+    )
+    channels = kernels._channels(256, tiles.rows * tiles.columns, tiles.taps * size)
+    chosen = {"M": 7, "K": 7, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "TAPS": tiles.taps}
+    chosen |= {"SPAN_Y": tiles.span[0], "SPAN_X": tiles.span[1]}
+    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, CHANNELS=channels, **chosen)
+    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability, CHANNELS=min(64, channels), **chosen)
+
+
 FILTERS, SIMILARITY = "filters" in sys.argv, "similarity" in sys.argv
 for dtype, channels_last in (("fp32", False), ("bf16", True), ("fp16", False), ("fp64", False)):
     for capability in (80, 90):
@@ -90,7 +107,4 @@ for dtype, channels_last in (("fp32", False), ("bf16", True), ("fp16", False), (
             if dtype != "fp64":
                 compile_similarity(dtype, channels_last, capability)
             continue
-        compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability)
-        compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True)
-        compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability)
-        compile_kernel(kernels.to_features_kernel, dtype, channels_last, capability)
+        compile_reassembly(dtype, channels_last, capability)

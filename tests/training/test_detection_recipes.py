@@ -14,6 +14,7 @@ from PIL import Image
 
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
+from resfu.compare.reproduce.object_sheets import save_object_sheet
 from resfu.data.coco.fixture import write_coco_fixture
 from resfu.data.coco.panoptic import decode_ids
 from resfu.evaluation.published import published_rows
@@ -153,6 +154,11 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
     assert main(["predict", str(coco / "val2017"), *predict]) == 0
     assert capsys.readouterr().out.endswith(f"4 pictures and their results in {output}\n")
     _check_files(output, panoptic=host.startswith("panoptic"))
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    save_object_sheet({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
+    with Image.open(tmp_path / "sheets" / "both.png") as sheet:
+        assert sheet.width > 4 * 300  # image, labels, and two networks
+        assert sheet.height > 2 * 240
     bad.write_bytes(b"not a picture")
     photo = str(coco / "val2017" / "000000010003.jpg")
     assert main(["predict", str(bad), photo, *predict, "--on-error", "skip"]) == 0

@@ -62,3 +62,14 @@ def test_a_warmup_as_long_as_the_training_is_refused():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(ValueError, match=r"warmup_steps \(5\) must be below the length of the training \(3 steps\)"):
         poly_scheduler(optimizer, Schedule(warmup_steps=5), total_steps=3)
+
+
+def test_drops_by_hand():
+    schedule = Schedule(power=0, warmup_steps=500, warmup_ratio=1e-3, drops=(0.6666667, 0.9166667))
+    # 12 epochs of 1,000 steps: the published schedule of 12 epochs drops after 8 and after 11.
+    rates = [schedule.learning_rate(step, 0.02, 12_000) for step in (0, 250, 500, 7999, 8000, 10_999, 11_000, 12_000)]
+    assert rates == pytest.approx([2e-5, 0.01001, 0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+    assert Schedule(power=0, drops=(0.5,), drop_factor=0.3).learning_rate(5, 1.0, 10) == pytest.approx(0.3)
+    for drops in ((0.0,), (1.0,), (0.5, 0.5), (0.9, 0.5)):
+        with pytest.raises(ValueError, match=r"schedule\.drops are parts of the training"):
+            Schedule(drops=drops)

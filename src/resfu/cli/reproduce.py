@@ -17,7 +17,7 @@ from resfu.compare.folder import write_json
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.reproduce.rows import OBJECT_TABLES, TABLES, VOLUME_TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.side_by_side import Measured, records, table
-from resfu.compare.reproduce.trainings import claim, measured, plan, train
+from resfu.compare.reproduce.trainings import Training, claim, measured, plan, train
 from resfu.compare.summary import Spread, summarise
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
@@ -74,6 +74,7 @@ def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: lis
         if over:
             caption += " Measured with a smaller network on generated scenes: compare what stands in parentheses."
         _report(rows, found, output, settings, caption, console)
+    _draw_objects(rows, trainings, output, console)
 
 
 def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
@@ -108,6 +109,18 @@ def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str
     )
     about = {"scale": "small", **settings.to_dict()}
     _report(rows, lambda row: by_name[_variant(row)], Path(options.output), about, caption, Console())
+
+
+def _draw_objects(rows: list[PublishedRow], trainings: list[Training], output: Path, console: Console) -> None:
+    """Of each host that finds objects a sheet, by the first seed of every row."""
+    for host in dict.fromkeys(row.host for row in rows if row.table in OBJECT_TABLES):
+        from resfu.compare.reproduce.object_sheets import save_object_sheet
+
+        names = {recipe_name(row): row.label for row in rows if row.host == host}
+        found = {names[each.name]: each.last for each in reversed(trainings) if each.name in names}
+        sheet = output / "sheets" / f"{host}.png"
+        save_object_sheet(dict(reversed(found.items())), sheet)
+        console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _report(

@@ -47,7 +47,7 @@ class Training:
         """In words what an earlier call did."""
         if self.metrics.is_file():
             return "finished before"
-        return "goes on from its checkpoint" if self._last.is_file() else "begins"
+        return "goes on from its checkpoint" if self.last.is_file() else "begins"
 
     def commands(self, root: str | None, options: Sequence[str]) -> list[list[str]]:
         """The words of `resfu fit` and `resfu test` that are still to do.
@@ -59,7 +59,7 @@ class Training:
         if self.metrics.is_file():
             return []
         place = ["--run", str(self.folder), *(["--data.root", root] if root is not None else [])]
-        resumed = ["--ckpt_path", "last"] if self._last.is_file() else []
+        resumed = ["--ckpt_path", "last"] if self.last.is_file() else []
         seed = ["--seed_everything", str(self.seed)]
         over = [] if self.over is None else ["--config", str(self.over)]
         return [
@@ -68,7 +68,8 @@ class Training:
         ]
 
     @property
-    def _last(self) -> Path:
+    def last(self) -> Path:
+        """Its checkpoint."""
         return self.folder / "checkpoints" / "last.ckpt"
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from resfu.ops.layout import memory_format
 from resfu.ops.reassemble.tiles import weights_format
-from resfu.ops.reassemble.triton_tiles import first_pixel, fractions, starts, tiling
+from resfu.ops.reassemble.triton_tiles import OPERAND, first_pixel, fractions, starts, tiling
 
 
 @triton.jit
@@ -216,8 +216,9 @@ def _window_sum(
     out = torch.empty((B, C, H, W), dtype=padded.dtype, device=device, memory_format=memory_format(padded))
     if out.numel() == 0:
         return out
-    width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, out.stride(1) == 1)
-    channels = _channels(width, tiles.rows * tiles.columns)
+    size = padded.element_size()
+    width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, out.stride(1) == 1, size)
+    channels = _channels(width, tiles.rows * tiles.columns, tiles.taps * size)
     blocks, places = triton.cdiv(width, channels), B * tiles.number
     loops = max(1, min(blocks, places * groups * blocks // _ENOUGH_PROGRAMS))
     parts = triton.cdiv(blocks, loops)
@@ -240,13 +241,14 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     out = torch.empty(size, dtype=grad.dtype, device=device, memory_format=weights_format(neighbours))
     if out.numel() == 0:
         return out
-    width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, grad.stride(1) == 1)
+    width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, grad.stride(1) == 1, grad.element_size())
+    channels = min(64, _channels(width, tiles.rows * tiles.columns, tiles.taps * grad.element_size()))
     with torch.cuda.device_of(out):  # Triton launches on the current device
         to_weights_kernel[(B * tiles.number, groups)](
             grad, padded, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
             h, w, H, W, *tiles.origin, *tiles.grid, width, *grad.stride(), *padded.stride(), *out.stride(),
             M=M, ROWS=tiles.rows, COLUMNS=tiles.columns, SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps,
-            CHANNELS=min(64, _channels(width, tiles.rows * tiles.columns)), SUM=_sum_type(grad),
+            CHANNELS=channels, SUM=_sum_type(grad),
         )  # fmt: skip
     return out
 
@@ -262,7 +264,7 @@ def window_sum_to_features(
         return out
     width = C // groups
     side = 4  # of a tile: each pixel is then read by ((4 + M - 1) / 4)^2 programs
-    channels = _channels(width, side * side)
+    channels = _channels(width, side * side, 32 * grad.element_size())
     tiles, parts = (triton.cdiv(size[0], side), triton.cdiv(size[1], side)), triton.cdiv(width, channels)
     with torch.cuda.device_of(out):  # Triton launches on the current device
         to_features_kernel[(B * tiles[0] * tiles[1], groups * parts)](
@@ -277,9 +279,9 @@ def window_sum_to_features(
 _ENOUGH_PROGRAMS = 1024  # below, the channels of a tile go to several programs
 
 
-def _channels(width: int, pixels: int) -> int:
-    """Channels of a block: sums of a program fit its registers, and products have 16 columns at least."""
-    return max(16, min(triton.next_power_of_2(width), 8192 // pixels, 128))
+def _channels(width: int, pixels: int, bytes_each: int) -> int:
+    """Channels of a block: sums fit the registers, factors the shared memory, and products have 16 columns at least."""
+    return max(16, min(triton.next_power_of_2(width), 8192 // pixels, OPERAND // bytes_each, 128))
 
 
 def _sum_type(x: Tensor):

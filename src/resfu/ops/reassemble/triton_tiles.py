@@ -11,6 +11,7 @@ from resfu.ops.reassemble.tiles import window_start
 
 _LAST = ((4, 4), (4, 8), (8, 8), (8, 16))  # tiles that may be chosen where the channels lie together in memory
 _WIDE = ((1, 16), (2, 16), (4, 16), (8, 16))  # and where the columns do: 16 of them fill a sector of memory
+OPERAND = 32 << 10  # bytes of a factor of a product: both, and their copies, share a multiprocessor's 100 to 227 kB
 _PIXELS = 512  # how much a large tile is worth, in taps: its matrix of weights is built less often
 
 
@@ -43,14 +44,19 @@ class Tiling(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def tiling(H: int, W: int, h: int, w: int, M: int, neighbours: str, channels_last: bool) -> Tiling:
-    """The cheapest tiles for an H x W image over an h x w map with M x M windows."""
+def tiling(H: int, W: int, h: int, w: int, M: int, neighbours: str, channels_last: bool, size: int) -> Tiling:
+    """The cheapest tiles for an H x W image over an h x w map with M x M windows, in numbers of so many bytes."""
     rows, columns = window_start(H, h, neighbours).tolist(), window_start(W, w, neighbours).tolist()
     candidates = []
     for height, width in _LAST if channels_last else _WIDE:
         (top, down, span_y), (left, across, span_x) = _cut(rows, height, M), _cut(columns, width, M)
         candidates.append(Tiling(height, width, (top, left), (down, across), (span_y, span_x)))
-    return min(candidates, key=lambda t: t.taps + _PIXELS // (t.rows * t.columns))
+
+    def cost(tile: Tiling) -> tuple[bool, int]:
+        pixels = tile.rows * tile.columns
+        return pixels * tile.taps * size > OPERAND, tile.taps + _PIXELS // pixels
+
+    return min(candidates, key=cost)
 
 
 def _cut(start: list[int], size: int, M: int) -> tuple[int, int, int]:

@@ -1,0 +1,78 @@
+"""The task and the data of objects, without a training."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from resfu.data.coco import Category
+from resfu.training.detection import DetectionTask
+from resfu.training.detection_data import DetectionData
+from resfu.training.object_table import headline, object_table, plain_object_metrics
+from resfu.training.quiet import known_warnings_ignored
+
+
+def test_what_the_data_module_refuses():
+    for options, words in (
+        ({"dataset": "camvid"}, "unknown dataset 'camvid' of objects; choose one of scenes, coco"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            DetectionData(**options)
+
+
+def test_what_the_task_refuses():
+    with pytest.raises(ValueError, match="'pspnet-resnet50' does not find objects; choose one of mask-rcnn-resnet50, "):
+        DetectionTask("pspnet-resnet50")
+    with pytest.raises(ValueError, match="host_options must leave stuff_classes to the settings"):
+        DetectionTask(host_options={"stuff_classes": 3})
+
+
+def test_batches_are_of_objects(tmp_path):
+    data = DetectionData("scenes", True, str(tmp_path), options={"size": [32, 48], "count": 3}, batch_size=2)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert {len(batch[key]) for key in ("image", "target", "ids", "segments", "name")} == {2}
+    assert all(image.shape == (3, 32, 48) and 0 <= image.min() <= image.max() <= 1 for image in batch["image"])
+    assert all(target["semantic"].shape == (32, 48) for target in batch["target"])
+    assert data.monitor == "val/pq"
+    assert DetectionData("scenes").monitor == "val/mask_ap"
+    assert len(list(data.val_dataloader())) == 3
+
+
+def test_perfect_answers_score_a_hundred(tmp_path):
+    options = {"layers": [1, 1, 1, 1]}
+    data = DetectionData("scenes", False, str(tmp_path), options={"size": [64, 64], "count": 3})
+    task = DetectionTask("mask-rcnn-resnet50", "nearest", 9, host_options=options)
+    data.setup("test")
+    truth = [data.evaluated[index]["target"] for index in range(3)]
+
+    def answer(images):
+        target = truth.pop(0)
+        scores = torch.ones(len(target["labels"]))
+        return [{"masks": target["masks"][:, None].float(), "labels": target["labels"], "scores": scores}]
+
+    task.host.forward = answer
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    with known_warnings_ignored():
+        (logged,) = Trainer(accelerator="cpu", **quiet).test(task, data, verbose=False)
+    assert logged["test/mask_ap"] == pytest.approx(100)
+    assert [category.name for category in task.categories[:2]] == ["rock", "flower"]
+    assert "mask_ap" in task.results
+
+
+def test_tables_and_plain_values():
+    categories = [Category(1, "cat", True, (0, 0, 0)), Category(9, "sky", False, (0, 0, 0))]
+    by_class = {f"{key}_by_class": torch.tensor([50.0, float("nan")]) for key in ("pq", "sq", "rq")}
+    metrics = {"pq": 50.0, "pq_things": 50.0, "pq_stuff": float("nan"), "sq": 80.0, "rq": 60.0, **by_class}
+    assert list(headline(metrics)) == ["pq", "pq_things", "pq_stuff", "sq", "rq"]
+    table = object_table(metrics, categories)
+    assert [list(column.cells) for column in table.columns[:2]] == [["cat", "sky"], ["50.00", "-"]]
+    assert table.columns[1].footer == "50.00"
+    plain = plain_object_metrics(metrics)
+    assert plain["pq_stuff"] is None
+    assert plain["sq_by_class"] == [50.0, None]
+    instances = {"mask_ap": 1.0, "ap50": 2.0, "boundary_mask_ap": 3.0, "ap_by_class": torch.tensor([1.0])}
+    assert headline(instances) == {"mask_ap": 1.0, "ap50": 2.0, "boundary_mask_ap": 3.0}
+    # Of instances only things are measured.
+    assert list(object_table(instances, categories).columns[0].cells) == ["cat"]
