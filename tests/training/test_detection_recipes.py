@@ -11,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from PIL import Image
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
@@ -33,7 +34,6 @@ PARAMETERS = {
 RESFU = 142_710
 TINY = {
     "layers": [1, 1, 1, 1],
-    "frozen": True,
     "min_size": [48, 64],
     "max_size": 96,
     "rpn_pre_nms_top_n_train": 40,
@@ -113,7 +113,8 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
         monkeypatch.setenv(name, "0")  # Lightning's seeding writes there
     trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     small = ["--data.root", str(coco), "--data.num_workers", "0", "--data.batch_size", "1"]
-    small += ["--model.pretrained", "false", "--model.host_options", json.dumps(TINY)]
+    torch.save(ResNet(Bottleneck, [1, 1, 1, 1]).state_dict(), tmp_path / "encoder.pth")
+    small += ["--model.pretrained", str(tmp_path / "encoder.pth"), "--model.host_options", json.dumps(TINY)]
     # The full rate at once, or an optimiser that lost its state would not show.
     small += ["--model.schedule.total_steps", "9", "--model.schedule.warmup_steps", "0"]
     fit = ["fit", "--config", str(RECIPES / f"{host}_resfu_coco.yaml"), *small, *trainer, "--save_every", "1"]
@@ -130,6 +131,7 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("whole", "cut")
     )
     assert all(torch.equal(value, second["state_dict"][name]) for name, value in first["state_dict"].items())
+    assert not any("num_batches_tracked" in name for name in second["state_dict"])  # fixed batch normalisation
     best = torch.load(tmp_path / "whole" / "checkpoints" / "best.ckpt", weights_only=True)
     chosen_by = [state["monitor"] for state in best["callbacks"].values() if "monitor" in state]
     assert chosen_by == ["val/pq" if host.startswith("panoptic") else "val/mask_ap"]

@@ -90,7 +90,7 @@ class Configuration(LightningCLI):
         if self.checkpoint is not None:
             parser.set_defaults(_settings(self.checkpoint, self.kind.derived))
             config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
-            config.model.pretrained = False  # the checkpoint's weights take their place
+            self.kind.without_pretraining(config)
         config.base = None  # read by now; the saved configuration stands alone
         self.config = config
 

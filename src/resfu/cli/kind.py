@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -22,6 +23,7 @@ class Kind:
         task: its LightningModule.
         data: its LightningDataModule.
         link: ties together settings of the two.
+        without_pretraining: for a network that gets its weights from a checkpoint.
         derived: settings that a checkpoint keeps but that follow from others.
         plain: a task's results as JSON can hold them.
         writer: makes the callback that writes predictions, of the folder, the data, and whether to show progress.
@@ -31,6 +33,7 @@ class Kind:
     task: type[LightningModule]
     data: type[LightningDataModule]
     link: Callable[[LightningArgumentParser], None]
+    without_pretraining: Callable[[Namespace], None]
     derived: tuple[str, ...]
     plain: Callable[[Mapping[str, Any]], dict[str, Any]]
     writer: Callable[[str, Any, bool], Any]
@@ -69,10 +72,14 @@ def _label_maps() -> Kind:
         parser.link_arguments("model.image_mean", "data.mean", apply_on="instantiate")
         parser.link_arguments("model.image_std", "data.std", apply_on="instantiate")
 
+    def without_pretraining(config: Namespace) -> None:
+        config.model.pretrained = False
+
     return Kind(
         SegmentationTask,
         SegmentationData,
         link,
+        without_pretraining,
         ("num_classes", "seed"),
         plain_metrics,
         lambda output, data, bar: LabelVolumeWriter(output, bar) if data.volumetric else LabelMapWriter(output),
@@ -89,10 +96,17 @@ def _objects() -> Kind:
     def link(parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.host", "data.panoptic", compute_fn=lambda host: host in PANOPTIC_HOSTS)
 
+    def without_pretraining(config: Namespace) -> None:
+        options = config.model.host_options or {}
+        if options.get("frozen") is None:  # which layers are fixed depends on it
+            config.model.host_options = {**options, "frozen": config.model.pretrained is not False}
+        config.model.pretrained = False
+
     return Kind(
         DetectionTask,
         DetectionData,
         link,
+        without_pretraining,
         ("seed",),
         plain_object_metrics,
         lambda output, data, bar: ObjectWriter(output),

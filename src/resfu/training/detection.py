@@ -73,6 +73,10 @@ class DetectionTask(LightningModule):
         self.engine: Engine = engine
         self.boundary = boundary
         self.seed = seed
+        options = _checked_options(host, host_options)
+        if options.get("frozen") is None:
+            # The host's own rule, written down: a checkpoint's weights are loaded into a network made without others.
+            options["frozen"] = pretrained is not False
         # Plain values, so that a checkpoint loads with weights_only=True.
         self.save_hyperparameters(
             {
@@ -81,7 +85,7 @@ class DetectionTask(LightningModule):
                 "num_classes": num_classes,
                 "stuff_classes": stuff_classes,
                 "upsampler_options": upsampler_options,
-                "host_options": host_options,
+                "host_options": dict(options),
                 "pretrained": pretrained,
                 "optimisation": asdict(self.optimisation),
                 "schedule": asdict(self.schedule),
@@ -91,7 +95,6 @@ class DetectionTask(LightningModule):
             }
         )
         self.panoptic = host in PANOPTIC_HOSTS
-        options = _checked_options(host, host_options)
         if self.panoptic:
             options["stuff_classes"] = stuff_classes
         self.host = HOSTS[host](
