@@ -226,3 +226,14 @@ def test_segformer_recipes_have_the_published_settings():
         "undecayed": "encoder_norms",
     }
     assert base["schedule"] == {"power": 1.0, "minimum": 0.0, "warmup_steps": 1500, "warmup_ratio": 1e-6}
+
+
+def test_a_signal_ends_the_command_as_an_interrupt(monkeypatch):
+    """Lightning ends on SIGTERM as if all had gone well, and `reproduce` would measure what was cut."""
+
+    def stopped(configuration):
+        raise SystemExit
+
+    monkeypatch.setattr("resfu.cli.fit.Configuration", lambda command, words: None)
+    monkeypatch.setattr("resfu.cli.fit._fit", stopped)
+    assert main(["fit"]) == 130

@@ -8,7 +8,9 @@ from resfu.data.coco import Category
 from resfu.training.detection import DetectionTask
 from resfu.training.detection_data import DetectionData
 from resfu.training.object_table import headline, object_table, plain_object_metrics
+from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
+from resfu.training.schedule import Schedule
 
 
 def test_what_the_data_module_refuses():
@@ -26,6 +28,18 @@ def test_what_the_task_refuses():
         DetectionTask("pspnet-resnet50")
     with pytest.raises(ValueError, match="host_options must leave stuff_classes to the settings"):
         DetectionTask(host_options={"stuff_classes": 3})
+
+
+def test_the_encoder_has_a_rate_of_its_own():
+    optimisation = Optimisation(method="sgd", learning_rate=0.1, head_multiplier=3)
+    with torch.device("meta"):
+        task = DetectionTask(num_classes=2, optimisation=optimisation, schedule=Schedule(power=0, total_steps=10))
+    optimizer = task.configure_optimizers()["optimizer"]
+    (encoder,) = (group for group in optimizer.param_groups if group["name"] == "encoder")
+    assert encoder["lr"] == pytest.approx(0.1)
+    body = {id(p) for name, p in task.host.named_parameters() if name.startswith("backbone.body") and p.dim() == 4}
+    assert {id(p) for p in encoder["params"]} == body
+    assert [g["lr"] for g in optimizer.param_groups if g["name"] == "head"] == [pytest.approx(0.3)]
 
 
 def test_batches_are_of_objects(tmp_path):

@@ -117,7 +117,7 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
     small += ["--model.pretrained", str(tmp_path / "encoder.pth"), "--model.host_options", json.dumps(TINY)]
     # The full rate at once, or an optimiser that lost its state would not show.
     small += ["--model.schedule.total_steps", "9", "--model.schedule.warmup_steps", "0"]
-    fit = ["fit", "--config", str(RECIPES / f"{host}_resfu_coco.yaml"), *small, *trainer, "--save_every", "1"]
+    fit = ["fit", "--config", str(RECIPES / f"{host}_resfu_coco.yaml"), *small, *trainer]
     fit += ["--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "2"]
 
     whole, cut = ["--run", str(tmp_path / "whole")], ["--run", str(tmp_path / "cut")]

@@ -97,3 +97,10 @@ def test_bad_input_is_refused():
     a, b = correlated_map(size=(4, 4)), correlated_map(size=(5, 4))
     with pytest.raises(ValueError, match="same sizes"):
         align(fit_pca([a]), [a], fit_pca([b]), [b])
+
+
+def test_a_single_pixel_has_colours_too():
+    x, y = correlated_map(size=(1, 1)), correlated_map(size=(1, 1), seed=1)
+    turned = align(fit_pca([x]), [x], fit_pca([y]), [y])
+    assert turned.components.isfinite().all()
+    assert turned.colour(x).shape == (1, 1, 3)

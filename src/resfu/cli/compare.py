@@ -14,7 +14,7 @@ from resfu.compare.runner import compare
 from resfu.compare.settings import Settings
 from resfu.data import DATASETS
 from resfu.data.medical.base import SliceDataset
-from resfu.hosts import HOSTS
+from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 # What depends on the data unless it is given: (steps, crop, augment); generated data are not cropped.
@@ -124,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="folder for everything that comes out")
     add("--overwrite", action="store_true", help="begin again in a folder that holds a comparison")
     small = "efficientnet-lite0; transunet-small for volumes"
-    add("--host", choices=list(HOSTS), metavar="NAME", help=f"of {', '.join(HOSTS)} ({small})")
+    hosts = [name for name in HOSTS if name not in DETECTION_HOSTS]  # those train on label maps
+    add("--host", choices=hosts, metavar="NAME", help=f"of {', '.join(hosts)} ({small})")
     yes_no = argparse.BooleanOptionalAction
     add("--pretrained", action=yes_no, help="ImageNet weights in the encoder (default: for efficientnet-lite0)")
     freeze = parser.add_mutually_exclusive_group()

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from resfu.cli.configuration import Configuration
 from resfu.compare.folder import write_json
 from resfu.evaluation.cost.host import inference_parameters
+from resfu.training.interruption import interruptible
 from resfu.training.quiet import known_warnings_ignored
 
 
@@ -35,7 +36,9 @@ def predict(words: list[str]) -> int:
 def _guarded(command: str, words: list[str], action: Callable[[Configuration], None]) -> int:
     try:
         with known_warnings_ignored():
-            action(Configuration(command, words))
+            configuration = Configuration(command, words)
+            with interruptible():
+                action(configuration)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except ModuleNotFoundError as error:

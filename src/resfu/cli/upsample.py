@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "an upsampler without trained weights is shown as it is before training, and the sheet says so)",
     )
     add("--output", default="features", metavar="DIR", help="folder for NAME-features.png (features)")
-    add("--longest-side", type=int, default=640, metavar="N", help="shrink larger photos to this many pixels (640)")
+    add("--longest-side", type=positive, default=640, metavar="N", help="shrink larger photos to so many pixels (640)")
     add("--on-error", choices=["skip", "raise"], default="skip", help="what an unreadable image leads to (skip)")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     return parser

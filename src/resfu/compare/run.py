@@ -3,10 +3,7 @@
 import json
 import math
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from resfu.compare.volumes import volume_data
 from resfu.data import DATASETS
 from resfu.training.class_table import headline, plain_metrics
 from resfu.training.datamodule import SegmentationData
+from resfu.training.interruption import interruptible
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.schedule import Schedule
@@ -136,9 +134,9 @@ def run(
             enable_model_summary=False,
             logger=False,
         )
-        with _interruptible():
+        with interruptible():
             trainer.fit(task, datamodule=data, ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None)
-        with _interruptible():
+        with interruptible():
             trainer.validate(task, datamodule=data, verbose=False)
     trainer.save_checkpoint(folder.weights, weights_only=True)
     metrics = _finished(task, record, upsampler, seed)
@@ -229,16 +227,3 @@ def _finished(task: SegmentationTask, record: Record, upsampler: str, seed: int)
         "curves": {"loss": record.loss, record.monitor.removeprefix("val/"): record.quality},
         "training_seconds": round(record.seconds, 1),
     }
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make Ctrl-C in Lightning's loops a KeyboardInterrupt again: it ends the process and mutes the signal."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-    finally:
-        if signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)

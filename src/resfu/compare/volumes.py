@@ -97,29 +97,25 @@ def organ_markdown(results: Mapping[str, Any]) -> str:
     """The organs as a Markdown table; nothing for data that are not volumes."""
     if metrics_of(results) is not VOLUME_METRICS:
         return ""
-    titles, rows = _organ_rows(results)
-    lines = ["| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
-    return "\n".join(["", *lines, *("| " + " | ".join(row) + " |" for row in rows), ""])
+    names = results["settings"]["upsamplers"]
+    titles = ["organ", *(f"{name} {metric}" for name in names for metric in VOLUME_METRICS.values())]
+    lines = ["", "| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
+    for organ, scores in organ_scores(results).items():
+        lines.append("| " + " | ".join([organ, *(word for name in names for word in scores[name])]) + " |")
+    return "\n".join([*lines, ""])
 
 
 def print_organs(results: Mapping[str, Any], console: Console) -> None:
-    """Print the organs as a table; nothing for data that are not volumes."""
+    """Print the organs, a line for each upsampler; nothing for data that are not volumes."""
     if metrics_of(results) is not VOLUME_METRICS:
         return
-    titles, rows = _organ_rows(results)
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    for title in titles:
-        table.add_column(title.replace(" ", "\n", 1), justify="right" if table.columns else "left")
-    for row in rows:
-        table.add_row(*row)
+    table = Table("organ", "upsampler", box=SIMPLE_HEAD, collapse_padding=True)
+    for title in VOLUME_METRICS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for organ, scores in organ_scores(results).items():
+        for place, (name, words) in enumerate(scores.items()):
+            table.add_row("" if place else organ, name, *words)
     console.print(table)
-
-
-def _organ_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    names = results["settings"]["upsamplers"]
-    titles = ["organ", *(f"{name} {metric}" for name in names for metric in VOLUME_METRICS.values())]
-    scores = organ_scores(results).items()
-    return titles, [[organ, *(word for name in names for word in found[name])] for organ, found in scores]
 
 
 def make_volume_pictures(

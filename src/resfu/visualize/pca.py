@@ -111,7 +111,7 @@ def align(
     y = torch.cat([reference.project(m.double()) for m in reference_maps]).cpu()
     if x.shape != y.shape:
         raise ValueError(f"align needs maps of the same sizes, got {x.shape[0]} pixels and {y.shape[0]}.")
-    scale = [v.std(0).clamp_min(1e-12) for v in (x, y)]
+    scale = [v.std(0, correction=0).clamp_min(1e-12) for v in (x, y)]
     u, _, v = torch.linalg.svd((x / scale[0]).T @ (y / scale[1]))
     turned = replace(basis, components=basis.components / scale[0] @ (u @ v))
     return _with_range(turned, torch.cat([_pixels(m) for m in maps]), quantile)
