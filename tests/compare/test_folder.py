@@ -26,12 +26,15 @@ def test_other_settings_need_overwrite(tmp_path, tiny):
     write_json(run.metrics, {})
     keep = tmp_path / "notes.txt"
     keep.write_text("not ours")
+    fit = tmp_path / "runs" / "my-fit" / "last.ckpt"
+    fit.parent.mkdir()
+    fit.write_text("not ours")
     with pytest.raises(ValueError, match="steps was 4 and is 5"):
         folder.begin(tiny(steps=5))
     assert run.metrics.exists()
     folder.begin(tiny(steps=5), overwrite=True)
     assert not run.path.exists()
-    assert keep.read_text() == "not ours"
+    assert keep.read_text() == fit.read_text() == "not ours"
     folder.begin(tiny(steps=5))
 
 

@@ -106,8 +106,16 @@ class OutputFolder:
         write_json(self.settings, settings.to_dict())
 
     def _clear(self) -> None:
-        for folder in (self.path / "runs", self.sheets):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove what a comparison wrote, and nothing else that may lie there, such as runs of `resfu fit`."""
+        runs = self.path / "runs"
+        for run in runs.glob("*-seed*"):
+            if any((run / name).is_file() for name in ("metrics.json", "weights.ckpt", "unfinished.ckpt")):
+                shutil.rmtree(run)
+        for sheet in self.sheets.glob("*.png"):
+            sheet.unlink()
+        for folder in (runs, self.sheets):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         for name in ("settings.json", "results.json", "table.md", "report.html"):
             (self.path / name).unlink(missing_ok=True)
 
