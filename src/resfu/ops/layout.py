@@ -24,7 +24,8 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
         [B, C, H + 2 rows, W + 2 columns].
     """
     if padding == "zero" or not x.requires_grad:
-        return F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
+        padded = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
+        return padded.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
     if memory_format(x) == torch.channels_last:
         x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)

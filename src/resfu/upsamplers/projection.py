@@ -29,7 +29,12 @@ def project(convolution: nn.Conv2d, x: Float[Tensor, "B C H W"], norm: nn.Module
 
 
 def _foldable(x: Tensor) -> bool:
-    return in_bands(x) and x[:1].numel() >= _LARGE and x.dtype in (torch.float32, torch.float64)
+    return (
+        in_bands(x)
+        and not torch.is_autocast_enabled("cpu")
+        and x[:1].numel() >= _LARGE
+        and x.dtype in (torch.float32, torch.float64)
+    )
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

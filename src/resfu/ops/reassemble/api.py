@@ -185,6 +185,8 @@ def _check_maps(**maps: Tensor) -> None:
         if min(tensor.shape[-2:]) < 1:
             raise ValueError(f"{name} must have at least one pixel, got {list(tensor.shape)}.")
     (first, a), (second, b) = maps.items()
+    if a.device != b.device:
+        raise ValueError(f"{first} are on {a.device} and {second} on {b.device}: move one of them.")
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"{first} and {second} differ in batch size: {a.shape[0]} and {b.shape[0]}.")
 
