@@ -1,6 +1,5 @@
 """Datasets for semantic segmentation and what is done to their samples."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.procedural import CT, Cardiac
 from resfu.data.medical.synapse import Synapse
 from resfu.data.pascal import PascalContext, PascalContext60, PascalVOC
+from resfu.data.registry import open_dataset
 from resfu.data.scenes import Scenes
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -48,14 +48,7 @@ def create_dataset(
         ValueError: for an unknown name, split or option; the message lists the known ones.
         FileNotFoundError: where the data are not at `root`; the message says where to get them.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(sorted(DATASETS))}.")
-    dataset = DATASETS[name]
-    known = [key for key in inspect.signature(dataset).parameters if key not in ("split", "root", "transform")]
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise ValueError(f"dataset {name!r} has no option {', '.join(unknown)}; its options are {', '.join(known)}.")
-    return dataset(split=split, root=root, transform=transform, **options)  # pyright: ignore[reportCallIssue]
+    return open_dataset(DATASETS, name, split, root, transform, options)
 
 
 __all__ = [

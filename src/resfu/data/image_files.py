@@ -1,6 +1,5 @@
 """Datasets that are folders of image and label files."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
-
-
-class UnreadableFileError(ValueError):
-    """An image file that is missing, damaged or not an image."""
+from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
 
 class FilePair(NamedTuple):
@@ -166,11 +162,8 @@ class ImageFileDataset(SegmentationDataset):
         self, pairs: list[FilePair], transform: Transform | None = None, on_error: Literal["raise", "skip"] = "raise"
     ) -> None:
         super().__init__(transform)
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
         self.pairs = pairs
-        self.on_error = on_error
-        self._unreadable: set[int] = set()
+        self._readable = FirstReadable(on_error)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -192,20 +185,8 @@ class ImageFileDataset(SegmentationDataset):
 
     def load(self, index: int) -> Sample:
         """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
-        for step in range(len(self)):
-            place = (index + step) % len(self)
-            if place in self._unreadable:
-                continue
-            try:
-                return self._read(self.pairs[place])
-            except UnreadableFileError as error:
-                if self.on_error == "raise":
-                    raise UnreadableFileError(
-                        f"{error} Replace the file, or go on without it by on_error='skip'."
-                    ) from error
-                self._unreadable.add(place)
-                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
-        raise ValueError(f"none of the {len(self)} samples can be read, the first being {self.pairs[0].image}.")
+        where = f"the first being {self.pairs[0].image}"
+        return self._readable.read(lambda place: self._read(self.pairs[place]), index, len(self), where)
 
     def _read(self, pair: FilePair) -> Sample:
         image = read_image(pair.image)

@@ -1,7 +1,6 @@
 """Datasets that are a COCO annotation file and a folder of images."""
 
 import json
-import warnings
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +10,9 @@ from torchvision import tv_tensors
 
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.base import Category, ObjectDataset
-from resfu.data.image_files import UnreadableFileError, data_folder, read_image
+from resfu.data.image_files import data_folder, read_image
 from resfu.data.pascal import voc_palette
+from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
 SPLITS = ("train", "val")
 HOW_TO_GET = (
@@ -49,9 +49,7 @@ class CocoDataset(ObjectDataset):
     ) -> None:
         super().__init__(transform)
         folder = data_folder("coco", split, SPLITS, root, HOW_TO_GET)
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
-        self.on_error = on_error
+        self._readable = FirstReadable(on_error)
         self.training = split == "train"
         self.file = folder / "annotations" / f"{kind}_{split}2017.json"
         self.content = _read_json(self.file)
@@ -64,7 +62,6 @@ class CocoDataset(ObjectDataset):
         self.sizes = [(image["height"], image["width"]) for image in self.images]
         self._image_folder = folder / f"{split}2017"
         check_files([self._image_folder / image["file_name"] for image in self.images])
-        self._unreadable: set[int] = set()
 
     @abstractmethod
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
@@ -85,20 +82,7 @@ class CocoDataset(ObjectDataset):
 
     def load(self, index: int) -> Sample:
         """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
-        for step in range(len(self)):
-            place = (index + step) % len(self)
-            if place in self._unreadable:
-                continue
-            try:
-                return self._read(self.images[place])
-            except UnreadableFileError as error:
-                if self.on_error == "raise":
-                    raise UnreadableFileError(
-                        f"{error} Replace the file, or go on without it by on_error='skip'."
-                    ) from error
-                self._unreadable.add(place)
-                warnings.warn(f"{error} The next readable sample takes its place.", stacklevel=3)
-        raise ValueError(f"none of the {len(self)} samples of {self.file} can be read.")
+        return self._readable.read(lambda n: self._read(self.images[n]), index, len(self), f"listed in {self.file}")
 
     def _read(self, image: dict[str, Any]) -> Sample:
         path = self._image_folder / image["file_name"]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
-from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.label_maps import LabelMap, to_classes
 from resfu.data.medical.volume_files import VolumeFile
+from resfu.data.unreadable import FirstReadable, UnreadableFileError, check_on_error
 
 
 class SliceDataset(SegmentationDataset):
@@ -50,29 +50,17 @@ class SliceDataset(SegmentationDataset):
         self.volumes = volumes
         self.labels = labels
         self.hint = hint
-        self.on_error = check_on_error(on_error)
+        self.on_error = on_error
+        self._readable = FirstReadable(on_error, "slice")
         self._places = [(volume, index) for volume in volumes for index in range(volume.depth)]
-        self._unreadable: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._places)
 
     def load(self, index: int) -> Sample:
         """Read the slice at `index`, or with on_error="skip" the first readable one from there on."""
-        for step in range(len(self)):
-            place = (index + step) % len(self)
-            if place in self._unreadable:
-                continue
-            try:
-                return self._read(*self._places[place])
-            except UnreadableFileError as error:
-                if self.on_error == "raise":
-                    raise UnreadableFileError(
-                        f"{error} Replace the file, or go on without it by on_error='skip'."
-                    ) from error
-                self._unreadable.add(place)
-                warnings.warn(f"{error} The next readable slice takes its place.", stacklevel=3)
-        raise ValueError(f"none of the {len(self)} slices can be read, the first being in {self.volumes[0].path}.")
+        where = f"the first being in {self.volumes[0].path}"
+        return self._readable.read(lambda place: self._read(*self._places[place]), index, len(self), where)
 
     def classes_of(self, volume: VolumeFile) -> NDArray[np.uint8]:
         """The label of a whole volume.
@@ -102,17 +90,6 @@ class SliceDataset(SegmentationDataset):
             "label": tv_tensors.Mask(torch.from_numpy(label.astype(np.int64))),
             "name": volume.slice_name(index),
         }
-
-
-def check_on_error(on_error: Literal["raise", "skip"]) -> Literal["raise", "skip"]:
-    """The option as it is.
-
-    Raises:
-        ValueError: for anything but the two.
-    """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
-    return on_error
 
 
 def readable(

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.acdc import ACDC, IDENTITY
-from resfu.data.medical.base import check_on_error, check_present
+from resfu.data.medical.base import check_present
 from resfu.data.medical.label_maps import LabelMap, find_label_map, to_classes
 from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
 from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.writers import Case, write_acdc, write_synapse
+from resfu.data.unreadable import check_on_error
 
 Splits = Mapping[str, Sequence[int]]
 Progress = Callable[[int, int], object]
