@@ -25,6 +25,7 @@ lint: .venv/.installed  ## style, types, direction of the imports
 bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithms; JSON into benchmarks/results
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.upsamplers
+	$(BIN)/python -m benchmarks.breakdown
 
 clean:
 	rm -rf .venv runs
