@@ -68,7 +68,7 @@ def test_the_mechanism_of_resfu(photo, checkpoint, capsys):
     assert "bilinear: no ReSFU in it, left out" in capsys.readouterr().out
     names = [f"photo-explain-{label}-{sheet}.png" for label in ("resfu", "resfu-2") for sheet in ("kernels", "maps")]
     assert written(photo) == sorted(names)
-    assert figure("neighbours", photo, "--no-pretrained", "--slot", "slot") == 0
+    assert figure("neighbours", photo, "--no-pretrained", "--slot", "features") == 0
     assert figure("iterative", photo, "--no-pretrained", "--longest-side", "32") == 0
     assert written(photo) == sorted([*names, "photo-neighbours-resfu.png", "photo-iterative-resfu.png"])
 
@@ -80,7 +80,7 @@ def test_the_mechanism_of_resfu(photo, checkpoint, capsys):
         (["explain", "--upsamplers", "nearest,bilinear"], "no ReSFU in any of the networks"),
         (["explain", "--pixels", "40,3"], "pixel 40,3 lies outside the image: Y goes from 0 to 39 and X from 0 to 69"),
         (["explain", "--pixels", "40"], "expected Y,X in image pixels such as 120,200, got '40'"),
-        (["neighbours", "--slot", "c4"], "unknown slot 'c4'; this network has slot"),
+        (["neighbours", "--slot", "c4"], "unknown slot 'c4'; this network has features"),
         (["features", "--image", "missing.png"], "missing.png"),
         (["features", "--ckpt_path", "gone"], "--ckpt_path brings its own network: leave --pretrained out"),
         ([], "the following arguments are required: FIGURE"),

@@ -49,6 +49,7 @@ def place(tmp_path_factory):
             "train_options": {"count": 5},
             "eval_options": {"count": 2},
             "crop_size": [32, 32],
+            "on_error": "skip",
         },
         "trainer": {
             "accelerator": "cpu",
@@ -87,6 +88,45 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(place):
     first, second = (losses(place / "run" / "logs" / f"version_{i}") for i in (0, 1))
     assert [step for step, _ in second] == [2, 3]
     assert first + second == losses(place / "whole" / "logs" / "version_0")
+
+
+def test_a_refused_resume_leaves_the_configuration_and_another_one_a_whole_one(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    file = run / "config.yaml"
+    words = ["fit", "--config", str(place / "tiny.yaml"), "--run", str(run)]
+    assert main(words) == 0
+    before = file.read_text()
+    words += ["--ckpt_path", "last"]
+    words += [
+        "--trainer.max_steps",
+        "3",
+        "--trainer.val_check_interval",
+        "3",
+        "--trainer.check_val_every_n_epoch",
+        "null",
+    ]
+    assert main([*words, "--model.upsampler", "resfu"]) == 2
+    assert "the checkpoint does not fit the network" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert main([*words, "--model.pretrained", "mine.pth"]) == 0
+    saved = yaml.safe_load(file.read_text())
+    assert (saved["run"], saved["ckpt_path"]) == (None, None)
+    assert saved["model"]["pretrained"] == "mine.pth"  # what the run began with
+    # Validation after more batches than an epoch has goes with null alone.
+    again = ["fit", "--config", str(file), "--run", str(tmp_path / "new"), "--model.pretrained", "false"]
+    assert main(again) == 0
+    assert [step for step, _ in losses(tmp_path / "new" / "logs" / "version_0")] == [0, 1, 2]
+
+
+def test_a_finished_run_says_so(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["fit", "--config", str(place / "tiny.yaml"), "--run", str(run)]
+    assert main(words) == 0
+    words += ["--ckpt_path", "last"]
+    assert main(words) == 0
+    assert f"nothing to do: the 2 steps of {run / 'checkpoints' / 'last.ckpt'} are done" in capsys.readouterr().out
+    assert main([*words, "--trainer.max_steps", "3"]) == 0
+    assert "nothing to do" not in capsys.readouterr().out
 
 
 def test_a_run_is_not_overwritten(place, capsys):
@@ -141,7 +181,9 @@ def test_predict_writes_label_maps(place, capsys):
         ("model: {upsampler: cubic}", "unknown upsampler 'cubic'; choose one of nearest"),
         ("data: {dataset: cityscape}", "unknown dataset 'cityscape'; choose one of camvid, scenes"),
         ("data: {options: {sice: 3}}", "no option sice"),
-        ("model: [", "parsing"),
+        ("model: [", r"wrong\.yaml is not a YAML file: while parsing"),
+        ("", r"wrong\.yaml holds nothing; expected the settings"),
+        ("- model", r"wrong\.yaml holds a list; expected the settings"),
         ("base: missing.yaml", "base.* must be a list of files"),
         ("base: [missing.yaml]", r"builds on .*missing\.yaml, which is not there"),
     ],
@@ -165,6 +207,8 @@ def test_missing_files_and_data(place, tmp_path, capsys):
         (["fit", "--config", str(tmp_path / "no.yaml")], ["no.yaml"]),
         (["fit", *camvid, *run, "--trainer.max_steps", "1"], ["camvid", "Get CamVid from"]),
         (["fit", "--config", str(place / "tiny.yaml"), *run, "--ckpt_path", "last"], ["there is no checkpoint"]),
+        (["fit", *run], ["how long to train", "--config recipes/efficientnet-lite0_resfu_scenes.yaml"]),
+        (["fit", "--run", str(place / "run"), "--ckpt_path", "last"], ["how long", str(place / "run" / "config.yaml")]),
         (["test", *run], ["`resfu test` needs --ckpt_path"]),
         (["predict", "x.png", "--ckpt_path", str(place / "tiny.yaml")], ["tiny.yaml is not a checkpoint"]),
         (["predict", "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")], ["no images to predict"]),
@@ -174,6 +218,13 @@ def test_missing_files_and_data(place, tmp_path, capsys):
         error = capsys.readouterr().err
         assert all(part in error for part in parts), error
         assert error.count("\n") == 1
+
+
+def test_what_damaged_files_lead_to_is_kept_for_measuring_and_not_for_prediction(place):
+    checkpoint = ["--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt"), "--trainer.accelerator", "cpu"]
+    with known_warnings_ignored():
+        found = {command: Configuration(command, checkpoint).datamodule for command in ("test", "predict")}
+    assert {command: data.on_error for command, data in found.items()} == {"test": "skip", "predict": "raise"}
 
 
 def test_an_error_in_a_worker_is_still_one_line(place, tmp_path, capsys):

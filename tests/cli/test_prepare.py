@@ -37,14 +37,31 @@ def test_labels_come_by_name_or_from_a_file(tmp_path, capsys):
     assert "label0002.nii.gz holds the labels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["synapse", "acdc"])
+def test_what_is_refused_does_not_stand_in_the_way_of_the_corrected_command(name, tmp_path, capsys):
+    raw = write_medical_fixture(f"{name}-nifti", tmp_path / "raw", count=1, size=SIZE)
+    (tmp_path / "wrong.json").write_text('{"train": [1, 77]}')
+    (tmp_path / "map.json").write_text('{"0": 0}')
+    words = ["prepare", name, str(raw), str(tmp_path / "out"), "--splits"]
+    assert main([*words, str(tmp_path / "wrong.json")]) == 2
+    assert "0077" in capsys.readouterr().err.replace("patient077", "0077")
+    assert not (tmp_path / "out").exists()
+    right = [*words, str(raw / "splits.json")]
+    assert main([*right, "--labels", str(tmp_path / "map.json")]) == 2
+    assert "holds the labels" in capsys.readouterr().err
+    assert main(right) == 0
+
+
 def test_wrong_words_are_one_line(tmp_path, capsys):
     (tmp_path / "a.json").write_text("[1, 2")
     (tmp_path / "b.json").write_text("[1, 2]")
+    (tmp_path / "e.json").write_bytes(b"\x89PNG\xff")
     (tmp_path / "d.json").write_text('{"train": 5}')
     words = ["prepare", "acdc", str(tmp_path), str(tmp_path / "out")]
     for more, message in (
         (["--flip"], "--flip belongs to synapse"),
         (["--splits", str(tmp_path / "a.json")], "a.json is not JSON"),
+        (["--splits", str(tmp_path / "e.json")], "e.json is not JSON"),
         (["--labels", str(tmp_path / "b.json")], "b.json must hold a map from stored ids"),
         (["--labels", str(tmp_path / "c.json")], "c.json"),
         (["--labels", "btcv"], "to the classes 0..3"),

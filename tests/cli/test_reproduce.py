@@ -14,6 +14,7 @@ import resfu.compare.run
 from resfu.cli import main
 from resfu.compare.run import Record
 from resfu.data.fixtures import write_fixture
+from resfu.training.task import SegmentationTask
 
 TINY = {
     "base": ["base.yaml"],
@@ -137,6 +138,38 @@ def test_a_failing_row_is_named(place, tmp_path, capsys, monkeypatch):
     assert "`resfu fit` of segformer-mit-b1_bilinear_ade20k ended with the exit code 2" in capsys.readouterr().err
 
 
+def test_a_training_that_stopped_early_is_not_measured(place, tmp_path, capsys, monkeypatch):
+    commands = []
+
+    def noted(words):
+        commands.append(words[0])
+        return main(words)
+
+    def stop(self, *others):
+        self.trainer.should_stop = True  # as Lightning does when the time is over
+
+    monkeypatch.setattr(module, "command", noted)
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_train_batch_end", stop)
+        assert main(words(place, tmp_path, "--save_every=1")) == 2
+    assert re.search(r"last\.ckpt is not measured: it has had 1 of 2 steps\. The same command", capsys.readouterr().err)
+    assert commands == ["fit"]
+    assert main(words(place, tmp_path, "--save_every=1")) == 0
+    assert commands == ["fit", "fit", "test", "fit", "test"]
+    monkeypatch.setattr(module, "command", lambda words: 0 if words[0] == "fit" else main(words))
+    assert main(words(place, tmp_path / "other")) == 2
+    assert "ade20k left no " in capsys.readouterr().err
+
+
+def test_options_bind_from_the_first_checkpoint_on(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module, "command", main)
+    assert main(words(place, tmp_path, "--model.hots", "x")) == 2
+    assert "unknown option: --model.hots x" in capsys.readouterr().err
+    monkeypatch.setattr(module, "command", lambda words: 130)
+    assert main(words(place, tmp_path, "--model.host", "segformer-mit-b0")) == 130
+    assert json.loads((tmp_path / "options.json").read_text()) == ["--model.host", "segformer-mit-b0"]
+
+
 def test_a_command_is_a_process(capfd):
     assert module.command(["nonsense"]) == 2
     assert capfd.readouterr().err.startswith("resfu: unknown command 'nonsense'")
@@ -149,6 +182,10 @@ def test_a_command_is_a_process(capfd):
         (["table3", "--rows", "cubist"], "no row fits 'cubist'; their labels are bilinear, deconv"),
         (["table1"], r"there is no recipe .*pspnet-resnet50_bilinear_ade20k\.yaml"),
         (["table3", "--scale", "small", "--data", "ct", "--root", "x"], "in mIoU, which ct does not have"),
+        (
+            ["table3", "--scale", "small", "--host", "mask-rcnn-resnet50"],
+            "argument --host: invalid choice: 'mask-rcnn-resnet50' .choose from .*segformer-mit-b0",
+        ),
         (["table3", "--scale", "small", "--steps", "0"], "--steps: expected a whole number of at least 1"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from resfu.cli import main, reproduce
 from resfu.compare.reproduce import object_sheets
@@ -18,6 +19,10 @@ def table(monkeypatch, tmp_path):
 
     def carry_out(words):
         calls.append(words)
+        if words[0] == "fit":
+            last = Path(words[words.index("--run") + 1]) / "checkpoints" / "last.ckpt"
+            last.parent.mkdir(parents=True)
+            torch.save({"global_step": 3, "callbacks": {"LastCheckpoint": {"planned": 3}}}, last)
         if words[0] == "test":
             panoptic, better = "panoptic" in words[2], "_resfu_" in words[2]
             values = {"pq": 40.2, "pq_things": 47.8, "pq_stuff": 28.9, "sq": 77.8, "rq": 49.3}

@@ -78,7 +78,10 @@ def test_the_same_arguments_write_the_same_files(fixture_root, tmp_path):
 
 
 def test_what_cannot_be_written_is_refused(fixture_root, tmp_path, save):
-    with pytest.raises(ValueError, match=r"no fixture of 'coco'; choose one of camvid, ade20k, cityscapes, voc"):
+    others = r"write_coco_fixture, for synapse and acdc .*write_medical_fixture; scenes, ct and cardiac are generated"
+    with pytest.raises(
+        ValueError, match=rf"no fixture of 'coco'; choose one of camvid, ade20k, cityscapes, .*{others}"
+    ):
         write_fixture("coco", tmp_path / "coco")
     save(tmp_path / "real" / "images" / "a.png", np.zeros((4, 4)))
     with pytest.raises(ValueError, match=r"real holds something already: give a new folder"):

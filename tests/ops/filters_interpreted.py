@@ -11,12 +11,12 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
 import torch
+from triton_interpreted import surrounded, tl, triton  # new memory is full of NaN there
 
 from resfu.ops import filters, filters_triton, guided_filter
 from resfu.ops.filters import _guided_filter
+from resfu.ops.grid import lr_cell
 
-torch.utils.deterministic.fill_uninitialized_memory = True
-torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
 np.seterr(over="raise", divide="raise", invalid="raise")
 
 LAST, FP32, FP64 = torch.channels_last, torch.float32, torch.float64
@@ -38,17 +38,15 @@ CASES = [
 ]
 
 
-def surrounded(size: tuple[int, ...], layout: torch.memory_format | None, dtype: torch.dtype) -> torch.Tensor:
-    """A map inside a larger one, whose own values are so large that a product with one of them overflows."""
-    B, C, H, W = size
-    whole = torch.full((B + 2, C + 8, H + 2, W + 40), torch.finfo(dtype).max, dtype=dtype)
-    inner = whole.contiguous(memory_format=layout or torch.contiguous_format)[1:-1, 4:-4, 1:-1, 20:-20]
-    return inner.copy_(torch.randn(size).to(dtype))
+def random_map(size: tuple[int, ...], layout: torch.memory_format | None, dtype: torch.dtype) -> torch.Tensor:
+    """Inside a larger one whose values are so large that a product with one of them overflows."""
+    x = torch.randn(size).to(dtype).contiguous(memory_format=layout or torch.contiguous_format)
+    return surrounded(x, (1, 4, 1, 20), torch.finfo(dtype).max)
 
 
 def compare(case: tuple) -> dict:
     low, size, radius, B, C, layout, *dtypes = case
-    guide, x = (surrounded((B, C, *s), layout, d) for s, d in zip((size, low), dtypes, strict=True))
+    guide, x = (random_map((B, C, *s), layout, d) for s, d in zip((size, low), dtypes, strict=True))
     got = filters_triton.guided_filter(guide, x, radius, 1e-3)
     assert got.shape == guide.shape
     assert got.dtype == torch.promote_types(*dtypes)
@@ -61,6 +59,25 @@ def compare(case: tuple) -> dict:
     }
     errors = {name: ((got.double() - want).abs().max() / want.abs().max()).item() for name, want in wants.items()}
     return {"dtype": str(got.dtype), "case": str(case), **errors}
+
+
+@triton.jit
+def neighbours_kernel(q, out, W, w, COUNT: tl.constexpr, INDEX: tl.constexpr):
+    n = tl.arange(0, COUNT)
+    left, right, across = filters_triton._neighbours(tl.load(q + n), W, w, INDEX, tl.float64)
+    tl.store(out + n, left.to(tl.float64))
+    tl.store(out + COUNT + n, right.to(tl.float64))
+    tl.store(out + 2 * COUNT + n, across)
+
+
+def wide_map(W: int, w: int) -> float:
+    """The largest error of where columns read a map so wide that a position's numerator takes more than 32 bits."""
+    q = torch.arange(W, dtype=torch.int32)[-64:]
+    got = torch.empty(3, 64, dtype=FP64)
+    neighbours_kernel[(1,)](q, got, W, w, COUNT=64, INDEX=tl.int64)
+    cell, fraction = (t[-64:] for t in lr_cell(W, w))
+    want = torch.stack([cell.clamp(min=0).double(), (cell + 1).clamp(max=w - 1).double(), fraction])
+    return (got - want).abs().max().item()
 
 
 def far_from_zero() -> float:
@@ -126,4 +143,5 @@ if __name__ == "__main__":
         for case in CASES:
             print(json.dumps(compare(case)), flush=True)
     else:
-        print(json.dumps({"far_from_zero": far_from_zero(), "derivatives": derivatives(), "captured": captured()}))
+        found = {"far_from_zero": far_from_zero(), "derivatives": derivatives(), "captured": captured()}
+        print(json.dumps(found | {"wide_map": wide_map(40000, 30000)}))

@@ -60,6 +60,18 @@ def test_guided_filter_brings_a_smaller_map_to_the_guides_size(stride):
     assert torch.equal(guided_filter(guide, x, 2, stride=stride), guided_filter(guide, full, 2, stride=stride))
 
 
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_images(grad, stride):
+    guide, x = torch.ones(0, 3, 8, 6, requires_grad=True), torch.ones(0, 3, 4, 3)
+    with torch.set_grad_enabled(grad):
+        assert box_filter(x, 2).shape == (0, 3, 4, 3)
+        out = guided_filter(guide, x, 2, stride=stride)
+    assert out.shape == (0, 3, 8, 6)
+    if grad:
+        assert torch.autograd.grad(out.sum(), guide)[0].shape == guide.shape
+
+
 def test_gaussian_weights():
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 1

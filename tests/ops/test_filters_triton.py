@@ -41,6 +41,7 @@ def test_the_operator_round_the_kernels():
     assert result["far_from_zero"] < 1e-3  # of values of about 1
     assert result["derivatives"] < 1e-14
     assert result["captured"] == 0
+    assert result["wide_map"] == 0
 
 
 def test_every_kernel_compiles_for_ampere_and_hopper():

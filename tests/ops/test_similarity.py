@@ -57,6 +57,18 @@ def test_bands_are_really_taken(monkeypatch):
     torch.testing.assert_close(banded, block(key, query, (5, 5)).detach(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("similarity", ["pcdc", "concat"])
+def test_no_images(similarity, backend):
+    block = SimilarityBlock(16, 3, 4, 32, similarity)
+    for key in (torch.ones(0, 16, 3, 4), torch.ones(0, 16, 6, 8)):
+        out = block(key, torch.ones(0, 16, 6, 8), (3, 4), "fine", backend)
+        assert out.shape == (0, 9, 6, 8)
+        assert (torch.autograd.grad(out.sum(), block.weight)[0] == 0).all()
+        with torch.no_grad():
+            assert block(key, torch.ones(0, 16, 6, 8), (3, 4), "fine", backend).shape == (0, 9, 6, 8)
+
+
 @pytest.mark.parametrize("size", [(12, 15), (13, 17), (6, 5)])
 def test_group_norm_of_the_upsampled_map_from_the_low_resolution_one(size):
     x = torch.randn(2, 16, 6, 5, dtype=torch.double) + 3

@@ -26,7 +26,7 @@ def test_the_interpreter_agrees_with_the_cpu():
     done = run("triton_interpreted.py")
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) == 9
+    assert len(results) == 10
     for result in results:
         assert result["difference"] <= BOUNDS[result["dtype"]], result
 
@@ -37,10 +37,26 @@ def test_a_wrong_tap_is_noticed():
     assert all(json.loads(line)["difference"] > 0.1 for line in done.stdout.splitlines())
 
 
+def test_kernels_and_cpu_agree_on_every_position():
+    done = run("triton_interpreted.py", "positions")
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2
+    for result in results:
+        assert result["positions"] > 2000
+        assert result["wrong"] == 0, result
+
+
 def test_every_kernel_compiles_for_ampere_and_hopper():
     done = run("triton_compiled.py")
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4 * 2 * 6
+    assert len(done.stdout.splitlines()) == 4 * 2 * 4
+
+
+def test_large_windows_fit_the_smallest_shared_memory():
+    done = run("triton_compiled.py", "large")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 * 3 * 2
 
 
 def test_triton_on_the_cpu_says_why_not():

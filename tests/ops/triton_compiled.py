@@ -13,8 +13,7 @@ kernels = importlib.import_module("resfu.ops.reassemble.triton")
 POINTERS = {"x", "w", "s", "out", "grad", "guide", "key", "query", "paired", "reduce", "score"}
 SUMS = {"m", "n", "bias", "reduce_bias", "score_bias"}
 LAST, FIRST = {"xc", "gc", "oc", "mc", "kc", "qc"}, {"xw", "gw", "ow", "mw", "kw", "qw"}
-TABLES = {"row_start", "column_start", "first_row", "first_column"}
-FRACTIONS = {"row_fraction", "column_fraction"}
+LEAST = 99 << 10  # bytes of shared memory that a program may have on every GPU from sm_80 on: that of sm_86 and sm_89
 
 
 def compile_kernel(
@@ -22,7 +21,7 @@ def compile_kernel(
 ) -> None:
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {
-        "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
+        "FINE": True, "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
         "SPAN_Y": 4, "SPAN_X": 7, "TAPS": 32, "PIXELS": 32, "CHANNELS": 64,
         "SUM": tl.float64 if dtype == "fp64" else tl.float32,
     }  # fmt: skip
@@ -35,17 +34,12 @@ def compile_kernel(
         elif name in ones:  # a stride of 1 is known at compile time
             signature[name], constants[name] = "constexpr", 1
         else:
-            kinds = (
-                (f"*{dtype}", POINTERS),
-                ("*fp64" if dtype == "fp64" else "*fp32", SUMS),
-                ("*i64", TABLES),
-                ("*fp64", FRACTIONS),
-            )
+            kinds = ((f"*{dtype}", POINTERS), ("*fp64" if dtype == "fp64" else "*fp32", SUMS))
             signature[name] = next((kind for kind, of in kinds if name in of), "i32")
     binary = triton.compile(
         ASTSource(fn=kernel, signature=signature, constexprs=constants), target=GPUTarget("cuda", capability, 32)
     )
-    assert binary.metadata.shared <= 163 << 10, "more shared memory than an A100 has"
+    assert binary.metadata.shared <= LEAST, f"{kernel.fn.__name__} {dtype} {chosen}: {binary.metadata.shared} bytes"
     if products and dtype in ("bf16", "fp16"):
         assert "mma" in binary.asm["ptx"], "not on the tensor cores"
     print(
@@ -82,22 +76,33 @@ def compile_similarity(dtype: str, channels_last: bool, capability: int) -> None
 
 
 def compile_reassembly(dtype: str, channels_last: bool, capability: int) -> None:
-    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability)
-    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True)
-    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability)
-    compile_kernel(kernels.to_features_kernel, dtype, channels_last, capability)
-    size = {"fp32": 4, "bf16": 2, "fp16": 2, "fp64": 8}[dtype]  # JBU's windows are the largest
-    tiles = importlib.import_module("resfu.ops.reassemble.triton_tiles").tiling(
-        64, 64, 64, 64, 7, "dense", channels_last, size
-    )
-    channels = kernels._channels(256, tiles.rows * tiles.columns, tiles.taps * size)
-    chosen = {"M": 7, "K": 7, "ROWS": tiles.rows, "COLUMNS": tiles.columns, "TAPS": tiles.taps}
-    chosen |= {"SPAN_Y": tiles.span[0], "SPAN_X": tiles.span[1]}
-    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, CHANNELS=channels, **chosen)
-    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability, CHANNELS=min(64, channels), **chosen)
+    ones = dict.fromkeys(("h", "w_low", "H", "W"), 1) if dtype == "fp16" else {}  # known at compile time, too
+    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, **ones)
+    compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True, **ones)
+    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability, FINE=False, **ones)
+    compile_kernel(kernels.to_features_kernel, dtype, channels_last, capability, **ones)
 
 
-FILTERS, SIMILARITY = "filters" in sys.argv, "similarity" in sys.argv
+def compile_large_windows(dtype: str, channels_last: bool, capability: int) -> None:
+    """JBU's windows, and those of ReSFU where several cells make a tile: as large as the launches choose them."""
+    chosen = importlib.import_module("resfu.ops.reassemble.triton_tiles")
+    size = {"fp32": 4, "bf16": 2}[dtype]
+    for neighbours, low, high, M in (("dense", 64, 64, 7), ("fine", 32, 64, 6), ("fine", 32, 32, 4)):
+        tiles = chosen.tiling(high, high, low, low, M, neighbours, channels_last, size)
+        options = {"FINE": neighbours == "fine", "M": M, "K": M, **tiles.constants()}
+        for kernel, channels in (
+            (kernels.window_sum_kernel, chosen.summed_channels),
+            (kernels.to_weights_kernel, chosen.correlated_channels),
+        ):
+            options["CHANNELS"] = channels(256, tiles.pixels, tiles.taps, size)
+            compile_kernel(kernel, dtype, channels_last, capability, **options)
+
+
+FILTERS, SIMILARITY, LARGE = (word in sys.argv for word in ("filters", "similarity", "large"))
+if LARGE:
+    for dtype in ("fp32", "bf16"):
+        compile_large_windows(dtype, False, 86)
+    sys.exit()
 for dtype, channels_last in (("fp32", False), ("bf16", True), ("fp16", False), ("fp64", False)):
     for capability in (80, 90):
         if FILTERS:

@@ -1,5 +1,6 @@
-"""Runs the Triton kernels in the interpreter, on CPU tensors, beside the CPU operators. In a process of its own, since
-Triton reads TRITON_INTERPRET when it is imported. Prints one line a case; test_triton.py reads them.
+"""Runs the Triton kernels in the interpreter, on CPU tensors, beside the CPU operators, or their arithmetic on
+positions beside that of the CPU. In a process of its own, since Triton reads TRITON_INTERPRET when it is imported.
+Prints one line a case; test_triton.py reads them.
 """
 
 import importlib
@@ -12,8 +13,12 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 
 from resfu.ops import window_softmax
+from resfu.ops.grid import lr_cell
 from resfu.ops.reassemble import cpu, windows
+from resfu.ops.reassemble.tiles import window_start
 
+triton = importlib.import_module("triton")
+tl = importlib.import_module("triton.language")
 interpreter = importlib.import_module("triton.runtime.interpreter")
 create_dot = interpreter.InterpreterBuilder.create_dot
 kernels = importlib.import_module("resfu.ops.reassemble.triton")
@@ -26,7 +31,8 @@ CASES = [
     ("fine", (3, 2), (5, 7), 4, 2, 6),
     ("fine", (1, 2), (3, 9), 6, 1, 3),
     ("coarse", (2, 3), (4, 9), 5, 1, 4),
-    ("coarse", (3, 3), (4, 5), 3, 2, 4),
+    ("coarse", (5, 5), (6, 9), 3, 2, 4),  # the last tiles' windows end beyond the map, here and below
+    ("fine", (5, 7), (6, 20), 4, 1, 3),
     ("dense", (4, 5), (4, 5), 3, 1, 7),
 ]
 
@@ -50,6 +56,44 @@ def difference(got: torch.Tensor, want: torch.Tensor) -> float:
     return ((got - want).abs().max() / want.abs().max()).item()
 
 
+def surrounded(x: torch.Tensor, margins: tuple[int, int, int, int], fill: float) -> torch.Tensor:
+    """x inside a larger map full of another value, in the same order in memory: what a wrong mask lets in is seen."""
+    whole = torch.full([n + 2 * m for n, m in zip(x.shape, margins, strict=True)], fill, dtype=x.dtype)
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    whole = whole.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return whole[tuple(slice(m, m + n) for n, m in zip(x.shape, margins, strict=True))].copy_(x)
+
+
+@triton.jit
+def positions_kernel(p, P, length, out, COUNT: tl.constexpr, FINE: tl.constexpr):
+    n = tl.arange(0, COUNT)
+    p, P, length = tl.load(p + n), tl.load(P + n), tl.load(length + n)
+    tl.store(out + n, kernels._start(p, P, length, FINE).to(tl.float64))
+    tl.store(out + COUNT + n, kernels._fraction(p, P, length, tl.float64))
+    tl.store(out + 2 * COUNT + n, kernels._first(p, P, length, FINE).to(tl.float64))
+
+
+def positions() -> None:
+    """For every pixel of many axes: where its window begins, its fraction, and the first pixel that begins there."""
+    axes = [(P, length) for length in (1, 2, 3, 5, 7, 12) for P in range(length, 4 * length + 3)]
+    axes += [(40000, 30000), (65536, 65536), (70001, 3)]
+    for neighbours in ("fine", "coarse"):
+        asked, wanted = [], []
+        for P, length in axes:
+            p = torch.arange(P)[:: 1 + P // 100]
+            start = window_start(P, length, neighbours)
+            asked.append(torch.stack([p, torch.full_like(p, P), torch.full_like(p, length)]))
+            first = torch.searchsorted(start, p.contiguous())  # p in its second part: a place in the map
+            wanted.append(torch.stack([start[p].double(), lr_cell(P, length)[1][p], first.double()]))
+        arguments, want = torch.cat(asked, 1).int(), torch.cat(wanted, 1)
+        count = 1 << (want.shape[1] - 1).bit_length()
+        arguments = torch.nn.functional.pad(arguments, (0, count - want.shape[1]), value=1)
+        got = torch.empty(3, count, dtype=torch.double)
+        positions_kernel[(1,)](*arguments, got, COUNT=count, FINE=neighbours == "fine")
+        wrong = (got[:, : want.shape[1]] != want).sum().item()
+        print(json.dumps({"neighbours": neighbours, "positions": want.shape[1], "wrong": wrong}))
+
+
 def main() -> None:
     torch.manual_seed(0)
     if "mutate" in sys.argv:  # a wrong tap: the comparison must notice
@@ -64,6 +108,9 @@ def main() -> None:
         grad = torch.randn(2, C, H, W, dtype=dtype)
         if neighbours == "coarse":
             padded, grad = (t.contiguous(memory_format=torch.channels_last) for t in (padded, grad))
+        # Maps with nothing between their pixels give channels-last output: there only other images are round them.
+        margins = (1, 0, 0, 0) if groups == 2 and neighbours == "coarse" else (1, 3, 2, 30)
+        padded, weights, grad = (surrounded(t, margins, float("nan")) for t in (padded, weights, grad))
         rest = (M, h, w, neighbours, groups)
         worst = 0.0
         for name, inputs in (
@@ -77,7 +124,7 @@ def main() -> None:
             worst = max(worst, difference(got.to(exact), want))
         K, low = M - (neighbours == "fine"), (h, w)
         mask = neighbours != "coarse"
-        scores = 3 * weights[:, : groups * K * K]
+        scores = surrounded(3 * weights[:, : groups * K * K], margins, float("nan"))
         got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
         share = window_softmax(scores.to(exact), groups, low if mask else None)
         worst = max(
@@ -87,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    positions() if "positions" in sys.argv else main()

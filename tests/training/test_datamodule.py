@@ -4,6 +4,7 @@ from lightning.pytorch import Trainer
 from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
+from resfu.data.fixtures import write_fixture
 from resfu.training.datamodule import SegmentationData, collate
 from resfu.training.quiet import known_warnings_ignored
 
@@ -33,6 +34,28 @@ def test_options_reach_their_splits(toy_data):
     assert len(data.evaluated) == 3
     assert data.trained[0]["name"] == "val-0"
     assert data.evaluated[0]["name"] == "train-0"
+
+
+def test_damaged_files_are_skipped_in_the_splits_too(tmp_path):
+    root = write_fixture("camvid", tmp_path / "camvid", count=2, size=(32, 32))
+    for split in ("train", "val", "test"):
+        (root / "images" / split / "0000.png").write_bytes(b"not a picture")
+
+    def make(**options):
+        return SegmentationData("camvid", mean=(0, 0, 0), std=(1, 1, 1), root=str(root), crop_size=(32, 32), **options)
+
+    data = make(on_error="skip")
+    data.setup("fit")
+    splits = [data.trained, data.evaluated]
+    data.setup("test")
+    for dataset in (*splits, data.evaluated):
+        with pytest.warns(UserWarning, match=r"0000\.png"):
+            assert dataset[0]["name"] == "0001"
+    data = make(on_error="skip", eval_options={"on_error": "raise"})
+    data.setup("fit")
+    with pytest.raises(ValueError, match=r"cannot read the image .*0000\.png"):
+        data.evaluated[0]
+    assert data.hparams["on_error"] == "skip"
 
 
 def test_augmentation_is_for_training_alone(toy_data):

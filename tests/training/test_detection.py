@@ -23,6 +23,12 @@ def test_what_the_data_module_refuses():
             DetectionData(**options)
 
 
+def test_what_damaged_files_lead_to_reaches_the_data_sets_that_have_files():
+    assert DetectionData("coco", on_error="skip").train_options == {"on_error": "skip"}
+    assert DetectionData("coco", on_error="skip", options={"on_error": "raise"}).eval_options == {"on_error": "raise"}
+    assert DetectionData("scenes", on_error="skip", train_options={"count": 3}).train_options == {"count": 3}
+
+
 def test_what_the_task_refuses():
     with pytest.raises(ValueError, match="'pspnet-resnet50' does not find objects; choose one of mask-rcnn-resnet50, "):
         DetectionTask("pspnet-resnet50")

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from resfu.hosts import create_host
 from resfu.hosts.base import SegmentationHead, SegmentationHost
+from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.hosts.slot import Slot
 from resfu.upsamplers import ReSFU
 from resfu.visualize import fit_pca
@@ -102,6 +104,27 @@ def test_slots_are_heard_whatever_the_network_is(image):
     assert not any(module._forward_hooks for module in host.modules())
     assert choose_call(calls).name == "s8"  # the highest ratio
     assert choose_call(calls, "s4").name == "s4"
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "transunet-small"])
+def test_slots_are_called_what_the_network_calls_them(name):
+    host = create_host(name, "bilinear", num_classes=2).eval()
+    image = torch.zeros(3, 32, 64)
+    with torch.no_grad():
+        expected = {name: before.shape for name, (before, _) in host.upsampled_features(image[None]).items()}
+    assert {name: call.features.shape for name, call in slot_calls(host, image).items()} == expected
+
+
+def test_objects_are_looked_for_in_the_image_as_it_is():
+    """Mask R-CNN resizes what it is given, and would show maps of another image than the one below them."""
+    host = MaskRCNN("bilinear", num_classes=2, layers=(1, 1, 1, 1), min_size=256).eval()
+    calls = slot_calls(host, torch.rand(3, 64, 96))
+    assert {name: tuple(call.output.shape[-2:]) for name, call in calls.items()} == {
+        "c4": (4, 6),
+        "c3": (8, 12),
+        "c2": (16, 24),
+    }
+    assert {call.frame for call in calls.values()} == {Frame((64, 96), (64.0, 96.0))}
 
 
 def test_the_steps_of_a_chain_have_names():

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from resfu.cli.kind import kind_of
@@ -29,7 +29,7 @@ class Configuration(LightningCLI):
         words: what follows the command.
 
     Raises:
-        ValueError: for a wrong key, a wrong type or a bad value, naming the key.
+        ValueError: for a wrong key, a wrong type or a bad value, naming the key; for a training without a length.
         OSError: for a file that is missing.
     """
 
@@ -46,8 +46,7 @@ class Configuration(LightningCLI):
                 self.kind.data,
                 run=False,
                 args=words,
-                save_config_callback=_SaveConfig if command == "fit" else None,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_callback=None,  # `_SaveConfig` writes it later
                 auto_configure_optimizers=False,  # model.optimisation and model.schedule do
                 seed_everything_default=0,
                 # Without an example input Lightning's summary counts 0 operations; `resfu list` and `compare` count.
@@ -90,14 +89,22 @@ class Configuration(LightningCLI):
         if self.checkpoint is not None:
             parser.set_defaults(_settings(self.checkpoint, self.kind.derived))
             config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+        if self.command == "fit":
+            _check_length(config, self.run_folder)
+        # The saved configuration stands alone, and begins a run of its own.
+        config.base = None
+        self.saved = config.clone()
+        self.saved.run = self.saved.ckpt_path = None
+        if self.checkpoint is not None:
             self.kind.without_pretraining(config)
-        config.base = None  # read by now; the saved configuration stands alone
         self.config = config
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with this run's folder, loggers and callbacks."""
         given = self.config.trainer
         self.trainer_defaults["callbacks"] = self._callbacks(bool(given.logger is not False))
+        if self.command == "fit" and not given.fast_dev_run:
+            self.trainer_defaults["callbacks"].append(_SaveConfig(self.parser, self.saved))
         if self.command == "predict" and getattr(self.datamodule, "volumetric", False):
             kwargs["enable_progress_bar"] = False  # that of the slices takes its place
         elif given.enable_progress_bar is not False:
@@ -126,13 +133,20 @@ class Configuration(LightningCLI):
         return [table, TensorBoardLogger(self.run_folder, "logs", version=table.version)]
 
 
-class _SaveConfig(SaveConfigCallback):
-    """Writes config.yaml into the run's folder, once the data are known to be there."""
+class _SaveConfig(Callback):
+    """Writes config.yaml into the run's folder, once the data are there and a checkpoint has been found to fit."""
 
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
+        self.parser = parser
+        self.config = config
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / "config.yaml", overwrite=True)
+        # With the settings that are null: the default of some is another.
+        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True)
 
 
 def _plain(message: str) -> str:
@@ -146,6 +160,17 @@ def _plain(message: str) -> str:
 
 def _run_name(config: Namespace) -> str:
     return f"runs/{config.model.host}_{config.model.upsampler}_{config.data.dataset}"
+
+
+def _check_length(config: Namespace, run: Path) -> None:
+    """Refuse what Lightning would train for 1000 epochs."""
+    given = config.trainer
+    if given.max_steps == -1 and not (given.max_epochs or given.max_time or given.fast_dev_run):
+        saved = run / "config.yaml"
+        recipe = saved if saved.is_file() else "recipes/efficientnet-lite0_resfu_scenes.yaml"
+        raise ValueError(
+            f"nothing says how long to train: give a recipe, such as --config {recipe}, or --trainer.max_steps N."
+        )
 
 
 def _checkpoint_path(given: str | None, run: Path) -> Path | None:

@@ -10,6 +10,7 @@ from resfu.cli.configuration import Configuration
 from resfu.compare.folder import write_json
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.training.interruption import interruptible
+from resfu.training.last_checkpoint import read_progress
 from resfu.training.quiet import known_warnings_ignored
 
 
@@ -64,9 +65,12 @@ def _fit(configuration: Configuration) -> None:
         raise ValueError(
             f"{run} holds a run already: go on with it by --ckpt_path last, or choose another folder by --run."
         )
-    configuration.trainer.fit(
-        configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration)
-    )
+    trainer = configuration.trainer
+    # Read now: a training that goes on overwrites it.
+    before = None if configuration.checkpoint is None else read_progress(configuration.checkpoint)[0]
+    trainer.fit(configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration))
+    if trainer.global_step == before and trainer.is_global_zero:
+        print(f"nothing to do: the {before} steps of {configuration.checkpoint} are done; max_steps prolongs a run")
 
 
 def _validate(configuration: Configuration) -> None:

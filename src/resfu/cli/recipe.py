@@ -16,7 +16,8 @@ def with_bases(words: list[str]) -> list[str]:
         The words with a `--config` for every file.
 
     Raises:
-        ValueError: for a `base` that is not a list of files, or files that build on one another in a circle.
+        ValueError: for a file that is no configuration, a `base` that is not a list of files, or files that build on
+            one another in a circle.
         FileNotFoundError: for a base that is not there.
     """
     result: list[str] = []
@@ -35,19 +36,24 @@ def with_bases(words: list[str]) -> list[str]:
 def _bases(file: Path, above: tuple[Path, ...]) -> list[Path]:
     if file.resolve() in above:
         raise ValueError(f"{file} builds on itself: take it out of the `base` of {above[-1]}.")
+    if not file.is_file():
+        return []  # the parser, which reads it next, says so
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []  # the parser that reads it next says what is wrong, as for any configuration
-    names = content.get("base") if isinstance(content, dict) else None
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} is not a YAML file: {error}.") from error
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ValueError(f"{file} holds {found}; expected the settings of a training by their names, as in a recipe.")
+    names = content.get("base")
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"`base` in {file} must be a list of files, got {names!r}.")
-    found: list[Path] = []
+    bases: list[Path] = []
     for name in names:
         path = file.parent / name
         if not path.is_file():
             raise FileNotFoundError(f"{file} builds on {path}, which is not there.")
-        found += [*_bases(path, (*above, file.resolve())), path]
-    return found
+        bases += [*_bases(path, (*above, file.resolve())), path]
+    return bases

@@ -58,7 +58,11 @@ def write_fixture(name: str, root: str | Path, count: int = 4, size: tuple[int, 
         ValueError: for an unknown name, a count or size that makes no sense, or a folder that holds something.
     """
     if name not in FIXTURES:
-        raise ValueError(f"no fixture of {name!r}; choose one of {', '.join(FIXTURES)}.")
+        raise ValueError(
+            f"no fixture of {name!r}; choose one of {', '.join(FIXTURES)}. For COCO there is "
+            "resfu.data.coco.fixture.write_coco_fixture, for synapse and acdc "
+            "resfu.data.medical.fixtures.write_medical_fixture; scenes, ct and cardiac are generated and need none."
+        )
     folder = Path(root)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: give a new folder, so that no real data are overwritten.")

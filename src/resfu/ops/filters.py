@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.forward_mode import refuse_tangents
 from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format, pad
+from resfu.ops.precision import without_autocast
 from resfu.ops.reassemble.api import which_backend
 
 _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
@@ -15,6 +17,8 @@ _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
 @torch.library.custom_op("resfu::box_sum", mutates_args=())
 def _box_sum(x: Tensor, radius: int) -> Tensor:
     """Sum over a (2 radius + 1)^2 window, zero beyond the border: self-adjoint, so its own backward."""
+    if x.numel() == 0:
+        return torch.empty_like(x)
     padded = F.pad(x, (radius,) * 4)
     spare = [torch.empty_like(padded), torch.empty_like(padded)]
     columns = _sliding_sum(padded, 2 * radius + 1, -2, spare)
@@ -74,6 +78,7 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     """
     if radius < 0:
         raise ValueError(f"radius must be at least 0, got {radius}.")
+    refuse_tangents("box_filter", x)
     return _box_sum(x, radius) / _pixels_in_window(x, radius)
 
 
@@ -104,8 +109,8 @@ def guided_filter(
         or an infinity reaches beyond the windows that hold it.
 
     Raises:
-        ValueError: for another stride, a negative radius, an x of other images or channels or larger than the guide, or
-            a backend that can't run here.
+        ValueError: for another stride, a negative radius, an x of other images or channels or larger than the guide, a
+            backend that can't run here, or tangents of forward-mode derivatives.
     """
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}.")
@@ -117,13 +122,14 @@ def guided_filter(
             f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
             f"got {list(x.shape)}."
         )
+    refuse_tangents("guided_filter", guide, x)
     if which_backend(guide, backend) == "triton" and stride == 1:
         return _guided_filter(guide, x, radius, eps)
     if (h, w) != (H, W):
         x = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
     result = torch.promote_types(guide.dtype, x.dtype)
     dtype = torch.promote_types(result, torch.float32)
-    with torch.autocast(guide.device.type, enabled=False):
+    with without_autocast(guide):
         guide, x = guide.to(dtype), x.to(dtype)
         if stride == 1:
             rows = max(2 * radius + 32, _BAND_ELEMENTS // (guide.shape[1] * guide.shape[3]))
@@ -156,7 +162,7 @@ def _save_inputs(ctx, inputs, output) -> None:
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Through PyTorch operators that are run again here, all of which add up gradients in a fixed order."""
     again = torch.is_grad_enabled()  # is there to be a second derivative?
-    with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
+    with torch.enable_grad(), without_autocast(grad):
         guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
         result = torch.promote_types(guide.dtype, x.dtype)
         dtype = torch.promote_types(result, torch.float32)

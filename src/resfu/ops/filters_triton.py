@@ -167,7 +167,7 @@ def _value(
 @triton.jit
 def _neighbours(p, P, length, INDEX: tl.constexpr, SUM: tl.constexpr):
     """The two pixels of a short axis that HR pixel p lies between, and how far it is from the first (see `grid`)."""
-    numerator = ((2 * p + 1) * length + P).to(INDEX)  # of the position plus 1, over 2 P: not negative
+    numerator = (2 * p + 1) * (tl.full((), 1, INDEX) * length) + P  # of the position plus 1, over 2 P: not negative
     after = numerator // (2 * P)
     fraction = (numerator - after * 2 * P).to(SUM) / (2 * P)
     return tl.maximum(after - 1, 0).to(tl.int64), tl.minimum(after, length - 1).to(tl.int64), fraction

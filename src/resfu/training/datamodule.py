@@ -12,6 +12,7 @@ from resfu.data.medical.base import SliceDataset
 from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
 from resfu.data.transforms import eval_transform, train_transform
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
+from resfu.training.options import dataset_options
 from resfu.training.photos import Photos
 from resfu.training.scans import Scans
 from resfu.training.volumes import Cases
@@ -50,7 +51,8 @@ class SegmentationData(LightningDataModule):
         scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
             were prepared so (`resfu prepare --flip`).
         images: image files (or scans) and folders for prediction.
-        on_error: what an unreadable image of prediction leads to: "raise", or "skip" and go on.
+        on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
+            "raise", or "skip" and go on.
 
     Raises:
         ValueError: for an unknown data set, batch or worker count, or an augmentation or crop that does not fit it.
@@ -118,11 +120,12 @@ class SegmentationData(LightningDataModule):
                 "val_split": val_split,
                 "test_split": test_split,
                 "scan_flip": scan_flip,
+                "on_error": on_error,
             }
         )
         self.dataset, self.root = dataset, root
-        self.train_options = {**(options or {}), **(train_options or {})}
-        self.eval_options = {**(options or {}), **(eval_options or {})}
+        self.train_options = dataset_options(dataset_class(dataset), on_error, options, train_options)
+        self.eval_options = dataset_options(dataset_class(dataset), on_error, options, eval_options)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_split = train_split
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}

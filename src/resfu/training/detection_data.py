@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from resfu.data import Sample
 from resfu.data.coco import (
     INSTANCE_DATASETS,
+    PANOPTIC_DATASETS,
     ObjectDataset,
     collate,
     create_instance_dataset,
@@ -17,6 +18,7 @@ from resfu.data.coco import (
 from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.data.coco.transforms import eval_transform, train_transform
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler
+from resfu.training.options import dataset_options
 from resfu.training.photos import Photos
 
 
@@ -42,7 +44,8 @@ class DetectionData(LightningDataModule):
         test_split: split of `test`.
         seed: of order and augmentation.
         images: image files and folders for prediction.
-        on_error: what an unreadable image of prediction leads to: "raise", or "skip" and go on.
+        on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
+            "raise", or "skip" and go on.
 
     Raises:
         ValueError: for an unknown data set, batch or worker count.
@@ -92,11 +95,13 @@ class DetectionData(LightningDataModule):
                 "train_split": train_split,
                 "val_split": val_split,
                 "test_split": test_split,
+                "on_error": on_error,
             }
         )
         self.dataset, self.panoptic, self.root, self.flip = dataset, panoptic, root, flip
-        self.train_options = {**(options or {}), **(train_options or {})}
-        self.eval_options = {**(options or {}), **(eval_options or {})}
+        kinds = PANOPTIC_DATASETS if panoptic else INSTANCE_DATASETS
+        self.train_options = dataset_options(kinds[dataset], on_error, options, train_options)
+        self.eval_options = dataset_options(kinds[dataset], on_error, options, eval_options)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_split = train_split
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
@@ -26,6 +27,15 @@ class LastCheckpoint(Callback):
         self.path = Path(path)
         self.every = every
         self.saved = 0  # the step of the last save
+        self.planned: float = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note how long the training is going to be."""
+        self.planned = trainer.estimated_stepping_batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `read_progress` needs."""
+        return {"planned": self.planned}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -36,3 +46,17 @@ class LastCheckpoint(Callback):
         if step != self.saved and (step % self.every == 0 or step >= trainer.estimated_stepping_batches):
             self.saved = step
             trainer.save_checkpoint(self.path)
+
+
+def read_progress(path: Path) -> tuple[int, float]:
+    """How far a training had come at a checkpoint.
+
+    Args:
+        path: of the checkpoint.
+
+    Returns:
+        The optimiser steps that were done, and those that the training was to have: 0 where that is not known, since
+        `LastCheckpoint` was not among the callbacks.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content["global_step"], content["callbacks"].get(LastCheckpoint.__qualname__, {}).get("planned", 0)

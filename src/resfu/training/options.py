@@ -1,5 +1,6 @@
-"""Groups of settings, as a task takes them and as a checkpoint keeps them."""
+"""Groups of settings, as a task or a data set takes them and as a checkpoint keeps them."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -9,3 +10,17 @@ _Options = TypeVar("_Options")
 def as_options(kind: type[_Options], value: _Options | Mapping[str, Any]) -> _Options:
     """The options as they are, or built from the plain values that a checkpoint keeps."""
     return kind(**value) if isinstance(value, Mapping) else value
+
+
+def dataset_options(dataset: type, on_error: str, *given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The further arguments of a data set's class.
+
+    Args:
+        dataset: the class.
+        on_error: what an unreadable file leads to, for a class that can be told.
+        given: groups of arguments; later ones go before earlier ones, and all before `on_error`.
+    """
+    options = {"on_error": on_error} if "on_error" in inspect.signature(dataset).parameters else {}
+    for group in given:
+        options.update(group or {})
+    return options

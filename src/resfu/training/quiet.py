@@ -9,7 +9,7 @@ from contextlib import contextmanager
 _KNOWN = (
     (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls what this PyTorch calls deprecated"),
     (
-        r"\s*(By default only one Jsonargparse|``instantiate_classes`` was)",
+        r"\s*(By default only one Jsonargparse|``instantiate_classes`` was|skip_none parameter was)",
         "Lightning calls what jsonargparse deprecated",
     ),
     (r".*does not have many workers", "num_workers is an argument with a documented default"),

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.precision import autocast_dtype
+
 
 class Upsampler(nn.Module):
     """Base of all upsamplers: checks what comes in, settles the output size, calls `upsample`.
@@ -108,7 +110,7 @@ class Upsampler(nn.Module):
             )
         if self.guided and guidance.device != features.device:
             raise ValueError(f"features are on {features.device} and guidance on {guidance.device}: move one of them.")
-        if self.guided and guidance.dtype != features.dtype and not torch.is_autocast_enabled(features.device.type):
+        if self.guided and autocast_dtype(guidance) != autocast_dtype(features):
             raise ValueError(
                 f"features are {features.dtype} and guidance is {guidance.dtype}: convert one, or use autocast."
             )

@@ -12,6 +12,7 @@ from resfu.compare.reproduce.rows import recipe_name
 from resfu.compare.reproduce.side_by_side import Measured, metrics_of
 from resfu.compare.summary import Spread
 from resfu.evaluation.published import PublishedRow
+from resfu.training.last_checkpoint import read_progress
 
 # What the published tables of volumes call the means that `resfu test` writes.
 _VOLUME_KEYS = {"mean_dice": "mdice", "hd95": "mhd95"}
@@ -72,6 +73,21 @@ class Training:
         """Its checkpoint."""
         return self.folder / "checkpoints" / "last.ckpt"
 
+    def check_whole(self) -> None:
+        """Refuse to measure what is not trained to the end.
+
+        Raises:
+            ValueError: for a training without a checkpoint, or that has not had the steps it was to have.
+        """
+        if not self.last.is_file():
+            raise ValueError(f"`resfu fit` of {self.name} left no {self.last}: there is nothing to measure.")
+        done, planned = read_progress(self.last)
+        if done < planned:
+            raise ValueError(
+                f"{self.last} is not measured: it has had {done} of {planned} steps. The same command goes on; if an "
+                "option ends it early, such as --trainer.max_time, give another --output without that."
+            )
+
 
 def plan(
     rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int], over: str | None = None
@@ -100,7 +116,7 @@ def plan(
 
 
 def claim(output: Path, options: Sequence[str]) -> None:
-    """Keep an output folder to one set of options.
+    """Keep an output folder to one set of options, from the first checkpoint on.
 
     Args:
         output: folder of all runs.
@@ -111,10 +127,10 @@ def claim(output: Path, options: Sequence[str]) -> None:
     """
     file = output / "options.json"
     before = json.loads(file.read_text("utf-8")) if file.is_file() else list(options)
-    if before != list(options):
+    if before != list(options) and any(output.glob("runs/*/checkpoints/*.ckpt")):
         words = " ".join(before) or "none"
         raise ValueError(f"{output} holds trainings with other options ({words}): give these, or another --output.")
-    write_text(file, json.dumps(before) + "\n")
+    write_text(file, json.dumps(list(options)) + "\n")
 
 
 def train(
@@ -130,12 +146,14 @@ def train(
         console: says what is done.
 
     Raises:
-        ValueError: when a command fails.
+        ValueError: when a command fails, or a training did not reach its end.
         KeyboardInterrupt: when a command was interrupted; the next call goes on.
     """
     for training in trainings:
         console.print(f"{training.name}, seed {training.seed}: {training.state}", highlight=False)
         for words in training.commands(root, options):
+            if words[0] == "test":
+                training.check_whole()
             code = command(words)
             if code == 130:
                 raise KeyboardInterrupt

@@ -135,8 +135,15 @@ def prepare_acdc(
 def _cases(
     scans: list[_Scan], read: Callable[[_Scan], Case], on_error: OnError, progress: Progress | None
 ) -> Iterator[Case]:
+    """The cases, once it is known that all files are there: this is found out before anything is written."""
     check_on_error(on_error)
     check_present([path for scan in scans for path in (scan.image, scan.label)], "Give the cases there are by splits.")
+    return _read_cases(scans, read, on_error, progress)
+
+
+def _read_cases(
+    scans: list[_Scan], read: Callable[[_Scan], Case], on_error: OnError, progress: Progress | None
+) -> Iterator[Case]:
     for done, scan in enumerate(scans, start=1):
         try:
             yield read(scan)

@@ -48,9 +48,9 @@ def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
 
     folder = new_folder(root)
     lists: dict[str, list[str]] = {"train": [], "test_vol": []}
-    for name in ("train_npz", "test_vol_h5"):
-        (folder / name).mkdir()
-    for case in cases:
+    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+        for part in ("train_npz", "test_vol_h5"):
+            (folder / part).mkdir(exist_ok=True)
         name, label = f"case{case.number:04d}", case.label.astype(np.float32)  # the published labels are floats
         if case.split == "train":
             for index, (image, mask) in enumerate(zip(case.image, label, strict=True)):
@@ -83,9 +83,9 @@ def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
     """
     folder = new_folder(root)
     lists: dict[str, list[str]] = {part: [] for part in ACDC_FOLDERS.values()}
-    for part in lists:
-        (folder / part).mkdir()
-    for case in cases:
+    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+        for part in lists:
+            (folder / part).mkdir(exist_ok=True)
         part, name = ACDC_FOLDERS[case.split], f"case_{case.number:03d}"
         if case.split == "test":
             files = {f"{name}_volume_{case.frame}.npz": (case.image, case.label)}

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from resfu.ops.forward_mode import refuse_tangents
 from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.reassemble import reference, windows
 from resfu.ops.reassemble.softmax import window_softmax
@@ -51,11 +52,13 @@ def reassemble(
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
-        At the ratios 1 and 2 the "cpu" backend lets a NaN or infinity reach up to 3 pixels beyond the windows it is in.
+        A NaN or infinity may reach beyond the windows it is in: on "cpu" by up to 3 pixels, at the ratios 1 and 2; on
+        "triton" every pixel of the tiles whose shared window holds it.
 
     Raises:
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
-            weights' or smaller than the features, a mask without softmax, or a backend that can't run here.
+            weights' or smaller than the features, a mask without softmax, a backend that can't run here, or tangents of
+            forward-mode derivatives, which "reference" alone has.
     """
     _check_maps(features=features, weights=weights)
     if mask and not softmax:
@@ -84,6 +87,7 @@ def reassemble(
     features, weights = _summable(features, weights, backend)
     if backend == "reference":
         return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
+    refuse_tangents("reassemble", features, weights)
     reach = windows.size(K, neighbours) // 2
     features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
     if fused:
@@ -116,8 +120,8 @@ def correlate(
         [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
 
     Raises:
-        ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, or a backend
-            that can't run here.
+        ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
+            can't run here, or tangents, as in `reassemble`.
     """
     _check_maps(query=query, key=key)
     if query.shape[1] != key.shape[1]:
@@ -132,6 +136,7 @@ def correlate(
     query, key = _summable(query, key, backend)
     if backend == "reference":
         return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
+    refuse_tangents("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
     reach = windows.size(kernel_size, neighbours) // 2
     return windows.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)

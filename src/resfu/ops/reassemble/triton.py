@@ -6,7 +6,8 @@ channels] on the tensor cores. So a feature is loaded once a tile, not once a pi
 
 Every output is written once, by one program, in a fixed order: no atomics, so backward is reproducible. Sums run in
 fp32, in fp64 for fp64; weights are rounded to the features' type first. Offsets are 64-bit. Where a pixel's window
-begins is read from tables, so that kernels and CPU agree on it to the last pixel, at any ratio.
+begins is `grid`'s integer arithmetic, so that kernels and CPU agree on it to the last pixel, at any ratio. It is not
+read from a table: that would be a CUDA tensor that outlives the call, which CUDA graphs do not allow.
 """
 # To a type checker, kernels are Python that gets integers for `tl.constexpr`:
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
@@ -18,15 +19,15 @@ from torch import Tensor
 
 from resfu.ops.layout import memory_format
 from resfu.ops.reassemble.tiles import weights_format
-from resfu.ops.reassemble.triton_tiles import OPERAND, first_pixel, fractions, starts, tiling
+from resfu.ops.reassemble.triton_tiles import correlated_channels, summed_channels, tiling
 
 
 @triton.jit
 def window_sum_kernel(
-    x, s, out, row_start, column_start, row_fraction, column_fraction,
+    x, s, out,
     h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, parts, loops, width,
     xb, xc, xh, xw, sb, sn, sh, sw, ob, oc, oh, ow,
-    M: tl.constexpr, K: tl.constexpr, SOFTMAX: tl.constexpr, MASK: tl.constexpr,
+    FINE: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SOFTMAX: tl.constexpr, MASK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPAN_Y: tl.constexpr, SPAN_X: tl.constexpr,
     TAPS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
@@ -35,21 +36,18 @@ def window_sum_kernel(
     The weights are s [b, g M M, p, q], or with SOFTMAX the softmax of s [b, g K K, p, q], for M = K + 1 spread by the
     pixel's bilinear fractions.
     """
-    b, p, q, real, top, left = _tile(
-        row_start, column_start, H, W, row_origin, column_origin, row_tiles, column_tiles, ROWS, COLUMNS
+    b, p, q, real, top, left, row, column = _tile(
+        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, FINE, ROWS, COLUMNS
     )
     part = tl.program_id(1)
     g, first = (part // parts).to(tl.int64), part % parts * loops * CHANNELS
     s += b * sb + g * K * K * sn + p * sh + q * sw
     tap = tl.arange(0, TAPS)
     ty, tx = tap // SPAN_X, tap % SPAN_X
-    y = ty[None, :] - (tl.load(row_start + p, real, 0) - top)[:, None]
-    z = tx[None, :] - (tl.load(column_start + q, real, 0) - left)[:, None]
+    y, z = ty[None, :] - (row - top)[:, None], tx[None, :] - (column - left)[:, None]
     own = real[:, None] & (tap < SPAN_Y * SPAN_X)[None, :]
     if SOFTMAX:
-        weight = _shares(
-            s, sn, p, q, real, own, y, z, row_fraction, column_fraction, h, w_low, H, W, M, K, MASK, SUM
-        )  # fmt: skip
+        weight = _shares(s, sn, p, q, real, own, y, z, h, w_low, H, W, M, K, MASK, SUM)
     else:
         own &= (y >= 0) & (y < M) & (z >= 0) & (z < M)
         weight = tl.load(s[:, None] + (y * M + z) * sn, own, 0)
@@ -67,39 +65,66 @@ def window_sum_kernel(
 
 @triton.jit
 def _tile(
-    row_start, column_start, H, W, row_origin, column_origin, row_tiles, column_tiles,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles,
+    FINE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The image, the pixels (p, q) of this program's tile, which of them exist, where their shared window begins."""
+    """The image, the pixels (p, q) of this program's tile, which of them exist, where their shared window begins and
+    where their own do."""
     place = tl.program_id(0)
     b, place = (place // (row_tiles * column_tiles)).to(tl.int64), place % (row_tiles * column_tiles)
     p0, q0 = row_origin + place // column_tiles * ROWS, column_origin + place % column_tiles * COLUMNS
     pixel = tl.arange(0, ROWS * COLUMNS)
     p, q = (p0 + pixel // COLUMNS).to(tl.int64), (q0 + pixel % COLUMNS).to(tl.int64)
     real = (p >= 0) & (p < H) & (q >= 0) & (q < W)
-    top = tl.load(row_start + tl.minimum(tl.maximum(p0, 0), H - 1))
-    left = tl.load(column_start + tl.minimum(tl.maximum(q0, 0), W - 1))
-    return b, p, q, real, top, left
+    top, left = _start(tl.maximum(p0, 0), H, h, FINE), _start(tl.maximum(q0, 0), W, w_low, FINE)
+    row, column = _start(tl.maximum(p, 0), H, h, FINE), _start(tl.maximum(q, 0), W, w_low, FINE)
+    return b, p, q, real, top, left, row, column
+
+
+@triton.jit
+def _start(p, P, length, FINE: tl.constexpr):
+    """Where the window of pixel p >= 0 of P begins in the padded map of `length`: `tiles.window_start`, in 64 bits."""
+    length = tl.full((), 1, tl.int64) * length
+    return ((2 * p + 1) * length + P) // (2 * P) if FINE else p * length // P
+
+
+@triton.jit
+def _fraction(p, P, length, SUM: tl.constexpr):
+    """How far pixel p >= 0 lies between the low-resolution centres around it: the second of `grid.lr_cell`."""
+    length = tl.full((), 1, tl.int64) * length
+    numerator = (2 * p + 1) * length + P
+    return (numerator - numerator // (2 * P) * (2 * P)).to(SUM) / (2 * P)
+
+
+@triton.jit
+def _first(i, P, length, FINE: tl.constexpr):
+    """The first pixel of P whose window begins at i >= 0 or later, P where none does."""
+    i = tl.full((), 1, tl.int64) * i
+    if FINE:
+        p = (tl.maximum((2 * i - 1) * P - length, 0) + 2 * length - 1) // (2 * length)
+    else:
+        p = (i * P + length - 1) // length
+    return tl.minimum(p, P)
 
 
 @triton.jit
 def _shares(
-    s, sn, p, q, real, own, y, z, row_fraction, column_fraction, h, w_low, H, W,
+    s, sn, p, q, real, own, y, z, h, w_low, H, W,
     M: tl.constexpr, K: tl.constexpr, MASK: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """[pixels, taps]: the softmax of each pixel's scores at its window's place (y, z), spread where M = K + 1."""
     largest = tl.full(p.shape, float("-inf"), SUM)
     for n in tl.static_range(K * K):
         seen = real & _inside(p, q, n // K, n % K, h, w_low, H, W, K, MASK)
-        largest = tl.maximum(largest, tl.load(s + n * sn, seen, float("-inf")).to(SUM))
+        largest = tl.maximum(largest, tl.load(s + tl.full((), n, tl.int64) * sn, seen, float("-inf")).to(SUM))
     largest = tl.where(real, largest, 0.0)
     norm = tl.zeros(p.shape, SUM)
     for n in tl.static_range(K * K):
         seen = real & _inside(p, q, n // K, n % K, h, w_low, H, W, K, MASK)
-        norm += tl.exp(tl.load(s + n * sn, seen, float("-inf")).to(SUM) - largest)
+        norm += tl.exp(tl.load(s + tl.full((), n, tl.int64) * sn, seen, float("-inf")).to(SUM) - largest)
     norm = tl.where(real, norm, 1.0)
-    down = tl.load(row_fraction + p, real, 0).to(SUM)[:, None]
-    right = tl.load(column_fraction + q, real, 0).to(SUM)[:, None]
+    down = _fraction(tl.maximum(p, 0), H, h, SUM)[:, None]
+    right = _fraction(tl.maximum(q, 0), W, w_low, SUM)[:, None]
     weight = tl.zeros(y.shape, SUM)
     for i in tl.static_range(M - K + 1):
         for j in tl.static_range(M - K + 1):
@@ -127,15 +152,15 @@ def _inside(p, q, v, u, h, w_low, H, W, K: tl.constexpr, MASK: tl.constexpr):
 
 @triton.jit
 def to_weights_kernel(
-    grad, x, out, row_start, column_start,
+    grad, x, out,
     h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, width,
     gb, gc, gh, gw, xb, xc, xh, xw, ob, on, oh, ow,
-    M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPAN_Y: tl.constexpr, SPAN_X: tl.constexpr,
-    TAPS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
+    FINE: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    SPAN_Y: tl.constexpr, SPAN_X: tl.constexpr, TAPS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """out[b, (g, n), p, q] = sum over the group's channels of grad[b, c, p, q] x[b, c, row(p) + y, column(q) + x]."""
-    b, p, q, real, top, left = _tile(
-        row_start, column_start, H, W, row_origin, column_origin, row_tiles, column_tiles, ROWS, COLUMNS
+    b, p, q, real, top, left, row, column = _tile(
+        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, FINE, ROWS, COLUMNS
     )
     g, tap = tl.program_id(1).to(tl.int64), tl.arange(0, TAPS)
     ty, tx = tap // SPAN_X, tap % SPAN_X
@@ -149,8 +174,7 @@ def to_weights_kernel(
         a = tl.load(grad + channel[None, :] * gc, real[:, None] & known[None, :], 0)
         value = tl.load(x + channel[:, None] * xc, known[:, None] & in_map[None, :], 0)
         total += tl.dot(a, value.to(a.dtype), input_precision="ieee")
-    y = ty[None, :] - (tl.load(row_start + p, real, 0) - top)[:, None]
-    z = tx[None, :] - (tl.load(column_start + q, real, 0) - left)[:, None]
+    y, z = ty[None, :] - (row - top)[:, None], tx[None, :] - (column - left)[:, None]
     own = real[:, None] & (tap < SPAN_Y * SPAN_X)[None, :] & (y >= 0) & (y < M) & (z >= 0) & (z < M)
     out += b * ob + (g * M * M + y * M + z) * on + p[:, None] * oh + q[:, None] * ow
     tl.store(out, total.to(out.dtype.element_ty), own)
@@ -158,10 +182,10 @@ def to_weights_kernel(
 
 @triton.jit
 def to_features_kernel(
-    grad, s, out, row_start, column_start, first_row, first_column,
-    h1, w1, row_tiles, column_tiles, parts, width,
+    grad, s, out,
+    h, w_low, H, W, h1, w1, row_tiles, column_tiles, parts, width,
     gb, gc, gh, gw, sb, sn, sh, sw, ob, oc, oh, ow,
-    M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    FINE: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """out[b, c, i, j] = sum over the pixels whose window holds (i, j) of their weight for it times grad[b, c, p, q].
@@ -175,20 +199,17 @@ def to_features_kernel(
     slot = tl.arange(0, ROWS * COLUMNS)
     i, j = (i0 + slot // COLUMNS).to(tl.int64), (j0 + slot % COLUMNS).to(tl.int64)
     known, real, channel = c < width, (i < h1) & (j < w1), g * width + c
-    top, bottom = tl.load(first_row + tl.maximum(i0 - M + 1, 0)), tl.load(first_row + tl.minimum(i0 + ROWS, h1))
-    left, right = (
-        tl.load(first_column + tl.maximum(j0 - M + 1, 0)),
-        tl.load(first_column + tl.minimum(j0 + COLUMNS, w1)),
-    )
+    top, bottom = _first(tl.maximum(i0 - M + 1, 0), H, h, FINE), _first(i0 + ROWS, H, h, FINE)
+    left, right = _first(tl.maximum(j0 - M + 1, 0), W, w_low, FINE), _first(j0 + COLUMNS, W, w_low, FINE)
     grad += b * gb + channel[None, :] * gc
     s += b * sb + g * M * M * sn
     total = tl.zeros((ROWS * COLUMNS, CHANNELS), SUM)
     for p in range(top, bottom):
-        y = (i - tl.load(row_start + p))[:, None]
+        y = (i - _start(p, H, h, FINE))[:, None]
         for start in range(left, right, PIXELS):
             q = start + tl.arange(0, PIXELS).to(tl.int64)
             seen = q < right
-            z = j[:, None] - tl.load(column_start + q, seen, 0)[None, :]
+            z = j[:, None] - _start(q, W, w_low, FINE)[None, :]
             own = seen[None, :] & real[:, None] & (y >= 0) & (y < M) & (z >= 0) & (z < M)
             weight = tl.load(s + (y * M + z) * sn + p * sh + q[None, :] * sw, own, 0)
             value = tl.load(grad + p * gh + q[:, None] * gw, seen[:, None] & known[None, :], 0)
@@ -212,43 +233,40 @@ def softmax_window_sum(
 def _window_sum(
     padded: Tensor, s: Tensor, M: int, K: int, h: int, w: int, neighbours: str, groups: int, softmax: bool, mask: bool
 ) -> Tensor:
-    (B, C), (H, W), device = padded.shape[:2], s.shape[-2:], padded.device
-    out = torch.empty((B, C, H, W), dtype=padded.dtype, device=device, memory_format=memory_format(padded))
+    (B, C), (H, W) = padded.shape[:2], s.shape[-2:]
+    out = torch.empty((B, C, H, W), dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
     if out.numel() == 0:
         return out
     size = padded.element_size()
     width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, out.stride(1) == 1, size)
-    channels = _channels(width, tiles.rows * tiles.columns, tiles.taps * size)
+    channels = summed_channels(width, tiles.pixels, tiles.taps, size)
     blocks, places = triton.cdiv(width, channels), B * tiles.number
     loops = max(1, min(blocks, places * groups * blocks // _ENOUGH_PROGRAMS))
     parts = triton.cdiv(blocks, loops)
     with torch.cuda.device_of(out):  # Triton launches on the current device
         window_sum_kernel[(places, groups * parts)](
-            padded, s, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-            fractions(H, h, device), fractions(W, w, device),
-            h, w, H, W, *tiles.origin, *tiles.grid, parts, loops, width,
+            padded, s, out, h, w, H, W, *tiles.origin, *tiles.grid, parts, loops, width,
             *padded.stride(), *s.stride(), *out.stride(),
-            M=M, K=K, SOFTMAX=softmax, MASK=mask, ROWS=tiles.rows, COLUMNS=tiles.columns,
-            SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps, CHANNELS=channels, SUM=_sum_type(padded),
+            FINE=neighbours == "fine", M=M, K=K, SOFTMAX=softmax, MASK=mask, **tiles.constants(),
+            CHANNELS=channels, SUM=_sum_type(padded),
         )  # fmt: skip
     return out
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """See `windows.window_sum_to_weights`."""
-    (B, C, H, W), device = grad.shape, grad.device
+    B, C, H, W = grad.shape
     size = (B, groups * M * M, H, W)
-    out = torch.empty(size, dtype=grad.dtype, device=device, memory_format=weights_format(neighbours))
+    out = torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
     if out.numel() == 0:
         return out
     width, tiles = C // groups, tiling(H, W, h, w, M, neighbours, grad.stride(1) == 1, grad.element_size())
-    channels = min(64, _channels(width, tiles.rows * tiles.columns, tiles.taps * grad.element_size()))
+    channels = correlated_channels(width, tiles.pixels, tiles.taps, grad.element_size())
     with torch.cuda.device_of(out):  # Triton launches on the current device
         to_weights_kernel[(B * tiles.number, groups)](
-            grad, padded, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-            h, w, H, W, *tiles.origin, *tiles.grid, width, *grad.stride(), *padded.stride(), *out.stride(),
-            M=M, ROWS=tiles.rows, COLUMNS=tiles.columns, SPAN_Y=tiles.span[0], SPAN_X=tiles.span[1], TAPS=tiles.taps,
-            CHANNELS=channels, SUM=_sum_type(grad),
+            grad, padded, out, h, w, H, W, *tiles.origin, *tiles.grid, width,
+            *grad.stride(), *padded.stride(), *out.stride(),
+            FINE=neighbours == "fine", M=M, **tiles.constants(), CHANNELS=channels, SUM=_sum_type(grad),
         )  # fmt: skip
     return out
 
@@ -257,31 +275,25 @@ def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
     """See `windows.window_sum_to_features`."""
-    (B, C), (H, W), device = grad.shape[:2], weights.shape[-2:], grad.device
+    (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     size = (h + M // 2 * 2, w + M // 2 * 2)
     out = grad.new_empty((B, C, *size))
     if out.numel() == 0:
         return out
     width = C // groups
     side = 4  # of a tile: each pixel is then read by ((4 + M - 1) / 4)^2 programs
-    channels = _channels(width, side * side, 32 * grad.element_size())
+    channels = summed_channels(width, side * side, 32, grad.element_size())
     tiles, parts = (triton.cdiv(size[0], side), triton.cdiv(size[1], side)), triton.cdiv(width, channels)
     with torch.cuda.device_of(out):  # Triton launches on the current device
         to_features_kernel[(B * tiles[0] * tiles[1], groups * parts)](
-            grad, weights, out, starts(H, h, neighbours, device), starts(W, w, neighbours, device),
-            first_pixel(H, h, neighbours, device, size[0]), first_pixel(W, w, neighbours, device, size[1]),
-            *size, *tiles, parts, width, *grad.stride(), *weights.stride(), *out.stride(),
-            M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
+            grad, weights, out, h, w, H, W, *size, *tiles, parts, width,
+            *grad.stride(), *weights.stride(), *out.stride(),
+            FINE=neighbours == "fine", M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
         )  # fmt: skip
     return out
 
 
 _ENOUGH_PROGRAMS = 1024  # below, the channels of a tile go to several programs
-
-
-def _channels(width: int, pixels: int, bytes_each: int) -> int:
-    """Channels of a block: sums fit the registers, factors the shared memory, and products have 16 columns at least."""
-    return max(16, min(triton.next_power_of_2(width), 8192 // pixels, OPERAND // bytes_each, 128))
 
 
 def _sum_type(x: Tensor):

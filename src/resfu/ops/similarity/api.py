@@ -47,7 +47,8 @@ def similarity_scores(
         [B, K * K, H, W], n = iy K + ix.
 
     Raises:
-        ValueError: for an unknown similarity or a backend that can't run here.
+        ValueError: for an unknown similarity, a backend that can't run here, or tangents of forward-mode derivatives
+            where the kernels run.
     """
     if similarity not in ("pcdc", "concat"):
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
@@ -61,7 +62,7 @@ def similarity_scores(
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
-    if not in_bands(query):
+    if not in_bands(query) or query.numel() == 0:
         return scores(hidden_channels(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.forward_mode import refuse_tangents
 from resfu.ops.grid import integer_ratio, interpolation_matrix
 from resfu.ops.layout import memory_format, pad
+from resfu.ops.precision import autocast_dtype, without_autocast
 from resfu.ops.similarity import compressor as layers
 from resfu.ops.similarity import cpu
 from resfu.ops.similarity.compressor import Compressor
@@ -28,7 +30,7 @@ def takes(key: Tensor, query: Tensor, weight: Tensor, compressor: Compressor, st
     ratios.
     """
     maps = (key, query, weight, compressor.reduce_weight, compressor.score_weight)
-    dtypes = {_autocast_type(t) for t in maps}
+    dtypes = {autocast_dtype(t) for t in maps}
     width = weight.shape[0] * weight.shape[1] // query.shape[1]  # M / G
     if len(dtypes) > 1 or width > _WIDEST.get(dtypes.pop(), 0) or weight.shape[-1] > _LARGEST_KERNEL:
         return False
@@ -49,18 +51,11 @@ def paired_scores(
     neighbours: str,
 ) -> Tensor:
     """The scores of maps that `takes` allows, under autocast in its dtype. See `api.similarity_scores`."""
-    key, query, weight, bias = (t.to(_autocast_type(t)) for t in (key, query, weight, bias))
+    refuse_tangents("similarity_scores", key, query, weight, bias, *compressor[:6])
+    key, query, weight, bias = (t.to(autocast_dtype(t)) for t in (key, query, weight, bias))
     layer = {name: getattr(compressor, name) for name in ("reduce_weight", "reduce_bias", "score_weight", "score_bias")}
-    compressor = compressor._replace(**{name: t.to(_autocast_type(t)) for name, t in layer.items()})
+    compressor = compressor._replace(**{name: t.to(autocast_dtype(t)) for name, t in layer.items()})
     return similarity_scores(key, query, weight, bias, *compressor, *step, neighbours)
-
-
-def _autocast_type(t: Tensor) -> torch.dtype:
-    """What a convolution computes in."""
-    device = t.device.type
-    if t.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return t.dtype
-    return torch.get_autocast_dtype(device)
 
 
 @torch.library.custom_op("resfu::similarity_scores", mutates_args=())
@@ -89,7 +84,7 @@ def similarity_scores(
     )
     reading, key, (H, W), reach = neighbours, key.detach(), query.shape[-2:], weight.shape[-1] // 2
     # Triton launches on the current device. Autocast has had its say: see `paired_scores`.
-    with torch.cuda.device_of(query), torch.autocast(query.device.type, enabled=False):
+    with torch.cuda.device_of(query), without_autocast(query):
         if key.shape[-2:] == query.shape[-2:]:
             reading, key = "dilated", pad(key, H // h * reach, W // w * reach)
         else:
@@ -144,7 +139,7 @@ def gradients(
     create_graph: bool = False,
 ) -> list[Tensor]:
     """Gradients of the scores in those of the ten tensors that need one, by computing the scores once more."""
-    with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
+    with torch.enable_grad(), without_autocast(grad):
         # Aliases: the key may have been made from the query, and that path is not part of these derivatives.
         inputs = [
             t.view_as(t) if create_graph else t.detach().requires_grad_(need)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import interpolation_matrix
+from resfu.ops.precision import without_autocast
 
 
 def upsampled_group_norm(
@@ -29,8 +30,9 @@ def upsampled_group_norm(
     rows = _moments(x.shape[-2], size[0], neighbours, value)
     square = x.shape[-2] == x.shape[-1] and size[0] == size[1]
     columns = rows if square else _moments(x.shape[-1], size[1], neighbours, value)
-    mean = (value @ columns[0] @ rows[0]).mean(2)
-    mean_square = (rows[1] @ value @ columns[1] * value).sum((-2, -1)).mean(2)
+    with without_autocast(x):
+        mean = (value @ columns[0] @ rows[0]).mean(2)
+        mean_square = (rows[1] @ value @ columns[1] * value).sum((-2, -1)).mean(2)
     scale = (mean_square - mean * mean + eps).rsqrt()[:, :, None, None, None]
     normalised = ((value - mean[:, :, None, None, None]) * scale).flatten(1, 2)
     return (normalised * weight.to(dtype).view(-1, 1, 1) + bias.to(dtype).view(-1, 1, 1)).to(x.dtype)
@@ -39,4 +41,5 @@ def upsampled_group_norm(
 def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
     """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
     U = interpolation_matrix(P, p, like, neighbours)
-    return U.mean(0), U.T @ U / P
+    with without_autocast(like):
+        return U.mean(0), U.T @ U / P

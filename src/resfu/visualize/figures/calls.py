@@ -22,7 +22,7 @@ class _Call:
     """One call in the forward pass of one image.
 
     Attributes:
-        name: of the slot, as short as it can be told from the others; of a step in a slot, with ".1", ".2", ... behind.
+        name: of the slot, as the network has it; of a step in a slot, with ".1", ".2", ... behind.
         features: [1, C, h, w], what came in.
         size: (H, W) of what came out.
         frame: what part of the maps is the image.
@@ -91,7 +91,7 @@ class SlotCall(_Call):
 
 @torch.no_grad()
 def slot_calls(host: SegmentationHost, image: Tensor, photo_size: tuple[int, int] | None = None) -> dict[str, SlotCall]:
-    """Listen to one forward pass.
+    """Listen to one pass through the slots.
 
     Args:
         host: the network, in evaluation mode.
@@ -99,7 +99,7 @@ def slot_calls(host: SegmentationHost, image: Tensor, photo_size: tuple[int, int
         photo_size: (H, W) of the photo that the image was resized from; default: the image's.
 
     Returns:
-        The call of every slot by its name, in the order of the calls.
+        The call of every slot by its name in `upsampled_features`, in the order of that.
 
     Raises:
         ValueError: for a network without a slot.
@@ -108,15 +108,16 @@ def slot_calls(host: SegmentationHost, image: Tensor, photo_size: tuple[int, int
     found = {path: module for path, module in host.named_modules() if isinstance(module, Slot | ReSFU)}
     hooks = [m.register_forward_hook(partial(_note, heard, path), with_kwargs=True) for path, m in found.items()]
     try:
-        host(image[None])
+        pairs = host.upsampled_features(image[None])
     finally:
         for hook in hooks:
             hook.remove()
-    paths = [path for path in heard if isinstance(found[path], Slot)]
-    if not paths:
+    if not pairs:
         raise ValueError(f"{type(host).__name__} has no upsampler slot: there is nothing to show.")
+    by_output = {id(call["output"]): path for path, call in heard.items() if isinstance(found[path], Slot)}
     calls = {}
-    for path, name in zip(paths, _short(paths), strict=True):
+    for name, (_, output) in pairs.items():
+        path = by_output[id(output)]
         call = heard[path]
         frame = _frame(image, call["images"], photo_size or (image.shape[-2], image.shape[-1]))
         inner = [p for p in heard if p.startswith(f"{path}.")]
@@ -187,12 +188,3 @@ def _frame(image: Tensor, continued: Tensor, photo_size: tuple[int, int]) -> Fra
         for whole, own, photo in zip(_size(continued), _size(image), photo_size, strict=True)
     )
     return Frame(photo_size, (height, width))
-
-
-def _short(paths: Sequence[str]) -> list[str]:
-    """Module paths without the parts that all begin with; the last part stays."""
-    parts = [path.split(".") for path in paths]
-    common = 0
-    while all(len(p) > common + 1 for p in parts) and len({p[common] for p in parts}) == 1:
-        common += 1
-    return [".".join(p[common:]) for p in parts]

@@ -1,0 +1,20 @@
+"""Autocast, on the devices that have it: "meta" is one that has not, and PyTorch raises there."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """A context where operations on the device of x compute in the dtypes they are given."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x computes in."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device)
