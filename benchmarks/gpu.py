@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import published, results, unfolded
+from benchmarks import plain, published, results
 from resfu import CARAFE, FADE, SAPA, DySample, ReSFU, StackJBU, Upsampler
 from resfu.evaluation.cost import Latency, peak_memory, rounds
 from resfu.ops import reassemble
@@ -31,10 +31,10 @@ RESFU = [
     (384, 28, 16, 1, torch.float32, True, False),
 ]
 PEERS: dict[str, tuple[Callable[[int], Upsampler], Callable[..., Tensor]]] = {
-    "carafe": (CARAFE, unfolded.carafe),
-    "sapa": (lambda channels: SAPA(channels, channels), unfolded.sapa),
-    "fade": (lambda channels: FADE(channels, channels), unfolded.fade),
-    "stack-jbu": (lambda channels: StackJBU(channels, steps=1), unfolded.stack_jbu),
+    "carafe": (CARAFE, plain.carafe),
+    "sapa": (lambda channels: SAPA(channels, channels), plain.sapa),
+    "fade": (lambda channels: FADE(channels, channels), plain.fade),
+    "stack-jbu": (lambda channels: StackJBU(channels, steps=1), plain.stack_jbu),
 }
 
 

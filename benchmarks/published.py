@@ -1,17 +1,18 @@
-"""The published ReSFU algorithm in plain PyTorch, as a yardstick: high-resolution key, dilated unfold of the features.
+"""The published ReSFU algorithm in plain PyTorch, as a yardstick: the key at high resolution, dilated neighbourhoods.
 
-It shares our parameters, so that both compute the same numbers.
+It shares our parameters, so that both compute the same numbers. `unfolded` as in `plain`.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.plain import shifts
 from resfu import ReSFU, ops
 from resfu.upsamplers.similarity import SimilarityBlock
 
 
-def resfu(up: ReSFU, x: Tensor, y: Tensor) -> Tensor:
+def resfu(up: ReSFU, x: Tensor, y: Tensor, unfolded: bool = True) -> Tensor:
     """Published steps 1 to 7 for an integer ratio."""
     h, (H, W), K = x.shape[-2], y.shape[-2:], up.kernel_size
     r = H // h
@@ -22,8 +23,14 @@ def resfu(up: ReSFU, x: Tensor, y: Tensor) -> Tensor:
     mask = F.pad(torch.zeros(1, 1, H, W, dtype=scores.dtype, device=scores.device), (r * (K // 2),) * 4, value=-1e7)
     scores = scores + F.unfold(mask, K, dilation=r).view(1, K * K, H, W)
     upsampled = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
-    values = F.unfold(F.pad(upsampled, (r * (K // 2),) * 4, mode="replicate"), K, dilation=r)
-    return (values.view(*x.shape[:2], K * K, H, W) * scores.softmax(1)[:, None]).sum(2)
+    share, upsampled = scores.softmax(1), F.pad(upsampled, (r * (K // 2),) * 4, mode="replicate")
+    if unfolded:
+        values = F.unfold(upsampled, K, dilation=r)
+        return (values.view(*x.shape[:2], K * K, H, W) * share[:, None]).sum(2)
+    out = x.new_zeros(*x.shape[:2], H, W)
+    for n, shifted in enumerate(shifts(upsampled, K, H, W, r)):
+        out = out.addcmul(shifted, share[:, n : n + 1])
+    return out
 
 
 def similarity(block: SimilarityBlock, key: Tensor, query: Tensor, r: int) -> Tensor:

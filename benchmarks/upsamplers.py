@@ -1,11 +1,12 @@
-"""CPU speed and memory of the other upsamplers beside bilinear interpolation and their unfolded twins: `make bench`.
+"""CPU speed and memory of the other upsamplers beside bilinear interpolation and plain PyTorch: `make bench`.
 
-fp32, forward, everything in one process, the contenders in turn within every round. Each twin must give our numbers
-before it is timed. Writes benchmarks/results/upsamplers.json.
+fp32, forward, everything in one process, the contenders in turn within every round. Plain forms ("unfold" and
+"shifts", see `plain`) must give our numbers before they are timed. Writes benchmarks/results/upsamplers.json.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import results, unfolded
+from benchmarks import plain, results
 from resfu import CARAFE, FADE, SAPA, DySample, StackJBU, Upsampler
 from resfu.evaluation.cost import Latency, multiply_accumulates, peak_memory, rounds
 
@@ -23,8 +24,8 @@ CHANNELS, LOW, RATIO = 256, 120, 2
 
 
 @torch.no_grad()
-def case(name: str, up: Upsampler, twin: Callable[..., Tensor], low: int = LOW, repeats: int = ROUNDS) -> dict:
-    """Time an upsampler, its twin and bilinear interpolation on the same features."""
+def case(name: str, up: Upsampler, form: Callable[..., Tensor], low: int = LOW, repeats: int = ROUNDS) -> dict:
+    """Time an upsampler, its plain forms and bilinear interpolation on the same features."""
     torch.manual_seed(0)
     for parameter in up.parameters():
         parameter += 0.1 * torch.randn_like(parameter)  # kernels as made are near uniform, which would prove little
@@ -36,14 +37,15 @@ def case(name: str, up: Upsampler, twin: Callable[..., Tensor], low: int = LOW, 
     def ours() -> Tensor:
         return up(*inputs, size=(H, H))
 
-    def theirs() -> Tensor:
-        return twin(up, *inputs)
-
-    torch.testing.assert_close(ours(), theirs(), rtol=1e-3, atol=1e-4)
+    forms = {"unfold": partial(form, up, *inputs)}
+    if form is not plain.dysample:
+        forms["shifts"] = partial(form, up, *inputs, unfolded=False)
+    for other in forms.values():
+        torch.testing.assert_close(ours(), other(), rtol=1e-3, atol=1e-4)
     contenders = {
         "bilinear": lambda: F.interpolate(x, size=(H, H), mode="bilinear", align_corners=False),
         "ours": ours,
-        "twin": theirs,
+        **forms,
     }
     times = {who: Latency.of(taken) for who, taken in rounds(contenders, repeats, settle=1).items()}
     output_bytes = 4 * CHANNELS * H * H
@@ -55,9 +57,9 @@ def case(name: str, up: Upsampler, twin: Callable[..., Tensor], low: int = LOW, 
         "ratio": RATIO,
         "times": {who: asdict(time) for who, time in times.items()},
         "over_bilinear": times["ours"].median_ms / times["bilinear"].median_ms,
-        "twin_over_ours": times["twin"].median_ms / times["ours"].median_ms,
+        **{f"{form}_over_ours": times[form].median_ms / times["ours"].median_ms for form in forms},
         "peak_over_output": peak_memory(ours) / output_bytes,
-        "twin_peak_over_output": peak_memory(theirs) / output_bytes,
+        **{f"{form}_peak_over_output": peak_memory(other) / output_bytes for form, other in forms.items()},
         "multiply_accumulates": multiply_accumulates(up, *inputs, size=(H, H)),
     }
 
@@ -66,25 +68,26 @@ def table(rows: list[dict]) -> Table:
     size = f"{CHANNELS} channels, {LOW} x {LOW} -> {RATIO * LOW} x {RATIO * LOW}"
     shown = Table(title=f"{size}, fp32, {torch.get_num_threads()} threads, side by side in one process")
     shown.add_column("upsampler")
-    for header in ("bilinear ms", "ours ms", "x bilinear", "twin / ours", "peak / output", "twin's", "GMAC"):
+    keys = ("over_bilinear", "unfold_over_ours", "shifts_over_ours")
+    keys += ("peak_over_output", "unfold_peak_over_output", "shifts_peak_over_output")
+    for header in ("bilinear ms", "ours ms", *(key.replace("_", " ").replace("over", "/") for key in keys), "GMAC"):
         shown.add_column(header, justify="right")
     for row in rows:
         medians = (row["times"][who]["median_ms"] for who in ("bilinear", "ours"))
-        peaks = (row["peak_over_output"], row["twin_peak_over_output"])
-        cells = [f"{number:.1f}" for number in (*medians, row["over_bilinear"], row["twin_over_ours"])]
-        cells += [f"{number:.2f}" for number in (*peaks, row["multiply_accumulates"] / 1e9)]
-        shown.add_row(row["name"], *cells)
+        cells = [f"{number:.1f}" for number in medians]
+        cells += [f"{row[key]:.2f}" if key in row else "" for key in keys]
+        shown.add_row(row["name"], *cells, f"{row['multiply_accumulates'] / 1e9:.2f}")
     return shown
 
 
 def main() -> None:
     torch.set_num_threads(THREADS)
     rows = [
-        case("carafe", CARAFE(CHANNELS), unfolded.carafe),
-        *(case(f"sapa, guidance {c}", SAPA(CHANNELS, c), unfolded.sapa) for c in (64, 256)),
-        *(case(f"fade, guidance {c}", FADE(CHANNELS, c), unfolded.fade) for c in (64, 256)),
-        case("stack-jbu", StackJBU(CHANNELS, steps=1), unfolded.stack_jbu, repeats=5),
-        *(case(f"dysample, {s}", DySample(CHANNELS, style=s), unfolded.dysample) for s in ("lp", "pl")),
+        case("carafe", CARAFE(CHANNELS), plain.carafe),
+        *(case(f"sapa, guidance {c}", SAPA(CHANNELS, c), plain.sapa) for c in (64, 256)),
+        *(case(f"fade, guidance {c}", FADE(CHANNELS, c), plain.fade) for c in (64, 256)),
+        case("stack-jbu", StackJBU(CHANNELS, steps=1), plain.stack_jbu, repeats=5),
+        *(case(f"dysample, {s}", DySample(CHANNELS, style=s), plain.dysample) for s in ("lp", "pl")),
     ]
     console = Console()
     console.print(table(rows))

@@ -1,5 +1,6 @@
 """What `import resfu` gives and what it costs."""
 
+import importlib.resources
 import subprocess
 import sys
 
@@ -29,6 +30,10 @@ print(sorted(heavy & set(sys.modules)))
 def test_public_names():
     assert set(resfu.__all__) == PUBLIC
     assert set(resfu.ops.__all__) == OPS
+
+
+def test_type_checkers_may_read_the_annotations():
+    assert importlib.resources.files("resfu").joinpath("py.typed").is_file()
 
 
 def test_import_is_light():

@@ -87,7 +87,7 @@ def test_an_output_folder_that_cannot_be_written_ends_it_at_once(words, tmp_path
         (["--seeds", "1,1"], "each only once"),
         (["--seeds", "x"], "argument --seeds: .*'x'"),
         (["--steps", "0"], "--steps: expected a whole number of at least 1"),
-        (["--size", "64x"], "argument --size: .*at least 1, got ''"),
+        (["--size", "64x"], "argument --size: expected N or HxW.*got '64x'"),
         (["--data", "moon"], "invalid choice: 'moon'"),
         (["--data", "camvid", "--size", "64"], "--size shape generated scenes"),
         (["--lr", "0"], "lr must be above 0, got 0"),

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from resfu.cli import main
+from resfu.training.detection import DetectionTask
 from resfu.training.task import SegmentationTask
 
 pytest.importorskip("matplotlib", reason="needs the extra viz")
@@ -53,6 +54,21 @@ def test_features_of_trained_networks(photo, checkpoint, capsys):
         pixels = np.asarray(picture.convert("RGB"))
     predicted = (pixels == palette[0]).all(-1) | (pixels == palette[1]).all(-1)
     assert predicted.sum() > 10_000
+
+
+@pytest.mark.parametrize("host", ["mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"])
+def test_features_of_networks_that_find_objects(photo, tmp_path, host):
+    options = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 5}
+    task = DetectionTask(host, "resfu", 1, 1, host_options=options)
+    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    categories = [[1, "cat", True, [9, 9, 9]], [2, "sky", False, [0, 0, 250]]]
+    heights = []
+    for known in (categories, []):
+        torch.save({**content, "categories": known}, tmp_path / "objects.ckpt")
+        assert figure("features", photo, "--ckpt_path", str(tmp_path / "objects.ckpt"), "--slot", "c2") == 0
+        with Image.open(photo.parent / "out/photo-features.png") as picture:
+            heights.append(picture.height)
+    assert heights[0] > heights[1] * 1.5  # what it finds is a second row, without categories there is none
 
 
 def test_features_of_untrained_ones_say_so(photo, capsys):

@@ -124,7 +124,7 @@ def test_a_finished_run_says_so(place, tmp_path, capsys):
     assert main(words) == 0
     words += ["--ckpt_path", "last"]
     assert main(words) == 0
-    assert f"nothing to do: the 2 steps of {run / 'checkpoints' / 'last.ckpt'} are done" in capsys.readouterr().out
+    assert f"nothing to do: {run / 'checkpoints' / 'last.ckpt'} is at the last step (2)" in capsys.readouterr().out
     assert main([*words, "--trainer.max_steps", "3"]) == 0
     assert "nothing to do" not in capsys.readouterr().out
 
@@ -159,7 +159,7 @@ def test_predict_writes_label_maps(place, capsys):
     assert "bad.png" in captured.err
     assert main([*words, "--on-error", "skip"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.endswith(f"1 label maps in {output}\n")
+    assert captured.out.endswith(f"label maps in {output}: 1\n")
     assert "resfu: skipped: cannot read the image" in captured.err
     with Image.open(output / "good.png") as picture:
         assert (picture.mode, picture.size) == ("P", (50, 40))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from resfu.cli import main, reproduce
+from resfu.cli import compare, main, reproduce
 from resfu.compare.reproduce import object_sheets
+from resfu.compare.reproduce.side_by_side import INSTANCE_METRICS, PANOPTIC_METRICS
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -61,18 +62,73 @@ def test_published_beside_measured(table, capsys):
     assert "PQst" in capsys.readouterr().out
 
 
-def test_small_puts_scenes_on_top_of_the_recipe(table):
-    _, calls, _ = table("--scale", "small", "--seeds", "2", "--trainer.max_steps", "3")
-    fits = [words for words in calls if words[0] == "fit"]
-    assert len(fits) == 8
-    for words in fits:
-        recipe, over = (Path(words[place]) for place in (2, 4))
-        assert recipe.stem.endswith("_coco")
-        assert over == RECIPES / "base" / "scenes-objects.yaml"
-        assert words[-2:] == ["--trainer.max_steps", "3"]
+SMALL = {
+    "mask-rcnn-resnet50": "mask-rcnn-efficientnet-lite0",
+    "panoptic-fpn-resnet50": "panoptic-fpn-efficientnet-lite0",
+}
 
 
-def test_not_with_other_tables_at_a_small_scale(tmp_path, capsys):
-    words = ["reproduce", "table1", "table12", "--scale", "small", "--output", str(tmp_path)]
-    assert main(words) == 2
-    assert "table12 does not go with other tables" in capsys.readouterr().err
+def test_at_a_small_scale_it_is_a_comparison_for_each_network(tmp_path, monkeypatch, capsys):
+    begun = []
+
+    def train(settings, options):
+        begun.append((settings, options.output))
+        keys = [key for kind in (INSTANCE_METRICS, PANOPTIC_METRICS) for key in kind]
+        runs = [
+            {"upsampler": name, "seed": seed, "metrics": {**dict.fromkeys(keys, place + 10.0 * seed), "ap_l": None}}
+            for place, name in enumerate(settings.upsamplers)
+            for seed in settings.seeds
+        ]
+        cost = {name: {"parameters": 1000 + place} for place, name in enumerate(settings.upsamplers)}
+        return {"runs": runs, "cost": cost}
+
+    monkeypatch.setattr(compare, "train", train)
+    words = ["reproduce", "table12", "--scale", "small", "--rows", "nearest,resfu", "--seeds", "2", "--steps", "7"]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    assert [(settings.host, output) for settings, output in begun] == [
+        (host, str(tmp_path / host)) for host in SMALL.values()
+    ]
+    for settings, _ in begun:
+        assert (settings.upsamplers, settings.seeds, settings.steps) == (("nearest", "resfu"), (0, 1), 7)
+        assert (settings.data, settings.pretrained) == ("scenes", True)
+    content = json.loads((tmp_path / "table12.json").read_text())
+    assert [each["host"] for each in content["settings"]["comparisons"]] == list(SMALL.values())
+    rows = {(row["host"], row["label"]): row for row in content["rows"]}
+    mask, panoptic = (rows[host, "resfu"] for host in SMALL)
+    assert (
+        mask["measured"]["mask_ap"]
+        == panoptic["measured"]["pq"]
+        == {"mean": 6.0, "std": pytest.approx(50**0.5), "n": 2}
+    )
+    assert mask["gain"]["measured"]["ap_s"] == {"mean": 1.0, "std": 0.0, "n": 2}
+    assert "ap_l" not in mask["measured"]
+    assert mask["measured"]["parameters"] == 1001
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mask-rcnn-efficientnet-lite0 and panoptic-fpn-efficientnet-lite0 on scenes, 7 steps" in said
+
+
+def test_a_small_dry_run_prints_the_comparisons(tmp_path, capsys):
+    words = ["reproduce", "table12", "--scale", "small", "--rows", "nearest,resfu", "--dry-run", "--output", "OUT"]
+    assert main([*words, "--data", "coco", "--data.root", "COCO"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"resfu compare --upsamplers nearest,resfu --seeds 0, --host {host} --data coco --root COCO --output OUT/{host}"
+        for host in SMALL.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table1", "table12"], "tables in mIoU and tables in mask AP and tables in PQ do not go together"),
+        (
+            ["table12", "--host", "mask-rcnn-resnet50"],
+            "these tables are in PQ, which mask-rcnn-resnet50 on scenes is not measured in (mask AP): give another "
+            "--host or --data, or other --rows.",
+        ),
+        (["table12", "--crop", "64"], "--crop mean nothing for mask-rcnn-efficientnet-lite0"),
+    ],
+)
+def test_what_does_not_go_together_at_a_small_scale(words, message, tmp_path, capsys):
+    assert main(["reproduce", *words, "--scale", "small", "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

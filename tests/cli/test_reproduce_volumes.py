@@ -90,7 +90,10 @@ def test_at_small_scale_it_compares_on_procedural_scans(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["table10", "--scale", "small", "--data", "scenes"], "in Dice, which scenes does not have"),
+        (
+            ["table10", "--scale", "small", "--data", "scenes"],
+            "in Dice, which efficientnet-lite0 on scenes is not measured in",
+        ),
         (["table3", "table10", "--scale", "small"], "do not go together"),
     ],
 )

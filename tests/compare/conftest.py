@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resfu.compare.pictures import ImagePictures, ResultPictures
+from resfu.compare.pictures import ImagePictures, Layer
 from resfu.compare.settings import Settings
 
 
@@ -62,6 +62,7 @@ def results(tiny):
         "peak_bytes": 45_600_000,
     }
     return {
+        "kind": "label maps",
         "settings": tiny(seeds=(0, 1)).to_dict(),
         "versions": {"resfu": "0.1.0"},
         "machine": {"device": "CPU, 1 thread", "note": "</script><b>not bold</b>"},
@@ -87,10 +88,16 @@ def pictures():
     def picture(height=8, width=12):
         return generator.integers(0, 255, (height, width, 3), np.uint8)
 
-    def result(correct):
-        return ResultPictures(picture(4, 6), picture(4, 6), picture(), picture(), correct)
+    def layers(wrong):
+        before, after = (Layer(f"features {when}", picture(4, 6)) for when in ("before", "after"))
+        return before, after, Layer("prediction", picture()), Layer("errors", picture(), f"errors: {wrong} %")
 
+    references = ("image", True), ("ground truth over the image", True), ("ground truth", False)
     return [
-        ImagePictures(name, picture(), picture(), {"bilinear": result(70.0), "resfu": result(91.5)})
+        ImagePictures(
+            name,
+            tuple(Layer(words, picture(), photo=photo) for words, photo in references),
+            {"bilinear": layers(30.0), "resfu": layers(8.5)},
+        )
         for name in ("first", 'second "<img src=x onerror=1>"')
     ]

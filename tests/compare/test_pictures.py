@@ -41,19 +41,21 @@ def hosts():
 def test_pictures_show_what_the_networks_say(hosts):
     first, second = make_pictures(hosts, Two(), [0, 1])
     assert (first.name, second.name) == ("image-0", "image-1")
-    assert first.image.shape == first.label.shape == (40, 56, 3)
-    right, wrong = first.results["bilinear"], first.results["resfu"]
-    assert (right.correct, wrong.correct) == (100.0, 0.0)
-    assert (right.mask == (0, 0, 255)).all()
-    assert (wrong.mask == (255, 255, 0)).all()
-    assert (right.error[:, :28] == CORRECT).all()
-    assert (wrong.error[:, :28] == WRONG).all()
-    assert (wrong.error[:, 28:] == IGNORED).all()
+    assert [layer.words for layer in first.references] == ["image", "ground truth over the image", "ground truth"]
+    assert all(layer.picture.shape == (40, 56, 3) for layer in first.references)
+    right, wrong = ({layer.words: layer for layer in first.results[name]} for name in ("bilinear", "resfu"))
+    assert right["errors"].caption == "errors: 0.0 % of the pixels"
+    assert wrong["errors"].caption == "errors: 100.0 % of the pixels"
+    assert (right["prediction"].picture == (0, 0, 255)).all()
+    assert (wrong["prediction"].picture == (255, 255, 0)).all()
+    assert (right["errors"].picture[:, :28] == CORRECT).all()
+    assert (wrong["errors"].picture[:, :28] == WRONG).all()
+    assert (wrong["errors"].picture[:, 28:] == IGNORED).all()
     # 40 x 56 at stride 2, without the continuation to 48 x 64
-    assert right.before.shape == right.after.shape == (20, 28, 3)
+    assert right["features before"].picture.shape == right["features after"].picture.shape == (20, 28, 3)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (hosts["bilinear"].mean, hosts["bilinear"].std))
     rgb = (Two()[0]["image"] * std + mean).clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
-    assert np.abs(first.image - rgb).max() <= 1
+    assert np.abs(first.references[0].picture - rgb).max() <= 1
 
 
 def test_the_pair_is_that_of_the_host(hosts):

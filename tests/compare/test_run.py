@@ -126,7 +126,7 @@ def test_a_finished_run_is_read_not_repeated(tiny, tmp_path, monkeypatch):
 
 
 def test_weights_that_are_none_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint or comparison at .*missing"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint, run or comparison at .*missing"):
         find_weights(tmp_path / "missing")
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"no zip file")

@@ -24,6 +24,12 @@ def test_settings_survive_json(tiny):
         ({"steps": 0}, "steps must be above 0, got 0"),
         ({"learning_rate": float("nan")}, "lr must be above 0"),
         ({"augment": "some"}, "augment must be 'flip' or 'full'"),
+        ({"crop": None}, "label maps need a crop, got None"),
+        ({"convention": "strict"}, "label maps have no use for a convention of Dice and HD95, got 'strict'"),
+        ({"host_options": {"min_size": 64}}, "host options are for hosts that find objects, got .* efficientnet-lite0"),
+        ({"data": "coco"}, "coco labels objects, which efficientnet-lite0 does not find: choose a host from mask-rcnn"),
+        ({"host": "mask-rcnn-resnet50", "data": "camvid"}, "finds objects, which camvid does not label: choose data"),
+        ({"host": "mask-rcnn-resnet50"}, r"instances have no use for a crop, got \(64, 64\)"),
     ],
 )
 def test_bad_settings_are_refused(tiny, changes, message):

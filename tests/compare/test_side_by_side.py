@@ -1,8 +1,9 @@
 import pytest
 from rich.console import Console
 
+from resfu.compare.kinds import LABEL_MAPS
 from resfu.compare.reproduce.side_by_side import Measured, records, table
-from resfu.compare.summary import METRICS, Spread
+from resfu.compare.summary import Spread
 from resfu.evaluation.published import published_rows
 
 
@@ -11,7 +12,7 @@ def test_gains_are_taken_seed_by_seed(capsys):
 
     def measured(row):
         values = seeds.get(row.label)
-        return None if values is None else Measured(dict.fromkeys(METRICS, Spread(values)), 13_720_000)
+        return None if values is None else Measured(dict.fromkeys(LABEL_MAPS.metrics, Spread(values)), 13_720_000)
 
     rows = published_rows([3], host="segformer-mit-b1")
     found = {record["label"]: record for record in records(rows, measured)}

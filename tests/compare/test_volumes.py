@@ -9,8 +9,9 @@ import torch
 from resfu.cli import main
 from resfu.cli.arguments import volume_size
 from resfu.cli.compare import parse, settings_of
+from resfu.compare.kinds import VOLUMES
 from resfu.compare.report import render_report
-from resfu.compare.summary import best, cells, headings, markdown, metrics_of, note, summarise
+from resfu.compare.summary import best, cells, headings, markdown, note, summarise
 from resfu.compare.volumes import VolumePictures, labelled_slices, organ_markdown, organ_scores
 from resfu.data import create_dataset
 from resfu.data.medical.transforms import slice_eval_transform
@@ -21,6 +22,7 @@ DICE = {("bilinear", 0): 50.0, ("resfu", 0): 60.0, ("bilinear", 1): 52.0, ("resf
 @pytest.fixture
 def volume_results(results):
     """As `results`, of volumes with two organs; the second is never scored by HD95."""
+    results["kind"] = "volumes"
     results["settings"] |= {"convention": "strict", "data": "ct"}
     results["images"] = 3
     for run in results["runs"]:
@@ -34,7 +36,7 @@ def volume_results(results):
 
 def test_the_tables_are_of_dice_and_hd95(volume_results):
     rows = summarise(volume_results)
-    row = dict(zip(headings(metrics_of(volume_results)), cells(rows[0]), strict=True))
+    row = dict(zip(headings(VOLUMES), cells(rows[0]), strict=True))
     assert (row["Dice"], row["HD95"]) == ("51.00 ± 1.41", "49.00 ± 1.41")
     assert best(rows, "dice") == best(rows, "hd95") == {"resfu"}  # the lower distance
     assert "| **61.50 ± 2.12** | **38.50 ± 2.12** |" in markdown(volume_results)
@@ -68,13 +70,14 @@ def test_the_report_leafs_through_volumes(volume_results, pictures):
 
 def test_settings_of_volumes(tmp_path):
     found = settings_of(parse(["--data", "ct", "--output", "x"]))
-    assert (found.volumetric, found.augment, found.crop, found.convention) == (True, "slice", (128, 128), "transunet")
+    assert (found.kind.name, found.augment, found.crop) == ("volumes", "slice", (128, 128))
+    assert found.convention == "transunet"
     assert (found.host, found.pretrained, found.freeze_encoder) == ("transunet-small", False, False)
     assert (found.volume_size, found.train_images, found.val_images, found.size) == ((24, 128, 128), 12, 4, None)
     found = settings_of(parse(["--data", "synapse", "--root", "r", "--output", "x", "--convention", "strict"]))
     assert (found.crop, found.volume_size, found.convention) == ((224, 224), None, "strict")
     found = settings_of(parse(["--data", "scenes", "--output", "x"]))
-    assert (found.volumetric, found.convention, found.crop) == (False, None, (192, 192))
+    assert (found.kind.name, found.convention, found.crop) == ("label maps", None, (192, 192))
     for words, message in (
         (["--data", "scenes", "--convention", "strict"], "--convention .* mean nothing for scenes"),
         (["--data", "synapse", "--volume-size", "4x32x32"], "--volume-size .* mean nothing for synapse"),

@@ -80,7 +80,7 @@ def test_the_names_of_the_folder_are_taken(root):
 
 def test_another_list_of_names_is_refused(root):
     write_names(root, count=149)
-    with pytest.raises(ValueError, match=r"objectInfo150\.txt lists 149 classes; expected .* rows 1 to 150"):
+    with pytest.raises(ValueError, match=r"objectInfo150\.txt must have .* rows 1 to 150, got 149"):
         ADE20K("train", root)
 
 
@@ -98,7 +98,7 @@ def test_missing_data_say_what_is_expected(root):
     with pytest.raises(FileNotFoundError, match=r"no folder .*validation.*ADEChallengeData2016"):
         ADE20K("val", root)
     (root / "annotations" / "training" / "ADE_train_00000001.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 2 images lack their label file; .*ADE_train_00000001\.png"):
+    with pytest.raises(FileNotFoundError, match=r"images without their label file: 1 of 2; .*ADE_train_00000001\.png"):
         ADE20K("train", root)
 
 

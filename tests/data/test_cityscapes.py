@@ -81,6 +81,6 @@ def test_missing_data_say_what_is_expected(root):
         Cityscapes("test", root)
     (root / "gtFine/train/ulm/ulm_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"1 of the 3 images lack their label file; .*ulm_000000_000019_gtFine_lab"
+        FileNotFoundError, match=r"images without their label file: 1 of 3; .*ulm_000000_000019_gtFine_lab"
     ):
         Cityscapes("train", root)

@@ -82,7 +82,7 @@ def test_missing_data_say_what_is_expected(voc):
     with pytest.raises(FileNotFoundError, match=r"the list .*val\.txt names no image"):
         PascalVOC("val", voc)
     (voc / "JPEGImages" / "2007_000032.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 2 images lack their image file; .*2007_000032\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"images without their image file: 1 of 2; .*2007_000032\.jpg"):
         PascalVOC("train", voc)
 
 

@@ -194,8 +194,11 @@ def test_what_makes_no_sense_is_refused():
         metrics.update(2, square()[None], [1.0], [1])
     with pytest.raises(ValueError, match=r"labels are 1 to 1, got 0; 0 is the background"):
         metrics.update(1, square()[None], [1.0], [0])
-    with pytest.raises(ValueError, match="1 masks, 2 scores and 1 labels"):
+    with pytest.raises(ValueError, match="a mask, a score and a label; got 1, 2 and 1 of them"):
         metrics.update(1, square()[None], [1.0, 0.5], [1])
+    for score in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"scores rank the results and must be finite, got {score}"):
+            metrics.update(1, square()[None], torch.tensor([score]), [1])
     with pytest.raises(ValueError, match=r"size \[50, 50\], image 1 \[100, 100\]"):
         metrics.update(1, square(10, 10, 20, size=50)[None], [1.0], [1])
     with pytest.raises(ValueError, match=r"got torch.float32 \[1, 1, 100, 100\]; make them of .* masks\[:, 0\] >= 0.5"):

@@ -68,10 +68,13 @@ def test_logits_have_the_size_of_the_image(name: str, upsampler: str, size: tupl
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 16)])
-def test_images_smaller_than_the_deepest_stride(name: str, size: tuple[int, int]) -> None:
-    with torch.no_grad():
-        assert build(name).eval()(photo(1, 3, *size)).shape == (1, CLASSES, *size)
+@pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
+def test_images_smaller_than_the_deepest_stride(name: str, upsampler: str) -> None:
+    host = build(name, upsampler).eval()
+    for size in [(1, 1), (7, 40), (33, 16), (32, 32)]:
+        with torch.no_grad():
+            assert host(photo(1, 3, *size)).shape == (1, CLASSES, *size)
+            assert all(high.isfinite().all() for _, high in host.upsampled_features(photo(1, 3, *size)).values())
 
 
 def test_an_image_does_not_depend_on_its_batch_mates(name: str) -> None:
@@ -147,8 +150,8 @@ def test_autocast(name: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(3, 8, 8), "4|dimensions"),
-        (torch.zeros(1, 4, 8, 8), "3 channels"),
+        (torch.zeros(3, 8, 8), "got the shape"),
+        (torch.zeros(1, 4, 8, 8), "channels of images must be 3, got 4"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "divide by 255"),
         (torch.zeros(1, 3, 0, 8), "at least one pixel"),
     ],
@@ -159,10 +162,13 @@ def test_bad_images(name: str, images: Tensor, message: str) -> None:
 
 
 def test_bad_arguments(name: str) -> None:
-    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
-        SMALL[name](num_classes=0)
+    for number in (0, -1, "a", 2.5, True):
+        with pytest.raises(ValueError, match=f"num_classes must be an int from 1, got {number!r}"):
+            SMALL[name](num_classes=number)
     with pytest.raises(ValueError, match=r"unknown upsampler 'bicubik'; choose one of .*bilinear"):
         SMALL[name](upsampler="bicubik")
+    with pytest.raises(ValueError, match=r"iterative must be true or false \(a bool\), got 'False'"):
+        SMALL[name](upsampler_options={"iterative": "False"})
     with pytest.raises(ValueError, match="bilinear has no option kernel"):
         SMALL[name](upsampler="bilinear", upsampler_options={"kernel": 3})
     with pytest.raises(ValueError, match="must not hold channels"):

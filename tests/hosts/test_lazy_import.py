@@ -13,4 +13,5 @@ def test_the_package_imports_no_backbone_library() -> None:
     names += ["pspnet-resnet50", "pspnet-resnet101", "segmenter-vit-s", "segmenter-vit-l"]
     names += ["maskformer-swin-b", "maskformer-swin-l", "transunet-r50-vit-b16", "transunet-small"]
     names += ["efficientnet-lite0", "mask-rcnn-resnet50", "panoptic-fpn-resnet50"]
+    names += ["mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"]
     assert done.stdout.strip() == " ".join(["[]", *names])

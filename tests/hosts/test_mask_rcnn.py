@@ -354,7 +354,7 @@ def test_missing_targets_and_bad_arguments() -> None:
         net.upsampled_features([])
     with pytest.raises(ValueError, match=r"no setting box_score_threshold; torchvision's are .*box_score_thresh,"):
         build(box_score_threshold=0.5)
-    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_classes must be an int from 1, got 0"):
         build(num_classes=0)
     with pytest.raises(ValueError, match=r"unknown upsampler 'bicubik'"):
         build("bicubik")

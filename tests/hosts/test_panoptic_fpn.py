@@ -228,6 +228,10 @@ def test_a_suppressed_box_suppresses_nobody() -> None:
     assert detections(RoIHeads, boxes, probabilities.log())[0] == pytest.approx([0.9, 0.8])
 
 
+def test_an_image_without_a_proposal() -> None:
+    assert detections(ClassAgnosticRoIHeads, torch.zeros(0, 4), torch.zeros(0, 4)) == ([], [])
+
+
 def test_with_one_class_detections_are_torchvisions() -> None:
     torch.manual_seed(0)
     corners = torch.rand(40, 2) * torch.tensor([90.0, 30.0])

@@ -1,14 +1,16 @@
 """Encoder weights: from a path, by name, and what is said when they do not fit."""
 
+import pickle
 import re
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import resfu
 from resfu.hosts.mit import MixTransformer
@@ -116,10 +118,32 @@ def test_efficientnet_weights_that_are_not_installed(monkeypatch: pytest.MonkeyP
 def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no weights at .*absent\.pt"):
         read_weights(tmp_path / "absent.pt")
-    for name in ("text.pt", "text.safetensors"):
-        (tmp_path / name).write_text("no weights here")
-        with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
+    cut = BytesIO()
+    torch.save({"weight": torch.zeros(100)}, cut)
+    for name, content in (
+        ("text.pt", b"no weights here"),
+        ("hello.pth", b"hello: torch calls the first letter an instruction"),
+        ("text.safetensors", b"no weights here"),
+        ("empty.bin", b""),
+        ("cut.pt", cut.getvalue()[:300]),
+        ("pickle.pt", pickle.dumps({"weight": 1})),  # of another protocol than torch's, which it warns about
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read as weights: it is damaged, or not what [^\n]*$"):
             read_weights(tmp_path / name)
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match="expected tensors by name, got list"):
-        read_weights(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (nn.Linear(2, 2), "cannot be read as weights: it holds torch.nn.modules.linear.Linear; save the tensors alone"),
+        ([1, 2], "expected tensors by name, got a list"),
+        ({"epoch": 1, "model": {}}, "got a dict of 'epoch', 'model'"),
+        ({0: torch.zeros(1)}, "got a dict of 0"),
+        ({}, "got an empty dict"),
+    ],
+)
+def test_other_content_is_named_in_one_line(tmp_path: Path, content: object, words: str) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=f"other.pt .*{words}[^\n]*$"):
+        read_weights(tmp_path / "other.pt")

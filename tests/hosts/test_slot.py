@@ -59,13 +59,13 @@ def test_the_image_guides_stack_jbu():
 def test_every_upsampler_also_goes_the_other_way(upsampler):
     """Direct instead of in steps, or the reverse, as far as the method can."""
     direct = not isinstance(Slot(upsampler, 32, 32, 4).upsampler, Iterative)
+    if resfu.UPSAMPLERS[upsampler].ratios == "2":
+        with pytest.raises(ValueError, match="the ratio 2 alone, got scale_factor = 4: chain steps"):
+            Slot(upsampler, 32, 32, 4, {"iterative": direct})
+        return
     slot = Slot(upsampler, 32, 32, 4, {"iterative": direct}).eval()
     x, guide, image = torch.randn(1, 32, 4, 5), torch.randn(1, 32, 16, 20), torch.randn(1, 3, 64, 80)
-    if resfu.UPSAMPLERS[upsampler].ratios == "2":
-        with pytest.raises(ValueError, match="the ratio 2"):
-            slot(x, [guide], (16, 20), image)
-    else:
-        assert slot(x, [guide], (16, 20), image).shape == (1, 32, 16, 20)
+    assert slot(x, [guide], (16, 20), image).shape == (1, 32, 16, 20)
 
 
 def test_what_the_network_sets_is_refused():

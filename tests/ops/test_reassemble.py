@@ -64,7 +64,7 @@ def test_correlate_is_the_adjoint_of_reassemble_in_its_weights(case):
         ({"kernel_size": 4}, "must be odd"),
         ({"query": torch.ones(1, 4, 3, 8)}, "at least as large"),
         ({"key": torch.ones(2, 4, 4, 4)}, "batch size"),
-        ({"query": torch.ones(4, 8, 8)}, "3 dimensions"),
+        ({"query": torch.ones(4, 8, 8)}, "got the shape"),
     ],
 )
 def test_correlate_says_what_is_wrong(change, message):
@@ -212,7 +212,7 @@ def test_opcheck():
         ({"weights": torch.ones(1, 16, 8, 8)}, "K odd"),
         ({"weights": torch.ones(2, 9, 8, 8)}, "batch size"),
         ({"weights": torch.ones(1, 9, 3, 8)}, "at least as large"),
-        ({"features": torch.ones(1, 4, 4)}, "3 dimensions"),
+        ({"features": torch.ones(1, 4, 4)}, "got the shape"),
         ({"features": torch.ones(1, 4, 4, 4, dtype=torch.int64)}, "floating point"),
         ({"size": (9, 8)}, "not the weights' size"),
         ({"groups": 3}, "must divide"),

@@ -69,8 +69,21 @@ def test_no_images(similarity, backend):
             assert block(key, torch.ones(0, 16, 6, 8), (3, 4), "fine", backend).shape == (0, 9, 6, 8)
 
 
+@pytest.mark.parametrize("neighbours", ["fine", "coarse"])
 @pytest.mark.parametrize("size", [(12, 15), (13, 17), (6, 5)])
-def test_group_norm_of_the_upsampled_map_from_the_low_resolution_one(size):
+def test_group_norm_equals_its_reference_forward_and_backward(size, neighbours):
+    x = (torch.randn(2, 16, 6, 5, dtype=torch.double) + 3).requires_grad_()
+    weight, bias = (torch.randn(16, dtype=torch.double, requires_grad=True) for _ in range(2))
+    got, want = (upsampled_group_norm(x, size, 8, weight, bias, 1e-5, neighbours, b) for b in ("auto", "reference"))
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    grad = torch.randn_like(want)
+    for g, w in zip(*(torch.autograd.grad(out, (x, weight, bias), grad) for out in (got, want)), strict=True):
+        torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("size", [(12, 15), (13, 17), (6, 5)])
+def test_group_norm_of_the_upsampled_map_from_the_low_resolution_one(size, backend):
     x = torch.randn(2, 16, 6, 5, dtype=torch.double) + 3
     norm = torch.nn.GroupNorm(8, 16).double()
     torch.nn.init.normal_(norm.weight)
@@ -79,7 +92,7 @@ def test_group_norm_of_the_upsampled_map_from_the_low_resolution_one(size):
     def upsample(t):
         return F.interpolate(t, size=size, mode="bilinear")
 
-    got = upsample(upsampled_group_norm(x, size, 8, norm.weight, norm.bias))
+    got = upsample(upsampled_group_norm(x, size, 8, norm.weight, norm.bias, backend=backend))
     torch.testing.assert_close(got, norm(upsample(x)), rtol=1e-10, atol=1e-10)
 
 

@@ -110,9 +110,9 @@ def test_labels_of_several_sizes_do_not_share_a_batch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"eval_batch_size": 0}, "eval_batch_size must be at least 1"),
-        ({"num_workers": -1}, "num_workers must be at least 0"),
+        ({"batch_size": 0}, "batch_size must be an int from 1, got 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size must be an int from 1"),
+        ({"num_workers": -1}, "num_workers must be an int from 0"),
         ({"crop_size": (0, 4)}, "size"),
         ({"base_size": (4, 8)}, "larger one first"),
         ({"eval_size": (4, 8)}, "larger one first"),

@@ -16,8 +16,8 @@ from resfu.training.schedule import Schedule
 def test_what_the_data_module_refuses():
     for options, words in (
         ({"dataset": "camvid"}, "unknown dataset 'camvid' of objects; choose one of scenes, coco"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be an int from 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be an int from 0, got -1"),
     ):
         with pytest.raises(ValueError, match=words):
             DetectionData(**options)

@@ -154,7 +154,7 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
     output, bad = tmp_path / "found", tmp_path / "bad.png"
     predict = [*cut, "--ckpt_path", "last", "--output", str(output), *trainer]
     assert main(["predict", str(coco / "val2017"), *predict]) == 0
-    assert capsys.readouterr().out.endswith(f"4 pictures and their results in {output}\n")
+    assert capsys.readouterr().out.endswith(f"pictures and their results in {output}: 4\n")
     _check_files(output, panoptic=host.startswith("panoptic"))
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     save_object_sheet({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
@@ -198,7 +198,7 @@ def test_wrong_settings_are_one_line(coco, tmp_path, capsys):
         (["--data.dataset", "ade20k"], "unknown dataset 'ade20k' of objects; choose one of scenes, coco"),
         (
             ["--data.root", str(coco), "--model.num_classes", "79", "--model.host_options", json.dumps(TINY)],
-            "the network has 79 kinds of things and 0 of stuff, the data set 80 and 0: set num_classes to 80.",
+            "classes of things and of stuff: 79 and 0 in the network, 80 and 0 in the data set; set num_classes to 80.",
         ),
     ):
         assert main(["fit", *recipe, *tiny, *words]) == 2

@@ -83,7 +83,7 @@ def test_a_folder_of_scans_becomes_label_volumes(checkpoint, tmp_path, capsys):
     np.savez(scans / "d.npz", image=prepared)
     (scans / "notes.txt").write_text("no scan")
     assert predict(checkpoint, scans, "--output", output) == 0
-    assert capsys.readouterr().out.endswith(f"4 label volumes in {output}\n")
+    assert capsys.readouterr().out.endswith(f"label volumes in {output}: 4\n")
     for name, values in hounsfield.items():
         labels = nibabel.load(output / name)
         assert np.allclose(labels.affine, AFFINE, atol=1e-6)
@@ -108,11 +108,11 @@ def test_damage_is_named_and_stops_or_is_skipped(checkpoint, tmp_path, capsys):
         assert f"cannot read the volume {bad}" in capsys.readouterr().err
     assert predict(checkpoint, *files, "--output", output, "--on-error", "skip") == 0
     captured = capsys.readouterr()
-    assert captured.out.endswith(f"1 label volumes in {output}\n")
+    assert captured.out.endswith(f"label volumes in {output}: 1\n")
     assert all(f"resfu: skipped: cannot read the volume {bad}" in captured.err for bad in files[:2])
     assert [path.name for path in output.iterdir()] == ["good.nii.gz"]
     assert predict(checkpoint, files[1], "--output", output, "--on-error", "skip") == 2
-    assert "none of the 1 scans could be read" in capsys.readouterr().err
+    assert "no scan could be read, of 1;" in capsys.readouterr().err
 
 
 def test_what_would_be_lost_or_is_no_scan_is_refused(checkpoint, tmp_path, capsys):

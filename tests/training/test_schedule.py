@@ -60,7 +60,7 @@ def test_a_warmup_as_long_as_the_training_is_refused():
     with pytest.raises(ValueError, match=r"total_steps \(5\) must be above schedule.warmup_steps \(5\)"):
         Schedule(warmup_steps=5, total_steps=5)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(ValueError, match=r"warmup_steps \(5\) must be below the length of the training \(3 steps\)"):
+    with pytest.raises(ValueError, match=r"warmup_steps \(5\) must be below the steps of the training \(3\)"):
         poly_scheduler(optimizer, Schedule(warmup_steps=5), total_steps=3)
 
 

@@ -178,11 +178,17 @@ def test_a_checkpoint_makes_the_same_task_again(toy_task, toy_data, tmp_path):
     torch.testing.assert_close(again.eval()(image), task.eval()(image), rtol=0, atol=0)
 
 
+def test_labels_and_the_ignored_one_fit_into_8_bits(toy_task):
+    SegmentationTask("toy", "bilinear", num_classes=255)
+    with pytest.raises(ValueError, match="num_classes must be at most 255, got 256: the label 255 is ignored"):
+        SegmentationTask("toy", "bilinear", num_classes=256)
+
+
 def test_bad_combinations_are_refused(toy_task, toy_data):
     torch.manual_seed(0)
     with known_warnings_ignored():
         task = SegmentationTask("toy", "bilinear", num_classes=5)
-        with pytest.raises(ValueError, match="the network has 5 classes and the data set 3"):
+        with pytest.raises(ValueError, match="num_classes is 5 in the network and 3 in the data set"):
             trainer(max_steps=1).fit(task, datamodule=toy_data())
         with pytest.raises(ValueError, match=r"an endless training needs schedule\.total_steps"):
             trainer(max_epochs=-1).fit(toy_task(), datamodule=toy_data())

@@ -35,5 +35,5 @@ def test_bad_chains_are_named():
     with pytest.raises(ValueError, match="at least one step"):
         Iterative([])
     up = Iterative([resfu.ReSFU(8, 8)])
-    with pytest.raises(ValueError, match="1 steps need 1 guidances, coarse to fine; got 2"):
+    with pytest.raises(ValueError, match="every step needs a guidance, coarse to fine: 1, got 2"):
         up(torch.zeros(1, 8, 2, 2), [torch.zeros(1, 8, 4, 4)] * 2)

@@ -56,6 +56,26 @@ def test_sapa_at_a_real_ratio_uses_the_pixel_that_contains_the_pixel():
     torch.testing.assert_close(up(x, torch.randn(1, 4, 5, 7)), F.interpolate(x, size=(5, 7), mode="nearest"))
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels-last"])
+def test_nearest_reads_the_pixel_that_contains_the_pixel(last):
+    """PyTorch's own multiplies by a rounded ratio: at 12 -> 74 its pixel 37 reads 5."""
+    up = resfu.Nearest()
+    for h, H in ((12, 74), (14, 46), (7, 13), (5, 5), (3, 9), (64, 128), (1023, 2046), (1000, 2001), (347, 5000)):
+        x = torch.arange(float(h)).expand(1, 4, 1, h)
+        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        for map, size in ((x, (1, H)), (x.mT, (H, 1))):
+            got = up(map, size=size)[0, 3].flatten()
+            assert got.tolist() == [p * h // H for p in range(H)], (h, H)
+    x = torch.randn(1, 4, 12, 14, dtype=torch.double, requires_grad=True)
+    x.data = x.data.contiguous(memory_format=torch.channels_last) if last else x.data
+    out = up(x, size=(74, 46))
+    assert out.is_contiguous(memory_format=torch.channels_last) == last
+    grad = torch.randn_like(out)
+    want = resfu.ops.reassemble(x, torch.ones(1, 1, 74, 46, dtype=torch.double), neighbours="coarse")
+    assert torch.equal(out, want)
+    torch.testing.assert_close(*(torch.autograd.grad(o, x, grad)[0] for o in (out, want)))
+
+
 def test_carafe_groups_have_kernels_of_their_own():
     torch.manual_seed(0)
     up = resfu.CARAFE(8, 3, kernel_size=3, groups=2, encoder_dilation=2).double()
@@ -108,6 +128,7 @@ def test_stack_takes_a_guidance_of_any_size_from_the_outputs_up():
 def test_stack_by_ratio_or_steps():
     assert len(resfu.StackJBU(8).stages) == 2
     assert len(resfu.StackJBU(8, steps=4).stages) == 4
+    assert len(resfu.StackJBU(8, steps=4, scale_factor=16).stages) == 4
     assert len(resfu.create_upsampler("stack-jbu", channels=8, scale_factor=8).stages) == 3
     assert resfu.StackJBU(8, steps=3).scale_factor == 8
 
@@ -142,7 +163,7 @@ def test_odd_widths_share_what_divides_them():
         ("carafe", {"kernel_size": 4}, "kernel_size must be odd"),
         ("carafe", {"encoder_kernel_size": 2}, "encoder_kernel_size must be odd"),
         ("carafe", {"groups": 3}, "groups = 3 must divide channels = 32"),
-        ("carafe", {"compressed_channels": 0}, "compressed_channels must be a whole number from 1"),
+        ("carafe", {"compressed_channels": 0}, "compressed_channels must be an int from 1, got 0"),
         ("fade", {"gated": True, "guidance_channels": 16}, "guidance_channels = 16 must equal channels = 32"),
         ("sapa", {"norm": "batch"}, "norm must be one of group, layer, none, got 'batch'"),
         ("dysample", {"style": "pll"}, "style must be one of lp, pl"),
@@ -150,9 +171,12 @@ def test_odd_widths_share_what_divides_them():
         ("dysample", {"style": "pl", "scale_factor": 3}, "squared scale_factor = 9 must divide channels of style 'pl'"),
         ("stack-jbu", {"scale_factor": 6}, "a power of two from 2, got 6"),
         ("stack-jbu", {"scale_factor": 1}, "a power of two from 2, got 1"),
-        ("stack-jbu", {"steps": 0}, "steps must be a whole number from 1, got 0"),
+        ("stack-jbu", {"steps": 3, "scale_factor": 2}, r"scale_factor = 2 is not 2\^steps with steps = 3: leave one"),
+        ("stack-jbu", {"steps": 0}, "steps must be an int from 1, got 0"),
+        ("a2u", {"scale_factor": 4}, "a2u has the ratio 2 alone, got scale_factor = 4: chain steps with"),
+        ("indexnet", {"scale_factor": 1.5}, r"indexnet has the ratio 2 alone, got scale_factor = 1\.5"),
         ("a2u", {"guidance_channels": 48}, "guidance_channels must be a multiple of 32, got 48"),
-        ("indexnet", {"guidance_channels": 0}, "guidance_channels must be at least 1"),
+        ("indexnet", {"guidance_channels": 0}, "guidance_channels must be an int from 1, got 0"),
     ],
 )
 def test_bad_options(name, options, message):
@@ -164,5 +188,5 @@ def test_bad_options_of_one_module():
     with pytest.raises(ValueError, match=r"scale_factor must be a whole number from 1, got 1\.5"):
         check_whole("scale_factor", 1.5)
     assert check_whole("scale_factor", 2.0) == 2
-    with pytest.raises(ValueError, match="radius must be a whole number from 1, got 0"):
+    with pytest.raises(ValueError, match="radius must be an int from 1, got 0"):
         resfu.JBU(radius=0)

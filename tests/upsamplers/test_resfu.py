@@ -1,5 +1,7 @@
 """ReSFU's exact properties, its initialisation and its options."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -33,13 +35,43 @@ CASES = [
 @pytest.mark.parametrize(("low", "high", "options"), CASES, ids=str)
 def test_fast_equals_reference_and_keeps_constants(low, high, options):
     up = _random(16, 12, **options)
-    x, y = torch.randn(2, 16, *low, dtype=torch.double), torch.randn(2, 12, *high, dtype=torch.double)
-    got = up(x, y).detach()
+    x = torch.randn(2, 16, *low, dtype=torch.double, requires_grad=True)
+    y = torch.randn(2, 12, *high, dtype=torch.double, requires_grad=True)
+    got = up(x, y)
     up.backend = "reference"
-    torch.testing.assert_close(got, up(x, y).detach(), rtol=1e-10, atol=1e-10)
+    want = up(x, y)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    inputs, grad = (x, y, *up.parameters()), torch.randn_like(want)
+    for g, w in zip(*(torch.autograd.grad(out, inputs, grad) for out in (got, want)), strict=True):
+        assert (g - w).abs().max() <= 1e-10 * max(1, w.abs().max())
     up.backend = "auto"
-    ones = torch.ones_like(x)
-    torch.testing.assert_close(up(ones, y).detach(), torch.ones_like(got), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(up(x, y), got, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(up(torch.ones_like(x), y), torch.ones_like(got), rtol=1e-12, atol=1e-12)
+
+
+def test_the_reference_runs_none_of_the_fast_operations(monkeypatch):
+    def fast(*args, **options):
+        raise AssertionError("not the reference")
+
+    up = _random(16, 12, backend="reference")
+    fast_ones = {
+        "ops.filters": ("_box_sum", "_coefficients"),
+        "ops.similarity.normalization": ("interpolation_matrix",),
+        "ops.similarity.cpu": ("paired_central_difference", "concatenation"),
+        "ops.reassemble.windows": ("reassemble", "correlate", "window_sum"),
+        "upsamplers.projection": ("_affine",),
+    }
+    for module, names in fast_ones.items():
+        for name in names:
+            monkeypatch.setattr(import_module(f"resfu.{module}"), name, fast)
+    monkeypatch.setattr("resfu.upsamplers.projection._LARGE", 1)
+    x, y = torch.randn(1, 16, 3, 4, dtype=torch.double), torch.randn(1, 12, 6, 9, dtype=torch.double)
+    with torch.no_grad():
+        assert up(x, y).shape == (1, 16, 6, 9)
+    up.backend = "auto"
+    with pytest.raises(AssertionError, match="not the reference"):
+        up(x, y)
 
 
 def test_gradcheck():
@@ -68,6 +100,7 @@ def test_explain_names_every_intermediate():
     scores = dict.fromkeys(("semantic_scores", "detail_scores", "kernel"), (9, 16, 20))
     assert shapes == {**maps, "k": (32, 4, 5), **scores, "output": (8, 16, 20)}
     torch.testing.assert_close(named["output"], up(x, y))
+    torch.testing.assert_close(up.explain(x, y, size=(9, 11))["output"], up(x, y, size=(9, 11)))
 
 
 def test_published_initialisation():
@@ -90,7 +123,8 @@ def test_published_initialisation():
         ({"similarity": "cosine"}, "pcdc, concat, inner_product"),
         ({"neighbours": "dense"}, "fine, coarse"),
         ({"guided_filter_stride": 4}, "one of 1, 2"),
-        ({"channels": 0}, "channels must be at least 1"),
+        ({"backend": "typo"}, "backend must be one of auto, reference, cpu, triton, got 'typo'"),
+        ({"channels": 0}, "channels must be an int from 1, got 0"),
     ],
 )
 def test_bad_options(options, message):

@@ -34,5 +34,5 @@ def test_panoptic_stuff_has_the_colour_of_its_class():
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="must have the image's size, got"):
         draw_instances(GREY, np.zeros((1, 5, 8), dtype=bool))
-    with pytest.raises(ValueError, match="every object needs a caption: got 1 masks and 2 captions"):
+    with pytest.raises(ValueError, match="every object needs a caption: got 2 for 1"):
         draw_instances(GREY, np.zeros((1, 6, 8), dtype=bool), ["a", "b"])

@@ -28,15 +28,19 @@ def positive(text: str) -> int:
 def size(text: str) -> tuple[int, int]:
     """(height, width) from "N" or "HxW"."""
     height, cross, width = text.lower().partition("x")
-    return positive(height), positive(width if cross else height)
+    try:
+        return positive(height), positive(width if cross else height)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected N or HxW, such as 64 or 48x64, got {text!r}") from None
 
 
 def volume_size(text: str) -> tuple[int, int, int]:
     """(slices, height, width) from "DxHxW"."""
-    numbers = tuple(map(positive, text.lower().split("x")))
-    if len(numbers) != 3:
-        raise argparse.ArgumentTypeError(f"expected DxHxW, such as 24x128x128, got {text!r}")
-    return numbers
+    try:
+        slices, height, width = map(positive, text.lower().split("x"))
+    except (argparse.ArgumentTypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"expected DxHxW, such as 24x128x128, got {text!r}") from None
+    return slices, height, width
 
 
 def upsamplers(text: str) -> tuple[str, ...]:

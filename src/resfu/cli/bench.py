@@ -76,7 +76,7 @@ def _measure(
 def _print(console: Console, workload: Workload, rows: Mapping[str, Row], left_out: Mapping[str, str]) -> None:
     (h, w), (H, W) = workload.low, workload.size
     title = (
-        f"{workload.batch} x {workload.channels} channels, {h} x {w} -> {H} x {W}, guidance "
+        f"batch {workload.batch}, channels {workload.channels}, {h} x {w} -> {H} x {W}, guidance "
         f"{workload.guidance_channels}, {workload.dtype}, {_device(workload)}"
     )
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)

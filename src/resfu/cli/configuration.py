@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from resfu.cli.kind import kind_of
 from resfu.cli.recipe import with_bases
 from resfu.training.last_checkpoint import LastCheckpoint
+from resfu.training.step_bar import StepBar
 
 
 class Configuration(LightningCLI):
@@ -108,7 +109,7 @@ class Configuration(LightningCLI):
         if self.command == "predict" and getattr(self.datamodule, "volumetric", False):
             kwargs["enable_progress_bar"] = False  # that of the slices takes its place
         elif given.enable_progress_bar is not False:
-            self.trainer_defaults["callbacks"].append(RichProgressBar())
+            self.trainer_defaults["callbacks"].append(StepBar())
         kwargs["default_root_dir"] = str(self.run_folder)
         if given.logger is None:
             kwargs["logger"] = self._loggers()

@@ -11,17 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from resfu.cli.arguments import Parser, positive, size, upsamplers
+from resfu.cli.arguments import Parser, positive, size, variants
+from resfu.compare.variants import parse_variant
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
-from resfu.evaluation.published import option_from
 from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
 _WIDTH = 100  # of the output where it goes into a file
 _NOTHING = "nearest"  # no parameters, no work: what is left is the network without an upsampler
 _ALL, _RUN = "nothing\nleft out", "as run\nhere"
-_MARKS = {"equal": "=", "misprint": "*", "different": "DIFFERENT"}
+_MARKS = {"equal": "=", "misprint": "*", "unexplained": "?", "different": "DIFFERENT"}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -48,8 +48,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
-    named = [name for names in options.upsamplers or () for name in names]
-    settings = dict(option_from(word) for word in options.options)
+    chosen = {word: parse_variant(word) for word in options.upsamplers or UPSAMPLERS}
     detection = options.host in DETECTION_HOSTS  # their work depends on what they find in an image
     classes = options.num_classes or (80 if detection else 150)
     counted: dict[str, tuple[int, Work | None]] = {}
@@ -57,14 +56,14 @@ def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
     with console.status("building and counting"):
         base = build_on_meta(options.host, _NOTHING, num_classes=classes)
         parameters, rest = inference_parameters(base), 0 if detection else host_work(base, options.size).rest
-        for name in named or UPSAMPLERS:
+        for name, (upsampler, settings) in chosen.items():
             try:
-                net = build_on_meta(options.host, name, settings, classes)
+                net = build_on_meta(options.host, upsampler, settings, classes)
                 counted[name] = inference_parameters(net), None if detection else host_work(net, options.size)
             except ValueError as error:
                 left_out[name] = str(error)
     (H, W), image = options.size, "" if detection else ", one image of {} x {}"
-    table = _empty(f"{options.host}, {classes} classes{image.format(H, W)}", ["upsampler"])
+    table = _empty(f"{options.host}, num_classes {classes}{image.format(H, W)}", ["upsampler"])
     for header in ("parameters",) if detection else ("parameters", "paper's G", _ALL, _RUN):
         table.add_column(header, justify="right")
         table.add_column("added", justify="right")
@@ -79,18 +78,17 @@ def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
         "host": options.host,
         "num_classes": classes,
         "size": options.size,
-        "upsampler_options": settings,
         "without_upsampler": {"parameters": parameters, "multiply_accumulates": rest},
         "upsamplers": {
             name: {"parameters": total, **(_record(work) if work else {})} for name, (total, work) in counted.items()
         },
         "left_out": left_out,
     }
-    return int(bool(named and left_out)), record
+    return int(bool(options.upsamplers and left_out)), record
 
 
 def _tables(console: Console, tables: Sequence[int]) -> tuple[int, dict]:
-    rows = compare_tables(tables or None)
+    rows = compare_tables(tables)
     verdicts: list[str] = []
     record = []
     for number, group in groupby(rows, key=lambda row: row.row.table):
@@ -105,8 +103,8 @@ def _tables(console: Console, tables: Sequence[int]) -> tuple[int, dict]:
         ]
     counts = {verdict: verdicts.count(verdict) for verdict in _MARKS}
     console.print(
-        f"{len(verdicts)} published numbers: {counts['equal']} equal to two decimals, {counts['misprint']} known "
-        f"misprints, {counts['different']} different",
+        f"published numbers: {len(verdicts)}; equal to two decimals: {counts['equal']}, known misprints: "
+        f"{counts['misprint']}, unexplained: {counts['unexplained']}, different: {counts['different']}",
         highlight=False,
     )
     return int(counts["different"] > 0), {"summary": counts, "rows": record}
@@ -146,14 +144,12 @@ def _record(work: Work) -> dict[str, int]:
     }
 
 
-def _size(text: str) -> tuple[int, int]:
-    return size(text.replace(",", "x"))
-
-
-def _table(text: str) -> int:
-    if text not in map(str, COST_TABLES):
-        raise argparse.ArgumentTypeError(f"choose from {', '.join(map(str, COST_TABLES))}, got {text!r}")
-    return int(text)
+def _table_numbers(text: str) -> tuple[int, ...]:
+    known = {str(number): number for number in COST_TABLES}
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"choose from {', '.join(known)}, got {unknown[0]!r}")
+    return tuple(known[word] for word in words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,11 +161,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("host", nargs="?", metavar="HOST", help=f"of {', '.join(HOSTS)}")
-    add("--upsamplers", nargs="+", type=upsamplers, metavar="NAME", help=f"of {', '.join(UPSAMPLERS)} (all)")
-    add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="further constructor arguments of the upsamplers")
-    add("--size", type=_size, default=(512, 512), metavar="H,W", help="of the image (512,512)")
+    add(
+        "--upsamplers",
+        type=variants,
+        metavar="A,B",
+        help=f"of {', '.join(UPSAMPLERS)} (all); with constructor arguments if wanted: resfu+kernel_size=5+groups=2",
+    )
+    add("--size", type=size, default=(512, 512), metavar="N | HxW", help="of the image (512x512)")
     add("--num-classes", type=positive, metavar="N", help="logits a pixel (150), or classes of objects (80)")
     known = ", ".join(map(str, COST_TABLES))
-    add("--tables", nargs="*", type=_table, metavar="N", help=f"recount the published tables: of {known} (all)")
+    add(
+        "--tables",
+        nargs="?",
+        type=_table_numbers,
+        const=COST_TABLES,
+        metavar="A,B",
+        help=f"recount the published tables: of {known} (all)",
+    )
     add("--json", type=Path, metavar="FILE", help="write everything counted as JSON")
     return parser

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from resfu.cli.arguments import Parser, positive, upsamplers
 from resfu.compare.pictures import FeaturePair, shared_colours
-from resfu.compare.weights import find_weights, load_host
+from resfu.compare.weights import Network, Task, find_weights, load_task
 from resfu.data.image_files import read_image
 from resfu.hosts import HOSTS, create_host
-from resfu.hosts.base import SegmentationHost
+from resfu.training.detection import DetectionTask
+from resfu.training.object_files import draw_found
 from resfu.upsamplers import UPSAMPLERS
 from resfu.visualize import Picture, colour_labels, figures
 
@@ -24,13 +25,27 @@ _HOST = "efficientnet-lite0"
 
 @dataclass(frozen=True)
 class _Network:
-    """A network to look through, what to call it, and in words where its weights come from."""
+    """A network to look through, what to call it, and in words where its weights come from.
+
+    A trained one brings its task, which knows the classes that it predicts.
+    """
 
     label: str
     title: str
     origin: str
-    host: SegmentationHost
-    palette: Tensor | None = None
+    host: Network
+    task: Task | None = None
+
+    @torch.no_grad()
+    def prediction(self, image: Tensor) -> Picture | None:
+        """What a trained network says of an image [3, H, W], in colours; None where it has no colours for it."""
+        if isinstance(self.task, DetectionTask) and self.task.categories:
+            picture = (image * 255).round().byte().permute(1, 2, 0).numpy()  # these networks take images in 0..1
+            return draw_found(picture, self.host([image])[0], self.task.categories)
+        palette = None if self.task is None or isinstance(self.task, DetectionTask) else self.task.palette
+        if palette is None:
+            return None
+        return colour_labels(self.host(image[None]).argmax(1)[0], torch.tensor(palette, dtype=torch.uint8))
 
 
 @dataclass(frozen=True)
@@ -43,11 +58,11 @@ class _Look:
     slot: str | None
     pixels: Sequence[tuple[int, int]]
 
-    def image(self, host: SegmentationHost) -> Tensor:
+    def image(self, host: Network) -> Tensor:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
         return (self.rgb - mean) / std
 
-    def calls(self, host: SegmentationHost) -> dict[str, figures.SlotCall]:
+    def calls(self, host: Network) -> dict[str, figures.SlotCall]:
         return figures.slot_calls(host, self.image(host), (self.photo.shape[0], self.photo.shape[1]))
 
     def file(self, *words: str) -> Path:
@@ -80,10 +95,9 @@ def _features(look: _Look, networks: Sequence[_Network]) -> list[Path]:
     columns = {}
     for network, call, basis in zip(networks, calls, shared_colours(pairs), strict=True):
         pictures = columns[network.title] = figures.feature_pictures(call, basis)
-        if network.palette is not None:
-            with torch.no_grad():
-                labels = network.host(look.image(network.host)[None]).argmax(1)[0]
-            pictures["prediction"] = colour_labels(labels, network.palette)
+        prediction = network.prediction(look.image(network.host))
+        if prediction is not None:
+            pictures["prediction"] = prediction
     same = all(torch.equal(call.features, calls[0].features) for call in calls)
     rows = figures.feature_sheet(look.photo, columns, same)
     origins: dict[str, list[str]] = {}
@@ -156,11 +170,10 @@ def _trained(places: Sequence[Path]) -> list[_Network]:
         raise ValueError(f"no finished run in {', '.join(map(str, places))}.")
     networks = []
     for n, (name, file) in enumerate(found):
-        palette = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get("palette")
         earlier = sum(other == name for other, _ in found[:n])
         label = f"{name}-{earlier + 1}" if earlier else name
-        colours = None if palette is None else torch.tensor(palette, dtype=torch.uint8)
-        networks.append(_Network(label, label, f"trained, {file}", load_host(file), colours))
+        task = load_task(file)
+        networks.append(_Network(label, label, f"trained, {file}", task.host, task))
     return networks
 
 
@@ -210,7 +223,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--image", type=Path, required=True, metavar="FILE", help="the photo")
     add("--output", type=Path, default=Path("figures"), metavar="DIR", help="folder for the PNG files (figures)")
-    words = "trained networks: .ckpt files, or output folders of `resfu compare`"
+    words = "trained networks: .ckpt files, output folders of `resfu compare`, or run folders of `resfu fit`"
     add("--ckpt_path", type=Path, nargs="+", metavar="PATH", help=words)
     words = f"without --ckpt_path, an untrained network ({_HOST}), of {', '.join(HOSTS)}"
     add("--host", choices=list(HOSTS), metavar="NAME", help=words)

@@ -70,7 +70,7 @@ def _fit(configuration: Configuration) -> None:
     before = None if configuration.checkpoint is None else read_progress(configuration.checkpoint)[0]
     trainer.fit(configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration))
     if trainer.global_step == before and trainer.is_global_zero:
-        print(f"nothing to do: the {before} steps of {configuration.checkpoint} are done; max_steps prolongs a run")
+        print(f"nothing to do: {configuration.checkpoint} is at the last step ({before}); max_steps prolongs a run")
 
 
 def _validate(configuration: Configuration) -> None:
@@ -100,7 +100,7 @@ def _predict(configuration: Configuration) -> None:
     )
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)
-    print(f"{len(writer.written)} {configuration.kind.written(configuration.datamodule)} in {writer.folder}")
+    print(f"{configuration.kind.written(configuration.datamodule)} in {writer.folder}: {len(writer.written)}")
 
 
 def _write_metrics(configuration: Configuration) -> None:

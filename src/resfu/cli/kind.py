@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from resfu.hosts import DETECTION_HOSTS
+from resfu.hosts import DETECTION_HOSTS, PANOPTIC_HOSTS
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _label_maps() -> Kind:
 
 
 def _objects() -> Kind:
-    from resfu.training.detection import PANOPTIC_HOSTS, DetectionTask
+    from resfu.training.detection import DetectionTask
     from resfu.training.detection_data import DetectionData
     from resfu.training.object_files import ObjectWriter
     from resfu.training.object_table import plain_object_metrics

@@ -4,7 +4,8 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,20 @@ from rich.console import Console
 from resfu.cli import compare
 from resfu.cli.arguments import Parser, seeds
 from resfu.compare.folder import write_json
+from resfu.compare.kinds import KINDS, VOLUMES, Kind, kind_of
 from resfu.compare.machine import describe_machine, describe_versions
-from resfu.compare.reproduce.rows import OBJECT_TABLES, TABLES, VOLUME_TABLES, recipe_name, select_rows
-from resfu.compare.reproduce.side_by_side import Measured, records, table
+from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
 from resfu.compare.reproduce.trainings import Training, claim, measured, plan, train
-from resfu.compare.summary import Spread, summarise
+from resfu.compare.settings import Settings
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
-# What makes a small training on scenes of a recipe of COCO.
-_SMALL_OBJECTS = "base/scenes-objects.yaml"
+# What stands for a network that finds objects at a small scale.
+_SMALL_HOSTS = {
+    "mask-rcnn-resnet50": "mask-rcnn-efficientnet-lite0",
+    "panoptic-fpn-resnet50": "panoptic-fpn-efficientnet-lite0",
+}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -52,8 +57,8 @@ def command(words: list[str]) -> int:
 
 
 def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
-    output, over = Path(options.output), _SMALL_OBJECTS if options.scale == "small" else None
-    trainings = plan(rows, Path(options.recipes), output, options.seeds, over)
+    output = Path(options.output)
+    trainings = plan(rows, Path(options.recipes), output, options.seeds)
     if options.dry_run:
         for training in trainings:
             print(f"# {training.name}, seed {training.seed}: {training.state}")
@@ -65,55 +70,73 @@ def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: lis
     def found(row: PublishedRow) -> Measured | None:
         return measured(recipe_name(row), trainings)
 
-    claim(output, [*([over] if over else []), *rest])
+    claim(output, rest)
     try:
         train(trainings, options.root, rest, command, console)
     finally:
         settings = {"scale": options.scale, "seeds": list(options.seeds), "options": rest}
         caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
-        if over:
-            caption += " Measured with a smaller network on generated scenes: compare what stands in parentheses."
         _report(rows, found, output, settings, caption, console)
     _draw_objects(rows, trainings, output, console)
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """The comparison that stands for rows of one kind."""
+
+    words: list[str]
+    options: argparse.Namespace
+    settings: Settings
+
+
 def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
-    objects = {row.table in OBJECT_TABLES for row in rows}
-    if len(objects) > 1:
-        raise ValueError("table12 does not go with other tables at a small scale: call them one by one.")
-    if objects == {True}:
-        _by_recipes(rows, options, rest)
-        return
-    names = {_variant(row): None for row in rows}
-    volumetric = {row.table in VOLUME_TABLES for row in rows}
-    if len(volumetric) > 1:
-        raise ValueError("tables in mIoU and tables in Dice do not go together at a small scale: call them one by one.")
-    data = ["--data", "ct"] if volumetric == {True} else []
-    words = ["--upsamplers", ",".join(names), "--seeds", ",".join(map(str, options.seeds)) + ",", *data, *rest]
-    words += ["--output", options.output, *(["--root", options.root] if options.root else [])]
-    chosen = compare.parse(words)
-    settings = compare.settings_of(chosen)
-    if settings.volumetric != (volumetric == {True}):
-        quality = "Dice" if volumetric == {True} else "mIoU"
-        raise ValueError(f"these tables are in {quality}, which {settings.data} does not have: give other --data.")
+    groups: dict[str, list[PublishedRow]] = {}
+    for row in rows:
+        groups.setdefault(_kind(row).name, []).append(row)
+    if len(groups) > 1 and not all(KINDS[name].objects for name in groups):
+        qualities = " and tables in ".join(_quality(KINDS[name]) for name in groups)
+        raise ValueError(f"tables in {qualities} do not go together at a small scale: call them one by one.")
+    comparisons = {name: _comparison(group, options, rest) for name, group in groups.items()}
     if options.dry_run:
-        print(shlex.join(["resfu", "compare", *words]))
+        for comparison in comparisons.values():
+            print(shlex.join(["resfu", "compare", *comparison.words]))
         return
-    results = compare.train(settings, chosen)
-    by_name = {
-        row.upsampler: Measured(_published_names(row.metrics), row.cost["parameters"]) for row in summarise(results)
-    }
+    results = {name: compare.train(each.settings, each.options) for name, each in comparisons.items()}
+    settings = [each.settings for each in comparisons.values()]
     caption = (
-        f"Measured with another network and other data: {settings.host} on {settings.data}, {settings.steps} steps. "
-        "Compare what stands in parentheses, the difference to the first row."
+        f"Measured with another network and other data: {' and '.join(each.host for each in settings)} on "
+        f"{settings[0].data}, {settings[0].steps} steps. Compare what stands in parentheses, the difference to the "
+        "first row."
     )
-    about = {"scale": "small", **settings.to_dict()}
-    _report(rows, lambda row: by_name[_variant(row)], Path(options.output), about, caption, Console())
+    about = {"scale": "small", "comparisons": [each.to_dict() for each in settings]}
+
+    def found(row: PublishedRow) -> Measured:
+        return compared(results[_kind(row).name], _variant(row), row.metrics)
+
+    _report(rows, found, Path(options.output), about, caption, Console())
+
+
+def _comparison(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> _Comparison:
+    """What to compare for rows of one kind; objects in a folder for each network."""
+    names, kind = dict.fromkeys(map(_variant, rows)), _kind(rows[0])
+    words = ["--upsamplers", ",".join(names), "--seeds", ",".join(map(str, options.seeds)) + ","]
+    words += ["--data", "ct"] if kind is VOLUMES else []
+    words += ["--host", _SMALL_HOSTS[rows[0].host]] if kind.objects else []
+    words += [*rest, *(["--root", options.root] if options.root else []), "--output", options.output]
+    settings = compare.settings_of(compare.parse(words))
+    if settings.kind is not kind:
+        raise ValueError(
+            f"these tables are in {_quality(kind)}, which {settings.host} on {settings.data} is not measured in "
+            f"({_quality(settings.kind)}): give another --host or --data, or other --rows."
+        )
+    if kind.objects:
+        words[-1] = str(Path(options.output) / settings.host)
+    return _Comparison(words, compare.parse(words), settings)
 
 
 def _draw_objects(rows: list[PublishedRow], trainings: list[Training], output: Path, console: Console) -> None:
     """Of each host that finds objects a sheet, by the first seed of every row."""
-    for host in dict.fromkeys(row.host for row in rows if row.table in OBJECT_TABLES):
+    for host in dict.fromkeys(row.host for row in rows if _kind(row).objects):
         from resfu.compare.reproduce.object_sheets import save_object_sheet
 
         names = {recipe_name(row): row.label for row in rows if row.host == host}
@@ -140,9 +163,12 @@ def _report(
     console.print(caption, highlight=False)
 
 
-def _published_names(metrics: Mapping[str, Spread]) -> dict[str, Spread]:
-    """The metrics of a comparison by the published tables' names."""
-    return {"mean_dice" if key == "dice" else key: spread for key, spread in metrics.items()}
+def _kind(row: PublishedRow) -> Kind:
+    return kind_of(row.host, row.dataset)
+
+
+def _quality(kind: Kind) -> str:
+    return next(iter(kind.metrics.values()))
 
 
 def _variant(row: PublishedRow) -> str:
@@ -165,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="resfu reproduce",
         description="Train the rows of published tables, by `resfu fit` and `resfu test`, and print published and "
         "measured numbers side by side; table*.json holds them. Interrupted, the same command goes on where it was. "
-        "Further options go to `resfu fit`, or with --scale small to `resfu compare` (not those of table12).",
+        "Further options go to `resfu fit`, or with --scale small to `resfu compare`.",
         allow_abbrev=False,
     )
     add = parser.add_argument

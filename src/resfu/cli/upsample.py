@@ -44,10 +44,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _sources(upsamplers: Sequence[str], checkpoint: Path | None) -> dict[str, Source]:
     """The networks to look through; says of each where its weights come from."""
-    unknown = [name for name in upsamplers if name not in UPSAMPLERS]
-    if unknown or not upsamplers:
-        words = f"unknown upsampler {unknown[0]!r}" if unknown else "no upsampler given"
-        raise ValueError(f"{words}; choose from {', '.join(UPSAMPLERS)}.")
     if checkpoint:
         weights = find_weights(checkpoint)
         if not weights.keys() & set(upsamplers):
@@ -81,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="PATH",
-        help=f"output folder of `resfu compare`, or one of its .ckpt files (default: {_DEMO} where it is there; "
-        "an upsampler without trained weights is shown as it is before training, and the sheet says so)",
+        help="output folder of `resfu compare`, run folder of `resfu fit`, or a .ckpt file (default: "
+        f"{_DEMO} where it is there; an upsampler without trained weights is shown as it is before training, and the "
+        "sheet says so)",
     )
     add("--output", default="features", metavar="DIR", help="folder for NAME-features.png (features)")
     add("--longest-side", type=positive, default=640, metavar="N", help="shrink larger photos to so many pixels (640)")

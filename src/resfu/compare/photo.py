@@ -9,14 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resfu.compare.calls import upsampler_calls
 from resfu.compare.pictures import feature_pair, shared_colours
-from resfu.compare.weights import load_host
+from resfu.compare.weights import Network, load_host
 from resfu.evaluation.cost import count_parameters
 from resfu.hosts import create_host
-from resfu.hosts.base import SegmentationHost
-from resfu.upsamplers import ReSFU, Upsampler
-from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, find_edges
+from resfu.upsamplers import Upsampler
+from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, figures, find_edges
 
 HOST = "efficientnet-lite0"
 
@@ -25,7 +23,7 @@ HOST = "efficientnet-lite0"
 class Source:
     """A network to look through, and in words where its weights come from."""
 
-    host: SegmentationHost
+    host: Network
     origin: str
     trained: bool
 
@@ -94,28 +92,23 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
     return draw_sheet(rows, title=title, panel_height=320)
 
 
-def _normalised(rgb: Tensor, host: SegmentationHost) -> Tensor:
+def _normalised(rgb: Tensor, host: Network) -> Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
     return (rgb - mean) / std
 
 
-@torch.no_grad()
-def _kernels(photo: Picture, host: SegmentationHost, image: Tensor) -> Picture | None:
+def _kernels(photo: Picture, host: Network, image: Tensor) -> Picture | None:
     """Some kernels of the ReSFU of `feature_pair`; None in a network without one."""
-    found = [(module, inputs) for module, inputs in upsampler_calls(host, image[None]) if isinstance(module, ReSFU)]
+    found = [call for slot in figures.slot_calls(host, image).values() for call in slot.resfu]
     if not found:
         return None
-    module, (features, guidance, size) = min(
-        found, key=lambda call: (-call[1][2][0] * call[1][2][1], call[1][0].shape[-2:].numel())
-    )
-    kernel = module.explain(features, guidance, size)["kernel"][0]
-    ratio = (size[0] / features.shape[-2], size[1] / features.shape[-1])
-    height, width = photo.shape[:2]
-    pixels = [(row // host.stride, column // host.stride) for row, column in find_edges(photo, 2, 3)]
+    call = min(found, key=lambda call: (-call.size[0] * call.size[1], call.features.shape[-2:].numel()))
+    pixels = [call.frame.to_map(pixel, call.size) for pixel in find_edges(photo, 2, 3)]
     # The kernels cover the image with its continuation.
-    more = (size[0] * host.stride - height, size[1] * host.stride - width)
-    whole = np.pad(photo, ((0, max(0, more[0])), (0, max(0, more[1])), (0, 0)), mode="edge")
-    return draw_kernels(whole, kernel, ratio, pixels)[:height, :width]
+    height, width = photo.shape[:2]
+    more = [round(covered) - own for covered, own in zip(call.frame.covered, (height, width), strict=True)]
+    whole = np.pad(photo, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+    return draw_kernels(whole, call.explain()["kernel"], call.ratio, pixels)[:height, :width]
 
 
 def _shrunk(photo: Picture, longest_side: int) -> Picture:

@@ -1,6 +1,6 @@
 """The pictures of a comparison: the same images seen through each trained network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resfu.compare.weights import Network
 from resfu.data import SegmentationDataset
 from resfu.evaluation.inference import predict
-from resfu.hosts.base import SegmentationHost
 from resfu.visualize import (
     Panel,
     PCABasis,
@@ -27,32 +27,35 @@ from resfu.visualize import (
 
 
 @dataclass(frozen=True)
-class ResultPictures:
-    """What one upsampler made of one image; every picture is uint8 [H, W, 3].
+class Layer:
+    """One picture of an image.
 
     Attributes:
-        before: PCA of the features at low resolution.
-        after: PCA of the upsampled features.
-        mask: the prediction in class colours.
-        error: where it is wrong.
-        correct: share of the counted pixels that are right, in percent.
+        words: what it shows, the same for every image and upsampler.
+        picture: uint8 [H, W, 3].
+        caption: the words with what is particular to this one; empty for no more than the words.
+        photo: whether it is a photo, or lies over one, rather than areas of one colour.
     """
 
-    before: Picture
-    after: Picture
-    mask: Picture
-    error: Picture
-    correct: float
+    words: str
+    picture: Picture
+    caption: str = ""
+    photo: bool = False
 
 
 @dataclass(frozen=True)
 class ImagePictures:
-    """One image with what every upsampler made of it."""
+    """One image, and what every upsampler made of it.
+
+    Attributes:
+        name: of the image.
+        references: the image itself, then what is labelled in it.
+        results: by upsampler the features before and after it, then what the network made of them.
+    """
 
     name: str
-    image: Picture
-    label: Picture
-    results: dict[str, ResultPictures]
+    references: tuple[Layer, ...]
+    results: dict[str, tuple[Layer, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class FeaturePair:
 
 
 @torch.no_grad()
-def feature_pair(host: SegmentationHost, image: Tensor) -> FeaturePair:
+def feature_pair(host: Network, image: Tensor) -> FeaturePair:
     """Features round the upsampler that goes highest and, among those, starts from the lowest resolution.
 
     Args:
@@ -116,10 +119,30 @@ def choose(count: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
+def feature_layers(hosts: Mapping[str, Network], images: Sequence[Tensor]) -> list[dict[str, tuple[Layer, Layer]]]:
+    """The features of images before and after each upsampler, in colours that can be compared.
+
+    Args:
+        hosts: networks by upsampler, in evaluation mode, on one device.
+        images: [3, H, W] each, normalised, on that device.
+
+    Returns:
+        For every image both layers by upsampler.
+    """
+    pairs = [[feature_pair(host, image) for image in images] for host in hosts.values()]
+    bases = shared_colours(pairs)
+    made = []
+    for seen in zip(*pairs, strict=True):
+        colours = [pair.colour(basis) for pair, basis in zip(seen, bases, strict=True)]
+        layers = [(Layer("features before", before), Layer("features after", after)) for before, after in colours]
+        made.append(dict(zip(hosts, layers, strict=True)))
+    return made
+
+
 def make_pictures(
-    hosts: dict[str, SegmentationHost], dataset: SegmentationDataset, indices: Sequence[int]
+    hosts: Mapping[str, Network], dataset: SegmentationDataset, indices: Sequence[int]
 ) -> list[ImagePictures]:
-    """Look at some images of a data set through each network.
+    """Look at some images of a data set of label maps through each network.
 
     Args:
         hosts: trained networks by upsampler, in evaluation mode, on one device.
@@ -129,25 +152,30 @@ def make_pictures(
     Returns:
         One entry an image.
     """
-    device = next(next(iter(hosts.values())).parameters()).device
+    first = next(iter(hosts.values()))
+    device = next(first.parameters()).device
     samples = [dataset[index] for index in indices]
     images = [sample["image"].to(device) for sample in samples]
-    pairs = [[feature_pair(host, image) for image in images] for host in hosts.values()]
-    bases = shared_colours(pairs)
-    first = next(iter(hosts.values()))
     made = []
-    for i, sample in enumerate(samples):
+    for sample, image, layers in zip(samples, images, feature_layers(hosts, images), strict=True):
         label = torch.as_tensor(sample["label"])
         results = {}
-        for (name, host), network, basis in zip(hosts.items(), pairs, bases, strict=True):
-            prediction = predict(host, images[i][None]).argmax(1)[0].cpu()
+        for name, host in hosts.items():
+            prediction = predict(host, image[None]).argmax(1)[0].cpu()
             counted = label != dataset.ignore_index
-            correct = (prediction == label)[counted].float().mean().item() * 100 if counted.any() else 100.0
-            before, after = network[i].colour(basis)
-            mask = colour_labels(prediction, dataset.palette)
-            results[name] = ResultPictures(before, after, mask, error_map(prediction, label), correct)
-        picture = from_normalised(images[i], first.mean, first.std)
-        made.append(ImagePictures(sample["name"], picture, colour_labels(label, dataset.palette), results))
+            wrong = (prediction != label)[counted].float().mean().item() * 100 if counted.any() else 0.0
+            results[name] = (
+                *layers[name],
+                Layer("prediction", colour_labels(prediction, dataset.palette)),
+                Layer("errors", error_map(prediction, label), f"errors: {wrong:.1f} % of the pixels"),
+            )
+        picture, colours = from_normalised(image, first.mean, first.std), colour_labels(label, dataset.palette)
+        references = (
+            Layer("image", picture, photo=True),
+            Layer("ground truth over the image", overlay(picture, colours), photo=True),
+            Layer("ground truth", colours),
+        )
+        made.append(ImagePictures(sample["name"], references, results))
     return made
 
 
@@ -164,20 +192,10 @@ def save_sheets(pictures: Sequence[ImagePictures], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for item in pictures:
-        height, width = item.image.shape[:2]
-        label = overlay(item.image, item.label)
-        rows: list[list[Panel | None]] = [
-            [Panel(item.image, "image"), Panel(label, "ground truth over the image"), Panel(item.label, "ground truth")]
-        ]
-        for name, result in item.results.items():
-            rows.append(
-                [
-                    Panel(result.before, f"{name}: features before"),
-                    Panel(result.after, f"{name}: features after"),
-                    Panel(result.mask, f"{name}: prediction"),
-                    Panel(result.error, f"{name}: {100 - result.correct:.1f} % wrong"),
-                ]
-            )
+        height, width = item.references[0].picture.shape[:2]
+        rows = [[Panel(layer.picture, layer.caption or layer.words) for layer in item.references]]
+        for name, layers in item.results.items():
+            rows.append([Panel(layer.picture, f"{name}: {layer.caption or layer.words}") for layer in layers])
         sheet: Image.Image = draw_sheet(rows, title=item.name, panel_height=min(300, max(160, 300 * height // width)))
         files.append(folder / f"{item.name}.png")
         sheet.save(files[-1], optimize=True)

@@ -6,8 +6,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_WORDS = {"val/miou": "mIoU", "val/dice": "Dice"}
-
 
 class Bar(Callback):
     """Steps done of a training, the last loss and quality; shown on terminals only, gone when it ends.
@@ -17,9 +15,10 @@ class Bar(Callback):
         steps: of the training.
         console: where it is drawn.
         monitor: the metric of the validation to show, as the task logs it.
+        metric: what to call it.
     """
 
-    def __init__(self, title: str, steps: int, console: Console, monitor: str) -> None:
+    def __init__(self, title: str, steps: int, console: Console, monitor: str, metric: str) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,7 +30,7 @@ class Bar(Callback):
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._title = title
         self._steps = steps
-        self._monitor = monitor
+        self._monitor, self._metric = monitor, metric
         self._words = {"loss": "", monitor: ""}
         self._task = self._progress.add_task(title, total=steps, words="")
 
@@ -64,7 +63,7 @@ class Bar(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the quality."""
         value = float(trainer.callback_metrics[self._monitor])
-        self._words[self._monitor] = f"{_WORDS[self._monitor]} {value:.1f}"
+        self._words[self._monitor] = f"{self._metric} {value:.1f}"
 
     def _show(self, title: str, total: int, done: int) -> None:
         words = "  ".join(filter(None, self._words.values()))

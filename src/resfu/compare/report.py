@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resfu.compare.pictures import ImagePictures
-from resfu.compare.summary import best, cells, headings, metrics_of, note, summarise
+from resfu.compare.kinds import VOLUMES
+from resfu.compare.pictures import ImagePictures, Layer
+from resfu.compare.summary import best, cells, headings, kind_in, note, summarise
 from resfu.compare.volumes import VolumePictures, organ_scores
-from resfu.visualize import Picture, overlay
+from resfu.visualize import Picture
 
 _PHOTO_QUALITY = 92
+# Colours of the picture of errors, by the style sheet's names for them.
+_ERRORS = [["var(--good)", "correct"], ["var(--wrong)", "wrong"], ["var(--ignored)", "not counted"]]
 
 
 def render_report(
@@ -42,8 +45,8 @@ def render_report(
         "style": page.joinpath("report.css").read_text("utf-8"),
         "table": _table(results),
         "table_note": escape(note(results)),
-        "classes": _class_table(results) if settings.get("convention") is None else _organ_table(results),
-        "classes_note": escape(_classes_note(results)),
+        "classes": _organ_table(results) if kind_in(results) is VOLUMES else _class_table(results),
+        "classes_note": escape(kind_in(results).class_values),
         "settings": _settings(results),
         "data": _embedded(_data(results, pictures) | {"volumes": [_volume(item) for item in volumes]}),
         "script": "\n".join(
@@ -68,14 +71,13 @@ def _lead(results: Mapping[str, Any]) -> str:
     return (
         f"The same network, {settings['host']} (encoder {encoder}), trained {settings['steps']} steps of batch "
         f"{settings['batch_size']} with each upsampler in its place, from the same initial weights and on the same "
-        f"batches; evaluated on {results['images']} validation "
-        f"{'images' if settings.get('convention') is None else 'volumes'}."
+        f"batches; evaluated on {results['images']} validation {kind_in(results).counted}."
     )
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    rows, metrics = summarise(results), metrics_of(results)
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings(metrics))
+    rows, metrics = summarise(results), kind_in(results).metrics
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings(kind_in(results)))
     body = []
     for row in rows:
         words = [escape(word).replace(" ± ", ' <span class="spread">± ') for word in cells(row)]
@@ -84,7 +86,8 @@ def _table(results: Mapping[str, Any]) -> str:
             key = list(metrics)[column - 1] if column <= len(metrics) else None
             gain = ""
             if key and row is not rows[0]:
-                gain = f' <span class="gain">({row.metrics[key].mean - rows[0].metrics[key].mean:+.2f})</span>'
+                more = row.metrics[key].mean - rows[0].metrics[key].mean
+                gain = "" if math.isnan(more) else f' <span class="gain">({more:+.2f})</span>'
             mark = ' class="best"' if key and row.upsampler in best(rows, key) else ""
             out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}</td>")
         body.append(f"<tr>{''.join(out)}</tr>")
@@ -92,14 +95,13 @@ def _table(results: Mapping[str, Any]) -> str:
 
 
 def _class_table(results: Mapping[str, Any]) -> str:
-    names = results["settings"]["upsamplers"]
+    names, (key, *_) = results["settings"]["upsamplers"], kind_in(results).by_class
     head = '<th scope="col">class</th>' + "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = []
     for index, label in enumerate(results["classes"]):
-        colour = _hex(results["palette"][index])
-        out = [f'<th scope="row"><span class="swatch" style="background:{colour}"></span>{escape(label)}</th>']
+        out = [f'<th scope="row">{_swatch(results["palette"][index])}{escape(label)}</th>']
         for name in names:
-            values = [run["iou"][index] for run in results["runs"] if run["upsampler"] == name]
+            values = [run[key][index] for run in results["runs"] if run["upsampler"] == name]
             known = [value for value in values if value is not None]
             if known:
                 mean = math.fsum(known) / len(known)
@@ -113,23 +115,19 @@ def _class_table(results: Mapping[str, Any]) -> str:
 
 def _organ_table(results: Mapping[str, Any]) -> str:
     names = results["settings"]["upsamplers"]
-    titles = ["organ", *(f"{name}: {metric}" for name in names for metric in metrics_of(results).values())]
+    titles = ["organ", *(f"{name}: {metric}" for name in names for metric in VOLUMES.by_class.values())]
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     body = []
     for index, (organ, scores) in enumerate(organ_scores(results).items(), 1):
-        swatch = f'<span class="swatch" style="background:{_hex(results["palette"][index])}"></span>'
+        swatch = _swatch(results["palette"][index])
         words = "".join(f"<td>{escape(score)}</td>" for name in names for score in scores[name])
         body.append(f'<tr><th scope="row">{swatch}{escape(organ)}</th>{words}</tr>')
     return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
-def _classes_note(results: Mapping[str, Any]) -> str:
-    if results["settings"].get("convention") is None:
-        return (
-            "Intersection over union of each class in percent, mean over the seeds. A class that is neither labelled "
-            "nor predicted has none."
-        )
-    return "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over the volumes and seeds."
+def _swatch(colour: Sequence[int] | None) -> str:
+    """The colour of a class beside its name; nothing for things, which have none."""
+    return "" if colour is None else f'<span class="swatch" style="background:{_hex(colour)}"></span>'
 
 
 def _settings(results: Mapping[str, Any]) -> str:
@@ -145,41 +143,38 @@ def _settings(results: Mapping[str, Any]) -> str:
 
 def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict[str, Any]:
     charts = []
-    quality, words = next(iter(metrics_of(results).items()))
+    kind = kind_in(results)
+    quality, words = next(iter(kind.metrics.items()))
     for key, title in (("loss", "Training loss"), (quality, f"Validation {words} (%)")):
         series = [
             {"upsampler": run["upsampler"], "seed": run["seed"], "points": run["curves"][key]}
             for run in results["runs"]
         ]
         charts.append({"title": title, "series": series})
+    named = zip(results["palette"], results["classes"], strict=True)
+    colours = [[_hex(colour), name] for colour, name in named if colour is not None]
     return {
         "upsamplers": results["settings"]["upsamplers"],
-        "classes": [[_hex(colour), name] for colour, name in zip(results["palette"], results["classes"], strict=True)],
+        "key": colours if kind.objects else _ERRORS + colours,
         "curves": charts,
         "images": [_image(item) for item in pictures],
     }
 
 
 def _image(item: ImagePictures) -> dict[str, Any]:
-    height, width = item.image.shape[:2]
+    height, width = item.references[0].picture.shape[:2]
     return {
         "name": item.name,
         "width": width,
         "height": height,
-        "image": _data_uri(item.image, photo=True),
-        "label": _data_uri(item.label),
-        "overlay": _data_uri(overlay(item.image, item.label), photo=True),
-        "results": {
-            name: {
-                "before": _data_uri(made.before),
-                "after": _data_uri(made.after),
-                "mask": _data_uri(made.mask),
-                "error": _data_uri(made.error),
-                "correct": made.correct,
-            }
-            for name, made in item.results.items()
-        },
+        "references": [_layer(layer) for layer in item.references],
+        "results": {name: [_layer(layer) for layer in layers] for name, layers in item.results.items()},
     }
+
+
+def _layer(layer: Layer) -> dict[str, str]:
+    source = _data_uri(layer.picture, layer.photo)
+    return {"words": layer.words, "caption": layer.caption or layer.words, "source": source}
 
 
 def _volume(item: VolumePictures) -> dict[str, Any]:

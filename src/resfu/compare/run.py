@@ -11,13 +11,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from resfu.compare.folder import RunFolder, write_json
+from resfu.compare.kinds import VOLUMES
+from resfu.compare.objects import object_data, object_task
 from resfu.compare.progress import Bar
 from resfu.compare.settings import Settings
 from resfu.compare.variants import parse_variant
 from resfu.compare.volumes import volume_data
+from resfu.compare.weights import Task
 from resfu.data import DATASETS
-from resfu.training.class_table import headline, plain_metrics
+from resfu.training import class_table, object_table
 from resfu.training.datamodule import SegmentationData
+from resfu.training.detection import DetectionTask
+from resfu.training.detection_data import DetectionData
 from resfu.training.interruption import interruptible
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
@@ -29,7 +34,7 @@ VALIDATIONS = 4
 _ENCODER_RATIO = 0.1  # learning rate of a pretrained encoder over that of the head
 
 
-def create_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
+def create_task(settings: Settings, upsampler: str, seed: int) -> Task:
     """Build the network of one run with its initial weights.
 
     What the network has with every upsampler starts from the same numbers for the same seed, whatever the upsampler
@@ -50,7 +55,7 @@ def create_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTa
     return task
 
 
-def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData:
+def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData | DetectionData:
     """The batches of one run: the same for every upsampler.
 
     Args:
@@ -63,8 +68,11 @@ def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int
     Returns:
         The data module.
     """
-    if settings.volumetric:
+    if settings.kind.objects:
+        return object_data(settings, seed, workers)
+    if settings.kind is VOLUMES:
         return volume_data(settings, seed, mean, std, workers)
+    assert settings.crop is not None
     scenes = settings.data == "scenes"
     full = settings.augment == "full"
     return SegmentationData(
@@ -116,9 +124,10 @@ def run(
         return json.loads(folder.metrics.read_text("utf-8"))
     folder.path.mkdir(parents=True, exist_ok=True)
     task = create_task(settings, upsampler, seed)
-    data = create_data(settings, seed, task.image_mean, task.image_std, workers)
+    data = create_data(settings, seed, task.host.mean, task.host.std, workers)
     record = Record(folder, data.monitor)
-    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console, data.monitor)
+    metric = settings.kind.metrics[record.metric]
+    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console, data.monitor, metric)
     with known_warnings_ignored(), bar:
         trainer = Trainer(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
@@ -161,6 +170,11 @@ class Record(Callback):
         self.seconds = 0.0
         self._since = time.perf_counter()
 
+    @property
+    def metric(self) -> str:
+        """The key of the monitored metric among a run's."""
+        return self.monitor.removeprefix("val/")
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of this."""
         return {"loss": list(self.loss), "quality": list(self.quality), "seconds": self.seconds}
@@ -192,16 +206,22 @@ class Record(Callback):
             os.replace(draft, self.folder.checkpoint)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the metric."""
-        self.quality.append([trainer.global_step, float(trainer.callback_metrics[self.monitor])])
+        """Note the metric, unless there was nothing to measure."""
+        value = float(trainer.callback_metrics[self.monitor])
+        if not math.isnan(value):
+            self.quality.append([trainer.global_step, value])
 
 
-def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationTask:
+def _seeded_task(settings: Settings, upsampler: str, seed: int) -> Task:
     frozen = settings.freeze_encoder
     ratio = _ENCODER_RATIO if settings.pretrained and not frozen else 1.0
+    optimisation = Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio)
+    schedule = Schedule(warmup_steps=min(20, settings.steps // 10))
     name, options = parse_variant(upsampler)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if settings.kind.objects:
+            return object_task(settings, upsampler, seed, optimisation, schedule)
         return SegmentationTask(
             settings.host,
             name,
@@ -209,21 +229,22 @@ def _seeded_task(settings: Settings, upsampler: str, seed: int) -> SegmentationT
             upsampler_options=options or None,
             pretrained=settings.pretrained,
             freeze_encoder=frozen,
-            optimisation=Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio),
-            schedule=Schedule(warmup_steps=min(20, settings.steps // 10)),
+            optimisation=optimisation,
+            schedule=schedule,
             convention=settings.convention or "transunet",
             seed=seed,
         )
 
 
-def _finished(task: SegmentationTask, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
-    means = headline(task.results)
-    by_class = {key: value for key, value in plain_metrics(task.results).items() if not isinstance(value, float | None)}
+def _finished(task: Task, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
+    objects = isinstance(task, DetectionTask)
+    means = (object_table if objects else class_table).headline(task.results)
+    plain = object_table.plain_object_metrics(task.results) if objects else class_table.plain_metrics(task.results)
     return {
         "upsampler": upsampler,
         "seed": seed,
-        "metrics": means,
-        **by_class,
-        "curves": {"loss": record.loss, record.monitor.removeprefix("val/"): record.quality},
+        "metrics": {key: None if math.isnan(value) else value for key, value in means.items()},
+        **{key: value for key, value in plain.items() if not isinstance(value, float | None)},
+        "curves": {"loss": record.loss, record.metric: record.quality},
         "training_seconds": round(record.seconds, 1),
     }

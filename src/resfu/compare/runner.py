@@ -11,17 +11,21 @@ from rich.table import Table
 
 from resfu.compare.folder import OutputFolder, write_json, write_text
 from resfu.compare.machine import describe_machine, describe_versions
-from resfu.compare.measure import measure_cost
-from resfu.compare.pictures import choose, make_pictures, save_sheets
+from resfu.compare.measure import input_size, measure_cost
+from resfu.compare.objects import make_object_pictures, measured_categories
+from resfu.compare.pictures import ImagePictures, choose, make_pictures, save_sheets
 from resfu.compare.report import render_report
 from resfu.compare.run import VALIDATIONS, create_data, run
 from resfu.compare.settings import Settings
-from resfu.compare.summary import best, cells, headings, markdown, metrics_of, note, summarise
-from resfu.compare.volumes import count_images, labelled_slices, make_volume_pictures, organ_markdown, print_organs
-from resfu.compare.weights import load_host
+from resfu.compare.summary import best, cells, headings, kind_in, markdown, note, summarise
+from resfu.compare.volumes import labelled_slices, make_volume_pictures, organ_markdown, print_organs
+from resfu.compare.weights import Network, load_host
 from resfu.data import SegmentationDataset
-from resfu.hosts.base import SegmentationHost
+from resfu.data.coco import ObjectDataset
+from resfu.data.medical.base import SliceDataset
+from resfu.training.volumes import Cases
 
+_NAME = 11  # columns that an upsampler's name has at least, with what sets it off
 _WIDE = 110  # columns of a terminal that shows a row in one line
 
 
@@ -67,14 +71,14 @@ def compare(
     hosts = {name: load_host(folder.run(name, settings.seeds[0]).weights) for name in settings.upsamplers}
     dataset = _validation_data(settings, next(iter(hosts.values())))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    image = dataset[0]["image"][None].to(device)
-    costs = {name: measure_cost(host.to(device), image) for name, host in hosts.items()}
-    results = _results(settings, runs, costs, dataset)
+    image = dataset[0]["image"].to(device)
+    costs = {name: measure_cost(host.to(device), image[None]) for name, host in hosts.items()}
+    seen = input_size(next(iter(hosts.values())), image)
+    results = _results(settings, runs, costs, dataset, seen)
     write_json(folder.path / "results.json", results)
     volumes = make_volume_pictures(settings, hosts, dataset)
     write_text(folder.path / "table.md", markdown(results) + organ_markdown(results))
-    drawn = labelled_slices(settings, dataset)
-    shown = make_pictures(hosts, drawn, choose(len(drawn), pictures))
+    shown = _pictures(settings, hosts, dataset, pictures)
     save_sheets(shown, folder.sheets)
     write_text(folder.path / "report.html", render_report(results, shown, volumes))
     _print_table(results, console)
@@ -95,49 +99,77 @@ def _train(
 
 
 def _results(
-    settings: Settings, runs: list[dict[str, Any]], costs: dict[str, Any], dataset: SegmentationDataset
+    settings: Settings,
+    runs: list[dict[str, Any]],
+    costs: dict[str, Any],
+    dataset: SegmentationDataset | ObjectDataset,
+    seen: tuple[int, int],
 ) -> dict[str, Any]:
-    height, width = dataset[0]["image"].shape[-2:]
     results: dict[str, Any] = {
+        "kind": settings.kind.name,
         "settings": settings.to_dict(),
         "versions": describe_versions(),
         "machine": describe_machine(),
-        "classes": list(dataset.classes),
-        "palette": dataset.palette.tolist(),
-        "images": count_images(dataset),
-        "cost_input": {"height": height, "width": width},
+        **_described(dataset),
+        "cost_input": {"height": seen[0], "width": seen[1]},
         "cost": costs,
         "runs": runs,
     }
     results["summary"] = {
-        row.upsampler: {
-            key: {"mean": spread.mean, "std": spread.deviation, "n": len(spread.values)}
-            for key, spread in row.metrics.items()
-        }
-        for row in summarise(results)
+        row.upsampler: {key: spread.plain for key, spread in row.metrics.items()} for row in summarise(results)
     }
     return results
 
 
-def _validation_data(settings: Settings, host: SegmentationHost) -> SegmentationDataset:
+def _described(dataset: SegmentationDataset | ObjectDataset) -> dict[str, Any]:
+    """Names and colours of the classes, and how many images or volumes there are.
+
+    Things have no colour: pictures show each object in one of its own.
+    """
+    if isinstance(dataset, ObjectDataset):
+        categories = measured_categories(dataset)
+        colours = [None if category.isthing else list(category.color) for category in categories]
+        return {"classes": [category.name for category in categories], "palette": colours, "images": len(dataset)}
+    count = len(Cases(dataset, 1)) if isinstance(dataset, SliceDataset) else len(dataset)
+    return {"classes": list(dataset.classes), "palette": dataset.palette.tolist(), "images": count}
+
+
+def _validation_data(settings: Settings, host: Network) -> SegmentationDataset | ObjectDataset:
     data = create_data(settings, 0, host.mean, host.std, workers=0)
     data.setup("validate")
     return data.evaluated
 
 
+def _pictures(
+    settings: Settings, hosts: dict[str, Network], dataset: SegmentationDataset | ObjectDataset, wanted: int
+) -> list[ImagePictures]:
+    places = choose(len(dataset), wanted)
+    if isinstance(dataset, ObjectDataset):
+        return make_object_pictures(hosts, dataset, places)
+    return make_pictures(hosts, labelled_slices(settings, dataset), places)
+
+
 def _print_table(results: dict[str, Any], console: Console) -> None:
-    rows = summarise(results)
-    metrics = metrics_of(results)
-    table = Table(box=SIMPLE_HEAD, caption=note(results), caption_justify="left", collapse_padding=True)
-    for heading in headings(metrics):
-        justify = "right" if table.columns else "left"
-        # Only the upsampler's name, with its arguments, may be broken.
-        whole = bool(table.columns)
-        table.add_column(heading.replace(" (", "\n("), justify=justify, vertical="top", no_wrap=whole, overflow="fold")
+    """Print the metrics and the costs, one below the other where the terminal is too narrow for both."""
+    kind, rows = kind_in(results), summarise(results)
+    columns = [[word.replace(" ", "\n")] for word in headings(kind)]
     for row in rows:
-        words = [word if console.width >= _WIDE else word.replace(" ± ", "\n± ") for word in cells(row)]
-        for column, key in enumerate(metrics, 1):
+        for column, word in zip(columns, cells(row), strict=True):
+            column.append(word if console.width >= _WIDE else word.replace(" ± ", "\n± "))
+    names, values = columns[0], columns[1:]
+    widths = [max(len(line) for word in column for line in word.split("\n")) for column in values]
+    whole = 3 + _NAME + sum(width + 2 for width in widths) <= console.width
+    for column, key in zip(values, kind.metrics, strict=False):
+        for place, row in enumerate(rows, 1):
             if row.upsampler in best(rows, key):
-                words[column] = f"[bold]{words[column]}[/bold]"
-        table.add_row(*words)
-    console.print(table)
+                column[place] = f"[bold]{column[place]}[/bold]"
+    for part in [values] if whole else [values[: len(kind.metrics)], values[len(kind.metrics) :]]:
+        table = Table(box=SIMPLE_HEAD, collapse_padding=True)
+        # Only the upsampler's name, with its arguments, may be broken.
+        table.add_column(names[0], vertical="top", overflow="fold", min_width=_NAME)
+        for column in part:
+            table.add_column(column[0], justify="right", vertical="top", no_wrap=True)
+        for words in zip(names[1:], *(column[1:] for column in part), strict=True):
+            table.add_row(*words)
+        console.print(table)
+    console.print(f"{note(results)}\n", style="italic", highlight=False, markup=False)

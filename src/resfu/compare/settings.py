@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resfu.compare.kinds import VOLUMES, Kind, kind_of
 from resfu.compare.variants import parse_variant
-from resfu.data import DATASETS
-from resfu.data.medical.base import SliceDataset
 from resfu.evaluation.volumes import Convention
-from resfu.hosts import HOSTS
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Settings:
         upsamplers: keys of `resfu.UPSAMPLERS`, with constructor arguments if wanted (see `parse_variant`), in the order
             of the table; the first is the one that gains refer to.
         seeds: one training per upsampler and seed.
-        data: a key of `resfu.data.DATASETS`.
+        data: a name that `kind_of` knows.
         root: folder of the data ("scenes": of its cache).
         host: a key of `resfu.HOSTS`.
         pretrained: whether the encoder starts from ImageNet weights.
@@ -27,17 +25,20 @@ class Settings:
         steps: optimiser steps of each training.
         batch_size: images a step.
         learning_rate: of everything outside the encoder.
-        crop: (H, W) of a training sample.
-        augment: "flip", or "full": also random scales of 0.5 to 2 and distorted colours; of volumes "slice".
+        crop: (H, W) of a training sample; None for objects, whose images are seen whole.
+        augment: "flip", or of label maps "full": also random scales of 0.5 to 2 and distorted colours; of volumes
+            "slice".
         size: (H, W) of a generated scene; None for other data.
         difficulty: 0 to 1, of generated scenes; None for other data.
         train_images: number of scenes or generated volumes to train on; None for other data.
         val_images: number of scenes or generated volumes to evaluate on; None for other data.
         volume_size: (D, H, W) of a generated volume; None for other data.
         convention: of Dice and HD95, see `VolumeMetrics`; None for data that are not volumes.
+        host_options: further constructor arguments of a host that finds objects; None for others.
 
     Raises:
-        ValueError: for an unknown name, a bad argument, an empty or repeating list, or a number that is not positive.
+        ValueError: for an unknown name, a bad argument, an empty or repeating list, a number that is not positive, or
+            settings that do not go together.
     """
 
     upsamplers: tuple[str, ...]
@@ -50,7 +51,7 @@ class Settings:
     steps: int
     batch_size: int
     learning_rate: float
-    crop: tuple[int, int]
+    crop: tuple[int, int] | None
     augment: str
     size: tuple[int, int] | None = None
     difficulty: float | None = None
@@ -58,13 +59,12 @@ class Settings:
     val_images: int | None = None
     volume_size: tuple[int, int, int] | None = None
     convention: Convention | None = None
+    host_options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in self.upsamplers:
             parse_variant(name)
-        for words, value, known in (("data set", self.data, DATASETS), ("host", self.host, HOSTS)):
-            if value not in known:
-                raise ValueError(f"unknown {words} {value!r}; choose from {', '.join(known)}.")
+        kind = self.kind
         for words, values in (("upsamplers", self.upsamplers), ("seeds", self.seeds)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{words} must be given and each only once, got {list(values)}.")
@@ -73,16 +73,22 @@ class Settings:
         for words, number in (("steps", self.steps), ("batch size", self.batch_size), ("lr", self.learning_rate)):
             if not number > 0:
                 raise ValueError(f"{words} must be above 0, got {number}.")
-        known = ("slice",) if self.volumetric else ("flip", "full")
+        known = ("slice",) if kind is VOLUMES else ("flip",) if kind.objects else ("flip", "full")
         if self.augment not in known:
             raise ValueError(f"augment must be {' or '.join(map(repr, known))} for {self.data}, got {self.augment!r}.")
-        if (self.convention is not None) != self.volumetric:
-            raise ValueError(f"a convention of Dice and HD95 goes with volumes alone, got {self.convention!r}.")
+        for words, value, needed in (
+            ("a crop", self.crop, not kind.objects),
+            ("a convention of Dice and HD95", self.convention, kind is VOLUMES),
+        ):
+            if (value is not None) != needed:
+                raise ValueError(f"{kind.name} {'need' if needed else 'have no use for'} {words}, got {value!r}.")
+        if self.host_options is not None and not kind.objects:
+            raise ValueError(f"host options are for hosts that find objects, got {self.host_options} for {self.host}.")
 
     @property
-    def volumetric(self) -> bool:
-        """Whether the data are volumes, measured by Dice and HD95."""
-        return issubclass(DATASETS[self.data], SliceDataset)
+    def kind(self) -> Kind:
+        """What the networks are compared by."""
+        return kind_of(self.host, self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON will give it back."""

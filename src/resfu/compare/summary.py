@@ -6,28 +6,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-METRICS = {"miou": "mIoU", "macc": "mAcc", "biou": "bIoU"}
-VOLUME_METRICS = {"dice": "Dice", "hd95": "HD95"}
+from resfu.compare.kinds import KINDS, Kind
+
 _LOWER_IS_BETTER = ("hd95",)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over seeds: mean, and sample standard deviation (None for a single seed)."""
+    """A metric over seeds: mean, and sample standard deviation (None for a single seed).
+
+    There are no values where a split had nothing to measure; then the mean is NaN.
+    """
 
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
         """Mean over the seeds."""
-        return statistics.fmean(self.values)
+        return statistics.fmean(self.values) if self.values else math.nan
 
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation over the seeds (n - 1 in the denominator)."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def plain(self) -> dict[str, float | int | None]:
+        """Mean, deviation and number as JSON can hold them."""
+        return {"mean": self.mean if self.values else None, "std": self.deviation, "n": len(self.values)}
+
     def __str__(self) -> str:
+        if not self.values:
+            return "-"
         return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
 
 
@@ -37,7 +47,7 @@ class Row:
 
     Attributes:
         upsampler: its name.
-        metrics: by the keys of `METRICS` in percent, or of `VOLUME_METRICS` in percent and voxels.
+        metrics: by the keys of the `Kind`'s.
         cost: as `measure_cost` returns it.
     """
 
@@ -46,34 +56,44 @@ class Row:
     cost: Mapping[str, Any]
 
 
-def metrics_of(results: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics of a comparison: keys of a run's "metrics", and what the tables call them."""
-    return METRICS if results["settings"].get("convention") is None else VOLUME_METRICS
+def kind_in(results: Mapping[str, Any]) -> Kind:
+    """The kind of a comparison, from its results.json."""
+    return KINDS[results["kind"]]
+
+
+def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
+    """A metric of an upsampler over the seeds.
+
+    Args:
+        results: the content of `results.json`.
+        upsampler: one of its settings' upsamplers.
+        metric: a key of a run's "metrics".
+    """
+    values = (run["metrics"][metric] for run in results["runs"] if run["upsampler"] == upsampler)
+    return Spread(tuple(value for value in values if value is not None))
 
 
 def summarise(results: Mapping[str, Any]) -> list[Row]:
     """Gather the runs of `results.json` by upsampler, in the order that was asked for.
 
     Args:
-        results: with "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
+        results: with "kind", "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
 
     Returns:
         One row an upsampler.
     """
-    rows = []
-    for name in results["settings"]["upsamplers"]:
-        runs = [run for run in results["runs"] if run["upsampler"] == name]
-        metrics = {key: Spread(tuple(run["metrics"][key] for run in runs)) for key in metrics_of(results)}
-        rows.append(Row(name, metrics, results["cost"][name]))
-    return rows
+    return [
+        Row(name, {key: spread(results, name, key) for key in kind_in(results).metrics}, results["cost"][name])
+        for name in results["settings"]["upsamplers"]
+    ]
 
 
 COST_COLUMNS = ["parameters (M)", "MACs (G)", "host (ms)", "upsampler (ms)", "peak (MB)"]
 
 
-def headings(metrics: Mapping[str, str] = METRICS) -> list[str]:
+def headings(kind: Kind) -> list[str]:
     """The column headings of the table."""
-    return ["upsampler", *metrics.values(), *COST_COLUMNS]
+    return ["upsampler", *kind.metrics.values(), *COST_COLUMNS]
 
 
 def cells(row: Row) -> list[str]:
@@ -99,35 +119,32 @@ def best(rows: Sequence[Row], key: str) -> set[str]:
 
 def note(results: Mapping[str, Any]) -> str:
     """The line under the table: what the numbers mean."""
-    seeds = len(results["settings"]["seeds"])
-    spread = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
+    kind, seeds = kind_in(results), len(results["settings"]["seeds"])
+    over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
+    values = kind.values.format(images=results["images"], convention=results["settings"].get("convention"))
     cost = results["cost_input"]
+    left_out = (
+        " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
+        "and peak memory hold them."
+        if kind.objects
+        else ""
+    )
     return (
-        f"Validation set, {_measured(results)}: {spread}. Multiply-accumulates, latency (median, "
+        f"Validation set, {values}: {over}. Multiply-accumulates, latency (median, "
         f"{results['machine']['device']}) and peak memory of one forward pass of the whole network at "
         f"{cost['height']} x {cost['width']}, batch 1; the upsampler's own latency beside it. Parameters: of the whole "
-        "network."
-    )
-
-
-def _measured(results: Mapping[str, Any]) -> str:
-    convention = results["settings"].get("convention")
-    if convention is None:
-        return "in percent"
-    return (
-        f"{results['images']} volumes, means over organs; Dice in percent, HD95 in voxels, both after the convention "
-        f"{convention!r}"
+        f"network.{left_out}"
     )
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table and its note as Markdown."""
-    rows, metrics = summarise(results), metrics_of(results)
-    titles = headings(metrics)
+    rows, kind = summarise(results), kind_in(results)
+    titles = headings(kind)
     lines = ["| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for row in rows:
         words = cells(row)
-        for column, key in enumerate(metrics, 1):
+        for column, key in enumerate(kind.metrics, 1):
             if row.upsampler in best(rows, key):
                 words[column] = f"**{words[column]}**"
         lines.append("| " + " | ".join(words) + " |")

@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import v2
 
+from resfu.compare.kinds import VOLUMES
 from resfu.compare.settings import Settings
-from resfu.compare.summary import VOLUME_METRICS, Spread, metrics_of
+from resfu.compare.summary import Spread, kind_in
+from resfu.compare.weights import Network
 from resfu.data import SegmentationDataset
+from resfu.data.coco import ObjectDataset
 from resfu.data.medical.base import SliceDataset
 from resfu.data.medical.transforms import SplineResize
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.hosts.base import SegmentationHost
 from resfu.training.datamodule import SegmentationData
 from resfu.training.volumes import Cases, normalising
 from resfu.visualize import Picture, colour_labels, overlay
@@ -45,6 +47,7 @@ class VolumePictures:
 
 def volume_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData:
     """The batches of one run on volumes, see `create_data`."""
+    assert settings.crop is not None
     generated = settings.volume_size is not None
     return SegmentationData(
         settings.data,
@@ -62,16 +65,12 @@ def volume_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int
     )
 
 
-def count_images(dataset: SegmentationDataset) -> int:
-    """The images of a data set, or its volumes where it has any."""
-    return len(Cases(dataset, 1)) if isinstance(dataset, SliceDataset) else len(dataset)
-
-
 def labelled_slices(settings: Settings, dataset: SegmentationDataset) -> SegmentationDataset:
     """The data set, of slices with their labels at the size of the images, for pictures of both."""
     if not isinstance(dataset, SliceDataset):
         return dataset
     assert dataset.transform is not None
+    assert settings.crop is not None
     resized = copy.copy(dataset)
     resized.transform = v2.Compose([SplineResize(settings.crop, label=True), dataset.transform])
     return resized
@@ -88,17 +87,17 @@ def organ_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
         scores[organ] = {}
         for name in results["settings"]["upsamplers"]:
             runs = [run for run in results["runs"] if run["upsampler"] == name]
-            values = ([run[key][index] for run in runs if run[key][index] is not None] for key in VOLUME_METRICS)
+            values = ([run[key][index] for run in runs if run[key][index] is not None] for key in VOLUMES.by_class)
             scores[organ][name] = [str(Spread(tuple(known))) if known else "-" for known in values]
     return scores
 
 
 def organ_markdown(results: Mapping[str, Any]) -> str:
     """The organs as a Markdown table; nothing for data that are not volumes."""
-    if metrics_of(results) is not VOLUME_METRICS:
+    if kind_in(results) is not VOLUMES:
         return ""
     names = results["settings"]["upsamplers"]
-    titles = ["organ", *(f"{name} {metric}" for name in names for metric in VOLUME_METRICS.values())]
+    titles = ["organ", *(f"{name} {metric}" for name in names for metric in VOLUMES.by_class.values())]
     lines = ["", "| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for organ, scores in organ_scores(results).items():
         lines.append("| " + " | ".join([organ, *(word for name in names for word in scores[name])]) + " |")
@@ -107,10 +106,10 @@ def organ_markdown(results: Mapping[str, Any]) -> str:
 
 def print_organs(results: Mapping[str, Any], console: Console) -> None:
     """Print the organs, a line for each upsampler; nothing for data that are not volumes."""
-    if metrics_of(results) is not VOLUME_METRICS:
+    if kind_in(results) is not VOLUMES:
         return
     table = Table("organ", "upsampler", box=SIMPLE_HEAD, collapse_padding=True)
-    for title in VOLUME_METRICS.values():
+    for title in VOLUMES.by_class.values():
         table.add_column(title, justify="right", no_wrap=True)
     for organ, scores in organ_scores(results).items():
         for place, (name, words) in enumerate(scores.items()):
@@ -119,7 +118,7 @@ def print_organs(results: Mapping[str, Any], console: Console) -> None:
 
 
 def make_volume_pictures(
-    settings: Settings, hosts: Mapping[str, SegmentationHost], dataset: SegmentationDataset
+    settings: Settings, hosts: Mapping[str, Network], dataset: SegmentationDataset | ObjectDataset
 ) -> list[VolumePictures]:
     """Look at the first volumes of a data set through each network; nothing for data that are not volumes.
 
@@ -128,7 +127,7 @@ def make_volume_pictures(
         hosts: trained networks by upsampler, in evaluation mode, on one device.
         dataset: of the validation.
     """
-    if not isinstance(dataset, SliceDataset):
+    if not isinstance(dataset, SliceDataset) or settings.crop is None:
         return []
     device = next(next(iter(hosts.values())).parameters()).device
     made = []

@@ -84,7 +84,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         names = {row.get("Idx"): row.get("Name") or "" for row in csv.DictReader(file, delimiter="\t")}
     if set(names) != {str(number) for number in range(1, 151)}:
         raise ValueError(
-            f"{path} lists {len(names)} classes; expected the columns Idx and Name with the rows 1 to 150. Take the "
+            f"{path} must have the columns Idx and Name with the rows 1 to 150, got {len(names)}. Take the "
             "benchmark's own file, or remove it: the names are known without it."
         )
     return tuple(names[str(number)].split(",")[0].strip() for number in range(1, 151))

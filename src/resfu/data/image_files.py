@@ -127,7 +127,7 @@ def checked_pairs(pairs: list[FilePair], how_to_get: str) -> list[FilePair]:
             if not missing[0].parent.is_dir():
                 raise FileNotFoundError(f"no folder {missing[0].parent}. {how_to_get}")
             raise FileNotFoundError(
-                f"{len(missing)} of the {len(pairs)} images lack their {kind} file; the first is {missing[0]}. "
+                f"images without their {kind} file: {len(missing)} of {len(pairs)}; the first is {missing[0]}. "
                 f"{how_to_get}"
             )
     return pairs

@@ -54,7 +54,7 @@ class FirstReadable:
                     ) from error
                 self._unreadable.add(place)
                 warnings.warn(f"{error} The next readable {self.what} takes its place.", stacklevel=4)
-        raise ValueError(f"none of the {count} {self.what}s can be read, {where}.")
+        raise ValueError(f"no {self.what} can be read, of {count}, {where}.")
 
 
 def check_on_error(on_error: OnError) -> OnError:

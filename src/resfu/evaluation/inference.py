@@ -39,7 +39,7 @@ def predict(
             size than the window.
     """
     if images.dim() != 4:
-        raise ValueError(f"images must be [B, 3, H, W], got {images.dim()} dimensions: {list(images.shape)}.")
+        raise ValueError(f"images must be [B, 3, H, W], got the shape {list(images.shape)}.")
     if mode == "whole":
         if crop_size is not None or stride is not None:
             raise ValueError("crop_size and stride belong to mode='slide'; leave them out or ask for 'slide'.")

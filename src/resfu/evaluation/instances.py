@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -60,11 +61,12 @@ class InstanceMetrics:
             image_id: of the image in the ground truth.
             masks: bool or uint8 [N, H, W], at the image's original size, or N run lengths {"size", "counts"} as
                 pycocotools gives them.
-            scores: [N].
+            scores: [N], finite.
             labels: [N], 1 to the number of categories, by rising id.
 
         Raises:
-            ValueError: for an unknown image or label, masks of another size or dtype, or numbers that differ.
+            ValueError: for an unknown image or label, masks of another size or dtype, a score that is not finite, or
+                numbers that differ.
         """
         if image_id not in self._sizes:
             raise ValueError(f"the ground truth has no image {image_id!r}.")
@@ -72,10 +74,8 @@ class InstanceMetrics:
         known = labels.tolist() if isinstance(labels, Tensor) else list(labels)
         listed = scores.tolist() if isinstance(scores, Tensor) else list(scores)
         if not len(encoded) == len(known) == len(listed):
-            raise ValueError(
-                f"every result needs a mask, a score and a label; got {len(encoded)} masks, {len(listed)} scores and "
-                f"{len(known)} labels."
-            )
+            numbers = f"{len(encoded)}, {len(listed)} and {len(known)}"
+            raise ValueError(f"every result needs a mask, a score and a label; got {numbers} of them.")
         for rle in encoded:
             if list(rle["size"]) != self._sizes[image_id]:
                 raise ValueError(
@@ -84,6 +84,8 @@ class InstanceMetrics:
                 )
         if wrong := [label for label in known if not 1 <= label <= len(self.category_ids)]:
             raise ValueError(f"labels are 1 to {len(self.category_ids)}, got {wrong[0]}; 0 is the background.")
+        if wrong := [score for score in listed if not math.isfinite(score)]:
+            raise ValueError(f"scores rank the results and must be finite, got {wrong[0]}.")
         self._results[image_id] = [
             {"image_id": image_id, "category_id": self.category_ids[label - 1], "segmentation": rle, "score": score}
             for rle, label, score in zip(encoded, known, listed, strict=True)

@@ -55,7 +55,7 @@ def joint_histogram(rows: Tensor, columns: Tensor, size: int) -> Tensor:
 
 def _check_map(name: str, labels: Tensor, hint: str) -> None:
     if labels.dim() != 3:
-        raise ValueError(f"{name} must be [B, H, W], got {labels.dim()} dimensions: {list(labels.shape)}{hint}.")
+        raise ValueError(f"{name} must be [B, H, W], got the shape {list(labels.shape)}{hint}.")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{name} must hold integer class ids, got {labels.dtype}{hint}.")
 

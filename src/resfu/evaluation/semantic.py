@@ -16,13 +16,13 @@ class SemanticMetrics(Metric):
     With I, P, G the pixels of a class that are right, predicted and labelled, summed over the data set and without the
     ignored ones: IoU = I / (P + G - I), Acc = I / G, aAcc = sum I / sum G. Means leave out classes without a value: a
     class that is neither labelled nor predicted counts nowhere; one that is predicted but never labelled counts 0 in
-    mIoU and nowhere in mAcc. All states are sums, so processes reduce them exactly.
+    mIoU and nowhere in mAcc. All states are sums, of pixels or in fp64, so that processes can reduce them.
 
     Boundary IoU is the IoU of the bands inside the outlines, see `resfu.evaluation.boundary`.
 
     Args:
         num_classes: K.
-        ignore_index: label of the pixels that are left out.
+        ignore_index: label of the pixels that are left out, none of the classes.
         boundary_ratio: width of the band, as a share of the image's diagonal.
         boundary_average: "dataset" sums the pixels of the bands over all images before dividing, as IoU does. "image"
             divides per image: biou is the mean over images of the mean over the classes present in the image, and a
@@ -30,7 +30,7 @@ class SemanticMetrics(Metric):
         **options: torchmetrics' own, see `torchmetrics.Metric`.
 
     Raises:
-        ValueError: for a class count or ratio that is not positive, or an unknown average.
+        ValueError: for a class count or ratio that is not positive, an ignored class or an unknown average.
     """
 
     is_differentiable = False
@@ -56,6 +56,11 @@ class SemanticMetrics(Metric):
         super().__init__(**options)
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
+        if 0 <= ignore_index < num_classes:
+            raise ValueError(
+                f"ignore_index = {ignore_index} is one of the classes 0 to {num_classes - 1}: take another label, "
+                "such as -1."
+            )
         if not boundary_ratio > 0:
             raise ValueError(f"boundary_ratio must be above 0, got {boundary_ratio}.")
         if boundary_average not in ("dataset", "image"):
@@ -68,9 +73,9 @@ class SemanticMetrics(Metric):
         self.add_state("confusion", torch.zeros(K, K, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("boundary_intersection", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("boundary_union", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("boundary_class_score", torch.zeros(K), dist_reduce_fx="sum")
+        self.add_state("boundary_class_score", torch.zeros(K, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("boundary_class_images", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("boundary_image_score", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("boundary_image_score", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("boundary_images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
@@ -92,7 +97,7 @@ class SemanticMetrics(Metric):
         self.boundary_intersection += intersection.sum(0)
         self.boundary_union += union.sum(0)
         present = union > 0
-        score = torch.where(present, intersection / union, 0.0)
+        score = torch.where(present, intersection.double() / union, 0.0)
         self.boundary_class_score += score.sum(0)
         self.boundary_class_images += present.sum(0)
         classes_present = present.sum(1)
@@ -114,8 +119,8 @@ class SemanticMetrics(Metric):
             boundary_iou = 100 * self.boundary_intersection.cpu().double() / self.boundary_union.cpu()
             biou = boundary_iou.nanmean()
         else:
-            boundary_iou = 100 * self.boundary_class_score.cpu().double() / self.boundary_class_images.cpu()
-            biou = 100 * self.boundary_image_score.cpu().double() / self.boundary_images.cpu()
+            boundary_iou = 100 * self.boundary_class_score.cpu() / self.boundary_class_images.cpu()
+            biou = 100 * self.boundary_image_score.cpu() / self.boundary_images.cpu()
         return {
             "miou": iou.nanmean().item(),
             "macc": acc.nanmean().item(),

@@ -39,14 +39,24 @@ HOSTS: dict[str, Callable[..., Any]] = {
     "efficientnet-lite0": partial(_build, "lite", "LiteHost"),
     "mask-rcnn-resnet50": partial(_build, "mask_rcnn", "MaskRCNN"),
     "panoptic-fpn-resnet50": partial(_build, "panoptic_fpn", "PanopticFPN"),
+    "mask-rcnn-efficientnet-lite0": partial(_build, "lite_detectors", "create_lite_detector", panoptic=False),
+    "panoptic-fpn-efficientnet-lite0": partial(_build, "lite_detectors", "create_lite_detector", panoptic=True),
 }
 # Those that find objects: lists of images in, torchvision's conventions; the others take a batch and give logits.
-DETECTION_HOSTS = ("mask-rcnn-resnet50", "panoptic-fpn-resnet50")
+PANOPTIC_HOSTS = ("panoptic-fpn-resnet50", "panoptic-fpn-efficientnet-lite0")
+DETECTION_HOSTS = ("mask-rcnn-resnet50", "mask-rcnn-efficientnet-lite0", *PANOPTIC_HOSTS)
 
 
 @overload
 def create_host(  # pyright: ignore[reportOverlappingOverload]
-    name: Literal["mask-rcnn-resnet50", "panoptic-fpn-resnet50"], *args: Any, **options: Any
+    name: Literal[
+        "mask-rcnn-resnet50",
+        "panoptic-fpn-resnet50",
+        "mask-rcnn-efficientnet-lite0",
+        "panoptic-fpn-efficientnet-lite0",
+    ],
+    *args: Any,
+    **options: Any,
 ) -> MaskRCNN: ...
 
 

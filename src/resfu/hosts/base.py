@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.checks import check_int
 from resfu.upsamplers.base import check_map
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -137,10 +138,9 @@ class SegmentationHost(nn.Module):
 
 
 def check_num_classes(num_classes: int) -> None:
-    """Refuse a network without classes.
+    """Refuse a network without classes, or with anything but an int for their number.
 
     Raises:
         ValueError: that names the value.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
+    check_int("num_classes", num_classes)

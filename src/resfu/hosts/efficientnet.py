@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 as a feature encoder."""
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -96,11 +97,23 @@ class EfficientNetLite0(nn.Module):
         if source is False:
             return
         path = _packaged() if source is True else os.fspath(source)
-        weights = {".".join(part.lstrip("_") for part in key.split(".")): w for key, w in read_weights(path).items()}
+        self.take(read_weights(path), path)
+
+    def take(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Take weights in the package's naming.
+
+        Args:
+            weights: those of a whole EfficientNet-Lite0; what lies behind the features is left out.
+            where: they come from, for messages.
+
+        Raises:
+            ValueError: when they do not fit; the message names the missing or unexpected ones.
+        """
+        weights = {".".join(part.lstrip("_") for part in key.split(".")): w for key, w in weights.items()}
         weights = {key: value for key, value in weights.items() if not self._is_left_out(key)}
         own = self.state_dict()
         check_keys(
-            path,
+            where,
             missing=[key for key in own if key not in weights],
             unexpected=[key for key in weights if key not in own],
             misshapen=[key for key in own if key in weights and own[key].shape != weights[key].shape],

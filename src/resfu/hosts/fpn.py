@@ -1,14 +1,16 @@
-"""torchvision's feature pyramid on a ResNet, with an upsampler in each of its top-down steps."""
+"""torchvision's feature pyramid, with an upsampler in each of its top-down steps, and the encoder below it."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from resfu.hosts.top_down import TopDownSlots
+from resfu.hosts.weights import check_keys
 
 CHANNELS = 256
 
@@ -70,26 +72,22 @@ class UpsamplingFPN(FeaturePyramidNetwork):
         return dict(zip(names, outputs, strict=True)), pairs
 
 
-class ResNetFPN(nn.Module):
-    """A ResNet of bottlenecks and, set by whoever builds the network, the pyramid on its four stages.
+class PyramidBackbone(nn.Module):
+    """An encoder and, set by whoever builds the network, the pyramid on its maps.
 
     Args:
-        layers: blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
-        frozen: batch normalisation is fixed, its affine part too, and stem and first stage are not trained, as
-            torchvision and mmdetection do from ImageNet weights.
+        body: images [B, 3, H, W], sides a multiple of 32 -> maps "0" to "3" at strides 4 to 32.
+        in_channels: their widths.
+        channels: width of the pyramid.
     """
 
-    in_channels = (256, 512, 1024, 2048)
-    out_channels = CHANNELS
     fpn: UpsamplingFPN
 
-    def __init__(self, layers: Sequence[int], frozen: bool) -> None:
+    def __init__(self, body: nn.Module, in_channels: Sequence[int], channels: int = CHANNELS) -> None:
         super().__init__()
-        resnet = ResNet(Bottleneck, list(layers), norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
-        if frozen:
-            for module in (resnet.conv1, resnet.bn1, resnet.layer1):
-                module.requires_grad_(False)
-        self.body = IntermediateLayerGetter(resnet, {f"layer{level}": str(level - 1) for level in range(1, 5)})
+        self.body = body
+        self.in_channels = tuple(in_channels)
+        self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images [B, 3, H, W], sides a multiple of 32 -> "0" to "3" at strides 4 to 32, "pool" at 64."""
@@ -100,3 +98,89 @@ class ResNetFPN(nn.Module):
     def upsampled(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """What goes in and out of every slot, by name."""
         return self.fpn.upsampled(self.body(images), images)
+
+    def load_imagenet(self) -> None:
+        """Fetch the encoder's ImageNet weights, or take them from where they are installed.
+
+        Raises:
+            ValueError: when they cannot be had.
+        """
+        raise NotImplementedError
+
+    def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Take the encoder's weights.
+
+        Args:
+            weights: in the naming of whoever published them.
+            where: they come from, for messages.
+
+        Raises:
+            ValueError: when they do not fit; the message names the missing or unexpected ones.
+        """
+        raise NotImplementedError
+
+
+class ResNetFPN(PyramidBackbone):
+    """A ResNet of bottlenecks, in torchvision's naming.
+
+    Args:
+        layers: blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
+        frozen: batch normalisation is fixed, its affine part too, and stem and first stage are not trained, as
+            torchvision and mmdetection do from ImageNet weights.
+    """
+
+    def __init__(self, layers: Sequence[int], frozen: bool) -> None:
+        resnet = ResNet(Bottleneck, list(layers), norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
+        if frozen:
+            for module in (resnet.conv1, resnet.bn1, resnet.layer1):
+                module.requires_grad_(False)
+        body = IntermediateLayerGetter(resnet, {f"layer{level}": str(level - 1) for level in range(1, 5)})
+        super().__init__(body, (256, 512, 1024, 2048))
+
+    def load_imagenet(self) -> None:
+        """torchvision's, from its cache or the network."""
+        name = "ResNet50_Weights.IMAGENET1K_V1"
+        try:
+            weights = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except OSError as error:
+            raise ValueError(
+                f"the weights {name} of torchvision could not be fetched and are not in the cache. Without a network, "
+                "give the path of a downloaded file as pretrained, or pretrained=False for random weights."
+            ) from error
+        self.load_encoder(weights, name)
+
+    def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """See `PyramidBackbone`; the classifier's weights may be among them."""
+        load_known(self.body, {name: value for name, value in weights.items() if not name.startswith("fc.")}, where)
+
+
+def load_known(
+    module: nn.Module, weights: Mapping[str, Tensor], where: str, optional: tuple[str, ...] = ()
+) -> list[str]:
+    """Load weights in torchvision's naming, that of its old versions too.
+
+    Args:
+        module: what takes them.
+        weights: for all of it but what starts with `optional`.
+        where: they come from, for messages.
+        optional: beginnings of names.
+
+    Returns:
+        The names that were missing.
+
+    Raises:
+        ValueError: for others that are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    check_keys(where, misshapen=misshapen)
+    # torchvision's modules take the names of its old versions, too.
+    found = module.load_state_dict(weights, strict=False)
+    # Old files lack the counters of batch normalisation, which nothing here depends on.
+    missing = [name for name in found.missing_keys if not name.endswith(".num_batches_tracked")]
+    check_keys(
+        where,
+        missing=[name for name in missing if not (optional and name.startswith(optional))],
+        unexpected=found.unexpected_keys,
+    )
+    return missing

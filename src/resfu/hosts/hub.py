@@ -31,7 +31,7 @@ def from_transformers(
     if weights is not None:
         arguments = {"pretrained_model_name_or_path": None, "state_dict": dict(weights)}
     try:
-        with _quiet():
+        with _quiet(fetching=weights is None):
             return kind.from_pretrained(  # pyright: ignore[reportReturnType, reportCallIssue]
                 config=config,
                 ignore_mismatched_sizes=True,
@@ -46,12 +46,16 @@ def from_transformers(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting what `check_keys` says better."""
+def _quiet(fetching: bool) -> Iterator[None]:
+    """Keep transformers from reporting what `check_keys` says better, and from a bar where nothing is fetched."""
     logging = transformers.utils.logging
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    if bars and not fetching:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

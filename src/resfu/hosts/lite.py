@@ -61,6 +61,8 @@ class LiteHead(SegmentationHead):
 class LiteHost(SegmentationHost):
     """EfficientNet-Lite0 to stride 16, upsampled x8 to stride 2.
 
+    Images are continued to a multiple of `feature_stride`, with Stack-JBU to twice that at least.
+
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of logits a pixel.
@@ -90,4 +92,5 @@ class LiteHost(SegmentationHost):
         encoder = EfficientNetLite0(feature_stride)
         head = LiteHead(encoder.channels[-1], feature_stride, num_classes, upsampler, upsampler_options, channels)
         encoder.load(pretrained)
-        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, multiple=feature_stride)
+        minimum = feature_stride * head.slot.least
+        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, feature_stride, minimum)

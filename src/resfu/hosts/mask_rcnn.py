@@ -9,15 +9,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from resfu.hosts.base import check_num_classes
-from resfu.hosts.fpn import ResNetFPN, UpsamplingFPN
-from resfu.hosts.weights import check_keys, read_weights
+from resfu.hosts.fpn import PyramidBackbone, ResNetFPN, UpsamplingFPN, load_known
+from resfu.hosts.weights import read_weights
 
 _LEVELS = ["0", "1", "2", "3"]
 # JBU mirrors three pixels, so it needs four of them at stride 16.
@@ -47,7 +46,8 @@ class MaskRCNN(TorchvisionMaskRCNN):
             Mask R-CNN in torchvision's naming (upsamplers that it lacks start untrained, which a warning says).
         upsampler_options: further constructor arguments of the upsampler.
         frozen: see `ResNetFPN`. Default: with pretrained weights.
-        layers: blocks of the encoder's four stages.
+        backbone: an encoder, for a pyramid that is still to be set. Default: a ResNet.
+        layers: blocks of the ResNet's four stages; (3, 4, 6, 3) is ResNet-50.
         min_size: pixels of the images' shorter side; several to draw from in training, the last is for evaluation.
         max_size: pixels that the longer side must not exceed.
         sampling_ratio: samples a side of RoIAlign's bins; 0 for as many as the bin has pixels, 2 is torchvision's.
@@ -60,7 +60,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         UserWarning: when a whole network leaves an upsampler untrained.
     """
 
-    backbone: ResNetFPN
+    backbone: PyramidBackbone
     transform: GeneralizedRCNNTransform
     # Images come in 0..1: torchvision normalises them itself.
     mean = (0.0, 0.0, 0.0)
@@ -74,6 +74,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         pretrained: bool | str | os.PathLike[str] = False,
         upsampler_options: Mapping[str, object] | None = None,
         frozen: bool | None = None,
+        backbone: PyramidBackbone | None = None,
         layers: Sequence[int] = (3, 4, 6, 3),
         min_size: int | Sequence[int] = 800,
         max_size: int = 1333,
@@ -82,9 +83,11 @@ class MaskRCNN(TorchvisionMaskRCNN):
     ) -> None:
         check_num_classes(num_classes)
         sizes = (min_size,) if isinstance(min_size, int) else tuple(min_size)
+        if backbone is None:
+            backbone = ResNetFPN(layers, pretrained is not False if frozen is None else frozen)
         given: dict[str, Any] = {
-            "backbone": ResNetFPN(layers, pretrained is not False if frozen is None else frozen),
-            "num_classes": num_classes + 1,
+            "backbone": backbone,
+            "num_classes": None if "box_predictor" in settings else num_classes + 1,
             "min_size": sizes,
             "max_size": max_size,
             "box_roi_pool": MultiScaleRoIAlign(_LEVELS, 7, sampling_ratio),
@@ -95,7 +98,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         for predictor in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
             cast("nn.Module", predictor).register_forward_hook(_in_full_precision)
         # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
-        self.backbone.fpn = UpsamplingFPN(ResNetFPN.in_channels, upsampler, upsampler_options)
+        backbone.fpn = UpsamplingFPN(backbone.in_channels, upsampler, upsampler_options, backbone.out_channels)
         self.num_classes = num_classes
         self.min_sizes = sizes
         load_pretrained(self, pretrained)
@@ -205,14 +208,16 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
     """
     if source is False:
         return
-    where = "ResNet50_Weights.IMAGENET1K_V1" if source is True else os.fspath(source)
-    weights = _imagenet_weights(where) if source is True else read_weights(where)
+    if source is True:
+        network.backbone.load_imagenet()
+        return
+    where = os.fspath(source)
+    weights = read_weights(where)
     if not any(name.startswith("roi_heads.") for name in weights):
-        encoder = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-        _load(network.backbone.body, encoder, where)
+        network.backbone.load_encoder(weights, where)
         return
     absent = {part: words for part, words in _OURS.items() if not any(name.startswith(part) for name in weights)}
-    untrained = _load(network, weights, where, tuple(absent))
+    untrained = load_known(network, weights, where, tuple(absent))
     if untrained:
         parts = [words for part, words in absent.items() if any(name.startswith(part) for name in untrained)]
         warnings.warn(
@@ -220,33 +225,6 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
             f"tensors, {untrained[0]} and so on): they start untrained.",
             stacklevel=3,
         )
-
-
-def _load(module: nn.Module, weights: Mapping[str, Tensor], where: str, optional: tuple[str, ...] = ()) -> list[str]:
-    """Load all but what starts with `optional`; the names of that come back."""
-    own = module.state_dict()
-    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    check_keys(where, misshapen=misshapen)
-    # torchvision's modules take the names of its old versions, too.
-    found = module.load_state_dict(weights, strict=False)
-    # Old files lack the counters of batch normalisation, which nothing here depends on.
-    missing = [name for name in found.missing_keys if not name.endswith(".num_batches_tracked")]
-    check_keys(
-        where,
-        missing=[name for name in missing if not (optional and name.startswith(optional))],
-        unexpected=found.unexpected_keys,
-    )
-    return missing
-
-
-def _imagenet_weights(where: str) -> Mapping[str, Tensor]:
-    try:
-        return ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
-        raise ValueError(
-            f"the weights {where} of torchvision could not be fetched and are not in the cache. Without a network, "
-            "give the path of a downloaded file as pretrained, or pretrained=False for random weights."
-        ) from error
 
 
 def _in_full_precision(module: nn.Module, arguments: object, output: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from resfu.hosts.blocks import pixel_classifier
-from resfu.hosts.fpn import CHANNELS
+from resfu.hosts.fpn import CHANNELS, PyramidBackbone
 from resfu.hosts.mask_rcnn import MaskRCNN, Target, load_pretrained
 from resfu.hosts.panoptic_fusion import ClassAgnosticRoIHeads, fuse
 
@@ -70,6 +70,7 @@ class PanopticFPN(MaskRCNN):
         pretrained: see `MaskRCNN`. A whole Mask R-CNN leaves the semantic head untrained, which a warning says.
         upsampler_options: further constructor arguments of the upsampler.
         frozen: see `MaskRCNN`.
+        backbone: see `MaskRCNN`.
         stuff_classes: number of classes of stuff.
         score_threshold: see `fuse`.
         overlap_threshold: see `fuse`.
@@ -87,6 +88,7 @@ class PanopticFPN(MaskRCNN):
         pretrained: bool | str | os.PathLike[str] = False,
         upsampler_options: Mapping[str, object] | None = None,
         frozen: bool | None = None,
+        backbone: PyramidBackbone | None = None,
         stuff_classes: int = 53,
         score_threshold: float = 0.6,
         overlap_threshold: float = 0.5,
@@ -96,9 +98,9 @@ class PanopticFPN(MaskRCNN):
         if stuff_classes < 1:
             raise ValueError(f"stuff_classes must be at least 1, got {stuff_classes}: without stuff, use Mask R-CNN.")
         # Before the slots: with one seed it starts the same whatever the upsampler draws for itself.
-        semantic_head = SemanticHead(stuff_classes + 1)
+        semantic_head = SemanticHead(stuff_classes + 1, CHANNELS if backbone is None else backbone.out_channels)
         frozen = pretrained is not False if frozen is None else frozen
-        super().__init__(upsampler, num_classes, False, upsampler_options, frozen, **settings)
+        super().__init__(upsampler, num_classes, False, upsampler_options, frozen, backbone, **settings)
         self.roi_heads = ClassAgnosticRoIHeads.like(self.roi_heads)
         self.semantic_head = semantic_head
         self.stuff_classes = stuff_classes

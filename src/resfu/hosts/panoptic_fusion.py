@@ -88,7 +88,8 @@ class ClassAgnosticRoIHeads(RoIHeads):
         """
         counts = [len(boxes) for boxes in proposals]
         all_scores = class_logits.softmax(-1).split(counts)
-        all_boxes = self.box_coder.decode(box_regression, proposals).split(counts)
+        all_boxes = self.box_coder.decode(box_regression, proposals)
+        all_boxes = all_boxes.reshape(*class_logits.shape, 4).split(counts)  # without a proposal decode leaves it flat
         found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         for boxes, scores, shape in zip(all_boxes, all_scores, image_shapes, strict=True):
             rows, labels = torch.where(scores[:, 1:] > self.score_thresh)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +75,8 @@ class SegFormerHead(SegmentationHead):
 class SegFormer(SegmentationHost):
     """SegFormer-MiT-B0 to B5.
 
-    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them; with upsamplers of fixed
-    ratios to a multiple of 32.
+    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them (with Stack-JBU to 64);
+    with upsamplers of fixed ratios to a multiple of 32.
 
     Args:
         variant: "b0" to "b5".
@@ -102,5 +103,6 @@ class SegFormer(SegmentationHost):
         encoder = MixTransformer(variant, drop_path_rate)
         head = SegFormerHead(encoder.channels, num_classes, upsampler, upsampler_options)
         encoder.load(pretrained)
-        exact = any(slot.exact for slot in head.slots.values())
-        super().__init__(encoder, head, num_classes, stride=4, multiple=32 if exact else 1, minimum=32)
+        deepest = cast("Slot", head.slots["c4"])
+        multiple, minimum = 32 if deepest.exact else 1, 32 * deepest.least
+        super().__init__(encoder, head, num_classes, stride=4, multiple=multiple, minimum=minimum)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from torch import Tensor, nn
 
 from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
+from resfu.upsamplers.options import check_flags
 
 _GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
 # What the paper runs in one step in every network. Stack-JBU holds its steps in itself.
@@ -41,6 +42,7 @@ class Slot(nn.Module):
         super().__init__()
         options = dict(options or {})
         iterative = options.pop("iterative", upsampler not in direct)
+        check_flags(iterative=iterative)
         taken = [name for name in _GIVEN_BY_THE_NETWORK if name in options]
         if taken:
             raise ValueError(f"upsampler_options must not hold {', '.join(taken)}: the network sets it by itself.")
@@ -60,6 +62,11 @@ class Slot(nn.Module):
     def needs_guides(self) -> bool:
         """Whether it is guided by feature maps."""
         return self.method is not None and self.method.guided and not self.method.image_guided
+
+    @property
+    def least(self) -> int:
+        """Rows and columns that the features must have: JBU mirrors three pixels of twice as many."""
+        return 2 if self.method is not None and self.method.image_guided else 1
 
     @property
     def exact(self) -> bool:

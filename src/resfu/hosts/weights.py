@@ -1,7 +1,8 @@
 """Encoder weights from disk."""
 
 import os
-import pickle
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,12 +35,12 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"no weights at {file}: pretrained takes True, False or the path of a file or folder.")
     try:
         content = _read(file)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{file} cannot be read as weights ({error}).") from error
+    except Exception as error:  # the many ways in which a file can fail to be one of weights
+        raise ValueError(f"{file} cannot be read as weights: {_reason(error)}.") from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{file} holds no weights: expected tensors by name, got {type(content).__name__}.")
+    if not (isinstance(content, dict) and content and all(map(_is_weight, content.items()))):
+        raise ValueError(f"{file} holds no weights: expected tensors by name, got {_described(content)}.")
     return content
 
 
@@ -60,14 +61,31 @@ def check_keys(source: object, **problems: Iterable[object]) -> None:
 
 def _read(file: Path) -> object:
     if file.suffix != ".safetensors":
-        return torch.load(file, map_location="cpu", weights_only=True)
-    from safetensors import SafetensorError
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what no file of weights has
+            return torch.load(file, map_location="cpu", weights_only=True)
     from safetensors.torch import load_file
 
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise RuntimeError(str(error)) from error
+    return load_file(file)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words; torch's own are a page about an argument that a user of this package does not see."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds {found[1]}; save the tensors alone, by torch.save(network.state_dict(), file)"
+    return "it is damaged, or not what torch.save or safetensors writes"
+
+
+def _is_weight(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+
+
+def _described(content: object) -> str:
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    return f"a dict of {_first([repr(key) for key in content])}" if content else "an empty dict"
 
 
 def _first(names: list[str], count: int = 4) -> str:

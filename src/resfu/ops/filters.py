@@ -5,11 +5,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.forward_mode import refuse_tangents
+from resfu.ops import filters_reference
+from resfu.ops.checks import check_int, check_maps
+from resfu.ops.filters_reference import subsampled
 from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format, pad
-from resfu.ops.precision import without_autocast
+from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
 from resfu.ops.reassemble.api import which_backend
+from resfu.ops.transforms import refuse_derivatives
 
 _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
 
@@ -74,12 +77,17 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
         radius: in pixels, at least 0.
 
     Returns:
-        [B, C, H, W]. A constant map comes back unchanged.
+        [B, C, H, W], computed in fp32 at least. A constant map comes back unchanged.
+
+    Raises:
+        ValueError: for anything but a floating point map, a negative radius, or a derivative in forward mode or by
+            torch.func.
     """
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}.")
-    refuse_tangents("box_filter", x)
-    return _box_sum(x, radius) / _pixels_in_window(x, radius)
+    check_maps(x=x)
+    check_int("radius", radius, least=0)
+    refuse_derivatives("box_filter", x)
+    exact = at_least_fp32(x)
+    return (_box_sum(exact, radius) / _pixels_in_window(exact, radius)).to(x.dtype)
 
 
 def guided_filter(
@@ -100,44 +108,49 @@ def guided_filter(
         x: [B, C, h, w]; where it is smaller than the guide, it is brought to its size bilinearly.
         radius: of the windows, in pixels of the full resolution.
         eps: ridge, in units of the guide's variance.
-        stride: 1 computes the coefficients at full resolution; 2 on every other pixel with half the radius, and brings
-            them back bilinearly.
-        backend: as in `reassemble`; "triton" has kernels for stride 1, everything else runs PyTorch operators.
+        stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
+            floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
+        backend: as in `reassemble`; "triton" has kernels for stride 1 and runs the operators of "cpu" for stride 2.
 
     Returns:
         [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
         or an infinity reaches beyond the windows that hold it.
 
     Raises:
-        ValueError: for another stride, a negative radius, an x of other images or channels or larger than the guide, a
-            backend that can't run here, or tangents of forward-mode derivatives.
+        ValueError: for anything but floating point maps, another stride, a negative radius, an x of other images or
+            channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
+            torch.func, which "reference" alone has.
     """
+    check_maps(guide=guide, x=x)
+    check_int("radius", radius, least=0)
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}.")
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}.")
     (H, W), (h, w) = guide.shape[-2:], x.shape[-2:]
     if guide.shape[:2] != x.shape[:2] or H < h or W < w:
         raise ValueError(
             f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
             f"got {list(x.shape)}."
         )
-    refuse_tangents("guided_filter", guide, x)
-    if which_backend(guide, backend) == "triton" and stride == 1:
+    backend = which_backend(guide, backend)
+    result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
+    if backend == "reference":
+        return filters_reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+    refuse_derivatives("guided_filter", guide, x)
+    if backend == "triton" and stride == 1:
         return _guided_filter(guide, x, radius, eps)
-    if (h, w) != (H, W):
-        x = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
-    result = torch.promote_types(guide.dtype, x.dtype)
-    dtype = torch.promote_types(result, torch.float32)
     with without_autocast(guide):
         guide, x = guide.to(dtype), x.to(dtype)
+        if (h, w) != (H, W):
+            x = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
         if stride == 1:
             rows = max(2 * radius + 32, _BAND_ELEMENTS // (guide.shape[1] * guide.shape[3]))
             bands = [_filter_rows(guide, x, first, last, radius, eps) for first, last in row_bands(guide, rows)]
             return (bands[0] if len(bands) == 1 else torch.cat(bands, 2)).to(result)
-        m, n = _coefficients(guide[..., ::2, ::2], x[..., ::2, ::2], radius // 2, eps)
-        m, n = (F.interpolate(t, size=guide.shape[-2:], mode="bilinear", align_corners=False) for t in (m, n))
-        return torch.addcmul(n, m, guide).to(result)
+        g, y = subsampled(guide), subsampled(x)
+        origin, height = _origin(g), _origin(y)
+        m, n = _coefficients(g - origin, y - height, radius // 2, eps)
+        m, n = (F.interpolate(t, size=(H, W), mode="bilinear", align_corners=False) for t in (m, n.add_(height)))
+        return torch.addcmul(n, m, guide - origin).to(result)
 
 
 @torch.library.custom_op("resfu::guided_filter", mutates_args=())
@@ -164,8 +177,7 @@ def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     again = torch.is_grad_enabled()  # is there to be a second derivative?
     with torch.enable_grad(), without_autocast(grad):
         guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
-        result = torch.promote_types(guide.dtype, x.dtype)
-        dtype = torch.promote_types(result, torch.float32)
+        result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
         full = x.to(dtype)
         if x.shape[-2:] != guide.shape[-2:]:
             full = _upsample(full, (guide.shape[-2], guide.shape[-1]))
@@ -187,23 +199,32 @@ def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
 def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:
     """Rows first .. last of the filtered map, from the rows within 2 radius of them."""
     top, bottom = max(0, first - 2 * radius), min(guide.shape[-2], last + 2 * radius)
-    m, n = _coefficients(guide[..., top:bottom, :], x[..., top:bottom, :], radius, eps)
-    rows = slice(first - top, last - top)
-    return torch.addcmul(n[..., rows, :], m[..., rows, :], guide[..., first:last, :])
+    guide, x = guide[..., top:bottom, :], x[..., top:bottom, :]
+    guide, height = guide - _origin(guide), _origin(x)
+    m, n = (t[..., first - top : last - top, :] for t in _coefficients(guide, x - height, radius, eps))
+    return torch.addcmul(n, m, guide[..., first - top : last - top, :]).add_(height)
 
 
 def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
     pixels = _pixels_in_window(x, radius)
 
     def mean(t: Tensor) -> Tensor:
-        return _box_sum(t, radius) / pixels
+        return _box_sum(t, radius).div_(pixels)
 
     mean_guide, mean_x = mean(guide), mean(x)
-    covariance = torch.addcmul(mean(guide * x), mean_guide, mean_x, value=-1)
-    variance = torch.addcmul(mean(guide * guide), mean_guide, mean_guide, value=-1)
+    covariance = mean(guide * x).addcmul_(mean_guide, mean_x, value=-1)
+    variance = mean(guide * guide).addcmul_(mean_guide, mean_guide, value=-1)
     m = covariance / (variance + eps)
     n = torch.addcmul(mean_x, m, mean_guide, value=-1)
     return mean(m), mean(n)
+
+
+def _origin(x: Tensor) -> Tensor:
+    """The mean of each channel, [B, C, 1, 1]; 0 where a pixel is not finite, which is then the only one to suffer.
+
+    The filter moves along with its maps, so its derivatives in them are the same about every origin.
+    """
+    return x.detach().mean((2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
 
 
 def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Tensor, "B C H W"]:
@@ -215,7 +236,13 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
 
     Returns:
         [B, C, H, W]. At sigma 1 the weights are 0.2042 in the centre, 0.1238 beside it and 0.0751 in the corners.
+
+    Raises:
+        ValueError: for anything but a floating point map, or a sigma that is not above 0.
     """
+    check_maps(x=x)
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma must be a number above 0, got {sigma!r}.")
     offsets = torch.arange(-1, 2, dtype=torch.float32, device=x.device)
     line = torch.exp(-(offsets**2) / (2 * sigma**2))
     weight = torch.outer(line, line)

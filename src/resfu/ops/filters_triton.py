@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
+from resfu.ops.precision import exact_dtype
 
 
 @triton.jit
@@ -180,7 +181,7 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
     out = torch.empty(guide.shape, dtype=result, device=guide.device, memory_format=memory_format(guide))
     if out.numel() == 0:
         return out
-    exact = torch.promote_types(result, torch.float32)
+    exact = exact_dtype(out)
     m, n = torch.empty_like(out, dtype=exact), torch.empty_like(out, dtype=exact)
     tall, wide = min(radius, H - 1), min(radius, W - 1)
     rows = max(16, triton.next_power_of_2(2 * tall))

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.ops.transforms import is_batched
+
 PADDINGS = ("zero", "replicate", "reflect")
 
 
@@ -33,7 +35,9 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """Channels-last for maps that are that and not also contiguous."""
+    """Channels-last for maps that are that and not also contiguous. Inside torch.vmap none is."""
+    if is_batched(x):
+        return torch.contiguous_format
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
 

@@ -1,9 +1,25 @@
-"""Autocast, on the devices that have it: "meta" is one that has not, and PyTorch raises there."""
+"""What operations compute in: fp32 at least where digits matter, and autocast on the devices that have it.
+
+"meta" is one that has not, and PyTorch raises there.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+
+def exact_dtype(*tensors: Tensor) -> torch.dtype:
+    """The promoted dtype of all tensors, fp32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """The tensor in fp32, or in fp64 where it came so."""
+    return x.to(exact_dtype(x))
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:

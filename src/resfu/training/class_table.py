@@ -76,7 +76,7 @@ def _organ_table(metrics: Mapping[str, Any], organs: Sequence[str]) -> Table:
     for name, dice, distance, missed, spurious in zip(organs, *columns, strict=True):
         table.add_row(name, _number(dice), _number(distance), str(missed), str(spurious))
     table.caption = (
-        f"{len(metrics['cases'])} volumes; missed, spurious: volumes where it is only labelled, only predicted"
+        f"volumes: {len(metrics['cases'])}; missed, spurious: those where it is only labelled, only predicted"
     )
     return table
 

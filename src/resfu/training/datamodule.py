@@ -11,6 +11,7 @@ from resfu.data import DATASETS, Sample, SegmentationDataset, create_dataset
 from resfu.data.medical.base import SliceDataset
 from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
 from resfu.data.transforms import eval_transform, train_transform
+from resfu.ops.checks import check_int
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
 from resfu.training.options import dataset_options
 from resfu.training.photos import Photos
@@ -90,13 +91,9 @@ class SegmentationData(LightningDataModule):
         super().__init__()
         self.volumetric = augmentation == "slice"
         _check_augmentation(dataset, augmentation, crop_size)
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        check_int("batch_size", batch_size)
+        check_int("eval_batch_size", eval_batch_size)
+        check_int("num_workers", num_workers, least=0)
         # Plain values, for a checkpoint; what the host, the seed or the command line gives is not repeated there.
         self.save_hyperparameters(
             {

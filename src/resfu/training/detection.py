@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import rich
 import torch
@@ -15,14 +15,13 @@ from torch import Tensor
 from resfu.data.coco import Category, InstanceDataset, ObjectDataset
 from resfu.evaluation.instances import Engine, InstanceMetrics
 from resfu.evaluation.panoptic import PanopticMetrics
-from resfu.hosts import DETECTION_HOSTS, HOSTS
+from resfu.hosts import DETECTION_HOSTS, HOSTS, PANOPTIC_HOSTS
 from resfu.training.loader import derive_seed
 from resfu.training.object_table import headline, object_table
 from resfu.training.options import as_options
 from resfu.training.parameter_groups import Optimisation, create_optimizer
 from resfu.training.schedule import Schedule, poly_scheduler
 
-PANOPTIC_HOSTS = ("panoptic-fpn-resnet50",)
 _ENCODER = "backbone.body."
 _GIVEN = ("upsampler", "num_classes", "stuff_classes", "pretrained", "upsampler_options")
 
@@ -42,6 +41,8 @@ class DetectionTask(LightningModule):
         upsampler_options: further constructor arguments of the upsampler.
         host_options: further constructor arguments of the host, such as `min_size`.
         pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
+        freeze_encoder: leave all of the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics
+            included). The host's own `frozen` fixes its first layers and its normalisation.
         optimisation: optimiser, learning rates, weight decay; the encoder is the ResNet without its pyramid.
         schedule: the curve of the learning rate.
         engine: what measures mask AP, see `InstanceMetrics`.
@@ -61,6 +62,7 @@ class DetectionTask(LightningModule):
         upsampler_options: dict[str, Any] | None = None,
         host_options: dict[str, Any] | None = None,
         pretrained: bool | str = False,
+        freeze_encoder: bool = False,
         optimisation: Optimisation = Optimisation(),  # noqa: B008 (frozen, safe to share)
         schedule: Schedule = Schedule(),  # noqa: B008
         engine: Engine = "pycocotools",
@@ -70,6 +72,7 @@ class DetectionTask(LightningModule):
         super().__init__()
         self.optimisation = as_options(Optimisation, optimisation)
         self.schedule = as_options(Schedule, schedule)
+        self.freeze_encoder = freeze_encoder
         self.engine: Engine = engine
         self.boundary = boundary
         self.seed = seed
@@ -87,6 +90,7 @@ class DetectionTask(LightningModule):
                 "upsampler_options": upsampler_options,
                 "host_options": dict(options),
                 "pretrained": pretrained,
+                "freeze_encoder": freeze_encoder,
                 "optimisation": asdict(self.optimisation),
                 "schedule": asdict(self.schedule),
                 "engine": engine,
@@ -104,6 +108,9 @@ class DetectionTask(LightningModule):
             upsampler_options=upsampler_options,
             **options,
         )
+        if freeze_encoder:
+            self.host.backbone.body.requires_grad_(False)
+            self.train()
         self.num_classes, self.stuff_classes = num_classes, stuff_classes if self.panoptic else 0
         self.metrics: InstanceMetrics | PanopticMetrics | None = None
         self.results: dict[str, Any] = {}  # of the last validation or test
@@ -112,6 +119,13 @@ class DetectionTask(LightningModule):
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Any]]:
         """What the host finds in images [3, H, W] in 0..1, one dictionary each."""
         return self.host(images)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode. A frozen encoder is always in the latter."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.host.backbone.body.eval()
+        return self
 
     def setup(self, stage: str) -> None:
         """Take over from the data module the categories, and what is measured against."""
@@ -194,8 +208,8 @@ class DetectionTask(LightningModule):
         if (things, stuff) != (self.num_classes, self.stuff_classes):
             settings = f"num_classes to {things}" + (f" and stuff_classes to {stuff}" if self.panoptic else "")
             raise ValueError(
-                f"the network has {self.num_classes} kinds of things and {self.stuff_classes} of stuff, the data set "
-                f"{things} and {stuff}: set {settings}."
+                f"classes of things and of stuff: {self.num_classes} and {self.stuff_classes} in the network, {things} "
+                f"and {stuff} in the data set; set {settings}."
             )
 
     def _finish(self, prefix: str) -> None:

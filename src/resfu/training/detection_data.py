@@ -17,6 +17,7 @@ from resfu.data.coco import (
 )
 from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.data.coco.transforms import eval_transform, train_transform
+from resfu.ops.checks import check_int
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler
 from resfu.training.options import dataset_options
 from resfu.training.photos import Photos
@@ -73,13 +74,9 @@ class DetectionData(LightningDataModule):
         super().__init__()
         if dataset not in INSTANCE_DATASETS:
             raise ValueError(f"unknown dataset {dataset!r} of objects; choose one of {', '.join(INSTANCE_DATASETS)}.")
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        check_int("batch_size", batch_size)
+        check_int("eval_batch_size", eval_batch_size)
+        check_int("num_workers", num_workers, least=0)
         # Plain values, for a checkpoint; what the host, the seed or the command line gives is not repeated there.
         self.save_hyperparameters(
             {

@@ -57,8 +57,8 @@ class StreamSampler(DistributedSampler[Any]):
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         if length < batch_size * world:
             raise ValueError(
-                f"the training split has {length} images, fewer than one batch of {batch_size} x {world} processes: "
-                "lower batch_size."
+                f"the images of the training split ({length}) are fewer than batch_size x processes "
+                f"({batch_size} x {world}): lower batch_size."
             )
         super().__init__(range(length), num_replicas=world, rank=rank, seed=seed, drop_last=True)  # pyright: ignore[reportArgumentType]
         self.length = length
@@ -100,7 +100,7 @@ class ShardSampler(DistributedSampler[Any]):
 
     def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
         if length < world:
-            raise ValueError(f"{length} images cannot be shared by {world} processes: use fewer of these.")
+            raise ValueError(f"more processes ({world}) than images ({length}): use fewer of these.")
         super().__init__(range(length), num_replicas=world, rank=rank, shuffle=False)  # pyright: ignore[reportArgumentType]
         self.places = range(rank, length, world)
 

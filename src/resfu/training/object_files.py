@@ -1,12 +1,14 @@
 """What was found in image files, in COCO's formats and as pictures."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from torch import Tensor
 
 from resfu.data.coco import Category
 from resfu.evaluation.coco_results import PanopticResults, write_instance_results
@@ -80,7 +82,7 @@ class ObjectWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the lists; refuse a run that had nothing to show."""
         if not self.written and self.skipped:
-            raise ValueError(f"none of the {len(self.skipped)} images could be read; {self.skipped[0]}.")
+            raise ValueError(f"no image could be read, of {len(self.skipped)}; {self.skipped[0]}.")
         write_instance_results(self.folder / "instances.json", self._results)
         if self._panoptic.folder.is_dir():
             self._panoptic.save()
@@ -98,7 +100,7 @@ class ObjectWriter(Callback):
             self._panoptic.add(image_id, name, found["panoptic"]["ids"], found["panoptic"]["segments"])
 
 
-def draw_found(picture: np.ndarray, found: dict[str, Any], categories: list[Category]) -> np.ndarray:
+def draw_found(picture: np.ndarray, found: dict[str, Any], categories: Sequence[Category]) -> np.ndarray:
     """What a host found in an image, over it.
 
     Args:
@@ -113,7 +115,12 @@ def draw_found(picture: np.ndarray, found: dict[str, Any], categories: list[Cate
         segments = found["panoptic"]
         colours = [category.color for category in categories]
         return draw_panoptic(picture, segments["ids"].cpu().numpy(), segments["segments"], colours)
-    shown = found["scores"] >= _SHOWN
+    shown = is_shown(found)
     masks = (found["masks"][shown, 0] >= 0.5).cpu().numpy()
     pairs = zip(found["labels"][shown].tolist(), found["scores"][shown].tolist(), strict=True)
     return draw_instances(picture, masks, [f"{categories[label - 1].name} {score:.2f}" for label, score in pairs])
+
+
+def is_shown(found: dict[str, Any]) -> Tensor:
+    """Which of the objects found in an image are in its picture, bool [N]."""
+    return found["scores"] >= _SHOWN

@@ -150,4 +150,4 @@ class LabelMapWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run that had nothing to show."""
         if not self.written and self.skipped:
-            raise ValueError(f"none of the {len(self.skipped)} images could be read; {self.skipped[0]}.")
+            raise ValueError(f"no image could be read, of {len(self.skipped)}; {self.skipped[0]}.")

@@ -13,6 +13,7 @@ _KNOWN = (
         "Lightning calls what jsonargparse deprecated",
     ),
     (r".*does not have many workers", "num_workers is an argument with a documented default"),
+    (r".*is smaller than the logging interval", "the interval counts the steps of a training, not those of an epoch"),
     (r".*module\(s\) in eval mode at the start of training", "freeze_encoder asks for it"),
     (r".*Checkpoint directory .* exists and is not empty", "a resumed run goes on in its folder"),
     (r"Grad strides do not match bucket view strides", "for a 1 x 1 convolution both orders are the same memory"),

@@ -179,7 +179,7 @@ class LabelVolumeWriter(Callback):
         """Refuse a run that had nothing to show."""
         self._bar.stop()
         if not self.written and self.skipped:
-            raise ValueError(f"none of the {len(self.skipped)} scans could be read; {self.skipped[0]}")
+            raise ValueError(f"no scan could be read, of {len(self.skipped)}; {self.skipped[0]}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""

@@ -87,8 +87,8 @@ def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -
     total_steps = schedule.total_steps or total_steps
     if total_steps <= schedule.warmup_steps:
         raise ValueError(
-            f"schedule.warmup_steps ({schedule.warmup_steps}) must be below the length of the training "
-            f"({total_steps} steps): lower it or train longer."
+            f"schedule.warmup_steps ({schedule.warmup_steps}) must be below the steps of the training "
+            f"({total_steps}): lower it or train longer."
         )
     factors = []
     for group in optimizer.param_groups:

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from resfu.data.base import IGNORE_INDEX
 from resfu.evaluation.inference import predict, resize_logits
 from resfu.evaluation.semantic import SemanticMetrics
 from resfu.evaluation.volumes import Convention, VolumeMetrics
@@ -50,7 +51,7 @@ class SegmentationTask(LightningModule):
     Args:
         host: a key of `resfu.HOSTS`.
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of classes.
+        num_classes: number of classes, up to 255: the label 255 is ignored, and label maps are uint8.
         upsampler_options: further constructor arguments of the upsampler.
         pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
         freeze_encoder: leave the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics included).
@@ -62,7 +63,7 @@ class SegmentationTask(LightningModule):
         seed: of the network's own randomness (dropout) during training.
 
     Raises:
-        ValueError: for an unknown host or upsampler or a bad option.
+        ValueError: for an unknown host or upsampler, too many classes or a bad option.
     """
 
     def __init__(
@@ -107,6 +108,11 @@ class SegmentationTask(LightningModule):
         self.host = create_host(
             host, upsampler, num_classes=num_classes, pretrained=pretrained, upsampler_options=upsampler_options
         )
+        if num_classes > IGNORE_INDEX:
+            raise ValueError(
+                f"num_classes must be at most {IGNORE_INDEX}, got {num_classes}: the label {IGNORE_INDEX} is ignored, "
+                "and label maps are uint8."
+            )
         if freeze_encoder:
             self.host.encoder.requires_grad_(False)
             self.train()
@@ -143,7 +149,7 @@ class SegmentationTask(LightningModule):
         classes = getattr(data, "classes", None)
         if classes is not None and len(classes) != len(self.classes):
             raise ValueError(
-                f"the network has {len(self.classes)} classes and the data set {len(classes)}: set num_classes to that."
+                f"num_classes is {len(self.classes)} in the network and {len(classes)} in the data set: set it to that."
             )
         if stage != "predict" and data is not None and classes is not None:
             self.classes, self.palette = tuple(classes), data.palette.tolist()

@@ -42,13 +42,13 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
     Args:
         name: a key of `UPSAMPLERS`.
         **options: the constructor's arguments. `channels`, `guidance_channels` and `scale_factor` may always be given;
-            a method that has no use for one of them leaves it aside.
+            a method that has no use for one of them leaves it aside. A method of one ratio refuses another.
 
     Returns:
         The upsampler, with its published initialisation.
 
     Raises:
-        ValueError: for an unknown name or option (the message lists the known ones) or a bad value.
+        ValueError: for an unknown name or option (the message lists the known ones), a bad value or ratio.
     """
     if name not in UPSAMPLERS:
         raise ValueError(f"unknown upsampler {name!r}; choose one of {', '.join(UPSAMPLERS)}.")
@@ -58,7 +58,12 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
     unknown = [o for o in options if o not in accepted and o not in _COMMON]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it takes {', '.join(accepted)}.")
-    missing = [p for p in accepted if parameters[p].default is inspect.Parameter.empty and p not in options]
+    ratio = options.get("scale_factor")
+    if method.ratios == "2" and ratio not in (None, 2):
+        raise ValueError(
+            f"{name} has the ratio 2 alone, got scale_factor = {ratio!r}: chain steps with resfu.upsamplers.Iterative."
+        )
+    missing = [p for p in accepted if parameters[p].default is inspect.Parameter.empty and options.get(p) is None]
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)}.")
     return method(**{key: value for key, value in options.items() if key in accepted})

@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import reassemble
+from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import at_least_fp32
+from resfu.upsamplers.projection import normalised
 
 _KERNEL, _FILTER, _NORM_GROUPS = 3, 6, 32
 
@@ -61,6 +62,6 @@ class A2U(Upsampler):
         images = guidance.shape[0]
         both = F.conv2d(guidance.transpose(0, 1), filters, stride=2, padding=2, groups=images)
         first, second = both.unflatten(1, (images, 2)).movedim((2, 1), (0, 1))
-        first = F.leaky_relu(self.first_norm(first), 0.01)
-        second = F.leaky_relu(self.second_norm(second), 0.01)
+        first = F.leaky_relu(normalised(self.first_norm, first), 0.01)
+        second = F.leaky_relu(normalised(self.second_norm, second), 0.01)
         return (at_least_fp32(first) * second).sum(1, keepdim=True) / guidance.shape[1] ** 0.5

@@ -1,13 +1,13 @@
 """The contract that every upsampler keeps."""
 
-import operator
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.checks import pair
 from resfu.ops.precision import autocast_dtype
+from resfu.upsamplers.options import check_int, check_number
 
 
 class Upsampler(nn.Module):
@@ -29,7 +29,7 @@ class Upsampler(nn.Module):
         scale_factor: ratio of the output to the features where neither `size` nor a guidance settles it.
 
     Raises:
-        ValueError: for a width or ratio that is not positive.
+        ValueError: for a width that is no int from 1, or a ratio that is no number from 1.
     """
 
     guided: ClassVar[bool] = False
@@ -41,11 +41,12 @@ class Upsampler(nn.Module):
         self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("guidance_channels", guidance_channels)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if scale_factor is not None and not scale_factor >= 1:
-            raise ValueError(f"scale_factor must be at least 1, got {scale_factor}.")
+        if channels is not None:
+            check_int("channels", channels)
+        if guidance_channels is not None or self.guided:
+            check_int("guidance_channels", guidance_channels)
+        if scale_factor is not None:
+            check_number("scale_factor", scale_factor, least=1)
         self.channels = channels
         self.guidance_channels = guidance_channels
         self.scale_factor = scale_factor
@@ -60,30 +61,35 @@ class Upsampler(nn.Module):
                 another size than this is resampled to it bilinearly first.
 
         Returns:
-            [B, C, H, W] in the features' dtype (under autocast, in autocast's).
+            [B, C, H, W] in the features' dtype, under autocast too.
 
         Raises:
             ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, or an output
                 smaller than the features.
         """
-        self._check_features(features)
+        guidance, size = self._prepared(features, guidance, size)
+        if features.shape[0] == 0:
+            return features.new_empty((0, features.shape[1], *size))
+        return self.upsample(features, guidance, size).to(features.dtype)
+
+    def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
+        raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
+
+    def _prepared(
+        self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None
+    ) -> tuple[Tensor | None, tuple[int, int]]:
+        """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
+        check_map("features", features, "[B, C, h, w]", self.channels)
         if guidance is not None:
             self._check_guidance(guidance, features)
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
         self._check_ratio(features, size)
-        if features.shape[0] == 0:
-            return features.new_empty((0, features.shape[1], *size))
-        if not self.guided:
-            guidance = None
-        elif guidance is not None and tuple(guidance.shape[-2:]) != size:
-            guidance = self._resized(guidance, size)
-        return self.upsample(features, guidance, size)
-
-    def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
-        raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
+        if guidance is None or not self.guided:
+            return None, size
+        return (guidance if tuple(guidance.shape[-2:]) == size else self._resized(guidance, size)), size
 
     def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
         """A guidance of another size than the output's, brought to it."""
@@ -97,9 +103,6 @@ class Upsampler(nn.Module):
             "scale_factor": self.scale_factor,
         }
         return ", ".join(f"{name}={value}" for name, value in known.items() if value is not None)
-
-    def _check_features(self, features: Tensor) -> None:
-        check_map("features", features, "[B, C, h, w]", self.channels)
 
     def _check_guidance(self, guidance: Tensor, features: Tensor) -> None:
         check_map("guidance", guidance, "[B, c, H, W]", self.guidance_channels if self.guided else None)
@@ -118,7 +121,7 @@ class Upsampler(nn.Module):
     def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         h, w = features.shape[-2:]
         if size is not None:
-            H, W = _pair(size)
+            H, W = pair("size", size)
             source = "size"
         elif guidance is not None:
             H, W = guidance.shape[-2:]
@@ -160,19 +163,10 @@ def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> N
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a tensor {layout}, got {type(tensor).__name__}.")
     if tensor.dim() != 4:
-        raise ValueError(f"{name} must be {layout}, got {tensor.dim()} dimensions: {list(tensor.shape)}.")
+        raise ValueError(f"{name} must be {layout}, got the shape {list(tensor.shape)}.")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {tensor.dtype}: call .float() first.")
     if tensor.shape[-2] < 1 or tensor.shape[-1] < 1:
         raise ValueError(f"{name} must have at least one pixel, got {list(tensor.shape)}.")
     if channels is not None and tensor.shape[1] != channels:
-        raise ValueError(f"{name} must have {channels} channels, got {tensor.shape[1]}: {list(tensor.shape)}.")
-
-
-def _pair(size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        # operator.index leaves a symbolic size symbolic under torch.compile, which int() would not.
-        H, W = (n if isinstance(n, torch.SymInt) else operator.index(n) for n in size)
-    except (TypeError, ValueError):
-        raise ValueError(f"size must be (H, W), got {size!r}.") from None
-    return H, W  # pyright: ignore[reportReturnType]
+        raise ValueError(f"the channels of {name} must be {channels}, got {tensor.shape[1]}: {list(tensor.shape)}.")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_divides, check_odd, check_whole
+from resfu.upsamplers.options import check_divides, check_int, check_odd, check_whole
 from resfu.upsamplers.projection import project
 
 
@@ -51,8 +51,8 @@ class CARAFE(Upsampler):
         check_odd("kernel_size", kernel_size)
         check_odd("encoder_kernel_size", encoder_kernel_size)
         check_divides("groups", groups, "channels", channels)
-        check_whole("compressed_channels", compressed_channels)
-        check_whole("encoder_dilation", encoder_dilation)
+        check_int("compressed_channels", compressed_channels)
+        check_int("encoder_dilation", encoder_dilation)
         self.ratio = ratio
         self.groups = groups
         self.compressor = nn.Conv2d(channels, compressed_channels, 1)

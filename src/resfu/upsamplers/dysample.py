@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.grid import lr_position
+from resfu.ops.layout import memory_format
+from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import at_least_fp32
-from resfu.upsamplers.options import check_choice, check_divides, check_whole
+from resfu.upsamplers.options import check_choice, check_divides, check_flags, check_whole
 
 _STYLES = ("lp", "pl")
 _STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset layer
@@ -58,6 +59,7 @@ class DySample(Upsampler):
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
         check_choice("style", style, _STYLES)
+        check_flags(dynamic_scope=dynamic_scope, scope_bias=scope_bias)
         check_divides("groups", groups, "channels", channels)
         if style == "pl":
             check_divides("the squared scale_factor", ratio**2, "channels of style 'pl'", channels)
@@ -86,9 +88,8 @@ class DySample(Upsampler):
         positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
         out = F.grid_sample(blocks, positions, mode="bilinear", padding_mode="border", align_corners=False)
-        channels_last = features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        return out.unflatten(0, (-1, self.groups)).flatten(1, 2).to(features.dtype, memory_format=layout)
+        out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
+        return out.to(features.dtype, memory_format=memory_format(features))
 
     def _offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
         """Shifts in low-resolution pixels, of columns and then of rows."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_odd, check_whole
+from resfu.upsamplers.options import check_flags, check_int, check_odd
 from resfu.upsamplers.projection import project
 
 
@@ -52,7 +52,8 @@ class FADE(Upsampler):
         super().__init__(channels, guidance_channels)
         check_odd("kernel_size", kernel_size)
         check_odd("encoder_kernel_size", encoder_kernel_size)
-        check_whole("compressed_channels", compressed_channels)
+        check_int("compressed_channels", compressed_channels)
+        check_flags(gated=gated, lite=lite)
         if gated and guidance_channels != channels:
             raise ValueError(
                 f"gated=True mixes the guidance into the features: guidance_channels = {guidance_channels} must equal "

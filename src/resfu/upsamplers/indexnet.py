@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.options import check_flags
 
 
 class IndexNet(Upsampler):
@@ -32,6 +33,7 @@ class IndexNet(Upsampler):
 
     def __init__(self, channels: int, guidance_channels: int, nonlinear: bool = True, context: bool = True) -> None:
         super().__init__(channels, guidance_channels, scale_factor=2)
+        check_flags(nonlinear=nonlinear, context=context)
         self.nonlinear = nonlinear
         kernel_size, padding = (4, 1) if context else (2, 0)
         width = 2 * guidance_channels if nonlinear else 4

@@ -47,7 +47,7 @@ class Iterative(nn.Module):
         last = len(self.steps) - 1
         single = isinstance(guidances, Tensor)
         if guidances is not None and not single and len(guidances) != last + 1:
-            raise ValueError(f"{last + 1} steps need {last + 1} guidances, coarse to fine; got {len(guidances)}.")
+            raise ValueError(f"every step needs a guidance, coarse to fine: {last + 1}, got {len(guidances)}.")
         for n, step in enumerate(self.steps):
             assert isinstance(step, Upsampler)
             h, w = features.shape[-2:]

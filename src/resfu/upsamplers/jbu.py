@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble, window_softmax
 from resfu.ops.layout import memory_format
+from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import at_least_fp32
-from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.options import check_int, check_whole
 from resfu.upsamplers.projection import project
 
 _FIXUP = 0.1
@@ -39,8 +39,8 @@ class JBU(Upsampler):
 
     def __init__(self, guidance_channels: int = 3, key_dim: int = 32, radius: int = 3) -> None:
         super().__init__(guidance_channels=guidance_channels)
-        check_whole("key_dim", key_dim)
-        check_whole("radius", radius)
+        check_int("key_dim", key_dim)
+        check_int("radius", radius)
         self.radius = radius
         window = (2 * radius + 1) ** 2
         self.log_temperature = nn.Parameter(torch.tensor(0.0))
@@ -92,11 +92,12 @@ class StackJBU(Upsampler):
     Args:
         channels: C, width of the features.
         guidance_channels: g, width of the guidance, which may have any size from the output's up.
-        steps: number of modules; the ratio is 2^steps.
-        scale_factor: the ratio itself, a power of two from 2; replaces `steps`.
+        steps: number of modules; the ratio is 2^steps. Default: what `scale_factor` asks for, else 2.
+        scale_factor: the ratio itself, a power of two from 2, in place of `steps`.
 
     Raises:
-        ValueError: for no steps, a ratio that is no power of two or, when called, a guidance smaller than the output.
+        ValueError: for no steps, a ratio that is no power of two or not 2^steps or, when called, a guidance smaller
+            than the output.
     """
 
     guided = True
@@ -105,13 +106,18 @@ class StackJBU(Upsampler):
     paper = "2403.10516"
 
     def __init__(
-        self, channels: int, guidance_channels: int = 3, steps: int = 2, scale_factor: int | None = None
+        self, channels: int, guidance_channels: int = 3, steps: int | None = None, scale_factor: int | None = None
     ) -> None:
+        if steps is not None:
+            check_int("steps", steps)
         if scale_factor is not None:
-            steps = check_whole("scale_factor", scale_factor).bit_length() - 1
-            if steps < 1 or scale_factor != 2**steps:
+            doublings = check_whole("scale_factor", scale_factor).bit_length() - 1
+            if doublings < 1 or scale_factor != 2**doublings:
                 raise ValueError(f"scale_factor must be a power of two from 2, got {scale_factor}.")
-        steps = check_whole("steps", steps)
+            if steps not in (None, doublings):
+                raise ValueError(f"scale_factor = {scale_factor} is not 2^steps with steps = {steps}: leave one out.")
+            steps = doublings
+        steps = 2 if steps is None else steps
         super().__init__(channels, guidance_channels, scale_factor=2**steps)
         self.ratio = 2**steps
         self.stages = nn.ModuleDict({str(n): JBU(guidance_channels) for n in range(1, steps + 1)})
@@ -133,7 +139,7 @@ class StackJBU(Upsampler):
         assert bias is not None
         weight = torch.eye(len(bias), dtype=weight.dtype, device=weight.device) + _FIXUP * weight
         fixed = torch.baddbmm(
-            (_FIXUP * bias)[:, None], weight.expand(len(features), -1, -1), features.flatten(2).to(weight.dtype)
+            (_FIXUP * bias)[:, None], weight.expand(features.shape[0], -1, -1), features.flatten(2).to(weight.dtype)
         )
         return fixed.unflatten(2, size).to(features.dtype)
 

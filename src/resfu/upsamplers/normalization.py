@@ -1,6 +1,5 @@
 """Normalisations that several upsamplers share."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,8 +16,3 @@ class ChannelLayerNorm(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Normalise every pixel by its own mean and variance."""
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
-
-
-def at_least_fp32(x: Tensor) -> Tensor:
-    """The tensor in fp32, or in fp64 where it came so."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

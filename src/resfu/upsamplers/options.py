@@ -1,5 +1,10 @@
 """Checks of constructor arguments that several upsamplers share."""
 
+import math
+from numbers import Real
+
+from resfu.ops.checks import check_divides, check_int, check_odd
+
 
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Refuse a value that is not one of the choices.
@@ -11,14 +16,25 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
 
 
-def check_odd(name: str, value: int) -> None:
-    """Refuse a window that has no centre.
+def check_flags(**values: object) -> None:
+    """Refuse anything but a bool: the text "False" would count as true.
 
     Raises:
-        ValueError: for an even or negative size.
+        ValueError: that names the argument.
     """
-    if value < 1 or value % 2 == 0:
-        raise ValueError(f"{name} must be odd, got {value}.")
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false (a bool), got {value!r}.")
+
+
+def check_number(name: str, value: object, least: int) -> None:
+    """Refuse anything but a finite number of at least `least`.
+
+    Raises:
+        ValueError: that says what came.
+    """
+    if not _is_number(value, least):
+        raise ValueError(f"{name} must be a number from {least}, got {value!r}.")
 
 
 def check_whole(name: str, value: int | float) -> int:
@@ -27,16 +43,13 @@ def check_whole(name: str, value: int | float) -> int:
     Raises:
         ValueError: that says what came.
     """
-    if not value >= 1 or value != int(value):
-        raise ValueError(f"{name} must be a whole number from 1, got {value}.")
+    if not _is_number(value, 1) or value != int(value):
+        raise ValueError(f"{name} must be a whole number from 1, got {value!r}.")
     return int(value)
 
 
-def check_divides(divisor: str, groups: int, name: str, width: int) -> None:
-    """Refuse groups that do not divide a width.
+def _is_number(value: object, least: int) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) and math.isfinite(value)
 
-    Raises:
-        ValueError: that names both.
-    """
-    if groups < 1 or width % groups:
-        raise ValueError(f"{divisor} = {groups} must divide {name} = {width}.")
+
+__all__ = ["check_choice", "check_divides", "check_flags", "check_int", "check_number", "check_odd", "check_whole"]

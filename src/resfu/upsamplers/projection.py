@@ -11,21 +11,31 @@ _LARGE = 1 << 20  # elements of a map that does not stay in the cache
 _FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
 
 
-def project(convolution: nn.Conv2d, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None) -> Tensor:
+def project(
+    convolution: nn.Conv2d, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None, backend: str = "auto"
+) -> Tensor:
     """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order whatever x is.
 
     Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
-    map would be written and read once more than the arithmetic needs.
+    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing.
     """
     weight, bias = convolution.weight.flatten(1), convolution.bias
-    affine = _affine(norm, x) if isinstance(norm, nn.GroupNorm) and _foldable(x) else None
+    foldable = backend != "reference" and _foldable(x)
+    affine = _affine(norm, x) if foldable and isinstance(norm, nn.GroupNorm) else None
     if affine is None:
-        return _linear(x if norm is None else norm(x), weight, bias)
+        return _linear(x if norm is None else normalised(norm, x), weight, bias)
     images = [
         _linear(x[b : b + 1], weight * scale, F.linear(shift, weight, bias))
         for b, (scale, shift) in enumerate(zip(*affine, strict=True))
     ]
     return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def normalised(norm: nn.Module, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """norm(x); where a group of channels is a single value it is the bias, and no error as in `nn.GroupNorm`."""
+    if not isinstance(norm, nn.GroupNorm):
+        return norm(x)
+    return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def _foldable(x: Tensor) -> bool:

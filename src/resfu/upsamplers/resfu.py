@@ -4,9 +4,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
+from resfu.ops.reassemble.api import BACKENDS
 from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
+from resfu.upsamplers.options import check_choice, check_flags, check_int, check_number, check_odd
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
 
@@ -68,17 +70,26 @@ class ReSFU(Upsampler):
         backend: str = "auto",
     ) -> None:
         super().__init__(channels, guidance_channels)
-        _choice("alignment", alignment, _ALIGNMENTS)
-        _choice("similarity", similarity, SIMILARITIES)
-        _choice("neighbours", neighbours, ("fine", "coarse"))
-        _choice("guided_filter_stride", guided_filter_stride, (1, 2))
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+        check_choice("alignment", alignment, _ALIGNMENTS)
+        check_choice("similarity", similarity, SIMILARITIES)
+        check_choice("neighbours", neighbours, ("fine", "coarse"))
+        check_int("guided_filter_stride", guided_filter_stride)
+        check_choice("guided_filter_stride", guided_filter_stride, (1, 2))
+        check_choice("backend", backend, BACKENDS)
+        check_odd("kernel_size", kernel_size)
+        check_int("groups", groups)
         for name, width in (("projection_dim", projection_dim), ("hidden_channels", hidden_channels)):
-            if groups < 1 or width < 1 or width % groups or width % 8:
+            check_int(name, width)
+            if width % groups or width % 8:
                 raise ValueError(f"{name} = {width} must be a multiple of groups = {groups} and of 8.")
-        if guided_filter_radius < 0 or guided_filter_eps < 0:
-            raise ValueError("guided_filter_radius and guided_filter_eps must not be negative.")
+        check_int("guided_filter_radius", guided_filter_radius, least=0)
+        check_number("guided_filter_eps", guided_filter_eps, least=0)
+        check_flags(
+            guided_query=guided_query,
+            smoothed_key=smoothed_key,
+            normalize_features=normalize_features,
+            normalize_guidance=normalize_guidance,
+        )
         self.kernel_size = kernel_size
         self.guided_filter_radius = guided_filter_radius
         self.guided_filter_eps = guided_filter_eps
@@ -124,13 +135,12 @@ class ReSFU(Upsampler):
             "q" [B, D, H, W] and "k" [B, D, h, w]; "q_gf" (the filtered semantic query) and "q_gs" (the smoothed detail
             key) [B, D, H, W]; "semantic_scores", "detail_scores" and "kernel" [B, K * K, H, W]; "output" [B, C, H, W].
             What an ablation leaves out is absent.
+
+        Raises:
+            ValueError: as `forward`.
         """
-        self._check_features(features)
-        self._check_guidance(guidance, features)
-        size = self._output_size(features, guidance, size)
-        if tuple(guidance.shape[-2:]) != size:
-            guidance = self._resized(guidance, size)
-        named = self._scores(features, guidance)
+        resized, size = self._prepared(features, guidance, size)
+        named = self._scores(features, resized)
         total = _total(named)
         named["kernel"] = window_softmax(total, low=(features.shape[-2], features.shape[-1]))
         named["output"] = self._reassemble(features, total, size)
@@ -145,10 +155,10 @@ class ReSFU(Upsampler):
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        q = project(self.query, guidance, self.guidance_norm)
+        q = project(self.query, guidance, self.guidance_norm, self.backend)
         named = {"q": q}
         if self.alignment != "detail":
-            k = named["k"] = project(self.key, features, self.features_norm)
+            k = named["k"] = project(self.key, features, self.features_norm, self.backend)
             query = q
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(
@@ -180,8 +190,3 @@ def _total(named: dict[str, Tensor]) -> Tensor:
     """The sum of the scores there are."""
     scores = [named[name] for name in ("semantic_scores", "detail_scores") if name in named]
     return scores[0] if len(scores) == 1 else scores[0] + scores[1]
-
-
-def _choice(name: str, value: object, choices: tuple) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")

@@ -4,9 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble
+from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.normalization import ChannelLayerNorm, at_least_fp32, group_norm
-from resfu.upsamplers.options import check_choice, check_odd, check_whole
+from resfu.upsamplers.normalization import ChannelLayerNorm, group_norm
+from resfu.upsamplers.options import check_choice, check_flags, check_int, check_odd
 from resfu.upsamplers.projection import project
 
 _NORMS = ("group", "layer", "none")
@@ -52,7 +53,8 @@ class SAPA(Upsampler):
         super().__init__(channels, guidance_channels)
         check_odd("kernel_size", kernel_size)
         check_choice("norm", norm, _NORMS)
-        check_whole("projection_dim", projection_dim)
+        check_int("projection_dim", projection_dim)
+        check_flags(projection_bias=projection_bias)
         self.kernel_size = kernel_size
         self.guidance_norm = _norm(norm, guidance_channels)
         self.features_norm = _norm(norm, channels)

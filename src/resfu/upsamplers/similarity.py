@@ -1,11 +1,11 @@
 """The learned similarity of ReSFU: normalisation, paired central difference convolution, compressor."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.similarity import Compressor, similarity_scores, upsampled_group_norm
+from resfu.upsamplers.projection import normalised
 
 _NORM_GROUPS = 8
 
@@ -48,10 +48,10 @@ class SimilarityBlock(nn.Module):
         size = (query.shape[-2], query.shape[-1])
         norm, reduce_norm = self.norm, self.reduce_norm
         if key.shape[-2:] == size:
-            key = F.group_norm(key, _NORM_GROUPS, norm.weight, norm.bias, norm.eps)
+            key = normalised(norm, key)
         else:
-            key = upsampled_group_norm(key, size, _NORM_GROUPS, norm.weight, norm.bias, norm.eps, neighbours)
-        query = F.group_norm(query, _NORM_GROUPS, norm.weight, norm.bias, norm.eps)
+            key = upsampled_group_norm(key, size, _NORM_GROUPS, norm.weight, norm.bias, norm.eps, neighbours, backend)
+        query = normalised(norm, query)
         compressor = Compressor(
             self.reduce.weight,
             self.reduce.bias,  # pyright: ignore[reportArgumentType]

@@ -32,7 +32,7 @@ def draw_instances(image: Picture, masks: NDArray[np.bool_], captions: Sequence[
     """
     _check_size(image, masks)
     if captions and len(captions) != len(masks):
-        raise ValueError(f"every object needs a caption: got {len(masks)} masks and {len(captions)} captions.")
+        raise ValueError(f"every object needs a caption: got {len(captions)} for {len(masks)}.")
     drawn = image.astype(np.float32)
     for number in reversed(range(len(masks))):
         inside = masks[number]

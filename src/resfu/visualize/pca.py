@@ -110,7 +110,7 @@ def align(
     x = torch.cat([basis.project(m.double()) for m in maps]).cpu()
     y = torch.cat([reference.project(m.double()) for m in reference_maps]).cpu()
     if x.shape != y.shape:
-        raise ValueError(f"align needs maps of the same sizes, got {x.shape[0]} pixels and {y.shape[0]}.")
+        raise ValueError(f"align needs maps of the same sizes, got {x.shape[0]} and {y.shape[0]} pixels.")
     scale = [v.std(0, correction=0).clamp_min(1e-12) for v in (x, y)]
     u, _, v = torch.linalg.svd((x / scale[0]).T @ (y / scale[1]))
     turned = replace(basis, components=basis.components / scale[0] @ (u @ v))
@@ -129,6 +129,6 @@ def _pixels(features: Tensor) -> Tensor:
 
 def _checked(features: Tensor) -> Tensor:
     if features.dim() != 3:
-        raise ValueError(f"a feature map must be [C, H, W], got {features.dim()} dimensions: {list(features.shape)}.")
+        raise ValueError(f"a feature map must be [C, H, W], got the shape {list(features.shape)}.")
     features = features.detach().cpu()
     return features if features.dtype == torch.float64 else features.float()

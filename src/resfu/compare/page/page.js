@@ -1,12 +1,5 @@
 window.addEventListener("error", (event) => { document.documentElement.dataset.error = event.message; });
 
-const LAYERS = [
-  ["before", "features before"],
-  ["after", "features after"],
-  ["mask", "prediction"],
-  ["error", "errors"],
-];
-
 function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
   drawCurves(document.getElementById("curves"), document.getElementById("legend"), data.curves, data.upsamplers);
@@ -23,40 +16,41 @@ function startPictures(data) {
   const showPair = makeSlider(element("slider"), element("divide"));
   let current = data.images[0];
 
-  // "layer" of the image itself, or "layer|upsampler".
-  const sourceOf = (key) => {
-    const [layer, name] = key.split("|");
-    return name === undefined ? current[layer] : current.results[name][layer];
+  // "place" among the references, or "place|upsampler" among its layers.
+  const layerOf = (key) => {
+    const [place, name] = key.split("|");
+    return (name === undefined ? current.references : current.results[name])[Number(place)];
   };
+  const layers = current.results[data.upsamplers[0]];
   for (const select of choices) {
-    select.add(new Option("image", "image"));
-    select.add(new Option("ground truth", "label"));
+    current.references.forEach((layer, place) => select.add(new Option(layer.words, String(place))));
     for (const name of data.upsamplers) {
       const group = document.createElement("optgroup");
       group.label = name;
-      for (const [layer, words] of LAYERS) group.append(new Option(`${name}: ${words}`, `${layer}|${name}`));
+      layers.forEach((layer, place) => group.append(new Option(`${name}: ${layer.words}`, `${place}|${name}`)));
       select.add(group);
     }
     select.addEventListener("change", showSlider);
   }
+  // Features before the upsampler come first, those after it second.
   const first = data.upsamplers[0], last = data.upsamplers[data.upsamplers.length - 1];
-  choices[0].value = first === last ? `before|${first}` : `after|${first}`;
-  choices[1].value = `after|${last}`;
+  choices[0].value = first === last ? `0|${first}` : `1|${first}`;
+  choices[1].value = `1|${last}`;
 
   function showSlider() {
-    const side = (select) => ({ source: sourceOf(select.value), name: select.selectedOptions[0].text });
+    const side = (select) => ({ source: layerOf(select.value).source, name: select.selectedOptions[0].text });
     showPair(side(choices[0]), side(choices[1]), `${current.width} / ${current.height}`);
   }
 
-  function panel(source, words, caption) {
+  function panel(layer, words) {
     const figure = document.createElement("figure");
     const box = document.createElement("div");
     box.className = "view";
     box.style.aspectRatio = `${current.width} / ${current.height}`;
-    box.append(picture(source, `${words} of ${current.name}`));
+    box.append(picture(layer.source, `${words} of ${current.name}`));
     makeZoomable(box);
     const text = document.createElement("figcaption");
-    text.textContent = caption;
+    text.textContent = layer.caption;
     figure.append(box, text);
     return figure;
   }
@@ -64,8 +58,7 @@ function startPictures(data) {
   function key() {
     const block = document.createElement("div");
     block.className = "key";
-    const entries = [["var(--good)", "correct"], ["var(--wrong)", "wrong"], ["var(--ignored)", "not counted"], ...data.classes];
-    for (const [colour, words] of entries) {
+    for (const [colour, words] of data.key) {
       const line = document.createElement("div");
       const swatch = document.createElement("span");
       swatch.className = "swatch";
@@ -84,19 +77,13 @@ function startPictures(data) {
   }
 
   function showPanels() {
-    const references = [
-      () => panel(current.image, "Image", "image"),
-      () => panel(current.overlay, "Ground truth over the image", "ground truth over the image"),
-      () => panel(current.label, "Ground truth", "ground truth"),
-      key,
-    ];
     const cells = [heading(current.name), ...data.upsamplers.map(heading)];
-    LAYERS.forEach(([layer, words], row) => {
-      cells.push(references[row]());
+    layers.forEach((_, row) => {
+      const reference = current.references[row];
+      cells.push(reference ? panel(reference, reference.words) : key());
       for (const name of data.upsamplers) {
-        const result = current.results[name];
-        const caption = layer === "error" ? `errors: ${(100 - result.correct).toFixed(1)} % of the pixels` : words;
-        cells.push(panel(result[layer], `${name}: ${words}`, caption));
+        const layer = current.results[name][row];
+        cells.push(panel(layer, `${name}: ${layer.words}`));
       }
     });
     const grid = element("panels");
@@ -117,7 +104,7 @@ function startPictures(data) {
     const button = document.createElement("button");
     const thumbnail = document.createElement("img");
     button.type = "button";
-    thumbnail.src = image.image;
+    thumbnail.src = image.references[0].source;
     thumbnail.alt = image.name;
     button.append(thumbnail);
     button.addEventListener("click", () => choose(index));

@@ -7,15 +7,18 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from resfu.compare.kinds import LABEL_MAPS
 from resfu.compare.reproduce.rows import recipe_name
-from resfu.compare.summary import METRICS, Spread
+from resfu.compare.summary import Spread, spread
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
 PUBLISHED_VOLUME_METRICS = {"mean_dice": "Dice", "hd95": "HD95"}
 INSTANCE_METRICS = {"mask_ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_s": "APS", "ap_m": "APM", "ap_l": "APL"}
 PANOPTIC_METRICS = {"pq": "PQ", "pq_things": "PQth", "pq_stuff": "PQst", "sq": "SQ", "rq": "RQ"}
-_KINDS = (METRICS, PUBLISHED_VOLUME_METRICS, INSTANCE_METRICS, PANOPTIC_METRICS)
+# What a comparison calls metrics of the published tables, where it has other names.
+_COMPARED = {"mean_dice": "dice"}
+_KINDS = (LABEL_MAPS.metrics, PUBLISHED_VOLUME_METRICS, INSTANCE_METRICS, PANOPTIC_METRICS)
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,22 @@ class Measured:
     parameters: int
 
 
-def metrics_of(published: Mapping[str, float]) -> dict[str, str]:
+def metrics_of(published: Mapping[str, float]) -> Mapping[str, str]:
     """The metrics of a row, from its numbers: their keys in the published tables, and titles."""
     return next(kind for kind in _KINDS if next(iter(kind)) in published)
+
+
+def compared(results: Mapping[str, Any], upsampler: str, published: Mapping[str, float]) -> Measured:
+    """What a comparison gave.
+
+    Args:
+        results: the content of its results.json.
+        upsampler: one of its upsamplers.
+        published: the numbers of a row of the same kind.
+    """
+    spreads = {key: spread(results, upsampler, _COMPARED.get(key, key)) for key in metrics_of(published)}
+    known = {key: value for key, value in spreads.items() if value.values}
+    return Measured(known, results["cost"][upsampler]["parameters"])
 
 
 def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Measured | None]) -> list[dict[str, Any]]:
@@ -58,10 +74,10 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
         ours: dict[str, Any] | None = None
         our_gain: dict[str, Any] | None = None
         if found is not None:
-            ours = {key: _plain(spread) for key, spread in found.metrics.items()} | {"parameters": found.parameters}
+            ours = {key: value.plain for key, value in found.metrics.items()} | {"parameters": found.parameters}
             if base_found is not None:
                 shared = [key for key in metrics if key in found.metrics and key in base_found.metrics]
-                our_gain = {key: _plain(_gain(found.metrics[key], base_found.metrics[key])) for key in shared}
+                our_gain = {key: _gain(found.metrics[key], base_found.metrics[key]).plain for key in shared}
         row_fields = {key: value for key, value in asdict(row).items() if key not in ("metrics", "dataset")}
         result.append(
             {
@@ -101,10 +117,6 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
             words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
-
-
-def _plain(spread: Spread) -> dict[str, float | int | None]:
-    return {"mean": spread.mean, "std": spread.deviation, "n": len(spread.values)}
 
 
 def _gain(ours: Spread, base: Spread) -> Spread:

@@ -29,14 +29,12 @@ class Training:
         recipe: its file.
         folder: of the run.
         seed: of the run.
-        over: a file whose settings go before the recipe's.
     """
 
     name: str
     recipe: Path
     folder: Path
     seed: int
-    over: Path | None = None
 
     @property
     def metrics(self) -> Path:
@@ -62,9 +60,8 @@ class Training:
         place = ["--run", str(self.folder), *(["--data.root", root] if root is not None else [])]
         resumed = ["--ckpt_path", "last"] if self.last.is_file() else []
         seed = ["--seed_everything", str(self.seed)]
-        over = [] if self.over is None else ["--config", str(self.over)]
         return [
-            ["fit", "--config", str(self.recipe), *over, *place, *seed, *resumed, *options],
+            ["fit", "--config", str(self.recipe), *place, *seed, *resumed, *options],
             ["test", *place, "--ckpt_path", "last", "--metrics", str(self.metrics), *_of_the_trainer(options)],
         ]
 
@@ -89,9 +86,7 @@ class Training:
             )
 
 
-def plan(
-    rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int], over: str | None = None
-) -> list[Training]:
+def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int]) -> list[Training]:
     """The trainings that rows stand for; rows with the same recipe share one.
 
     Args:
@@ -99,7 +94,6 @@ def plan(
         recipes: folder of the recipes.
         output: folder of all runs.
         seeds: one training per recipe and seed.
-        over: a file among the recipes whose settings go before those of each.
 
     Raises:
         FileNotFoundError: when a recipe is not there.
@@ -111,7 +105,7 @@ def plan(
             raise FileNotFoundError(f"there is no recipe {recipe}: run it in a checkout of resfu, or give --recipes.")
         for seed in seeds:
             folder = output / "runs" / f"{recipe.stem}-seed{seed}"
-            trainings.append(Training(name, recipe, folder, seed, None if over is None else recipes / over))
+            trainings.append(Training(name, recipe, folder, seed))
     return trainings
 
 

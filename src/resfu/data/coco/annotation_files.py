@@ -139,7 +139,7 @@ def check_files(paths: list[Path]) -> None:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} files are not there; the first is {missing[0]}. {HOW_TO_GET}"
+            f"files that are not there: {len(missing)} of {len(paths)}; the first is {missing[0]}. {HOW_TO_GET}"
         )
 
 

@@ -37,8 +37,8 @@ class AspectRatioSampler(DistributedSampler[Any]):
     ) -> None:
         if len(sizes) < batch_size * world:
             raise ValueError(
-                f"the training split has {len(sizes)} images, fewer than one batch of {batch_size} x {world} "
-                "processes: lower batch_size."
+                f"the images of the training split ({len(sizes)}) are fewer than batch_size x processes "
+                f"({batch_size} x {world}): lower batch_size."
             )
         super().__init__(range(len(sizes)), num_replicas=world, rank=rank, seed=seed, drop_last=True)  # pyright: ignore[reportArgumentType]
         self.upright = [height > width for height, width in sizes]

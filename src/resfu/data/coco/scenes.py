@@ -48,7 +48,7 @@ class SceneObjects(ObjectDataset):
         self.training = split == "train"
         self.places = [place for place in range(len(self.scenes)) if not self.training or self._has_thing(place)]
         if not self.places:
-            raise ValueError(f"none of the {len(self.scenes)} scenes has a thing to train on: raise count or size.")
+            raise ValueError(f"no scene has a thing to train on, of {len(self.scenes)}: raise count or size.")
         self.sizes = [self.scenes.size] * len(self.places)
 
     def _has_thing(self, place: int) -> bool:

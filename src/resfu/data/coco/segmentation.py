@@ -102,7 +102,7 @@ def outlines(mask: NDArray[Any]) -> list[list[float]] | None:
 
 def _fill(runs: list[int], height: int, width: int) -> NDArray[np.uint8]:
     if sum(runs) != height * width or any(run < 0 for run in runs):
-        raise ValueError(f"the runs of the mask cover {sum(runs)} pixels of an image of {height} x {width}.")
+        raise ValueError(f"the runs of the mask cover {sum(runs)} of {height} x {width} pixels.")
     values = np.arange(len(runs), dtype=np.uint8) % 2
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 

@@ -145,6 +145,6 @@ def check_present(paths: list[Path], how_to_get: str) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} listed files are not there; the first is {missing[0]}. {how_to_get}"
+            f"listed files that are not there: {len(missing)} of {len(paths)}; the first is {missing[0]}. {how_to_get}"
         )
     return paths

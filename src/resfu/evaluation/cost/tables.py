@@ -21,8 +21,9 @@ class Cell:
         metric: "params_m" (millions) or "flops_g" (1e9 multiply-accumulates, the paper's convention).
         published: as printed.
         computed: ours, not rounded.
-        verdict: "equal" to two decimals, "misprint" where the published one is known to be wrong, else "different".
-        reason: why it is a misprint, "" otherwise.
+        verdict: "equal" to two decimals, "misprint" where it is known why the published one is wrong, "unexplained"
+            where the difference is known but not its cause, else "different".
+        reason: why it is a misprint, or what is known; "" otherwise.
     """
 
     metric: str
@@ -58,8 +59,10 @@ class Comparison:
         published = self.row.metrics[metric]
         if f"{computed:.2f}" == f"{published:.2f}":
             return Cell(metric, published, computed, "equal", "")
-        reason = self.row.misprints.get(metric, "")
-        return Cell(metric, published, computed, "misprint" if reason else "different", reason)
+        for verdict, reasons in (("misprint", self.row.misprints), ("unexplained", self.row.unexplained)):
+            if metric in reasons:
+                return Cell(metric, published, computed, verdict, reasons[metric])
+        return Cell(metric, published, computed, "different", "")
 
 
 def compare_tables(tables: Collection[int] | None = None) -> Iterator[Comparison]:

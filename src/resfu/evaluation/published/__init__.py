@@ -25,6 +25,7 @@ class PublishedRow:
             about. DySample is S+ (style "pl") as the paper says, but "lp" in Segmenter, as the parameters say.
         metrics: by name, as printed: "miou", "macc", "biou", "params_m" (millions), "flops_g" (1e9 multiply-adds), ...
         misprints: by the name of the metric, why the printed number cannot be right.
+        unexplained: by the name of the metric, what is known of a number that is not ours for an unknown cause.
     """
 
     table: int
@@ -35,6 +36,7 @@ class PublishedRow:
     upsampler_options: Mapping[str, object]
     metrics: Mapping[str, float]
     misprints: Mapping[str, str]
+    unexplained: Mapping[str, str]
 
 
 def published_rows(
@@ -79,9 +81,10 @@ def option_from(word: str) -> tuple[str, object]:
 
 @cache
 def _rows() -> tuple[PublishedRow, ...]:
-    reasons: dict[tuple[str, str, str], dict[str, str]] = {}
-    for line in _lines("misprints"):
-        reasons.setdefault((line["table"], line["label"], line["host"]), {})[line["metric"]] = line["reason"]
+    reasons: dict[tuple[str, str, str, str], dict[str, str]] = {}
+    for line in _lines("discrepancies"):
+        row = (line["table"], line["label"], line["host"], line["cause"])
+        reasons.setdefault(row, {})[line["metric"]] = line["reason"]
     rows = [
         PublishedRow(
             table=int(line["table"]),
@@ -91,12 +94,13 @@ def _rows() -> tuple[PublishedRow, ...]:
             upsampler=line["upsampler"],
             upsampler_options=dict(option_from(word) for word in line["options"].split()),
             metrics={name: float(text) for name, text in line.items() if text and name not in _KEYS},
-            misprints=reasons.pop((line["table"], line["label"], line["host"]), {}),
+            misprints=reasons.pop((line["table"], line["label"], line["host"], "known"), {}),
+            unexplained=reasons.pop((line["table"], line["label"], line["host"], "unknown"), {}),
         )
         for dataset in _DATASETS
         for line in _lines(dataset)
     ]
-    assert not reasons, f"misprints of rows that are not there: {list(reasons)}"
+    assert not reasons, f"discrepancies of rows that are not there: {list(reasons)}"
     return tuple(rows)
 
 

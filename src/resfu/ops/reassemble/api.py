@@ -5,10 +5,12 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from resfu.ops.forward_mode import refuse_tangents
+from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
 from resfu.ops.layout import PADDINGS, pad
+from resfu.ops.precision import exact_dtype
 from resfu.ops.reassemble import reference, windows
 from resfu.ops.reassemble.softmax import window_softmax
+from resfu.ops.transforms import refuse_derivatives
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
@@ -57,23 +59,15 @@ def reassemble(
 
     Raises:
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
-            weights' or smaller than the features, a mask without softmax, a backend that can't run here, or tangents of
-            forward-mode derivatives, which "reference" alone has.
+            weights' or smaller than the features, a mask without softmax, a backend that can't run here, or a
+            derivative in forward mode or by torch.func, which "reference" alone has.
     """
-    _check_maps(features=features, weights=weights)
+    check_maps(features=features, weights=weights)
     if mask and not softmax:
         raise ValueError("mask=True leaves neighbours out of a softmax: it needs softmax=True.")
-    if groups < 1 or features.shape[1] % groups or weights.shape[1] % groups:
-        raise ValueError(
-            f"groups = {groups} must divide the {features.shape[1]} channels and the {weights.shape[1]} weights."
-        )
-    K = round((weights.shape[1] // groups) ** 0.5)
-    if K * K * groups != weights.shape[1] or K % 2 == 0:
-        raise ValueError(
-            f"weights must have groups * K * K channels with K odd; {weights.shape[1]} channels in {groups} group(s) "
-            "are not."
-        )
-    if size is not None and tuple(size) != tuple(weights.shape[-2:]):
+    check_divides("groups", groups, "the features' width", features.shape[1])
+    K = window_size("weights", weights.shape[1], groups)
+    if size is not None and pair("size", size) != tuple(weights.shape[-2:]):
         raise ValueError(f"size {tuple(size)} is not the weights' size {tuple(weights.shape[-2:])}.")
     padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
     backend = which_backend(features, backend)
@@ -87,7 +81,7 @@ def reassemble(
     features, weights = _summable(features, weights, backend)
     if backend == "reference":
         return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
-    refuse_tangents("reassemble", features, weights)
+    refuse_derivatives("reassemble", features, weights)
     reach = windows.size(K, neighbours) // 2
     features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
     if fused:
@@ -121,13 +115,11 @@ def correlate(
 
     Raises:
         ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
-            can't run here, or tangents, as in `reassemble`.
+            can't run here, or a derivative that `reassemble` refuses.
     """
-    _check_maps(query=query, key=key)
-    if query.shape[1] != key.shape[1]:
-        raise ValueError(f"query and key differ in width: {query.shape[1]} and {key.shape[1]} channels.")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+    check_maps(query=query, key=key)
+    check_widths(query=query, key=key)
+    check_odd("kernel_size", kernel_size)
     padding = _padding(key, tuple(query.shape[-2:]), kernel_size, neighbours, padding)
     backend = which_backend(query, backend)
     if query.numel() == 0:
@@ -136,7 +128,7 @@ def correlate(
     query, key = _summable(query, key, backend)
     if backend == "reference":
         return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
-    refuse_tangents("correlate", query, key)
+    refuse_derivatives("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
     reach = windows.size(kernel_size, neighbours) // 2
     return windows.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
@@ -177,23 +169,8 @@ def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Both in fp32 at least, where the backend sums in the type of its input. Triton's kernels sum in fp32 anyway."""
     if backend == "triton":
         return a, b
-    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    dtype = exact_dtype(a, b)
     return a.to(dtype), b.to(dtype)
-
-
-def _check_maps(**maps: Tensor) -> None:
-    for name, tensor in maps.items():
-        if tensor.dim() != 4:
-            raise ValueError(f"{name} must be [B, C, H, W], got {tensor.dim()} dimensions: {list(tensor.shape)}.")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must be floating point, got {tensor.dtype}.")
-        if min(tensor.shape[-2:]) < 1:
-            raise ValueError(f"{name} must have at least one pixel, got {list(tensor.shape)}.")
-    (first, a), (second, b) = maps.items()
-    if a.device != b.device:
-        raise ValueError(f"{first} are on {a.device} and {second} on {b.device}: move one of them.")
-    if a.shape[0] != b.shape[0]:
-        raise ValueError(f"{first} and {second} differ in batch size: {a.shape[0]} and {b.shape[0]}.")
 
 
 def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, padding: str | None) -> str:

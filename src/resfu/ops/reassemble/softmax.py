@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.checks import check_maps, window_size
 from resfu.ops.grid import neighbour_in_image
 from resfu.ops.layout import memory_format
+from resfu.ops.precision import at_least_fp32
 
 
 def window_softmax(
@@ -21,10 +23,15 @@ def window_softmax(
 
     Returns:
         Weights in fp32 at least. A channels-last map stays one.
+
+    Raises:
+        ValueError: for anything but a floating point map of groups * K * K channels with K odd.
     """
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    check_maps(scores=scores)
+    K = window_size("scores", scores.shape[1], groups)
+    scores = at_least_fp32(scores)
     if low is not None:
-        (H, W), K = scores.shape[-2:], round((scores.shape[1] // groups) ** 0.5)
+        H, W = scores.shape[-2:]
         rows = neighbour_in_image(H, low[0], K, scores.device)
         columns = neighbour_in_image(W, low[1], K, scores.device)
         inside = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)

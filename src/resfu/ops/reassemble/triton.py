@@ -144,7 +144,8 @@ def _inside(p, q, v, u, h, w_low, H, W, K: tl.constexpr, MASK: tl.constexpr):
     """Whether the neighbour (v, u) of the pixels (p, q) lies in the image, in units of 1 / (h H) and 1 / (w W)."""
     if MASK:
         y, x = p * h + (v - K // 2) * H, q * w_low + (u - K // 2) * W
-        inside = (y >= 0) & (y <= (H - 1) * h) & (x >= 0) & (x <= (W - 1) * w_low)
+        bottom, right = tl.full((), 1, tl.int64) * (H - 1) * h, tl.full((), 1, tl.int64) * (W - 1) * w_low
+        inside = (y >= 0) & (y <= bottom) & (x >= 0) & (x <= right)
     else:
         inside = q >= 0
     return inside

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.ops.checks import check_maps, check_odd, check_widths
 from resfu.ops.grid import in_bands, key_at, row_bands, window
+from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassemble.api import correlate, which_backend
 from resfu.ops.similarity import cpu, fused, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
@@ -47,9 +49,10 @@ def similarity_scores(
         [B, K * K, H, W], n = iy K + ix.
 
     Raises:
-        ValueError: for an unknown similarity, a backend that can't run here, or tangents of forward-mode derivatives
-            where the kernels run.
+        ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
+            a derivative in forward mode or by torch.func where the kernels run.
     """
+    check_maps(key=key, query=query)
     if similarity not in ("pcdc", "concat"):
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
     name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
@@ -69,7 +72,7 @@ def similarity_scores(
     for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
         band = hidden_channels(rows(first, last), compressor)
         hidden.append(band)
-        flat = band.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(band.dtype, torch.float32))
+        flat = at_least_fp32(band.permute(0, 2, 3, 1).flatten(1, 2))
         total = total + flat.sum(1).double()
         square = square + (flat * flat).sum(1).double()
     weights, biases = normalised_convolution(total, square, H * W, compressor)
@@ -100,7 +103,13 @@ def inner_product_scores(
 
     Returns:
         [B, K * K, H, W].
+
+    Raises:
+        ValueError: for anything but floating point maps of one width, an even K, or what `correlate` refuses.
     """
+    check_maps(key=key, query=query)
+    check_odd("kernel_size", kernel_size)
+    check_widths(query=query, key=key)
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.forward_mode import refuse_tangents
 from resfu.ops.grid import integer_ratio, interpolation_matrix
 from resfu.ops.layout import memory_format, pad
 from resfu.ops.precision import autocast_dtype, without_autocast
 from resfu.ops.similarity import compressor as layers
 from resfu.ops.similarity import cpu
 from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.transforms import refuse_derivatives
 
 # Hidden channels of a group, and K, that a tile's registers and shared memory have room for.
 _WIDEST = {torch.float32: 64, torch.bfloat16: 128, torch.float16: 128}
@@ -51,7 +51,7 @@ def paired_scores(
     neighbours: str,
 ) -> Tensor:
     """The scores of maps that `takes` allows, under autocast in its dtype. See `api.similarity_scores`."""
-    refuse_tangents("similarity_scores", key, query, weight, bias, *compressor[:6])
+    refuse_derivatives("similarity_scores", key, query, weight, bias, *compressor[:6])
     key, query, weight, bias = (t.to(autocast_dtype(t)) for t in (key, query, weight, bias))
     layer = {name: getattr(compressor, name) for name in ("reduce_weight", "reduce_bias", "score_weight", "score_bias")}
     compressor = compressor._replace(**{name: t.to(autocast_dtype(t)) for name, t in layer.items()})

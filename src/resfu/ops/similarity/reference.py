@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.grid import key_at, window
+from resfu.ops.grid import key_at, key_position, sample, window
 
 
 def paired_central_difference(
@@ -38,6 +38,24 @@ def concatenation(
         total = total + _grouped(key_at(query, _size(query), step, offset), weight[:, :half, y, x])
         total = total + _grouped(key_at(key, _size(query), step, offset, neighbours), weight[:, half:, y, x])
     return total
+
+
+def upsampled_group_norm(
+    x: Float[Tensor, "B D h w"],
+    size: tuple[int, int],
+    groups: int,
+    weight: Float[Tensor, "D"],
+    bias: Float[Tensor, "D"],
+    eps: float,
+    neighbours: str,
+) -> Float[Tensor, "B D h w"]:
+    """(x - mean) / sqrt(variance + eps) weight + bias with the mean and variance of each group of the upsampled map."""
+    rows, columns = (key_position(P, p, neighbours, x.device) for P, p in zip(size, x.shape[-2:], strict=True))
+    upsampled = sample(x, rows, columns).unflatten(1, (groups, -1))
+    mean = upsampled.mean((2, 3, 4), keepdim=True)
+    variance = (upsampled - mean).square().mean((2, 3, 4), keepdim=True)
+    normalised = ((x.unflatten(1, (groups, -1)) - mean) / (variance + eps).sqrt()).flatten(1, 2)
+    return normalised * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
 
 
 def _grouped(x: Float[Tensor, "B D H W"], weight: Float[Tensor, "M d"]) -> Float[Tensor, "B M H W"]:

@@ -1,11 +1,13 @@
 """With what a network calls its slots and the ReSFU modules in them, whatever network it is."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,9 @@ from resfu.hosts.base import SegmentationHost
 from resfu.hosts.slot import Slot
 from resfu.upsamplers import ReSFU
 from resfu.visualize.figures.frame import Frame
+
+if TYPE_CHECKING:
+    from resfu.hosts.mask_rcnn import MaskRCNN
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,9 @@ class SlotCall(_Call):
 
 
 @torch.no_grad()
-def slot_calls(host: SegmentationHost, image: Tensor, photo_size: tuple[int, int] | None = None) -> dict[str, SlotCall]:
+def slot_calls(
+    host: SegmentationHost | MaskRCNN, image: Tensor, photo_size: tuple[int, int] | None = None
+) -> dict[str, SlotCall]:
     """Listen to one pass through the slots.
 
     Args:

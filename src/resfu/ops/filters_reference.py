@@ -1,0 +1,42 @@
+"""The guided filter as its equations read. Slow, any device, any dtype: the specification and the oracle."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.grid import lr_position, sample
+
+
+def guided_filter(
+    guide: Float[Tensor, "B C H W"], x: Float[Tensor, "B C h w"], radius: int, eps: float, stride: int
+) -> Float[Tensor, "B C H W"]:
+    """mean(m) guide + mean(n), with m = cov(guide, x) / (var(guide) + eps) and n = mean(x) - m mean(guide).
+
+    With stride 2 the means are those of every other pixel, with half the radius, brought back bilinearly.
+    """
+    size = (guide.shape[-2], guide.shape[-1])
+    g, x = guide, _resized(x, size)
+    if stride == 2:
+        g, x, radius = subsampled(g), subsampled(x), radius // 2
+    mean_g, mean_x = window_mean(g, radius), window_mean(x, radius)
+    covariance = window_mean(g * x, radius) - mean_g * mean_x
+    variance = window_mean(g * g, radius) - mean_g * mean_g
+    m = covariance / (variance + eps)
+    n = mean_x - m * mean_g
+    return _resized(window_mean(m, radius), size) * guide + _resized(window_mean(n, radius), size)
+
+
+def window_mean(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:
+    """Mean over the pixels of a (2 radius + 1)^2 window that exist."""
+    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+
+def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    """Pixels 0, 2, 4, ... along both axes, floor(H / 2) x floor(W / 2) of them and at least one."""
+    H, W = x.shape[-2:]
+    return x[..., : max(H // 2, 1) * 2 : 2, : max(W // 2, 1) * 2 : 2]
+
+
+def _resized(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+    (h, w), (H, W) = x.shape[-2:], size
+    return sample(x, lr_position(H, h, x.device), lr_position(W, w, x.device))
