@@ -110,14 +110,12 @@ def test_the_auxiliary_classifier_is_left_out() -> None:
 
 @pytest.mark.parametrize("table", COST_TABLES)
 def test_the_page_shows_what_is_counted(table: int) -> None:
-    """Each pair of ours and published on the page, `22.1061 (22.11)`, with * on misprints and ? on what is unexplained."""
+    """Each pair of ours and published on the page, `22.1061 (22.11)`; * marks misprints, ? what is unexplained."""
     section = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     (text,) = (part for part in section if part.startswith(f"Table {table}:"))
     shown = re.findall(r"(\d+\.\d+) \((\d+\.\d\d)([*?]?)\)", text)
     digits = {"params_m": 4, "flops_g": 3}
     cells = [cell for row in compare_tables([table]) for cell in row.cells]
-    expected = [
-        (f"{c.computed:.{digits[c.metric]}f}", f"{c.published:.2f}", {"misprint": "*", "unexplained": "?"}.get(c.verdict, ""))
-        for c in cells
-    ]
+    marks = {"misprint": "*", "unexplained": "?"}
+    expected = [(f"{c.computed:.{digits[c.metric]}f}", f"{c.published:.2f}", marks.get(c.verdict, "")) for c in cells]
     assert sorted(shown) == sorted(expected)
