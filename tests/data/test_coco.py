@@ -100,8 +100,8 @@ def test_a_polygon_by_hand():
     [
         ({"size": [4, 6], "counts": [24]}, r"size \[4, 6\], its image \[4, 5\]"),
         ({"size": [4, 5], "counts": [3, 5]}, "cover 8 of 4 x 5 pixels"),
-        ({"size": [4, 5], "counts": [30, -10]}, "cover 20 pixels"),
-        ({"size": [4, 5], "counts": "33"}, "cover 6 pixels"),
+        ({"size": [4, 5], "counts": [30, -10]}, "cover 20 of 4 x 5 pixels"),
+        ({"size": [4, 5], "counts": "33"}, "cover 6 of 4 x 5 pixels"),
         ({"size": [4, 5], "counts": "3T"}, "end in the middle of a number"),
         ({"size": [4, 5], "counts": "3 "}, "hold the character ' '"),
         ([[1, 1, 3, 3]], r"polygons of \[4\] numbers"),  # which pycocotools takes for a box

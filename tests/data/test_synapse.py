@@ -108,7 +108,7 @@ def test_missing_data_are_named_with_where_to_get_them(root):
     with pytest.raises(ValueError, match="'all' of synapse; choose one of train, val, test"):
         Synapse("all", root)
     (root / "train_npz" / "case0002_slice003.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 10 listed.*case0002_slice003\.npz.*test_vol_h5"):
+    with pytest.raises(FileNotFoundError, match=r"not there: 1 of 10; .*case0002_slice003\.npz.*test_vol_h5"):
         Synapse("train", root)
     (root / "lists_Synapse" / "test_vol.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"no list .*lists_Synapse.*test_vol\.txt or .*resfu prepare synapse"):
@@ -252,7 +252,7 @@ def test_a_damaged_scan_is_named_or_left_out(raw, tmp_path):
 
 
 def test_what_cannot_be_prepared_is_refused(raw, tmp_path, whole):
-    with pytest.raises(FileNotFoundError, match=r"52 of the 60 listed.*img0005\.nii\.gz.*by splits"):
+    with pytest.raises(FileNotFoundError, match=r"not there: 52 of 60; .*img0005\.nii\.gz.*by splits"):
         prepare_synapse(raw, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"no folder img in .*BTCV"):
         prepare_synapse(tmp_path / "nowhere", tmp_path / "out")
