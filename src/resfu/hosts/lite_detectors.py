@@ -27,6 +27,8 @@ class LiteFPN(PyramidBackbone):
         channels: width of the pyramid, a multiple of 32.
     """
 
+    body: "_Levels"
+
     def __init__(self, frozen: bool, channels: int) -> None:
         encoder = EfficientNetLite0(32)
         super().__init__(_Levels(encoder), encoder.channels[1:], channels)
