@@ -70,9 +70,9 @@ def main() -> None:
     ]
     table = Table(title="ReSFU on the CPU, fp32, 2 threads, side by side in one process")
     keys = ("published_over_resfu", "shifts_over_resfu", "peak_over_output")
-    headers = (key.replace("_over_", " / ").replace("_", " ") for key in keys)
+    headers = ("published / resfu", "shifts / resfu", "peak / output")
     for name in ("case", "bilinear ms", "resfu ms", "x bilinear", *headers, "GMAC"):
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n", 1), justify="right")
     for row in rows:
         name = f"{row['channels']} ch {row['low']} x{row['ratio']}" + (" fwd+bwd" if row["train"] else "")
         cells = [f"{row['times'][m]['median_ms']:.1f}" for m in ("bilinear", "resfu")] + [f"{row['over_bilinear']:.1f}"]

@@ -21,7 +21,7 @@ def reassembled(x: Tensor, scores: Tensor, ratio: int, unfolded: bool) -> Tensor
     share = share.view(B, K * K, h, ratio, w, ratio)
     out = x.new_zeros(B, C, h, ratio, w, ratio)
     for n, shifted in enumerate(shifts(F.pad(x, (K // 2,) * 4), K, h, w)):
-        out = out.addcmul(shifted[:, :, :, None, :, None], share[:, n : n + 1])
+        out.addcmul_(shifted[:, :, :, None, :, None], share[:, n : n + 1])
     return out.view(B, C, h * ratio, w * ratio)
 
 
@@ -98,7 +98,7 @@ def joint_bilateral(stage: JBU, x: Tensor, guide: Tensor, unfolded: bool) -> Ten
         return (copied(smooth) * kernel[:, None]).sum(2)
     out = torch.zeros_like(smooth)
     for n, shifted in enumerate(neighbours(smooth)):
-        out = out.addcmul(shifted, kernel[:, n : n + 1])
+        out.addcmul_(shifted, kernel[:, n : n + 1])
     return out
 
 

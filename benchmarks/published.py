@@ -29,7 +29,7 @@ def resfu(up: ReSFU, x: Tensor, y: Tensor, unfolded: bool = True) -> Tensor:
         return (values.view(*x.shape[:2], K * K, H, W) * share[:, None]).sum(2)
     out = x.new_zeros(*x.shape[:2], H, W)
     for n, shifted in enumerate(shifts(upsampled, K, H, W, r)):
-        out = out.addcmul(shifted, share[:, n : n + 1])
+        out.addcmul_(shifted, share[:, n : n + 1])
     return out
 
 

@@ -70,8 +70,9 @@ def table(rows: list[dict]) -> Table:
     shown.add_column("upsampler")
     keys = ("over_bilinear", "unfold_over_ours", "shifts_over_ours")
     keys += ("peak_over_output", "unfold_peak_over_output", "shifts_peak_over_output")
-    for header in ("bilinear ms", "ours ms", *(key.replace("_", " ").replace("over", "/") for key in keys), "GMAC"):
-        shown.add_column(header, justify="right")
+    headers = ("x bilinear", "unfold / ours", "shifts / ours", "peak / output", "unfold's", "shifts'")
+    for header in ("bilinear ms", "ours ms", *headers, "GMAC"):
+        shown.add_column(header.replace(" ", "\n", 1), justify="right")
     for row in rows:
         medians = (row["times"][who]["median_ms"] for who in ("bilinear", "ours"))
         cells = [f"{number:.1f}" for number in medians]
