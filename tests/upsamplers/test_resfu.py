@@ -130,3 +130,11 @@ def test_published_initialisation():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         resfu.create_upsampler("resfu", **{"channels": 8, "guidance_channels": 8} | options)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_groups_of_a_single_value(backend):
+    up = resfu.ReSFU(8, 8, projection_dim=8, hidden_channels=8, groups=1, backend=backend).double()
+    x, y = torch.randn(2, 8, 1, 1, dtype=torch.double), torch.randn(2, 8, 1, 1, dtype=torch.double)
+    torch.testing.assert_close(up(x[:1], y[:1]), x[:1])  # replicated neighbours: the kernel sums to 1
+    torch.testing.assert_close(up(x[:1], y[:1]), up(x, y)[:1])

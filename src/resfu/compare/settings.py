@@ -90,6 +90,18 @@ class Settings:
         """What the networks are compared by."""
         return kind_of(self.host, self.data)
 
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The further arguments of the data module that say what is generated; none for other data."""
+        if self.train_images is None:
+            return {}
+        shape = {"size": self.volume_size or self.size}
+        return {
+            "options": shape if self.difficulty is None else {**shape, "difficulty": self.difficulty},
+            "train_options": {"count": self.train_images},
+            "eval_options": {"count": self.val_images},
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON will give it back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -48,15 +48,12 @@ class VolumePictures:
 def volume_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData:
     """The batches of one run on volumes, see `create_data`."""
     assert settings.crop is not None
-    generated = settings.volume_size is not None
     return SegmentationData(
         settings.data,
         mean=mean,
         std=std,
         root=settings.root,
-        options={"size": settings.volume_size} if generated else None,
-        train_options={"count": settings.train_images} if generated else None,
-        eval_options={"count": settings.val_images} if generated else None,
+        **settings.data_options,
         augmentation="slice",
         crop_size=settings.crop,
         batch_size=settings.batch_size,

@@ -1,5 +1,6 @@
 """torchvision's feature pyramid, with an upsampler in each of its top-down steps, and the encoder below it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class UpsamplingFPN(FeaturePyramidNetwork):
         return dict(zip(names, outputs, strict=True)), pairs
 
 
-class PyramidBackbone(nn.Module):
+class PyramidBackbone(nn.Module, ABC):
     """An encoder and, set by whoever builds the network, the pyramid on its maps.
 
     Args:
@@ -99,14 +100,15 @@ class PyramidBackbone(nn.Module):
         """What goes in and out of every slot, by name."""
         return self.fpn.upsampled(self.body(images), images)
 
+    @abstractmethod
     def load_imagenet(self) -> None:
         """Fetch the encoder's ImageNet weights, or take them from where they are installed.
 
         Raises:
             ValueError: when they cannot be had.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
         """Take the encoder's weights.
 
@@ -117,7 +119,6 @@ class PyramidBackbone(nn.Module):
         Raises:
             ValueError: when they do not fit; the message names the missing or unexpected ones.
         """
-        raise NotImplementedError
 
 
 class ResNetFPN(PyramidBackbone):

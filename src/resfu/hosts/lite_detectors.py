@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -38,7 +38,7 @@ class LiteFPN(PyramidBackbone):
                 module.requires_grad_(False)
         self.train()
 
-    def train(self, mode: bool = True) -> "LiteFPN":
+    def train(self, mode: bool = True) -> Self:
         """As any module, except for fixed normalisation, whose statistics stay."""
         super().train(mode)
         for norm in self._norms:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from resfu.ops import reassemble
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.projection import normalised
+from resfu.upsamplers.normalization import GroupNorm
 
 _KERNEL, _FILTER, _NORM_GROUPS = 3, 6, 32
 
@@ -42,8 +42,8 @@ class A2U(Upsampler):
             raise ValueError(f"guidance_channels must be a multiple of {_NORM_GROUPS}, got {guidance_channels}.")
         self.first_filter = nn.Conv2d(guidance_channels, 1, 1)
         self.second_filter = nn.Conv2d(guidance_channels, 1, 1)
-        self.first_norm = nn.GroupNorm(_NORM_GROUPS, guidance_channels)
-        self.second_norm = nn.GroupNorm(_NORM_GROUPS, guidance_channels)
+        self.first_norm = GroupNorm(_NORM_GROUPS, guidance_channels)
+        self.second_norm = GroupNorm(_NORM_GROUPS, guidance_channels)
         self.spread = nn.Conv2d(guidance_channels, 4 * _KERNEL**2, 1)
 
     def upsample(
@@ -62,6 +62,6 @@ class A2U(Upsampler):
         images = guidance.shape[0]
         both = F.conv2d(guidance.transpose(0, 1), filters, stride=2, padding=2, groups=images)
         first, second = both.unflatten(1, (images, 2)).movedim((2, 1), (0, 1))
-        first = F.leaky_relu(normalised(self.first_norm, first), 0.01)
-        second = F.leaky_relu(normalised(self.second_norm, second), 0.01)
+        first = F.leaky_relu(self.first_norm(first), 0.01)
+        second = F.leaky_relu(self.second_norm(second), 0.01)
         return (at_least_fp32(first) * second).sum(1, keepdim=True) / guidance.shape[1] ** 0.5

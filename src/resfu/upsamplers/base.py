@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.ops.checks import pair
+from resfu.ops.checks import check_int, pair
 from resfu.ops.precision import autocast_dtype
-from resfu.upsamplers.options import check_int, check_number
+from resfu.upsamplers.options import check_number
 
 
 class Upsampler(nn.Module):

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import reassemble
+from resfu.ops.checks import check_divides, check_int, check_odd
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_divides, check_int, check_odd, check_whole
+from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.projection import project
 
 

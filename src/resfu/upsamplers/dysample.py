@@ -5,11 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.checks import check_divides
 from resfu.ops.grid import lr_position
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_choice, check_divides, check_flags, check_whole
+from resfu.upsamplers.options import check_choice, check_flags, check_whole
 
 _STYLES = ("lp", "pl")
 _STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset layer

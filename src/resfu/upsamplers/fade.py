@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import reassemble
+from resfu.ops.checks import check_int, check_odd
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_flags, check_int, check_odd
+from resfu.upsamplers.options import check_flags
 from resfu.upsamplers.projection import project
 
 

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.checks import check_odd
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_odd, check_whole
+from resfu.upsamplers.options import check_whole
 
 # The operator multiplies p by h / H in fp32: where p h / H is whole, both roundings may take it to the pixel before (12
 # -> 74 does at 37). This makes up for them, and reaches no later pixel while h H / gcd(h, H) is below 2^21.

@@ -6,10 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble, window_softmax
+from resfu.ops.checks import check_int
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_int, check_whole
+from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.projection import project
 
 _FIXUP = 0.1

@@ -1,13 +1,22 @@
 """Normalisations that several upsamplers share."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's, which also takes an image where each group is a single value: the bias comes out, and no error."""
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Normalise every group of channels by its own mean and variance."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(channels: int) -> GroupNorm:
     """The published 32 groups, or as many as divide the width."""
     groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels)
+    return GroupNorm(groups, channels)
 
 
 class ChannelLayerNorm(nn.LayerNorm):

@@ -3,8 +3,6 @@
 import math
 from numbers import Real
 
-from resfu.ops.checks import check_divides, check_int, check_odd
-
 
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Refuse a value that is not one of the choices.
@@ -50,6 +48,3 @@ def check_whole(name: str, value: int | float) -> int:
 
 def _is_number(value: object, least: int) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) and math.isfinite(value)
-
-
-__all__ = ["check_choice", "check_divides", "check_flags", "check_int", "check_number", "check_odd", "check_whole"]

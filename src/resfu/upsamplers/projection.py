@@ -23,19 +23,12 @@ def project(
     foldable = backend != "reference" and _foldable(x)
     affine = _affine(norm, x) if foldable and isinstance(norm, nn.GroupNorm) else None
     if affine is None:
-        return _linear(x if norm is None else normalised(norm, x), weight, bias)
+        return _linear(x if norm is None else norm(x), weight, bias)
     images = [
         _linear(x[b : b + 1], weight * scale, F.linear(shift, weight, bias))
         for b, (scale, shift) in enumerate(zip(*affine, strict=True))
     ]
     return images[0] if len(images) == 1 else torch.cat(images)
-
-
-def normalised(norm: nn.Module, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """norm(x); where a group of channels is a single value it is the bias, and no error as in `nn.GroupNorm`."""
-    if not isinstance(norm, nn.GroupNorm):
-        return norm(x)
-    return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def _foldable(x: Tensor) -> bool:

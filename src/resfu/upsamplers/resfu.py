@@ -4,11 +4,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
+from resfu.ops.checks import check_int, check_odd
 from resfu.ops.reassemble.api import BACKENDS
 from resfu.ops.similarity import SIMILARITIES
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
-from resfu.upsamplers.options import check_choice, check_flags, check_int, check_number, check_odd
+from resfu.upsamplers.options import check_choice, check_flags, check_number
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
 

@@ -4,10 +4,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble
+from resfu.ops.checks import check_int, check_odd
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import ChannelLayerNorm, group_norm
-from resfu.upsamplers.options import check_choice, check_flags, check_int, check_odd
+from resfu.upsamplers.options import check_choice, check_flags
 from resfu.upsamplers.projection import project
 
 _NORMS = ("group", "layer", "none")

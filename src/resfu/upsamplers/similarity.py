@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.similarity import Compressor, similarity_scores, upsampled_group_norm
-from resfu.upsamplers.projection import normalised
+from resfu.upsamplers.normalization import GroupNorm
 
 _NORM_GROUPS = 8
 
@@ -28,11 +28,11 @@ class SimilarityBlock(nn.Module):
         super().__init__()
         self.similarity = similarity
         width = dim // groups * (2 if similarity == "concat" else 1)
-        self.norm = nn.GroupNorm(_NORM_GROUPS, dim)
+        self.norm = GroupNorm(_NORM_GROUPS, dim)
         self.weight = nn.Parameter(torch.empty(hidden_channels, width, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(hidden_channels))
         self.reduce = nn.Conv2d(hidden_channels, hidden_channels, 1, groups=groups)
-        self.reduce_norm = nn.GroupNorm(_NORM_GROUPS, hidden_channels)
+        self.reduce_norm = GroupNorm(_NORM_GROUPS, hidden_channels)
         self.score = nn.Conv2d(hidden_channels, kernel_size**2, 1)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
@@ -48,10 +48,10 @@ class SimilarityBlock(nn.Module):
         size = (query.shape[-2], query.shape[-1])
         norm, reduce_norm = self.norm, self.reduce_norm
         if key.shape[-2:] == size:
-            key = normalised(norm, key)
+            key = norm(key)
         else:
             key = upsampled_group_norm(key, size, _NORM_GROUPS, norm.weight, norm.bias, norm.eps, neighbours, backend)
-        query = normalised(norm, query)
+        query = norm(query)
         compressor = Compressor(
             self.reduce.weight,
             self.reduce.bias,  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,11 +32,9 @@ def hidden_channels(v: Tensor, c: Compressor) -> Tensor:
 
 def scores(hidden: Tensor, c: Compressor) -> Tensor:
     """GroupNorm and last convolution."""
-    return F.conv2d(
-        F.group_norm(hidden, c.norm_groups, c.norm_weight.to(hidden.dtype), c.norm_bias.to(hidden.dtype), c.eps),
-        c.score_weight,
-        c.score_bias,
-    )
+    weight, bias = c.norm_weight.to(hidden.dtype), c.norm_bias.to(hidden.dtype)
+    normalised = torch.group_norm(hidden, c.norm_groups, weight, bias, c.eps)  # F's refuses one value a group
+    return F.conv2d(normalised, c.score_weight, c.score_bias)
 
 
 def normalised_convolution(total: Tensor, square: Tensor, pixels: int, c: Compressor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,73 @@
+"""The tables of README and docs say what the JSON files in benchmarks/results say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resfu.compare.summary import Spread
+
+ROOT = Path(__file__).parent.parent
+COMPARISONS = {
+    "demo": "README.md",
+    "camvid": "README.md",
+    "scenes-all": "docs/comparison.md",
+    "ct": "docs/medical.md",
+    "scenes-instances": "docs/detection.md",
+    "scenes-panoptic": "docs/detection.md",
+}
+
+
+def results(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rows(page):
+    """The cells of every line of every table."""
+    lines = (ROOT / page).read_text(encoding="utf-8").replace("*", "").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons(name):
+    found = results(name)
+    for upsampler, summary in found["summary"].items():
+        runs = [run["metrics"] for run in found["runs"] if run["upsampler"] == upsampler]
+        assert all(summary[key]["mean"] == pytest.approx(sum(run[key] for run in runs) / len(runs)) for key in summary)
+        cells = [upsampler, *(str(Spread(tuple(run[key] for run in runs))) for key in summary)]
+        assert any(row[: len(cells)] == cells for row in rows(COMPARISONS[name])), cells
+
+
+def time(taken):
+    return f"{taken['median_ms']:.1f} ({taken['lower_quartile_ms']:.1f} to {taken['upper_quartile_ms']:.1f})"
+
+
+def test_speed_of_resfu():
+    for row in results("cpu")["rows"]:
+        case = f"{row['channels']} channels, {row['low']} → {row['low'] * row['ratio']}"
+        case += ", forward + backward" if row["train"] else ""
+        cells = [case, time(row["times"]["bilinear"]), time(row["times"]["resfu"]), f"{row['over_bilinear']:.1f}"]
+        assert any(shown[:4] == cells for shown in rows("README.md")), cells
+
+
+def test_speed_of_the_others():
+    for row in results("upsamplers")["rows"]:
+        cells = [row["name"], time(row["times"]["ours"]), f"{row['over_bilinear']:.1f}"]
+        assert any(shown[:3] == cells for shown in rows("README.md")), cells
+
+
+def test_speed_on_another_host():
+    first, trained = results("cpu-slower-host")["rows"][:2]
+    shown = [(row["over_bilinear"], row["published_over_resfu"], row["shifts_over_resfu"]) for row in (first, trained)]
+    others = {row["name"]: row for row in results("upsamplers-slower-host")["rows"]}
+    keys = ("over_bilinear", "unfold_over_ours", "shifts_over_ours")
+    expected = [
+        ["resfu, 384 channels, 32 → 128", *(f"{ratio:.1f}" for ratio in shown[0])],
+        ["the same, forward + backward", *(f"{ratio:.1f}" for ratio in shown[1])],
+        *([name, *(f"{others[name][key]:.1f}" for key in keys)] for name in ("carafe", "stack-jbu")),
+    ]
+    for name in ("sapa", "fade"):
+        pairs = [[f"{others[f'{name}, guidance {c}'][key]:.1f}" for c in (64, 256)] for key in keys]
+        expected.append([f"{name}, guidance 64 / 256", *(" / ".join(pair) for pair in pairs)])
+    for cells in expected:
+        assert cells in rows("README.md"), cells
