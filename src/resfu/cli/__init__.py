@@ -19,10 +19,10 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "fit": Command("resfu.cli.fit", "fit", "train", "train a host with an upsampler from a YAML recipe"),
-    "validate": Command("resfu.cli.fit", "validate", "train", "measure a checkpoint on the validation split"),
-    "test": Command("resfu.cli.fit", "test", "train", "measure a checkpoint on the test split, class by class"),
-    "predict": Command("resfu.cli.fit", "predict", "train", "write label maps of images, label volumes of scans"),
+    "fit": Command("resfu.cli.fit", "run", "train", "train a host with an upsampler from a YAML recipe"),
+    "validate": Command("resfu.cli.apply", "validate", "train", "measure a checkpoint on the validation split"),
+    "test": Command("resfu.cli.apply", "test", "train", "measure a checkpoint on the test split, class by class"),
+    "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
     "reproduce": Command("resfu.cli.reproduce", "run", "all", "train the published tables' rows; show both numbers"),
     "upsample": Command("resfu.cli.upsample", "run", "all", "show the features of a photo before and after upsampling"),

@@ -3,8 +3,6 @@
 import argparse
 from typing import NoReturn
 
-from resfu import UPSAMPLERS
-
 
 class Parser(argparse.ArgumentParser):
     """Refuses bad options in one line, as every other user error."""
@@ -45,6 +43,8 @@ def volume_size(text: str) -> tuple[int, int, int]:
 
 def upsamplers(text: str) -> tuple[str, ...]:
     """Keys of `resfu.UPSAMPLERS` with commas between; "all" for every one."""
+    from resfu.upsamplers import UPSAMPLERS  # torch
+
     if text.strip() == "all":
         return tuple(UPSAMPLERS)
     names = tuple(name.strip() for name in text.split(",") if name.strip())

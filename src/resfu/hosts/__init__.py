@@ -47,6 +47,28 @@ PANOPTIC_HOSTS = ("panoptic-fpn-resnet50", "panoptic-fpn-efficientnet-lite0")
 DETECTION_HOSTS = ("mask-rcnn-resnet50", "mask-rcnn-efficientnet-lite0", *PANOPTIC_HOSTS)
 
 
+def find_host(name: str) -> Callable[..., Any]:
+    """What makes a network.
+
+    Args:
+        name: a key of `HOSTS`, or "package.module:function" for one of your own that can be imported. It is called with
+            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and what is said of `create_host` and
+            `resfu.hosts.base.SegmentationHost` holds for what it returns.
+
+    Raises:
+        ValueError: for an unknown name, the message lists the known ones; or a function that cannot be imported.
+    """
+    if name in HOSTS:
+        return HOSTS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"unknown host {name!r}; choose one of {', '.join(HOSTS)}, or give package.module:function.")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the host {name!r} cannot be imported: {error}.") from error
+
+
 @overload
 def create_host(  # pyright: ignore[reportOverlappingOverload]
     name: Literal[
@@ -67,6 +89,7 @@ def create_host(
     num_classes: int | None = None,
     pretrained: bool | str = False,
     upsampler_options: dict[str, object] | None = None,
+    **host_options: Any,
 ) -> SegmentationHost: ...
 
 
@@ -76,17 +99,19 @@ def create_host(
     num_classes: int | None = None,
     pretrained: bool | str = False,
     upsampler_options: dict[str, object] | None = None,
+    **host_options: Any,
 ) -> SegmentationHost | MaskRCNN:
     """Build a segmentation network by name.
 
     Args:
-        name: a key of `HOSTS`.
+        name: a key of `HOSTS`, or "package.module:function", see `find_host`.
         upsampler: a key of `resfu.UPSAMPLERS`; it sits in every slot of the network.
         num_classes: number of logits a pixel, 150 by default; in `DETECTION_HOSTS` of object classes, without the
             background or stuff, 80 by default.
         pretrained: False starts from random weights, True fetches the encoder's ImageNet weights, a path loads the
             encoder's weights from there.
         upsampler_options: further constructor arguments of the upsampler. Widths and ratios are the network's to give.
+        **host_options: further constructor arguments of the network.
 
     Returns:
         The network, in training mode.
@@ -94,10 +119,13 @@ def create_host(
     Raises:
         ValueError: for an unknown name or a bad value (the message lists what is possible).
     """
-    if name not in HOSTS:
-        raise ValueError(f"unknown host {name!r}; choose one of {', '.join(HOSTS)}.")
+    build = find_host(name)
     if num_classes is None:
         num_classes = 80 if name in DETECTION_HOSTS else 150
-    return HOSTS[name](
-        upsampler=upsampler, num_classes=num_classes, pretrained=pretrained, upsampler_options=upsampler_options
+    return build(
+        upsampler=upsampler,
+        num_classes=num_classes,
+        pretrained=pretrained,
+        upsampler_options=upsampler_options,
+        **host_options,
     )

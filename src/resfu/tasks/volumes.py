@@ -1,0 +1,154 @@
+"""Segmentation of volumes: trained slice by slice, measured case by case with Dice and HD95."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
+from resfu.evaluation.volumes import Convention, VolumeMetrics
+from resfu.tasks.base import Contents
+from resfu.tasks.cases import Cases, label_volume, normalising
+from resfu.tasks.label_maps import LabelMapModule, LabelMaps, PixelData
+from resfu.tasks.label_pictures import label_map_pictures
+from resfu.tasks.pictures import ImagePictures, VolumePictures
+from resfu.tasks.scans import LabelVolumeWriter, Scans
+from resfu.tasks.volume_pictures import labelled_slices, volume_pictures
+from resfu.training.arguments import plain_arguments
+from resfu.training.scores import Score
+
+
+class VolumeModule(LabelMapModule):
+    """Train a segmentation host on slices and measure it on volumes.
+
+    Training batches are those of `LabelMapModule`; all others hold one volume, see `Cases`.
+
+    Args:
+        convention: what an organ scores that is not in both volumes, see `VolumeMetrics`.
+        **shared: the arguments of `LabelMapModule`.
+
+    Raises:
+        ValueError: as `LabelMapModule`.
+    """
+
+    scores: ClassVar = (
+        Score("dice", "Dice", "dice_by_class"),
+        Score("hd95", "HD95", "hd95_by_class", unit="voxels", lower_is_better=True),
+        Score("", "missed", "missed", compared=False),
+        Score("", "spurious", "spurious", compared=False),
+    )
+
+    def __init__(self, convention: Convention = "transunet", **shared: Any) -> None:
+        arguments = plain_arguments(locals())
+        super().__init__(**shared)
+        self.save_hyperparameters({**self.hparams, **arguments})
+        self.metrics = VolumeMetrics(len(self.classes), convention)
+        self.metrics.persistent(False)  # a network can be loaded without its data
+
+    @property
+    def class_names(self) -> list[str]:
+        """The organs."""
+        return list(self.classes[1:])
+
+    def measure(self, batch: dict[str, Any]) -> None:
+        """Score a volume."""
+        batch["volume"].score(self.metrics, self.slice_network(), batch["input_size"], self.device)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """See `label_volume`; nothing for a batch that holds an "error" in place of a volume."""
+        if "error" in batch:
+            return {}
+        return label_volume(batch["volume"], self.slice_network(), batch["input_size"], self.device)
+
+    def slice_network(self) -> Callable[[Tensor], Tensor]:
+        """The network as it sees a slice: images [1, 3, H, W] with the volume's values -> logits."""
+        return normalising(self.logits, self.image_mean, self.image_std)
+
+
+class SliceData(PixelData):
+    """The splits of a data set of volumes: slices to train on, whole volumes to measure.
+
+    Args:
+        dataset: a key of `resfu.data.DATASETS` whose samples are slices, or "package.module:Class" for one of your own.
+        mean: per channel, for images in 0..1: the host's.
+        std: per channel, for images in 0..1: the host's.
+        crop_size: (H, W), a square: the size at which the network sees a slice.
+        scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
+            were prepared so (`resfu prepare --flip`).
+        **shared: further arguments of `TrainingData`.
+
+    Raises:
+        ValueError: as `TrainingData`, and for a size that is no square.
+    """
+
+    evaluated: SliceDataset
+
+    def __init__(
+        self,
+        dataset: str = "ct",
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        crop_size: tuple[int, int] = (224, 224),
+        scan_flip: bool = False,
+        **shared: Any,
+    ) -> None:
+        arguments = plain_arguments(locals())
+        if crop_size[0] != crop_size[1]:
+            raise ValueError(f"slices are resized to a square, such as crop_size (224, 224); got {tuple(crop_size)}.")
+        super().__init__(dataset, **shared)
+        self.save_hyperparameters(arguments)
+        self.input_size, self.scan_flip = crop_size[0], scan_flip
+        self.train_transform = slice_train_transform(crop_size, mean, std)
+        self.eval_transform = slice_eval_transform(crop_size, mean, std)
+
+    def open_files(self) -> Scans:
+        """See `TrainingData`."""
+        return Scans(self.images, self.dataset, self.input_size, self.scan_flip, self.on_error)
+
+    def _measured(self) -> Cases:
+        return Cases(self.evaluated, self.input_size)
+
+    def _in_order(self, samples: Any, batch_size: int) -> Any:
+        # A volume is a batch of its own, read where it is predicted, slice by slice.
+        loader = super()._in_order(samples, 1)
+        loader.num_workers = 0
+        return loader
+
+
+class Volumes(LabelMaps):
+    """See `resfu.tasks.base.Task`."""
+
+    name = "volumes"
+    module = VolumeModule
+    data = SliceData
+    counted = "volumes"
+    written = "label volumes"
+    row = "organ"
+    lists_classes = True
+    note = (
+        "{count} volumes, means over organs; Dice in percent, HD95 in voxels, both after the convention {convention!r}"
+    )
+    class_note = "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over volumes and seeds."
+
+    def writer(self, folder: str, bar: bool) -> LabelVolumeWriter:
+        """See `Task`."""
+        return LabelVolumeWriter(folder, bar)
+
+    def contents(self, data: Any) -> Contents:
+        """The organs: the background is not measured."""
+        return Contents(list(data.classes[1:]), data.palette[1:].tolist(), len(Cases(data.evaluated, 1)))
+
+    def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
+        """See `Task`."""
+        hosts = {name: module.host for name, module in modules.items()}
+        return label_map_pictures(hosts, labelled_slices(data.evaluated, data.input_size), places)
+
+    def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:
+        """See `Task`."""
+        hosts = {name: module.host for name, module in modules.items()}
+        device = next(next(iter(hosts.values())).parameters()).device
+        with torch.no_grad():
+            return volume_pictures(hosts, data.evaluated, data.input_size, device)
