@@ -58,15 +58,13 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
         settings = merge(nested("data.root", options.root), settings)
     experiment, module, checkpoint = _trained(options, settings)
     data = experiment.create_data(module)
-    trainer = _run(experiment, command, module, data, checkpoint, [])
+    trainer = _run(experiment, command, module, data, checkpoint, [], verbose=command == "validate")
     if options.metrics is not None and trainer.is_global_zero:
         from resfu.compare.folder import write_json
         from resfu.evaluation.cost.host import inference_parameters
         from resfu.training.scores import plain
 
-        write_json(
-            Path(options.metrics), {"parameters": inference_parameters(module.host), **plain(module.results)}
-        )
+        write_json(Path(options.metrics), {"parameters": inference_parameters(module.host), **plain(module.results)})
     return 0
 
 

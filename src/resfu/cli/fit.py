@@ -48,7 +48,9 @@ def _train(options: Any, settings: list[dict[str, Any]], given: str | None) -> i
             settings = [checkpoint_settings(checkpoint), *settings]
         experiment = Experiment(*settings)
         _check_length(experiment.settings["trainer"])
-        folder = RunFolder(Path(options.run or experiment.settings["trainer"]["default_root_dir"] or f"runs/{experiment.name}"))
+        folder = RunFolder(
+            Path(options.run or experiment.settings["trainer"]["default_root_dir"] or f"runs/{experiment.name}")
+        )
         if checkpoint is None and folder.last.exists():
             raise ValueError(
                 f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder by "
@@ -83,7 +85,8 @@ def _check_length(trainer: dict[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="resfu fit",
-        description="Train a network from a recipe. Its folder gets config.yaml, checkpoints/ and logs/. " + SETTINGS_HELP,
+        description="Train a network from a recipe. Its folder gets config.yaml, checkpoints/ and logs/. "
+        + SETTINGS_HELP,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -49,9 +49,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str | None, dict[st
         settings = merge(settings, nested("data.crop_size", _listed(old.size)))
     if old.augment is not None:
         full = old.augment == "full"
-        settings = merge(
-            settings, {"data": {"scale_range": [0.5, 2.0] if full else [1.0, 1.0], "photometric": full}}
-        )
+        settings = merge(settings, {"data": {"scale_range": [0.5, 2.0] if full else [1.0, 1.0], "photometric": full}})
     if old.host_options is not None:
         from resfu.evaluation.published import option_from
 

@@ -19,7 +19,7 @@ from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.sheets import save_sheet
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
-from resfu.compare.reproduce.trainings import Training, claim, measured, plan
+from resfu.compare.reproduce.trainings import claim, measured, plan
 from resfu.compare.run import compare
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
@@ -158,9 +158,9 @@ def _patterns(text: str) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         prog="resfu reproduce",
-        description="Train the rows of published tables, each from its recipe, measure them on the test split and print "
-        "published and measured numbers side by side; table*.json holds them. Interrupted, the same command goes on "
-        "where it was. " + SETTINGS_HELP,
+        description="Train the rows of published tables, each from its recipe, measure them on the test split, and "
+        "print published and measured numbers side by side; table*.json holds them. Interrupted, the same command goes "
+        "on where it was. " + SETTINGS_HELP,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -34,7 +34,7 @@ def take_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     remaining = iter(words)
     for word in remaining:
         key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not (key.partition(".")[0] in _GROUPS and "." in key or key in _SINGLE):
+        if not word.startswith("--") or not ((key.partition(".")[0] in _GROUPS and "." in key) or key in _SINGLE):
             rest.append(word)
             continue
         text = value if equals else next(remaining, None)

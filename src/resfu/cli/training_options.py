@@ -22,18 +22,23 @@ _MEANING = {
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that are short names of settings."""
     add = parser.add_argument
-    add("--host", metavar="NAME", help="another network than the recipe's (see `resfu list`), or package.module:function")
+    add(
+        "--host",
+        metavar="NAME",
+        help="another network than the recipe's (see `resfu list`), or package.module:function",
+    )
     add("--root", "--data-root", metavar="DIR", help="folder of the data; of generated data that of their cache")
     add("--steps", type=positive, metavar="N", help="length of a training in optimiser steps")
     add("--batch-size", type=positive, metavar="N", help="samples a step and process")
     add("--crop", type=size, metavar="N | HxW", help="size of a training sample")
     add("--lr", type=float, metavar="X", help="learning rate of everything outside the encoder")
     freeze = parser.add_mutually_exclusive_group()
+    freeze.add_argument("--freeze-encoder", action="store_true", default=None, help="leave the encoder as it is")
     freeze.add_argument(
-        "--freeze-encoder", action="store_true", default=None, help="leave the encoder as it is"
-    )
-    freeze.add_argument(
-        "--finetune", dest="freeze_encoder", action="store_false", help="train the encoder too, at its own learning rate"
+        "--finetune",
+        dest="freeze_encoder",
+        action="store_false",
+        help="train the encoder too, at its own learning rate",
     )
     add("--workers", type=int, metavar="N", help="processes that load samples")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")

@@ -9,9 +9,9 @@ import torch
 
 from resfu.cli.arguments import Parser, positive, upsamplers
 from resfu.compare.photo import Source, find_source, upsample_photo
-from resfu.compare.weights import find_weights
 from resfu.data.image_files import UnreadableFileError, read_image
-from resfu.training.photos import find_images
+from resfu.tasks.loading import find_weights
+from resfu.tasks.photos import find_images
 from resfu.upsamplers import UPSAMPLERS
 
 _DEMO = Path("runs/demo")

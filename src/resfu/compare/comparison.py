@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resfu.compare.variants import parse_variant
+from resfu.recipes import flattened, merge, read_recipe
 from resfu.tasks import Task
 from resfu.tasks.experiment import Experiment
-from resfu.recipes import flattened, merge, read_recipe
 
 
 class Comparison:

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from resfu.compare.pictures import feature_pair, shared_colours
-from resfu.compare.weights import Network, load_host
 from resfu.evaluation.cost import count_parameters
 from resfu.hosts import create_host
+from resfu.tasks.loading import load_module
+from resfu.tasks.pictures import feature_pair, shared_colours
 from resfu.upsamplers import Upsampler
 from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, figures, find_edges
 
@@ -23,7 +24,7 @@ HOST = "efficientnet-lite0"
 class Source:
     """A network to look through, and in words where its weights come from."""
 
-    host: Network
+    host: Any
     origin: str
     trained: bool
 
@@ -49,7 +50,7 @@ def find_source(upsampler: str, weights: Mapping[str, Path]) -> Source:
         ValueError: for an unknown upsampler, or weights that cannot be had.
     """
     if upsampler in weights:
-        return Source(load_host(weights[upsampler]), f"trained, {weights[upsampler]}", trained=True)
+        return Source(load_module(weights[upsampler]).host, f"trained, {weights[upsampler]}", trained=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         host = create_host(HOST, upsampler, num_classes=2, pretrained=True)
@@ -92,12 +93,12 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
     return draw_sheet(rows, title=title, panel_height=320)
 
 
-def _normalised(rgb: Tensor, host: Network) -> Tensor:
+def _normalised(rgb: Tensor, host: Any) -> Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
     return (rgb - mean) / std
 
 
-def _kernels(photo: Picture, host: Network, image: Tensor) -> Picture | None:
+def _kernels(photo: Picture, host: Any, image: Tensor) -> Picture | None:
     """Some kernels of the ReSFU of `feature_pair`; None in a network without one."""
     found = [call for slot in figures.slot_calls(host, image).values() for call in slot.resfu]
     if not found:

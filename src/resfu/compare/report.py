@@ -14,8 +14,8 @@ from PIL import Image
 
 from resfu.compare.classes import class_scores, scores_by_class
 from resfu.compare.summary import best, cells, headings, note, summarise, task_in
-from resfu.tasks.pictures import ImagePictures, View, VolumePictures
 from resfu.recipes import flattened
+from resfu.tasks.pictures import ImagePictures, View, VolumePictures
 from resfu.visualize import Picture
 
 _PHOTO_QUALITY = 92

@@ -82,7 +82,11 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
         One row an upsampler.
     """
     return [
-        Row(name, {score.key: spread(results, name, score.key) for score in task_in(results).scores}, results["cost"][name])
+        Row(
+            name,
+            {score.key: spread(results, name, score.key) for score in task_in(results).scores},
+            results["cost"][name],
+        )
         for name in results["settings"]["upsamplers"]
     ]
 

@@ -16,9 +16,7 @@ from resfu.training.record import Record
 from resfu.training.scores import plain
 
 
-def train_one(
-    comparison: Comparison, upsampler: str, seed: int, folder: RunFolder, console: Console
-) -> dict[str, Any]:
+def train_one(comparison: Comparison, upsampler: str, seed: int, folder: RunFolder, console: Console) -> dict[str, Any]:
     """Train and evaluate one network, from wherever an earlier call left it.
 
     Args:

@@ -36,7 +36,9 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
         if not path.is_file():
             if path.suffix in (".yaml", ".yml"):
                 raise FileNotFoundError(f"there is no recipe {path}.")
-            raise ValueError(f"unknown recipe {str(name)!r}; choose one of {', '.join(recipe_names())}, or a YAML file.")
+            raise ValueError(
+                f"unknown recipe {str(name)!r}; choose one of {', '.join(recipe_names())}, or a YAML file."
+            )
     return _read(path, ())
 
 
@@ -51,8 +53,9 @@ def merge(*groups: Mapping[str, Any]) -> dict[str, Any]:
             before = result.get(key)
             if key == "upsampler" and "upsampler_options" in result and value != before:
                 del result["upsampler_options"]
-            both = isinstance(value, Mapping) and isinstance(before, Mapping)
-            result[key] = merge(before, value) if both else merge(value) if isinstance(value, Mapping) else value
+            if isinstance(value, Mapping):
+                value = merge(before, value) if isinstance(before, Mapping) else merge(value)
+            result[key] = value
     return result
 
 

@@ -10,13 +10,13 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, Trainer
 
-from resfu.tasks import TASKS, Task, task_of
 from resfu.recipes import merge
+from resfu.tasks import TASKS, Task, task_of
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 
 # What the command, the network or the seed gives.
-_GIVEN = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
+_GIVEN: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
 _DEFAULTS: dict[str, Any] = {"model": {"host": "segformer-mit-b0"}, "data": {"dataset": "scenes"}, "trainer": {}}
 
 
@@ -78,7 +78,7 @@ class Experiment:
             callbacks: beside those of the settings.
             changes: arguments that take precedence over the settings.
         """
-        arguments = parser(self.task.name).instantiate_classes(self._namespace).trainer.as_dict()
+        arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
         own = arguments.pop("callbacks", None) or []
         own = own if isinstance(own, list) else [own]
         return Trainer(**{**arguments, "enable_model_summary": False, **changes}, callbacks=[*own, *callbacks])
@@ -99,6 +99,8 @@ def parser(task: str) -> ArgumentParser:
 def plain_message(message: str) -> str:
     """The parser's complaint in the words of the settings: the key first, without the parser's own names."""
     message = re.sub(r"^Group '(.+)' does not accept option '(.+)'$", r"unknown key \1.\2", message)
-    message = re.sub(r"^(?:Validation failed: )?No action for key '(.+)' to check its value\.$", r"unknown key \1", message)
+    message = re.sub(
+        r"^(?:Validation failed: )?No action for key '(.+)' to check its value\.$", r"unknown key \1", message
+    )
     message = re.sub(r"^Option '(.+)' is not accepted$", r"unknown key \1", message)
     return re.sub(r'^(?:Validation failed: )?Parser key "(.+?)":', r"\1:", message)

@@ -118,5 +118,6 @@ class Instances(Objects):
     name = "instances"
     module = InstanceModule
     data = InstanceData
+    datasets = INSTANCE_DATASETS
     note = "average precision of masks in percent"
     class_note = "Mask AP of each class in percent, mean over the seeds. A class without a labelled object has none."

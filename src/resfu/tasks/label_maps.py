@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from resfu.data import DATASETS, SegmentationDataset, create_dataset
+from resfu.data import DATASETS, SegmentationDataset, Transform, create_dataset
 from resfu.data.base import IGNORE_INDEX
 from resfu.data.registry import find_dataset
 from resfu.data.transforms import eval_transform, train_transform
@@ -18,7 +19,7 @@ from resfu.hosts import create_host
 from resfu.hosts.base import SegmentationHost
 from resfu.tasks.base import Contents, Task
 from resfu.tasks.label_pictures import label_map_picture, label_map_pictures
-from resfu.tasks.photos import LabelMapWriter, Photos
+from resfu.tasks.photos import LabelMapWriter, Photos, photo_sample
 from resfu.tasks.pictures import ImagePictures
 from resfu.training.arguments import as_options, plain_arguments
 from resfu.training.data import TrainingData
@@ -162,6 +163,23 @@ class LabelMapModule(TrainingModule):
         """Classes [B, H, W] of normalised images [B, 3, h, w], at a size (H, W)."""
         return resize_logits(self.logits(images), size).argmax(1)
 
+    @torch.no_grad()
+    def predict(self, image: str | Path | Picture) -> Tensor:
+        """The label map of a photo.
+
+        Args:
+            image: the path of an image file, or uint8 [H, W, 3].
+
+        Returns:
+            uint8 [H, W], the classes by their place in `classes`, at the photo's size.
+
+        Raises:
+            ValueError: for a file that cannot be read, or another array.
+        """
+        sample = eval_transform(self.image_mean, self.image_std)(photo_sample(image))
+        size = (sample["image"].shape[-2], sample["image"].shape[-1])
+        return self.label_map(sample["image"][None].to(self.device), size)[0].to("cpu", torch.uint8)
+
     def picture(self, image: Tensor) -> Picture | None:
         """What the network says of an image [3, H, W], in the classes' colours; None where these are not known."""
         return label_map_picture(self.host, image, self.palette)
@@ -178,7 +196,15 @@ class LabelMapModule(TrainingModule):
 
 
 class PixelData(TrainingData):
-    """Base of the data modules whose samples have one label a pixel."""
+    """Base of the data modules whose samples have one label a pixel.
+
+    Attributes:
+        train_transform: of the samples to train on.
+        eval_transform: of the others.
+    """
+
+    train_transform: Transform
+    eval_transform: Transform
 
     @property
     def dataset_class(self) -> type[SegmentationDataset]:
@@ -274,7 +300,7 @@ class LabelMaps(Task):
         """The normalisation of images is the host's."""
         return {"mean": module.image_mean, "std": module.image_std}
 
-    def writer(self, folder: str, bar: bool) -> LabelMapWriter:
+    def writer(self, folder: str, bar: bool) -> Any:
         """See `Task`."""
         return LabelMapWriter(folder)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from resfu.data import Sample
@@ -16,7 +18,7 @@ from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.tasks.base import Contents, Task
 from resfu.tasks.object_files import ObjectWriter, draw_found
 from resfu.tasks.object_pictures import object_pictures
-from resfu.tasks.photos import Photos
+from resfu.tasks.photos import Photos, photo_sample
 from resfu.tasks.pictures import ImagePictures
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
@@ -86,6 +88,21 @@ class ObjectModule(TrainingModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """What the host finds, an entry an image; nothing for a batch that holds an "error" in place of images."""
         return [] if "error" in batch else self.host(batch["image"])
+
+    @torch.no_grad()
+    def predict(self, image: str | Path | Picture) -> dict[str, Any]:
+        """What the network finds in a photo.
+
+        Args:
+            image: the path of an image file, or uint8 [H, W, 3].
+
+        Returns:
+            "boxes" [N, 4], "labels" [N], "scores" [N], "masks" [N, 1, H, W], and of a panoptic network "panoptic".
+
+        Raises:
+            ValueError: for a file that cannot be read, or another array.
+        """
+        return self.host([eval_transform()(photo_sample(image))["image"].to(self.device)])[0]
 
     def picture(self, image: Tensor) -> Picture | None:
         """What the network finds in an image [3, H, W] in 0..1, over it; None where the categories are not known."""
@@ -178,9 +195,14 @@ class ObjectData(TrainingData):
 
 
 class Objects(Task):
-    """What the tasks share whose networks find objects."""
+    """What the tasks share whose networks find objects.
 
-    data: ClassVar[type[ObjectData]]
+    Attributes:
+        datasets: by name.
+    """
+
+    datasets: ClassVar[Mapping[str, type[ObjectDataset]]]
+
     written = "pictures and their results"
     cost_note = (
         " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
@@ -189,7 +211,7 @@ class Objects(Task):
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The numbers of classes follow from a data set whose categories are its class's."""
-        categories = getattr(find_dataset(self.data.datasets, settings["data"]["dataset"]), "categories", None)
+        categories = getattr(find_dataset(self.datasets, settings["data"]["dataset"]), "categories", None)
         if categories is not None:
             things = sum(category.isthing for category in categories)
             settings["model"] |= self.class_counts(things, len(categories) - things)

@@ -122,10 +122,11 @@ class Panoptic(Objects):
     name = "panoptic"
     module = PanopticModule
     data = PanopticData
+    datasets = PANOPTIC_DATASETS
     note = "panoptic, segmentation and recognition quality in percent"
     class_note = (
-        "Panoptic quality of each class in percent, mean over the seeds. A class that is neither labelled nor predicted "
-        "has none."
+        "Panoptic quality of each class in percent, mean over the seeds. A class that is neither labelled nor "
+        "predicted has none."
     )
 
     def class_counts(self, things: int, stuff: int) -> dict[str, int]:

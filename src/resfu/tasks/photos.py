@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -101,6 +103,24 @@ class Photos(Dataset[Sample]):
             return {"error": f"cannot read the image {file}: {error.__cause__ or error}", "name": file.stem}
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
         return {**self.transform({"image": image, "name": file.stem}), "size": pixels.shape[:2]}
+
+
+def photo_sample(image: str | Path | NDArray[np.uint8]) -> Sample:
+    """A photo as a sample without a label.
+
+    Args:
+        image: the path of an image file, or uint8 [H, W, 3].
+
+    Raises:
+        ValueError: for a file that cannot be read, or another array.
+    """
+    if isinstance(image, str | Path):
+        pixels, name = read_image(Path(image)), Path(image).stem
+    else:
+        pixels, name = np.asarray(image), "photo"
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ValueError(f"a photo must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}.")
+    return {"image": tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()), "name": name}
 
 
 class LabelMapWriter(Callback):

@@ -17,8 +17,8 @@ from resfu.data.medical.acdc import IMAGE_KEY as ACDC_IMAGE_KEY
 from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
 from resfu.data.medical.volume_files import VolumeFile, open_volume, unreadable
 from resfu.evaluation.volume_inference import write_nifti
-from resfu.tasks.photos import find_files
 from resfu.tasks.cases import Volume
+from resfu.tasks.photos import find_files
 
 NIFTI = (".nii", ".nii.gz")
 PREPARED = (".h5", ".npz")

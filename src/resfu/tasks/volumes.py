@@ -133,7 +133,7 @@ class Volumes(LabelMaps):
     )
     class_note = "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over volumes and seeds."
 
-    def writer(self, folder: str, bar: bool) -> LabelVolumeWriter:
+    def writer(self, folder: str, bar: bool) -> Any:
         """See `Task`."""
         return LabelVolumeWriter(folder, bar)
 

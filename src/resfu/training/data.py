@@ -1,14 +1,14 @@
 """What the data modules of all tasks share: the splits of a data set, and an order that can be resumed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sized
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from resfu.data import Sample
+from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.ops.checks import check_int
 from resfu.training.arguments import dataset_options
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
@@ -130,7 +130,7 @@ class TrainingData(LightningDataModule, ABC):
         """Rank and number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _training_sampler(self) -> Sampler[Any]:
+    def _training_sampler(self) -> StreamSampler | AspectRatioSampler:
         return StreamSampler(len(self.trained), self.batch_size, self.seed, *self.process)
 
     def _measured(self) -> Any:
@@ -138,7 +138,6 @@ class TrainingData(LightningDataModule, ABC):
         return self.evaluated
 
     def _in_order(self, samples: Any, batch_size: int) -> DataLoader[Any]:
-        assert isinstance(samples, Sized)
         # Lightning's own sampler would repeat samples to even out the processes, and they would be counted twice.
         sampler = ShardSampler(len(samples), *self.process)
         return DataLoader(

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import rich
@@ -18,6 +19,7 @@ from resfu.training.loader import derive_seed
 from resfu.training.parameter_groups import Optimisation, create_optimizer
 from resfu.training.schedule import Schedule, poly_scheduler
 from resfu.training.scores import Score, class_table, headline
+from resfu.visualize.picture import Picture
 
 
 class TrainingModule(LightningModule, ABC):
@@ -78,6 +80,14 @@ class TrainingModule(LightningModule, ABC):
     @abstractmethod
     def measure(self, batch: dict[str, Any]) -> None:
         """Predict a batch of the validation or test split, and give prediction and label to `metrics`."""
+
+    @abstractmethod
+    def predict(self, image: str | Path | Picture) -> Any:
+        """What the network says of a photo, by its path or as uint8 [H, W, 3]."""
+
+    @abstractmethod
+    def picture(self, image: Tensor) -> Picture | None:
+        """What the network says of an image [3, H, W] as it takes it, in colours; None where these are not known."""
 
     def forward(self, images: Any) -> Any:
         """What the network makes of images."""

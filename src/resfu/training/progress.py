@@ -22,9 +22,7 @@ class TrainingProgress(Callback):
         every: seconds between two lines, where the console is no terminal; None for no lines.
     """
 
-    def __init__(
-        self, console: Console, monitor: Score, title: str = "training", every: float | None = 10.0
-    ) -> None:
+    def __init__(self, console: Console, monitor: Score, title: str = "training", every: float | None = 10.0) -> None:
         self._console = console
         self._monitor = monitor
         self._title = title

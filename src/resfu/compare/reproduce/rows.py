@@ -34,7 +34,10 @@ def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[Pub
     for pattern in wanted:
         if not any(_fits(row, pattern) for row in rows):
             labels = ", ".join(dict.fromkeys(row.label for row in rows))
-            raise ValueError(f"no row fits {pattern!r}; their labels are {labels}, or give a training's name, such as {row_name(rows[0])}.")
+            raise ValueError(
+                f"no row fits {pattern!r}; their labels are {labels}, or give a training's name, such as "
+                f"{row_name(rows[0])}."
+            )
     return [row for row in rows if not wanted or any(_fits(row, pattern) for pattern in wanted)]
 
 

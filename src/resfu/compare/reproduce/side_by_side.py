@@ -55,8 +55,8 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
         measured: gives the measurements of a row, None where there are none.
 
     Returns:
-        Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "titles" of the metrics, "published" (as printed),
-        "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first
+        Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "titles" of the metrics,
+        "published" (as printed), "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first
         row of the host: "published" by metric, and "measured" like the above, seed by seed before the mean.
     """
     first: dict[str, tuple[PublishedRow, Measured | None]] = {}
