@@ -1,4 +1,4 @@
-"""Every task keeps one contract: train, resume exactly, measure, predict, compare and report. A new task comes for free."""
+"""Every task keeps one contract: train, resume exactly, measure, predict, compare and report."""
 
 import json
 
