@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -127,10 +128,27 @@ def test_the_optimisation(host, method, rates, decay, curve):
             assert any(part in name for name in spared), part
         assert not any(name.endswith(("linear.weight", "conv.weight")) for name in spared)
     elif host.startswith("segformer"):
-        assert spared
-        assert all(name.startswith("encoder.") and "norm" in name for name in spared)
+        assert spared == _spared_as_published(task.host)
+        numbers = [p.numel() for group in groups.values() if group["weight_decay"] == 0 for p in group["params"]]
+        assert sum(numbers) == 12_288
     elif decay:
         assert not spared
+
+
+def _spared_as_published(host):
+    """SegFormer's parameters under mmsegmentation's names, and on these its pattern: a name with "head" in it gets
+    another rate, another one with "norm" in it no decay. A stage is [patch embedding, blocks, norm] there."""
+    published = {}
+    for name, _ in host.named_parameters():
+        stage = re.match(r"encoder\.mit\.stages\.(\d)\.", name)
+        rest = name[stage.end() :] if stage else name
+        for ours, theirs in (("patch_embeddings.", "0."), ("blocks.", "1."), ("layer_norm.", "2.")):
+            if stage and rest.startswith(ours):
+                rest = theirs + rest.removeprefix(ours)
+                break
+        published[name] = f"backbone.layers.{stage[1]}.{rest}" if stage else f"decode_{rest}"
+    assert {"backbone.layers.3.2.weight", "backbone.layers.0.0.layer_norm.weight"} <= set(published.values())
+    return {ours for ours, theirs in published.items() if "head" not in theirs and "norm" in theirs}
 
 
 def test_maskformer_clips_the_gradient_and_takes_any_crop():

@@ -53,6 +53,7 @@ class SegmentationTask(LightningModule):
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of classes, up to 255: the label 255 is ignored, and label maps are uint8.
         upsampler_options: further constructor arguments of the upsampler.
+        host_options: further constructor arguments of the host, see `resfu.create_host`.
         pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
         freeze_encoder: leave the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics included).
         loss_average: the divisor of the cross entropy: "valid" counts the labelled pixels, "all" every pixel.
@@ -72,6 +73,7 @@ class SegmentationTask(LightningModule):
         upsampler: str = "resfu",
         num_classes: int = 150,
         upsampler_options: dict[str, Any] | None = None,
+        host_options: dict[str, Any] | None = None,
         pretrained: bool | str = False,
         freeze_encoder: bool = False,
         loss_average: Literal["valid", "all"] = "valid",
@@ -95,6 +97,7 @@ class SegmentationTask(LightningModule):
                 "upsampler": upsampler,
                 "num_classes": num_classes,
                 "upsampler_options": upsampler_options,
+                "host_options": host_options,
                 "pretrained": pretrained,
                 "freeze_encoder": freeze_encoder,
                 "loss_average": loss_average,
@@ -105,9 +108,7 @@ class SegmentationTask(LightningModule):
                 "seed": seed,
             }
         )
-        self.host = create_host(
-            host, upsampler, num_classes=num_classes, pretrained=pretrained, upsampler_options=upsampler_options
-        )
+        self.host = create_host(host, upsampler, num_classes, pretrained, upsampler_options, host_options)
         if num_classes > IGNORE_INDEX:
             raise ValueError(
                 f"num_classes must be at most {IGNORE_INDEX}, got {num_classes}: the label {IGNORE_INDEX} is ignored, "
