@@ -34,6 +34,10 @@ FAMILIES = {  # from the spec, by hand; images of a step, crop, bounds of the im
     "maskformer-swin-b": (160_000, 16, 640, (2560, 640), None),
     "maskformer-swin-l": (160_000, 16, 640, (2560, 640), None),
 }
+PUBLISHED_FORMS = {
+    "segmenter": {"antialias_positions": False, "continuation": "zeros"},
+    "maskformer": {"continuation": "zeros"},
+}
 
 
 def merged(name):
@@ -78,6 +82,7 @@ def test_recipes_say_what_the_publication_says(host):
         assert model.get("upsampler_options", {}) == row.upsampler_options, name
         assert content.get("run") == (f"runs/{Path(name).name}" if "ablations" in name else None), name
         assert (model["pretrained"], model["loss_average"]) == (True, "all")
+        assert model.get("host_options", {}) == PUBLISHED_FORMS.get(host.partition("-")[0], {}), name
         assert (data["dataset"], data["test_split"], 8 * data["batch_size"]) == ("ade20k", "val", batch)
         assert data["crop_size"] == [crop, crop]
         assert data["base_size"] == data["eval_size"] == list(bounds)
