@@ -11,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+import resfu
 import resfu.hosts
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
@@ -160,6 +161,26 @@ def test_maskformer_clips_the_gradient_and_takes_any_crop():
     content = merged("maskformer-swin-l_resfu_ade20k")
     assert content["trainer"]["gradient_clip_val"] == 0.01
     assert content["data"]["cat_max_ratio"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        ("segmenter-vit-s", {"guided_filter_stride": 2}),
+        ("segformer-mit-b1", {"guided_filter_stride": 2, "dilation": 2}),
+    ],
+)
+def test_the_released_configurations_differ_in_options_of_resfu_alone(host, options):
+    released, published = merged(f"released/{host}_resfu_ade20k"), merged(f"{host}_resfu_ade20k")
+    assert released.pop("run") == f"runs/{host}_resfu-released_ade20k"
+    assert released["model"].pop("upsampler_options") == options
+    del released["base"], published["base"]
+    assert released == published
+    host = task_of(f"released/{host}_resfu_ade20k").host
+    modules = [module for module in host.modules() if isinstance(module, resfu.ReSFU)]
+    assert modules
+    for module in modules:
+        assert (module.guided_filter_stride, module.dilation) == (2, options.get("dilation"))
 
 
 @pytest.fixture(scope="module")
