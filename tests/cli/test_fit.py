@@ -274,7 +274,7 @@ def test_segformer_recipes_have_the_published_settings():
         "learning_rate": 6e-5,
         "weight_decay": 0.01,
         "head_multiplier": 10.0,
-        "undecayed": "encoder_norms",
+        "undecayed": "encoder_block_norms",
     }
     assert base["schedule"] == {"power": 1.0, "minimum": 0.0, "warmup_steps": 1500, "warmup_ratio": 1e-6}
 

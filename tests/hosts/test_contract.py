@@ -84,6 +84,29 @@ def test_an_image_does_not_depend_on_its_batch_mates(name: str) -> None:
         torch.testing.assert_close(host(images)[1:2], host(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
+NO_VARIANCE = r"no variance to train with in \[1, \d+, 1, 1\], one image and one pixel: put two images or more"
+
+
+@pytest.mark.parametrize("upsampler", ["resfu", "indexnet"])
+def test_training_on_one_image(name: str, upsampler: str) -> None:
+    """Where batch normalisation meets a single value, a sentence says so; evaluation and two images are fine."""
+    host = build(name, upsampler).train()
+    label = torch.zeros(1, 16, 16, dtype=torch.long)
+    if name in ("pspnet", "segformer-mit-b0", "efficientnet-lite0"):
+        with pytest.raises(ValueError, match=NO_VARIANCE):
+            host.losses(photo(1, 3, 16, 16), label, F.cross_entropy)
+    else:
+        assert all(loss.isfinite() for loss in host.losses(photo(1, 3, 16, 16), label, F.cross_entropy).values())
+    assert all(map(torch.isfinite, host.losses(photo(2, 3, 16, 16), label.repeat(2, 1, 1), F.cross_entropy).values()))
+    with torch.no_grad():
+        assert host.eval()(photo(1, 3, 16, 16)).isfinite().all()
+
+
+def test_pspnet_trains_on_no_single_image_of_any_size() -> None:
+    with pytest.raises(ValueError, match=NO_VARIANCE):
+        build("pspnet").train()(photo(1, 3, 96, 96))
+
+
 def test_an_empty_batch_gives_empty_logits(name: str) -> None:
     host = build(name)
     assert host(torch.empty(0, 3, 40, 50)).shape == (0, CLASSES, 40, 50)
@@ -173,6 +196,19 @@ def test_bad_arguments(name: str) -> None:
         SMALL[name](upsampler="bilinear", upsampler_options={"kernel": 3})
     with pytest.raises(ValueError, match="must not hold channels"):
         SMALL[name](upsampler_options={"channels": 3})
+
+
+def test_host_options_are_the_arguments_of_the_class() -> None:
+    host = resfu.create_host(
+        "segmenter-vit-s", "bilinear", 4, host_options={"depth": 1, "image_size": 64, "antialias_positions": False}
+    )
+    assert len(host.encoder.vit.blocks) == 1
+    assert not host.encoder.antialias_positions
+    with pytest.raises(ValueError, match=r"Segmenter has no option dept; its options are variant, .*, continuation\."):
+        resfu.create_host("segmenter-vit-s", host_options={"dept": 1})
+    for options in ({"variant": "l"}, {"num_classes": 3, "depth": 1}):
+        with pytest.raises(ValueError, match=rf"host_options must not hold {next(iter(options))}: the name and the"):
+            resfu.create_host("segmenter-vit-s", host_options=options)
 
 
 def test_an_unknown_host_lists_the_known_ones() -> None:

@@ -211,6 +211,19 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     return 1 - (2 * (p * mask).sum() + 1) / (p.sum() + mask.sum() + 1)
 
 
+def test_images_are_continued_as_the_original_does_on_request() -> None:
+    """With zeros, and labels that are ignored there."""
+    host = build("bilinear", continuation="zeros")
+    images, label = torch.randn(1, 3, 50, 70), torch.randint(CLASSES, (1, 50, 70))
+    continued = F.pad(images, (0, 26, 0, 14))
+    ignored = F.pad(label, (0, 26, 0, 14), value=255)
+    with torch.no_grad():
+        torch.testing.assert_close(host(images), host(continued)[..., :50, :70], rtol=0, atol=0)
+        losses = host.losses(images, label, F.cross_entropy)
+        torch.testing.assert_close(losses, host.losses(continued, ignored, F.cross_entropy), rtol=0, atol=0)
+        assert (host(images) - build("bilinear")(images)).abs().max() > 1e-4
+
+
 def losses_by_hand(prediction: Prediction, label: Tensor) -> dict[str, Tensor]:
     """Class, mask and dice losses of a batch, in which every image shows something."""
     targets = [sorted(set(image.flatten().tolist()) - {255}) for image in label]

@@ -52,6 +52,7 @@ def test_it_builds_and_says_what_the_publication_says(name):
     model, data, trainer = (content[part] for part in ("model", "data", "trainer"))
     assert (model["host"], model["upsampler"], data["dataset"]) == (row.host, row.upsampler, row.dataset)
     assert model.get("upsampler_options", {}) == row.upsampler_options
+    assert model["host_options"] == {"encoder_form": "transunet"}
     assert (model["pretrained"], content["seed_everything"]) == (True, 1234)
     assert (data["augmentation"], data["crop_size"], data["batch_size"]) == ("slice", [224, 224], 24)
     assert trainer["max_steps"] == STEPS[row.dataset]

@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+import resfu
 import resfu.hosts
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
@@ -32,6 +34,10 @@ FAMILIES = {  # from the spec, by hand; images of a step, crop, bounds of the im
     "segformer-mit-b5": (160_000, 16, 512, (2048, 512), None),
     "maskformer-swin-b": (160_000, 16, 640, (2560, 640), None),
     "maskformer-swin-l": (160_000, 16, 640, (2560, 640), None),
+}
+PUBLISHED_FORMS = {
+    "segmenter": {"antialias_positions": False, "continuation": "zeros"},
+    "maskformer": {"continuation": "zeros"},
 }
 
 
@@ -77,6 +83,7 @@ def test_recipes_say_what_the_publication_says(host):
         assert model.get("upsampler_options", {}) == row.upsampler_options, name
         assert content.get("run") == (f"runs/{Path(name).name}" if "ablations" in name else None), name
         assert (model["pretrained"], model["loss_average"]) == (True, "all")
+        assert model.get("host_options", {}) == PUBLISHED_FORMS.get(host.partition("-")[0], {}), name
         assert (data["dataset"], data["test_split"], 8 * data["batch_size"]) == ("ade20k", "val", batch)
         assert data["crop_size"] == [crop, crop]
         assert data["base_size"] == data["eval_size"] == list(bounds)
@@ -127,16 +134,53 @@ def test_the_optimisation(host, method, rates, decay, curve):
             assert any(part in name for name in spared), part
         assert not any(name.endswith(("linear.weight", "conv.weight")) for name in spared)
     elif host.startswith("segformer"):
-        assert spared
-        assert all(name.startswith("encoder.") and "norm" in name for name in spared)
+        assert spared == _spared_as_published(task.host)
+        numbers = [p.numel() for group in groups.values() if group["weight_decay"] == 0 for p in group["params"]]
+        assert sum(numbers) == 12_288
     elif decay:
         assert not spared
+
+
+def _spared_as_published(host):
+    """SegFormer's parameters under mmsegmentation's names, and on these its pattern: a name with "head" in it gets
+    another rate, another one with "norm" in it no decay. A stage is [patch embedding, blocks, norm] there."""
+    published = {}
+    for name, _ in host.named_parameters():
+        stage = re.match(r"encoder\.mit\.stages\.(\d)\.", name)
+        rest = name[stage.end() :] if stage else name
+        for ours, theirs in (("patch_embeddings.", "0."), ("blocks.", "1."), ("layer_norm.", "2.")):
+            if stage and rest.startswith(ours):
+                rest = theirs + rest.removeprefix(ours)
+                break
+        published[name] = f"backbone.layers.{stage[1]}.{rest}" if stage else f"decode_{rest}"
+    assert {"backbone.layers.3.2.weight", "backbone.layers.0.0.layer_norm.weight"} <= set(published.values())
+    return {ours for ours, theirs in published.items() if "head" not in theirs and "norm" in theirs}
 
 
 def test_maskformer_clips_the_gradient_and_takes_any_crop():
     content = merged("maskformer-swin-l_resfu_ade20k")
     assert content["trainer"]["gradient_clip_val"] == 0.01
     assert content["data"]["cat_max_ratio"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        ("segmenter-vit-s", {"guided_filter_stride": 2}),
+        ("segformer-mit-b1", {"guided_filter_stride": 2, "dilation": 2}),
+    ],
+)
+def test_the_released_configurations_differ_in_options_of_resfu_alone(host, options):
+    released, published = merged(f"released/{host}_resfu_ade20k"), merged(f"{host}_resfu_ade20k")
+    assert released.pop("run") == f"runs/{host}_resfu-released_ade20k"
+    assert released["model"].pop("upsampler_options") == options
+    del released["base"], published["base"]
+    assert released == published
+    host = task_of(f"released/{host}_resfu_ade20k").host
+    modules = [module for module in host.modules() if isinstance(module, resfu.ReSFU)]
+    assert modules
+    for module in modules:
+        assert (module.guided_filter_stride, module.dilation) == (2, options.get("dilation"))
 
 
 @pytest.fixture(scope="module")

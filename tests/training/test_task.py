@@ -178,6 +178,17 @@ def test_a_checkpoint_makes_the_same_task_again(toy_task, toy_data, tmp_path):
     torch.testing.assert_close(again.eval()(image), task.eval()(image), rtol=0, atol=0)
 
 
+def test_host_options_reach_the_host_and_the_checkpoint(toy_data, tmp_path):
+    options = {"depth": 1, "image_size": 32, "antialias_positions": False, "continuation": "zeros"}
+    task = SegmentationTask("segmenter-vit-s", "bilinear", num_classes=3, host_options=options)
+    assert (task.host.continuation, task.host.encoder.antialias_positions) == ("zeros", False)
+    _, run = fit(task, toy_data(), max_steps=1, limit_val_batches=0)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = SegmentationTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.hparams["host_options"] == options
+    assert again.host.continuation == "zeros"
+
+
 def test_labels_and_the_ignored_one_fit_into_8_bits(toy_task):
     SegmentationTask("toy", "bilinear", num_classes=255)
     with pytest.raises(ValueError, match="num_classes must be at most 255, got 256: the label 255 is ignored"):

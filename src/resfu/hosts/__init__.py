@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from resfu.hosts.base import SegmentationHost
     from resfu.hosts.mask_rcnn import MaskRCNN
 
 
 def _build(module: str, host: str, **options: object) -> Any:
-    return getattr(importlib.import_module(f"resfu.hosts.{module}"), host)(**options)
+    build = getattr(importlib.import_module(f"resfu.hosts.{module}"), host)
+    known = inspect.signature(build).parameters
+    unknown = [name for name in options if name not in known]
+    if unknown and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known.values()):
+        raise ValueError(f"{host} has no option {', '.join(unknown)}; its options are {', '.join(known)}.")
+    return build(**options)
 
 
 HOSTS: dict[str, Callable[..., Any]] = {
@@ -89,7 +95,7 @@ def create_host(
     num_classes: int | None = None,
     pretrained: bool | str = False,
     upsampler_options: dict[str, object] | None = None,
-    **host_options: Any,
+    host_options: Mapping[str, object] | None = None,
 ) -> SegmentationHost: ...
 
 
@@ -99,7 +105,7 @@ def create_host(
     num_classes: int | None = None,
     pretrained: bool | str = False,
     upsampler_options: dict[str, object] | None = None,
-    **host_options: Any,
+    host_options: Mapping[str, object] | None = None,
 ) -> SegmentationHost | MaskRCNN:
     """Build a segmentation network by name.
 
@@ -111,7 +117,7 @@ def create_host(
         pretrained: False starts from random weights, True fetches the encoder's ImageNet weights, a path loads the
             encoder's weights from there.
         upsampler_options: further constructor arguments of the upsampler. Widths and ratios are the network's to give.
-        **host_options: further constructor arguments of the network.
+        host_options: further constructor arguments of the network's class, such as `encoder_form` of `TransUNet`.
 
     Returns:
         The network, in training mode.
@@ -122,10 +128,14 @@ def create_host(
     build = find_host(name)
     if num_classes is None:
         num_classes = 80 if name in DETECTION_HOSTS else 150
-    return build(
-        upsampler=upsampler,
-        num_classes=num_classes,
-        pretrained=pretrained,
-        upsampler_options=upsampler_options,
-        **host_options,
-    )
+    given = {
+        "upsampler": upsampler,
+        "num_classes": num_classes,
+        "pretrained": pretrained,
+        "upsampler_options": upsampler_options,
+    }
+    fixed = {**given, **getattr(build, "keywords", {})}
+    taken = [option for option in host_options or {} if option in fixed]
+    if taken:
+        raise ValueError(f"host_options must not hold {', '.join(taken)}: the name and the other arguments set it.")
+    return build(**given, **(host_options or {}))

@@ -2,15 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int
 from resfu.upsamplers.base import check_map
+from resfu.upsamplers.options import check_choice
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Continuation = Literal["border", "zeros"]
 
 
 class SegmentationHead(nn.Module, ABC):
@@ -39,9 +42,10 @@ class SegmentationHost(nn.Module):
         std: per channel, by which it expects them to be divided.
         multiple: images are continued at the bottom and right to a multiple of this; the logits are cropped.
         minimum: the same for images smaller than this.
+        continuation: by repeating the "border", or by "zeros", which are pixels of the colour `mean`.
 
     Raises:
-        ValueError: for `num_classes` below 1.
+        ValueError: for another continuation.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class SegmentationHost(nn.Module):
         std: tuple[float, float, float] = IMAGENET_STD,
         multiple: int = 1,
         minimum: int = 1,
+        continuation: Continuation = "border",
     ) -> None:
         super().__init__()
+        check_choice("continuation", continuation, get_args(Continuation))
         self.encoder = encoder
         self.head = head
         self.num_classes = num_classes
@@ -64,6 +70,7 @@ class SegmentationHost(nn.Module):
         self.std = std
         self.multiple = multiple
         self.minimum = minimum
+        self.continuation = continuation
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify every pixel.
@@ -134,7 +141,8 @@ class SegmentationHost(nn.Module):
 
     def _continued(self, images: Tensor) -> Tensor:
         bottom, right = (max(self.minimum, -(-n // self.multiple) * self.multiple) - n for n in images.shape[-2:])
-        return F.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+        mode = "replicate" if self.continuation == "border" else "constant"
+        return F.pad(images, (0, right, 0, bottom), mode) if bottom or right else images
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.hosts.weights import check_keys, read_weights
+from resfu.upsamplers.normalization import BatchNorm2d
 
 # Images in 0..255 are brought to (x - 127) / 128.
 MEAN = (127 / 255, 127 / 255, 127 / 255)
@@ -159,8 +160,8 @@ class _SameConv2d(nn.Conv2d):
         return super().forward(F.pad(input, padding) if k > 1 else input)
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+def _norm(channels: int) -> BatchNorm2d:
+    return BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 def _packaged() -> str:

@@ -13,10 +13,10 @@ from transformers.models.maskformer.modeling_maskformer import (
     MaskFormerTransformerModule,
 )
 
-from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.maskformer_weights import load_pretrained
 from resfu.hosts.pixel_decoder import PixelDecoder
-from resfu.hosts.set_loss import Prediction, set_losses
+from resfu.hosts.set_loss import IGNORED, Prediction, set_losses
 from resfu.hosts.swin import SwinEncoder, SwinVariant
 
 
@@ -103,8 +103,7 @@ class MaskFormer(SegmentationHost):
     """MaskFormer-Swin-B and -L.
 
     What `forward` returns are not logits but scores from 0, as the original's semantic inference gives them: take the
-    argmax, average them over windows, but no softmax. Images are continued to a multiple of 32, as in the original, and
-    to 64 at least.
+    argmax, average them over windows, but no softmax. Images are continued to a multiple of 32, and to 64 at least.
 
     Args:
         variant: "b", "l" or a size of your own.
@@ -117,6 +116,8 @@ class MaskFormer(SegmentationHost):
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
         decoder_layers: of the transformer.
+        continuation: of images, by repeating their "border", or by "zeros" as in the original, whose labels there are
+            ignored.
 
     Raises:
         ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
@@ -135,6 +136,7 @@ class MaskFormer(SegmentationHost):
         channels: int = 256,
         num_queries: int = 100,
         decoder_layers: int = 6,
+        continuation: Continuation = "border",
     ) -> None:
         check_num_classes(num_classes)
         encoder = SwinEncoder(variant, drop_path_rate)
@@ -143,7 +145,7 @@ class MaskFormer(SegmentationHost):
         )
         load_pretrained(encoder, head, pretrained)
         # GroupNorm on C4 needs more than one pixel, and JBU, which mirrors three, four of them at stride 16.
-        super().__init__(encoder, head, num_classes, stride=4, multiple=32, minimum=64)
+        super().__init__(encoder, head, num_classes, 4, multiple=32, minimum=64, continuation=continuation)
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -152,7 +154,7 @@ class MaskFormer(SegmentationHost):
 
         Args:
             images: as for `forward`, at least one of them.
-            label: int64 [B, H, W], 255 = ignored. Where the image is continued, so is its label.
+            label: int64 [B, H, W], 255 = ignored. Where the image's border is repeated, so is its label.
             cross_entropy: not used.
 
         Returns:
@@ -167,7 +169,13 @@ class MaskFormer(SegmentationHost):
             raise ValueError(
                 f"the label must be [B, H, W] = {expected} like the images, with B from 1; got {list(label.shape)}."
             )
-        images, label = self._continued(images), self._continued(label[:, None].float())[:, 0].long()
+        images = self._continued(images)
+        bottom, right = (images.shape[n] - label.shape[n] for n in (-2, -1))
+        padding = (0, right, 0, bottom)
+        if self.continuation == "border":
+            label = F.pad(label[:, None].float(), padding, mode="replicate")[:, 0].long()
+        else:
+            label = F.pad(label, padding, value=IGNORED)
         return set_losses(self.head.predictions(self.encoder(images), images), label, self.num_classes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ImageGuidance, pixel_classifier
 from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
 from resfu.hosts.vit import MEAN, PATCH, STD, PlainViT
@@ -68,6 +68,9 @@ class Segmenter(SegmentationHost):
         image_size: side of the images that the position embedding is made for. Default: 512 ("s") or 640 ("l").
         depth: number of blocks. Default: the variant's.
         drop_path_rate: stochastic depth of the encoder.
+        antialias_positions: whether the position embedding is resampled with antialiasing, as in timm; published
+            Segmenters (mmsegmentation's, their authors') resample it without.
+        continuation: of images, by repeating their "border", or by "zeros" as published.
 
     Raises:
         ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
@@ -83,9 +86,11 @@ class Segmenter(SegmentationHost):
         image_size: int | None = None,
         depth: int | None = None,
         drop_path_rate: float = 0.1,
+        antialias_positions: bool = True,
+        continuation: Continuation = "border",
     ) -> None:
         check_num_classes(num_classes)
-        encoder = PlainViT(variant, image_size, depth, drop_path_rate)
+        encoder = PlainViT(variant, image_size, depth, drop_path_rate, antialias_positions)
         head = SegmenterHead(encoder.channels[0], num_classes, upsampler, upsampler_options)
         encoder.load(pretrained)
-        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, multiple=PATCH, minimum=2 * PATCH)
+        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, PATCH, 2 * PATCH, continuation)

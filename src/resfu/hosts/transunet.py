@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU
 from resfu.hosts.dice_loss import dice_loss
-from resfu.hosts.hybrid_vit import STRIDE, HybridViT
+from resfu.hosts.hybrid_vit import STRIDE, Form, HybridViT
 from resfu.hosts.top_down import TopDownSlots
 from resfu.upsamplers import UPSAMPLERS, Bilinear
 
@@ -33,8 +33,8 @@ class TransUNetHead(SegmentationHead):
     image, finds no such map and stays bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306; slots and guides:
     arXiv 2407.02283, Fig. 18.
 
-    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, which
-    this then is.
+    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, whose
+    decoder this then is.
 
     Args:
         in_channels: widths of the encoder's maps, finest first.
@@ -105,6 +105,9 @@ class TransUNet(SegmentationHost):
         depth: number of transformer blocks.
         image_size: side of the images that the position embedding is made for.
         channels: widths of the decoder at strides 16, 8, 4 and 2.
+        encoder_form: "timm", what the ImageNet weights were trained with, or "transunet", what the published TransUNet
+            computes with them (`HybridViT` names the differences). With bilinear and the latter, the network is the
+            original.
 
     Raises:
         ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be had or do not
@@ -122,9 +125,10 @@ class TransUNet(SegmentationHost):
         depth: int = 12,
         image_size: int = 224,
         channels: tuple[int, int, int, int] = (512, 256, 128, 64),
+        encoder_form: Form = "timm",
     ) -> None:
         check_num_classes(num_classes)
-        encoder = HybridViT(layers, width, depth, image_size)
+        encoder = HybridViT(layers, width, depth, image_size, form=encoder_form)
         head = TransUNetHead(encoder.channels, num_classes, upsampler, upsampler_options, channels)
         encoder.load(pretrained)
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

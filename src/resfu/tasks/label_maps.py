@@ -99,7 +99,7 @@ class LabelMapModule(TrainingModule):
                 f"num_classes must be at most {IGNORE_INDEX}, got {num_classes}: the label {IGNORE_INDEX} is ignored, "
                 "and label maps are uint8."
             )
-        network = create_host(host, upsampler, num_classes, pretrained, upsampler_options, **(host_options or {}))
+        network = create_host(host, upsampler, num_classes, pretrained, upsampler_options, host_options)
         super().__init__(network, optimisation, schedule, freeze_encoder, seed)
         self.save_hyperparameters(arguments)
         self.inference = as_options(Inference, inference)

@@ -1,10 +1,11 @@
 """The learned similarity of ReSFU: normalisation, paired central difference convolution, compressor."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops.similarity import Compressor, similarity_scores, upsampled_group_norm
+from resfu.ops.similarity import Compressor, dilated_scores, similarity_scores, upsampled_group_norm
 from resfu.upsamplers.normalization import GroupNorm
 
 _NORM_GROUPS = 8
@@ -43,9 +44,15 @@ class SimilarityBlock(nn.Module):
         step: tuple[int, int],
         neighbours: str = "fine",
         backend: str = "auto",
+        dilation: int | None = None,
     ) -> Float[Tensor, "B KK H W"]:
-        """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size."""
+        """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size.
+
+        Neighbours are one LR pixel apart, or with `dilation` that many of the query's.
+        """
         size = (query.shape[-2], query.shape[-1])
+        if dilation is not None and key.shape[-2:] != size:
+            key = F.interpolate(key, size=size, mode="bilinear", align_corners=False)
         norm, reduce_norm = self.norm, self.reduce_norm
         if key.shape[-2:] == size:
             key = norm(key)
@@ -62,6 +69,8 @@ class SimilarityBlock(nn.Module):
             _NORM_GROUPS,
             reduce_norm.eps,
         )
+        if dilation is not None:
+            return dilated_scores(key, query, self.weight, self.bias, compressor, dilation)
         return similarity_scores(
             key, query, self.weight, self.bias, compressor, step, self.similarity, neighbours, backend
         )
