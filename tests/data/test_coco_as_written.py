@@ -216,7 +216,7 @@ def test_a_file_of_something_else_is_named(root):
 
 def test_pictures_of_another_size_are_named_or_skipped(root):
     Image.new("RGB", (64, 47)).save(root / "val2017" / "000000010001.jpg")
-    with pytest.raises(UnreadableFileError, match="is 47 x 64, but .*json says 48 x 64"):
+    with pytest.raises(UnreadableFileError, match=r"is 47 x 64, but .*json says 48 x 64"):
         CocoInstances("val", root)[0]
     with pytest.warns(UserWarning, match="is 47 x 64, .* The next readable sample takes its place"):
         assert CocoInstances("val", root, on_error="skip")[0]["target"]["image_id"] == 10002
@@ -265,7 +265,7 @@ def test_panoptic_segments_are_completed(change, said, split, written, root):
 
 def test_an_image_whose_segments_make_no_sense_is_named_or_left_out(root):
     edit(root, "panoptic_val2017.json", lambda content: segments_in(content)[0].update(category_id=12))
-    with pytest.raises(ValueError, match="annotation 10001 of .*: the file has the category 12 in the image 10001"):
+    with pytest.raises(ValueError, match=r"annotation 10001 of .*: the file has the category 12 in the image 10001"):
         CocoPanoptic("val", root)
     with pytest.warns(UserWarning, match="2 left out, as they make no sense"):  # the annotation, and its image
         found = CocoPanoptic("val", root, on_error="skip")
