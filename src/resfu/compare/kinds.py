@@ -49,10 +49,14 @@ LABEL_MAPS = Kind(
 )
 VOLUMES = Kind(
     "volumes",
-    {"dice": "Dice", "hd95": "HD95"},
-    {"dice": "Dice", "hd95": "HD95"},
-    "{images} volumes, means over organs; Dice in percent, HD95 in voxels, both after the convention {convention!r}",
-    "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over the volumes and seeds.",
+    {"dice": "Dice", "hd95_found": "HD95", "hd95": "HD95 by convention", "missed": "missed"},
+    {"dice": "Dice", "hd95_found": "HD95", "hd95": "HD95 by convention", "missed": "missed"},
+    "{images} volumes, means over organs; Dice in percent, after the convention {convention!r}; HD95 in voxels, of the "
+    "organs that are labelled and found, and beside it by the convention, which gives the others a value too; missed: "
+    "how often a labelled organ was not found at all",
+    "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over the volumes and seeds. HD95 is "
+    "of the volumes in which the organ is labelled and found, by convention of all; missed: in how many it is labelled "
+    "and not found.",
     counted="volumes",
 )
 INSTANCES = Kind(

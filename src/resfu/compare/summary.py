@@ -8,7 +8,8 @@ from typing import Any
 
 from resfu.compare.kinds import KINDS, Kind
 
-_LOWER_IS_BETTER = ("hd95",)
+_DISTANCES = ("hd95_found", "hd95")
+_LOWER_IS_BETTER = (*_DISTANCES, "missed")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
     Args:
         results: the content of `results.json`.
         upsampler: one of its settings' upsamplers.
-        metric: a key of a run's "metrics".
+        metric: a key of a run's "metrics"; runs of before there was this one are passed over.
     """
-    values = (run["metrics"][metric] for run in results["runs"] if run["upsampler"] == upsampler)
+    values = (run["metrics"].get(metric) for run in results["runs"] if run["upsampler"] == upsampler)
     return Spread(tuple(value for value in values if value is not None))
 
 
@@ -113,8 +114,18 @@ def cells(row: Row) -> list[str]:
 def best(rows: Sequence[Row], key: str) -> set[str]:
     """The upsamplers whose mean of a metric is the best: the highest, of distances the lowest."""
     choose = min if key in _LOWER_IS_BETTER else max
-    top = choose((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
-    return {row.upsampler for row in rows if row.metrics[key].mean == top} if len(rows) > 1 else set()
+    known = [row for row in rows if not math.isnan(row.metrics[key].mean)]
+    if key in _DISTANCES:
+        # An organ that is missed has no distance, or by convention 0: missing more is no merit.
+        known = [row for row in known if _missed(row) == min(map(_missed, known)) < math.inf]
+    top = choose((row.metrics[key].mean for row in known), default=math.nan)
+    return {row.upsampler for row in known if row.metrics[key].mean == top} if len(rows) > 1 else set()
+
+
+def _missed(row: Row) -> float:
+    """How often an organ was missed, infinitely often where none was found; 0 where it was not counted."""
+    missed = row.metrics["missed"]
+    return 0.0 if not missed.values else missed.mean if row.metrics["hd95_found"].values else math.inf
 
 
 def note(results: Mapping[str, Any]) -> str:

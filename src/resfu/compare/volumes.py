@@ -74,7 +74,7 @@ def labelled_slices(settings: Settings, dataset: SegmentationDataset) -> Segment
 
 
 def organ_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """Mean and spread over the seeds, in words: by organ and upsampler the Dice and the HD95.
+    """Mean and spread over the seeds, in words: by organ and upsampler a value for each of `VOLUMES.by_class`.
 
     Args:
         results: the content of `results.json` of a comparison on volumes.
@@ -84,8 +84,9 @@ def organ_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
         scores[organ] = {}
         for name in results["settings"]["upsamplers"]:
             runs = [run for run in results["runs"] if run["upsampler"] == name]
-            values = ([run[key][index] for run in runs if run[key][index] is not None] for key in VOLUMES.by_class)
-            scores[organ][name] = [str(Spread(tuple(known))) if known else "-" for known in values]
+            # Runs of before there was a column have no list for it.
+            lists = ([run[key][index] for run in runs if key in run] for key in VOLUMES.by_class)
+            scores[organ][name] = [str(Spread(tuple(each for each in found if each is not None))) for found in lists]
     return scores
 
 

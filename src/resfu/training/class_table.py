@@ -7,8 +7,8 @@ from rich.table import Table
 
 _MEANS = ("miou", "macc", "aacc", "biou")
 _BY_CLASS = ("iou", "acc", "boundary_iou")
-_VOLUME_MEANS = ("mdice", "mhd95")
-_BY_ORGAN = ("dice", "hd95", "missed", "spurious")
+_SCORES = ("dice", "hd95_found", "hd95")  # of an organ
+_COUNTS = ("found", "missed", "spurious")
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -18,10 +18,11 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
         metrics: of `SemanticMetrics.compute` or `VolumeMetrics.compute`.
 
     Returns:
-        "miou", "macc", "aacc" and "biou" in percent, or of volumes "dice" in percent and "hd95".
+        "miou", "macc", "aacc" and "biou" in percent, or of volumes "dice" in percent, "hd95_found" of the organs found,
+        "hd95" of the convention, and "missed", how often a labelled organ was not predicted, over all cases.
     """
     if _of_volumes(metrics):
-        return {key.removeprefix("m"): metrics[key] for key in _VOLUME_MEANS}
+        return {key: metrics[f"m{key}"] for key in _SCORES} | {"missed": float(metrics["missed"].sum())}
     return {key: metrics[key] for key in _MEANS}
 
 
@@ -29,12 +30,12 @@ def class_table(metrics: Mapping[str, Any], classes: Sequence[str]) -> Table:
     """Lay out what `SemanticMetrics.compute` or `VolumeMetrics.compute` returns.
 
     Args:
-        metrics: "iou", "acc", "boundary_iou" [num_classes] and their means "miou", "macc", "biou", in percent; or
-            "dice" (percent), "hd95", "missed", "spurious" [num_classes - 1], the means "mdice", "mhd95", and "cases".
+        metrics: what it returned.
         classes: names, in order; the first of volumes is the background.
 
     Returns:
-        A table for `rich.print`: a row per class, the means at the foot. A class without a value shows a dash.
+        A table for `rich.print`: a row per class, the means at the foot. A class without a value shows a dash; so does
+        the HD95 of an organ that no case has in both volumes, while the convention's has a column of its own.
     """
     if _of_volumes(metrics):
         return _organ_table(metrics, classes[1:])
@@ -53,30 +54,36 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What `SemanticMetrics.compute` or `VolumeMetrics.compute` returns, as JSON can hold it.
 
     Returns:
-        "miou", "macc", "aacc" and "biou", in percent; "iou", "acc" and "boundary_iou" as lists over the classes, None
-        for a class without a value. Of volumes "mdice", "mhd95"; lists over the organs; "cases" with such lists.
+        "miou", "macc", "aacc" and "biou", in percent; "iou", "acc" and "boundary_iou" as lists over the classes. Of
+        volumes the means "mdice", "mhd95_found" and "mhd95"; "convention"; lists over the organs; "cases" with such
+        lists. None where there is no value.
     """
     if _of_volumes(metrics):
-        cases = {
-            name: {key: _listed(values[key]) for key in ("dice", "hd95")} for name, values in metrics["cases"].items()
-        }
-        means = {key: _known(metrics[key]) for key in _VOLUME_MEANS}
-        return means | {key: _listed(metrics[key]) for key in _BY_ORGAN} | {"cases": cases}
-    return {key: metrics[key] for key in _MEANS} | {key: _listed(metrics[key]) for key in _BY_CLASS}
+        cases = {name: {key: _listed(values[key]) for key in _SCORES} for name, values in metrics["cases"].items()}
+        means = {f"m{key}": _known(metrics[f"m{key}"]) for key in _SCORES}
+        by_organ = {key: _listed(metrics[key]) for key in (*_SCORES, *_COUNTS)}
+        return means | {"convention": metrics["convention"]} | by_organ | {"cases": cases}
+    return {key: _known(metrics[key]) for key in _MEANS} | {key: _listed(metrics[key]) for key in _BY_CLASS}
 
 
 def _organ_table(metrics: Mapping[str, Any], organs: Sequence[str]) -> Table:
     table = Table("organ", show_footer=True)
     table.columns[0].footer = "mean"
-    for title, mean in (("Dice", "mdice"), ("HD95", "mhd95")):
-        table.add_column(title, justify="right", footer=_number(metrics[mean]))
+    found = f"\n{int((metrics['found'] > 0).sum())} of {len(organs)}"
+    for title, mean, counted in (
+        ("Dice", "mdice", ""),
+        ("HD95", "mhd95_found", found),
+        (f"HD95\n({metrics['convention']})", "mhd95", ""),
+    ):
+        table.add_column(title, justify="right", footer=_number(metrics[mean]) + counted)
     for title in ("missed", "spurious"):
-        table.add_column(title, justify="right")
-    columns = (metrics[key].tolist() for key in _BY_ORGAN)
-    for name, dice, distance, missed, spurious in zip(organs, *columns, strict=True):
-        table.add_row(name, _number(dice), _number(distance), str(missed), str(spurious))
+        table.add_column(title, justify="right", footer=str(int(metrics[title].sum())))
+    columns = (metrics[key].tolist() for key in (*_SCORES, "missed", "spurious"))
+    for name, *scores, missed, spurious in zip(organs, *columns, strict=True):
+        table.add_row(name, *map(_number, scores), str(missed), str(spurious))
     table.caption = (
-        f"volumes: {len(metrics['cases'])}; missed, spurious: those where it is only labelled, only predicted"
+        f"volumes: {len(metrics['cases'])}; missed, spurious: those where it is only labelled, only predicted; HD95: "
+        "the mean of those where it is both"
     )
     return table
 

@@ -14,6 +14,8 @@ from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 
 PUBLISHED_VOLUME_METRICS = {"mean_dice": "Dice", "hd95": "HD95"}
+# What stands beside the published convention, by which the HD95 of an organ that was not found is 0.
+VOLUME_ADDITIONS = {"hd95_found": "HD95 of found organs", "missed": "missed organs"}
 INSTANCE_METRICS = {"mask_ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_s": "APS", "ap_m": "APM", "ap_l": "APL"}
 PANOPTIC_METRICS = {"pq": "PQ", "pq_things": "PQth", "pq_stuff": "PQst", "sq": "SQ", "rq": "RQ"}
 # What a comparison calls metrics of the published tables, where it has other names.
@@ -26,7 +28,8 @@ class Measured:
     """What the trainings of one network gave.
 
     Args:
-        metrics: by the keys of `metrics_of` its row, without those that had nothing to measure.
+        metrics: by the keys of `metrics_of` its row and of `additions_to` it, without those that had nothing to
+            measure.
         parameters: of the network.
     """
 
@@ -39,6 +42,11 @@ def metrics_of(published: Mapping[str, float]) -> Mapping[str, str]:
     return next(kind for kind in _KINDS if next(iter(kind)) in published)
 
 
+def additions_to(published: Mapping[str, float]) -> Mapping[str, str]:
+    """What is measured beside the metrics of a row: keys and titles; nothing but for volumes."""
+    return VOLUME_ADDITIONS if metrics_of(published) is PUBLISHED_VOLUME_METRICS else {}
+
+
 def compared(results: Mapping[str, Any], upsampler: str, published: Mapping[str, float]) -> Measured:
     """What a comparison gave.
 
@@ -47,7 +55,8 @@ def compared(results: Mapping[str, Any], upsampler: str, published: Mapping[str,
         upsampler: one of its upsamplers.
         published: the numbers of a row of the same kind.
     """
-    spreads = {key: spread(results, upsampler, _COMPARED.get(key, key)) for key in metrics_of(published)}
+    keys = [*metrics_of(published), *additions_to(published)]
+    spreads = {key: spread(results, upsampler, _COMPARED.get(key, key)) for key in keys}
     known = {key: value for key, value in spreads.items() if value.values}
     return Measured(known, results["cost"][upsampler]["parameters"])
 
@@ -101,8 +110,8 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
-    metrics = metrics_of(found[0]["published"])
-    for name in [*metrics.values(), "parameters (M)"]:
+    metrics, additions = metrics_of(found[0]["published"]), additions_to(found[0]["published"])
+    for name in [*metrics.values(), *additions.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
     none = dict.fromkeys(metrics)
     for place, record in enumerate(found):
@@ -111,10 +120,12 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
         words = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
+        words += ["-"] * len(additions)
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
             words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
+            words += [_spread(ours[key], ".2f") if key in ours else "-" for key in additions]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
 

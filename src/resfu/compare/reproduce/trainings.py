@@ -1,9 +1,10 @@
 """The published trainings, one after the other: each a run of `resfu fit`, measured by `resfu test`."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -162,9 +163,19 @@ def measured(name: str, trainings: Iterable[Training]) -> Measured | None:
     if not runs:
         return None
     keys = _VOLUME_KEYS if "mdice" in runs[0] else {key: key for key in metrics_of(runs[0])}
-    values = {key: tuple(run[ours] for run in runs) for key, ours in keys.items()}
-    metrics = {key: Spread(found) for key, found in values.items() if None not in found}
+    values = {key: [run.get(ours) for run in runs] for key, ours in keys.items()}
+    metrics = {key: Spread(tuple(found)) for key, found in values.items() if None not in found}
+    if keys is _VOLUME_KEYS:
+        metrics |= _additions(runs)
     return Measured(metrics, runs[0]["parameters"])
+
+
+def _additions(runs: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
+    """What stands beside the published columns of volumes, from the runs that have it: not where nothing was found."""
+    distances = [run["mhd95_found"] for run in runs if run.get("mhd95_found") is not None]
+    missed = [float(sum(run["missed"])) for run in runs if "missed" in run]
+    found = {"hd95_found": Spread(tuple(distances)), "missed": Spread(tuple(missed))}
+    return {key: value for key, value in found.items() if value.values}
 
 
 def _of_the_trainer(options: Sequence[str]) -> list[str]:
