@@ -6,10 +6,12 @@ import re
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 import resfu.cli.reproduce as module
 from resfu.cli import main
 from resfu.compare.reproduce.rows import VOLUME_TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.side_by_side import records, table
 from resfu.compare.reproduce.trainings import Training, measured
 from resfu.data.medical.fixtures import write_medical_fixture
 
@@ -75,6 +77,22 @@ def test_measurements_have_the_names_of_the_published_tables(tmp_path):
     assert {key: spread.values for key, spread in found.metrics.items()} == {"mean_dice": (80, 82), "hd95": (3, 4)}
 
 
+def test_a_total_failure_has_no_distance_beside_the_published_convention(tmp_path, capsys):
+    failed = Training("a", tmp_path / "a.yaml", tmp_path / "0", 0)
+    failed.folder.mkdir()
+    content = {"parameters": 7, "mdice": 0.0, "mhd95": 0.0, "mhd95_found": None, "missed": [3, 4, 5]}
+    failed.metrics.write_text(json.dumps(content))
+    found = measured("a", [failed])
+    rows = records(select_rows((11,), ["bilinear"]), lambda row: found)
+    assert rows[0]["measured"]["hd95"]["mean"] == 0
+    assert "hd95_found" not in rows[0]["measured"]
+    assert rows[0]["measured"]["missed"]["mean"] == 12
+    Console(width=140).print(table(rows, "Table 11"))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "measured 0.00 0.00 - 12.00 0.00" in lines
+    assert any("HD95 of found organs missed organs" in line for line in lines)
+
+
 def test_at_small_scale_it_compares_on_procedural_scans(tmp_path, capsys):
     words = ["reproduce", "table10", "--scale", "small", "--rows", "bilinear,resfu", "--output", str(tmp_path / "out")]
     small = (
@@ -85,6 +103,7 @@ def test_at_small_scale_it_compares_on_procedural_scans(tmp_path, capsys):
     rows = json.loads((tmp_path / "out" / "table10.json").read_text())["rows"]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert rows[1]["measured"]["mean_dice"] == results["summary"]["resfu"]["dice"]
+    assert rows[1]["measured"]["missed"] == results["summary"]["resfu"]["missed"]
 
 
 @pytest.mark.parametrize(

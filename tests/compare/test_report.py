@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from resfu.compare.report import render_report
+from resfu.compare.summary import markdown
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -214,3 +215,12 @@ def test_a_browser_draws_a_page_of_one_upsampler_without_pictures(results, opene
     assert "data-error" not in root
     assert root["data-ready"] == "true"
     assert not any(attributes.get("id") == "pictures" for _, attributes in page.tags)
+
+
+def test_one_class_has_its_row(results, pictures):
+    results["classes"], results["palette"] = ["only"], [[1, 2, 3]]
+    for run in results["runs"]:
+        run["iou"] = run["iou"][:1]
+    html = render_report(results, pictures)
+    assert html.count("only</th>") == 1
+    assert "| bilinear | 51.00 ± 1.41 |" in markdown(results)

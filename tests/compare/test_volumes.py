@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from resfu.cli import main
 from resfu.cli.arguments import volume_size
@@ -12,7 +13,7 @@ from resfu.cli.compare import parse, settings_of
 from resfu.compare.kinds import VOLUMES
 from resfu.compare.report import render_report
 from resfu.compare.summary import best, cells, headings, markdown, note, summarise
-from resfu.compare.volumes import VolumePictures, labelled_slices, organ_markdown, organ_scores
+from resfu.compare.volumes import VolumePictures, labelled_slices, organ_markdown, organ_scores, print_organs
 from resfu.data import create_dataset
 from resfu.data.medical.transforms import slice_eval_transform
 
@@ -21,15 +22,16 @@ DICE = {("bilinear", 0): 50.0, ("resfu", 0): 60.0, ("bilinear", 1): 52.0, ("resf
 
 @pytest.fixture
 def volume_results(results):
-    """As `results`, of volumes with two organs; the second is never scored by HD95."""
+    """As `results`, of volumes with two organs; the second is in no volume."""
     results["kind"] = "volumes"
     results["settings"] |= {"convention": "strict", "data": "ct"}
     results["images"] = 3
     for run in results["runs"]:
         dice = DICE[run["upsampler"], run["seed"]]
-        run["metrics"] = {"dice": dice, "hd95": 100 - dice}
+        run["metrics"] = {"dice": dice, "hd95_found": 90 - dice, "hd95": 100 - dice, "missed": 1.0}
         run["curves"]["dice"] = run["curves"].pop("miou")
         run |= {"dice": [dice - 5, dice + 5], "hd95": [100 - dice, None], "missed": [1, 0], "spurious": [0, 0]}
+        run["hd95_found"] = [90 - dice, None]
         del run["iou"]
     return results
 
@@ -37,17 +39,66 @@ def volume_results(results):
 def test_the_tables_are_of_dice_and_hd95(volume_results):
     rows = summarise(volume_results)
     row = dict(zip(headings(VOLUMES), cells(rows[0]), strict=True))
-    assert (row["Dice"], row["HD95"]) == ("51.00 ± 1.41", "49.00 ± 1.41")
-    assert best(rows, "dice") == best(rows, "hd95") == {"resfu"}  # the lower distance
-    assert "| **61.50 ± 2.12** | **38.50 ± 2.12** |" in markdown(volume_results)
+    assert (row["Dice"], row["HD95"]) == ("51.00 ± 1.41", "39.00 ± 1.41")
+    assert (row["HD95 by convention"], row["missed"]) == ("49.00 ± 1.41", "1.00 ± 0.00")
+    assert best(rows, "dice") == best(rows, "hd95") == best(rows, "hd95_found") == {"resfu"}  # the lower distance
+    assert "| **61.50 ± 2.12** | **28.50 ± 2.12** | **38.50 ± 2.12** |" in markdown(volume_results)
     assert "3 volumes, means over organs" in note(volume_results)
     assert "'strict'" in note(volume_results)
     organs = organ_scores(volume_results)
-    assert organs["a <i>class</i> & more"]["bilinear"] == ["46.00 ± 1.41", "49.00 ± 1.41"]
-    assert organs["unseen"]["resfu"] == ["66.50 ± 2.12", "-"]
+    organ = organs["a <i>class</i> & more"]["bilinear"]
+    assert organ == ["46.00 ± 1.41", "39.00 ± 1.41", "49.00 ± 1.41", "1.00 ± 0.00"]
+    assert organs["unseen"]["resfu"] == ["66.50 ± 2.12", "-", "-", "0.00 ± 0.00"]
+    titles = ("Dice", "HD95", "HD95 by convention", "missed")
     assert organ_markdown(volume_results).splitlines()[1] == (
-        "| organ | bilinear Dice | bilinear HD95 | resfu Dice | resfu HD95 |"
+        f"| organ | {' | '.join(f'{name} {title}' for name in ('bilinear', 'resfu') for title in titles)} |"
     )
+
+
+def fail(results, upsampler):
+    """Let an upsampler find no organ at all, as the convention of TransUNet scores that."""
+    for run in results["runs"]:
+        if run["upsampler"] == upsampler:
+            run["metrics"] = {"dice": 0.0, "hd95_found": None, "hd95": 0.0, "missed": 6.0}
+            run |= {"dice": [0.0, 0.0], "hd95_found": [None, None], "hd95": [0.0, 0.0], "missed": [3, 3]}
+
+
+def test_a_total_failure_is_not_the_best_distance(volume_results, capsys):
+    fail(volume_results, "resfu")
+    rows = summarise(volume_results)
+    row = dict(zip(headings(VOLUMES), cells(rows[1]), strict=True))
+    assert [row[title] for title in VOLUMES.metrics.values()] == ["0.00 ± 0.00", "-", "0.00 ± 0.00", "6.00 ± 0.00"]
+    assert [best(rows, key) for key in VOLUMES.metrics] == [{"bilinear"}] * 4
+    assert "| resfu | 0.00 ± 0.00 | - | 0.00 ± 0.00 | 6.00 ± 0.00 |" in markdown(volume_results)
+    words = ["0.00 ± 0.00", "-", "0.00 ± 0.00", "3.00 ± 0.00"]
+    assert organ_scores(volume_results)["unseen"]["resfu"] == words
+    assert "".join(f"<td>{word}</td>" for word in words) in render_report(volume_results, [])
+    print_organs(volume_results, Console(width=100))
+    assert "resfu 0.00 ± 0.00 - 0.00 ± 0.00 3.00 ± 0.00" in " ".join(capsys.readouterr().out.split())
+    fail(volume_results, "bilinear")
+    rows = summarise(volume_results)
+    assert best(rows, "hd95") == best(rows, "hd95_found") == set()  # nobody found an organ
+    volume_results["classes"], volume_results["palette"] = ["background", "one organ"], [[0, 0, 0], [1, 2, 3]]
+    assert list(organ_scores(volume_results)) == ["one organ"]
+
+
+def test_who_misses_more_has_not_the_better_distance(volume_results):
+    for run in volume_results["runs"]:
+        run["metrics"]["missed"] = 2.0 if run["upsampler"] == "resfu" else 1.0
+    rows = summarise(volume_results)
+    assert best(rows, "dice") == {"resfu"}
+    assert best(rows, "hd95") == best(rows, "hd95_found") == {"bilinear"}
+
+
+def test_results_of_before_the_organs_found_were_told_apart(volume_results):
+    for run in volume_results["runs"]:
+        for key in ("hd95_found", "missed"):
+            del run["metrics"][key]
+        del run["hd95_found"]
+    rows = summarise(volume_results)
+    assert cells(rows[0])[1:5] == ["51.00 ± 1.41", "-", "49.00 ± 1.41", "-"]
+    assert best(rows, "hd95") == {"resfu"}
+    assert organ_scores(volume_results)["unseen"]["resfu"] == ["66.50 ± 2.12", "-", "-", "0.00 ± 0.00"]
 
 
 def test_other_data_have_no_organs(results):
@@ -64,7 +115,7 @@ def test_the_report_leafs_through_volumes(volume_results, pictures):
     assert {name: len(sources) for name, sources in volume["layers"].items()} == dict.fromkeys(layers, 3)
     assert [chart["title"] for chart in data["curves"]] == ["Training loss", "Validation Dice (%)"]
     assert "evaluated on 3 validation volumes" in html
-    assert "<td>46.00 ± 1.41</td><td>49.00 ± 1.41</td>" in html
+    assert "<td>46.00 ± 1.41</td><td>39.00 ± 1.41</td><td>49.00 ± 1.41</td><td>1.00 ± 0.00</td>" in html
     assert "function startVolumes" in html
 
 
@@ -119,7 +170,7 @@ def test_the_command_compares_on_generated_scans_and_goes_on(tmp_path, capsys):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["images"], results["settings"]["convention"]) == (1, "transunet")
     for run in results["runs"]:
-        assert run["metrics"].keys() == {"dice", "hd95"}
+        assert run["metrics"].keys() == {"dice", "hd95_found", "hd95", "missed"}
         assert len(run["dice"]) == len(run["hd95"]) == 8
         assert list(run["cases"]) == ["val0000"]
         assert run["curves"]["dice"][-1] == [2, pytest.approx(run["metrics"]["dice"], abs=1e-4)]

@@ -249,7 +249,7 @@ def test_damaged_files_are_named_and_skipped_on_request(root):
         (lambda c: c["annotations"][0].update(image_id=5), "annotates the image 5, which it does not list"),
         (lambda c: c["annotations"][0].update(category_id=12), "category 12 in the image 10001"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "annotation 1 of .*json: polygons of"),
-        (lambda c: c["images"][0].update(height=47), "is 48 x 64, but .*json says 47 x 64"),
+        (lambda c: c["images"][0].update(height=47), r"annotation 1 of .*size \[48, 64\], its image \[47, 64\]"),
         (lambda c: c["images"][0].update(file_name="x.jpg"), r"files that are not there: 1 of 4; .*x\.jpg"),
         (lambda c: c.update(images=[], annotations=[]), "has no image"),
     ],

@@ -33,7 +33,7 @@ def voc(tmp_path, save):
         label.save(tmp_path / "SegmentationClass" / f"{name}.png")
     lists = tmp_path / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("2007_000039\n2007_000032\n")
+    (lists / "train.txt").write_text("2007_000039\n2007_000032\n", encoding="utf-8-sig")  # a Windows editor
     (lists / "trainaug.txt").write_text("2007_000032\n2010_000001")
     return tmp_path
 

@@ -1,6 +1,7 @@
 """Metrics against a histogram in numpy, torchmetrics' Jaccard index and cases worked by hand."""
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,19 @@ def test_the_gpu_counts_the_same() -> None:
     expected = score(prediction, label, 6)
     for key, value in metrics.compute().items():
         torch.testing.assert_close(value, expected[key], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("average", ["dataset", "image"])
+def test_one_class_has_lists_of_one(average):
+    metrics = SemanticMetrics(1, boundary_average=average)
+    label = torch.zeros(2, 20, 20, dtype=torch.int64)
+    label[:, :3] = 255
+    for _ in range(2):
+        metrics.update(torch.zeros_like(label), label)
+    for result in (metrics.compute(), metrics.compute()):
+        # Bands of 1 pixel, outside of the ignored rows: 52 of the frame, and 18 along these rows in the label alone.
+        expected = [[100], [100], [pytest.approx(100 * 52 / 70)]]
+        assert [result[key].tolist() for key in ("iou", "acc", "boundary_iou")] == expected
+        assert [result[key] for key in ("miou", "macc", "aacc")] == [100] * 3
+    copied = pickle.loads(pickle.dumps(metrics))
+    assert copied.compute()["iou"].shape == (1,)

@@ -1,5 +1,6 @@
 """Dice and HD95 against a loop over all pairs of voxels, cases worked by hand, and the rules of TransUNet."""
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -130,6 +131,39 @@ def test_impossible_masks_and_spacings_are_refused():
             hd95(full, full, spacing)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_integer_masks_are_masks(dtype):
+    first, second = (blob(np.random.default_rng(seed), (5, 6, 7), 0.4) for seed in range(2))
+    integers = first.astype(dtype), second.astype(dtype)
+    assert hd95(*integers) == hd95(first, second)
+    assert hd95(integers[0][::2], second[::2]) == hd95(first[::2], second[::2])  # not in one piece
+    assert dice(*integers) == dice(first, second)
+    assert np.array_equal(surface(integers[0]), surface(first))
+    assert surface_distance.bounding_box(integers[0]) == surface_distance.bounding_box(first)
+    assert hd95(torch.from_numpy(first), second.tolist()) == hd95(first, second)
+
+
+def test_what_is_no_mask_is_refused():
+    full = np.ones((2, 2, 2), dtype=bool)
+    for measure in (hd95, dice):
+        with pytest.raises(ValueError, match="second mask must be bool, got float64: decide what is inside first"):
+            measure(full, full * 0.5)
+        with pytest.raises(ValueError, match="first mask must be bool, or 0 and 1; got int64 from 3 to 3: give one"):
+            measure(full * 3, full)
+        with pytest.raises(ValueError, match="from -1 to -1"):
+            measure(full, -full.astype(int))
+        with pytest.raises(ValueError, match=r"one shape, got \(2, 2, 2\) and \(1, 2, 2\)"):
+            measure(full, full[:1])
+        with pytest.raises(ValueError, match="first mask must be an array"):
+            measure(True, full)
+    for measure in (surface, surface_distance.bounding_box):
+        with pytest.raises(ValueError, match="the mask must be bool, got float32"):
+            measure(full.astype(np.float32))
+    for spacing in (1.5, ("a", "b", "c"), (1, 2, 3, 4)):
+        with pytest.raises(ValueError, match="spacing must hold 3 positive numbers, one per axis; got"):
+            hd95(full, full, spacing)
+
+
 @pytest.fixture
 def pair():
     """Organ 1 in both, 2 predicted only, 3 labelled only, 4 in neither."""
@@ -182,6 +216,32 @@ def test_means_over_cases_and_organs():
     assert list(found["cases"]) == ["a", "b"]
     assert found["cases"]["b"]["dice"].tolist() == [50, 0]
     assert found["cases"]["b"]["hd95"].tolist() == pytest.approx([expected, 0])
+
+
+def test_the_distance_of_organs_found_leaves_out_the_rest(pair):
+    for convention in ("transunet", "strict"):
+        metrics = VolumeMetrics(5, convention)
+        metrics.update("a", *pair)
+        metrics.update("b", np.zeros_like(pair[1]), pair[1])
+        found = metrics.compute()
+        assert found["convention"] == convention
+        assert found["hd95_found"].tolist() == pytest.approx([1, NAN, NAN, NAN], nan_ok=True)
+        assert found["mhd95_found"] == 1
+        assert found["cases"]["b"]["hd95_found"].isnan().all()
+        counts = [found[key].tolist() for key in ("found", "missed", "spurious")]
+        assert counts == [[1, 0, 0, 0], [1, 0, 2, 0], [0, 1, 0, 0]]
+
+
+def test_one_organ_has_lists_of_one():
+    metrics = VolumeMetrics(2)
+    for _ in range(2):  # a copy and a reset keep it so
+        metrics = copy.deepcopy(metrics)
+        metrics.update("a", *shifted(0))
+        found = metrics.compute()
+        vectors = [found[key] for key in ("dice", "hd95", "hd95_found", "found", "missed", "spurious")]
+        assert [list(v.shape) for v in (*vectors, *found["cases"]["a"].values())] == [[1]] * 9
+        assert (found["mdice"], found["dice"].tolist()) == (100, [100])
+        metrics.reset()
 
 
 def test_strict_means_leave_out_what_has_no_value():

@@ -35,6 +35,7 @@ def predict(task, data, output):
 
 
 def test_files_and_folders_are_listed(folder):
+    (folder / "._a.JPG").write_bytes(b"\0\5\x16\7")  # macOS's note beside a copy
     assert [path.name for path in find_images([folder])] == ["a.JPG", "b.png"]
     assert find_images([folder / "b.png"]) == [folder / "b.png"]
 

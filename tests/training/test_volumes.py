@@ -1,6 +1,7 @@
 """Volumes in training: cases put together again, Dice and HD95 at validation and test, and the table of organs."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -125,9 +126,15 @@ def test_the_convention_is_an_option_of_the_task(synapse):
         results[convention] = headline(task.results)
         assert task.hparams["convention"] == convention
     diagonal = (4**2 + 48**2 + 40**2) ** 0.5
-    assert results["transunet"] == {"dice": 0, "hd95": 0}
+    missed = results["strict"]["missed"]
+    assert missed > 0
+    # The convention's distance of what was not found is 0; a distance that could be measured there is not.
+    assert results["transunet"] == pytest.approx(
+        {"dice": 0, "hd95": 0, "hd95_found": float("nan"), "missed": missed}, nan_ok=True
+    )
     # Where an organ is in no volume it is right under "strict"; every other distance is the diagonal.
     assert results["strict"]["hd95"] == pytest.approx(diagonal)
+    assert math.isnan(results["strict"]["hd95_found"])
 
 
 def test_a_damaged_case_stops_or_is_left_out(synapse, tmp_path):
@@ -159,27 +166,58 @@ def test_settings_that_do_not_fit_the_data_are_refused(name, options, message):
         data_module(name, "nowhere", **options)
 
 
-def test_the_table_and_the_plain_values():
-    nan = float("nan")
-    metrics = {
-        "mdice": 50.0,
-        "mhd95": nan,
-        "dice": torch.tensor([25.0, 75.0]),
-        "hd95": torch.tensor([nan, nan]),
-        "missed": torch.tensor([2, 0]),
-        "spurious": torch.tensor([0, 1]),
-        "cases": {"a": {"dice": torch.tensor([25.0, 75.0]), "hd95": torch.tensor([nan, 3.0])}},
-    }
+def printed_rows(metrics, classes):
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(class_table(metrics, ("background", "liver", "spleen")))
-    rows = [line.replace("│", " ").split() for line in capture.get().splitlines()]
-    assert ["liver", "25.00", "-", "2", "0"] in rows
-    assert ["spleen", "75.00", "-", "0", "1"] in rows
-    assert ["mean", "50.00", "-"] in rows
-    plain = json.loads(json.dumps(plain_metrics(metrics), allow_nan=False))
-    assert (plain["mdice"], plain["mhd95"], plain["missed"]) == (50.0, None, [2, 0])
-    assert plain["cases"] == {"a": {"dice": [25.0, 75.0], "hd95": [None, 3.0]}}
+        console.print(class_table(metrics, classes))
+    return [line.replace("│", " ").split() for line in capture.get().splitlines()]
+
+
+def test_the_table_and_the_plain_values():
+    metrics, (prediction, label) = VolumeMetrics(3), np.zeros((2, 2, 4, 8), dtype=np.uint8)
+    label[0, 0, 0:4], prediction[0, 0, 2:6] = 1, 1  # half of the liver is found; the 95th percentile lies at 2
+    label[1, 0, 0:4] = 2  # no spleen is found
+    metrics.update("a", prediction, label)
+    metrics.update("b", np.zeros_like(label), label)
+    found = metrics.compute()
+    rows = printed_rows(found, ("background", "liver", "spleen"))
+    assert ["liver", "25.00", "2.00", "1.00", "1", "0"] in rows
+    assert ["spleen", "0.00", "-", "0.00", "2", "0"] in rows
+    assert ["mean", "12.50", "2.00", "0.50", "3", "0"] in rows
+    assert ["1", "of", "2"] in rows  # organs that the HD95 is of
+    plain = json.loads(json.dumps(plain_metrics(found), allow_nan=False))
+    assert (plain["mdice"], plain["mhd95_found"], plain["mhd95"], plain["convention"]) == (12.5, 2.0, 0.5, "transunet")
+    assert (plain["found"], plain["missed"], plain["spurious"]) == ([1, 0], [1, 2], [0, 0])
+    assert (plain["hd95_found"], plain["hd95"]) == ([2.0, None], [1.0, 0.0])
+    assert plain["cases"] == {
+        "a": {"dice": [50.0, 0.0], "hd95_found": [2.0, None], "hd95": [2.0, 0.0]},
+        "b": {"dice": [0.0, 0.0], "hd95_found": [None, None], "hd95": [0.0, 0.0]},
+    }
+
+
+@pytest.mark.parametrize("convention", ["transunet", "strict"])
+def test_a_total_failure_does_not_look_perfect(convention):
+    metrics, label = VolumeMetrics(3, convention), np.ones((2, 3, 4), dtype=np.uint8)
+    label[1] = 2
+    metrics.update("a", np.zeros_like(label), label)
+    found = metrics.compute()
+    distance = "0.00" if convention == "transunet" else "5.39"  # the diagonal
+    rows = printed_rows(found, ("background", "liver", "spleen"))
+    assert ["liver", "0.00", "-", distance, "1", "0"] in rows
+    assert ["mean", "0.00", "-", distance, "2", "0"] in rows
+    assert ["0", "of", "2"] in rows
+    assert plain_metrics(found)["mhd95_found"] is None
+
+
+def test_one_organ_has_its_table_and_its_values():
+    metrics, label = VolumeMetrics(2), np.zeros((2, 3, 4), dtype=np.uint8)
+    label[1] = 1
+    metrics.update("a", label, label)
+    found = metrics.compute()
+    assert ["liver", "100.00", "0.00", "0.00", "0", "0"] in printed_rows(found, ("background", "liver"))
+    plain = plain_metrics(found)
+    assert (plain["dice"], plain["hd95_found"], plain["missed"]) == ([100.0], [0.0], [0])
+    assert plain["cases"]["a"]["dice"] == [100.0]
 
 
 def test_two_processes_share_the_cases_and_merge_their_scores(acdc, tmp_path):

@@ -29,7 +29,11 @@ def class_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[Spread]
         table[label] = {}
         for name in results["settings"]["upsamplers"]:
             runs = [run for run in results["runs"] if run["upsampler"] == name]
-            values = ([run[score.by_class][index] for run in runs] for score in scores_by_class(results))
+            # Runs of before there was a score have no list for it.
+            values = (
+                [run[score.by_class][index] for run in runs if score.by_class in run]
+                for score in scores_by_class(results)
+            )
             table[label][name] = [Spread(tuple(v for v in known if v is not None)) for known in values]
     return table
 

@@ -66,9 +66,9 @@ def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
     Args:
         results: the content of `results.json`.
         upsampler: one of its settings' upsamplers.
-        metric: a key of a run's "metrics".
+        metric: a key of a run's "metrics"; runs of before there was this one are passed over.
     """
-    values = (run["metrics"][metric] for run in results["runs"] if run["upsampler"] == upsampler)
+    values = (run["metrics"].get(metric) for run in results["runs"] if run["upsampler"] == upsampler)
     return Spread(tuple(value for value in values if value is not None))
 
 
@@ -116,8 +116,14 @@ def cells(row: Row) -> list[str]:
 def best(rows: Sequence[Row], score: Score) -> set[str]:
     """The upsamplers whose mean of a score is the best."""
     choose, key = min if score.lower_is_better else max, score.key
-    top = choose((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
-    return {row.upsampler for row in rows if row.metrics[key].mean == top} if len(rows) > 1 else set()
+    known = [row for row in rows if row.metrics[key].values]
+    if score.counted_first:
+        counts = [row.metrics[score.counted_first].mean for row in known]
+        known = [row for row, count in zip(known, counts, strict=True) if not count > min(counts)]
+    if score.requires:
+        known = [row for row in known if row.metrics[score.requires].values]
+    top = choose((row.metrics[key].mean for row in known), default=math.nan)
+    return {row.upsampler for row in known if row.metrics[key].mean == top} if len(rows) > 1 else set()
 
 
 def note(results: Mapping[str, Any]) -> str:

@@ -104,12 +104,16 @@ def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path |
 def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[Path]:
     """The files of a folder that have one of some suffixes, by name.
 
+    macOS lays a file "._NAME" beside each one that it copies to a foreign disk: notes of its own, which are left out.
+
     Raises:
         FileNotFoundError: for a missing folder, or one without such a file.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}. {how_to_get}")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("._")
+    )
     if not files:
         raise FileNotFoundError(f"no {', '.join(suffixes)} file in {folder}. {how_to_get}")
     return files

@@ -148,7 +148,7 @@ class PascalContext60(PascalContext):
 def _read_list(path: Path, how_to_get: str) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no list {path}. {how_to_get}")
-    names = path.read_text(encoding="utf-8").split()
+    names = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the text
     if not names:
         raise FileNotFoundError(f"the list {path} names no image. {how_to_get}")
     return names

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from resfu.evaluation.boundary import boundary_counts, boundary_distance
+from resfu.evaluation.dataset_metric import DatasetMetric
 from resfu.evaluation.label_maps import joint_histogram, merge_ignored
 
 
-class SemanticMetrics(Metric):
+class SemanticMetrics(DatasetMetric):
     """mIoU, mAcc, aAcc and boundary IoU of all images seen, in percent.
 
     With I, P, G the pixels of a class that are right, predicted and labelled, summed over the data set and without the

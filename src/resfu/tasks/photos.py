@@ -41,7 +41,8 @@ def find_files(
     """List files of a kind.
 
     Args:
-        places: files, and folders whose files with one of the suffixes are taken in order of name.
+        places: files, and folders whose files with one of the suffixes are taken in order of name, without those
+            ("._NAME") that macOS lays beside its copies.
         suffixes: in lower case.
         kind: "image" or another word for the messages.
         name_of: what the result of a file is called.
@@ -57,7 +58,10 @@ def find_files(
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"there is no {kind} or folder {place}.")
-        found = sorted(f for f in place.iterdir() if f.name.lower().endswith(suffixes)) if place.is_dir() else [place]
+        found = [place]
+        if place.is_dir():
+            named = (file for file in place.iterdir() if file.name.lower().endswith(suffixes))
+            found = sorted(file for file in named if not file.name.startswith("._"))
         if not found:
             raise ValueError(f"the folder {place} holds no {kind} ({', '.join(suffixes)}).")
         files += found

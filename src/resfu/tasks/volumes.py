@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from resfu.data.medical.base import SliceDataset
@@ -17,7 +18,14 @@ from resfu.tasks.pictures import ImagePictures, VolumePictures
 from resfu.tasks.scans import LabelVolumeWriter, Scans
 from resfu.tasks.volume_pictures import labelled_slices, volume_pictures
 from resfu.training.arguments import plain_arguments
-from resfu.training.scores import Score
+from resfu.training.scores import Score, class_table
+
+_DISTANCE: dict[str, Any] = {
+    "unit": "voxels",
+    "lower_is_better": True,
+    "counted_first": "missed",
+    "requires": "hd95_found",
+}
 
 
 class VolumeModule(LabelMapModule):
@@ -35,9 +43,10 @@ class VolumeModule(LabelMapModule):
 
     scores: ClassVar = (
         Score("dice", "Dice", "dice_by_class"),
-        Score("hd95", "HD95", "hd95_by_class", unit="voxels", lower_is_better=True),
-        Score("", "missed", "missed", compared=False),
-        Score("", "spurious", "spurious", compared=False),
+        Score("hd95_found", "HD95", "hd95_found_by_class", **_DISTANCE),
+        Score("hd95", "HD95 by convention", "hd95_by_class", **_DISTANCE),
+        Score("missed", "missed", "missed_by_class", unit="organs", lower_is_better=True),
+        Score("spurious", "spurious", "spurious_by_class", unit="organs", lower_is_better=True, compared=False),
     )
 
     def __init__(self, convention: Convention = "transunet", **shared: Any) -> None:
@@ -51,6 +60,16 @@ class VolumeModule(LabelMapModule):
     def class_names(self) -> list[str]:
         """The organs."""
         return list(self.classes[1:])
+
+    def table(self) -> Table:
+        """The last validation or test organ by organ, for `rich.print`."""
+        results = self.results
+        caption = (
+            f"volumes: {len(results['cases'])}; HD95: the mean of those where the organ is labelled and predicted, "
+            f"{int((results['found_by_class'] > 0).sum())} of {len(self.class_names)} organs, and by the convention "
+            f"{results['convention']}; missed, spurious: those where it is only labelled, only predicted"
+        )
+        return class_table(self.scores, results, self.class_names, "organ", caption)
 
     def measure(self, batch: dict[str, Any]) -> None:
         """Score a volume."""
@@ -129,9 +148,15 @@ class Volumes(LabelMaps):
     row = "organ"
     lists_classes = True
     note = (
-        "{count} volumes, means over organs; Dice in percent, HD95 in voxels, both after the convention {convention!r}"
+        "{count} volumes, means over organs; Dice in percent, after the convention {convention!r}; HD95 in voxels, of "
+        "the organs that are labelled and found, and beside it by the convention, which gives the others a value too; "
+        "missed: how often a labelled organ was not found at all"
     )
-    class_note = "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over volumes and seeds."
+    class_note = (
+        "Dice in percent (the higher the better) and HD95 in voxels (the lower), means over the volumes and seeds. "
+        "HD95 is of the volumes in which the organ is labelled and found, by convention of all; missed: in how many it "
+        "is labelled and not found."
+    )
 
     def writer(self, folder: str, bar: bool) -> Any:
         """See `Task`."""

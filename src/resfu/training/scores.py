@@ -20,6 +20,9 @@ class Score:
         unit: "%" or what distances are measured in.
         lower_is_better: of two networks the one with the lower number is better.
         compared: shown where networks are compared.
+        counted_first: key of a count that decides before this score does, the lower the better: a distance says
+            nothing of what was missed.
+        requires: key of a score without which this one is never the best.
     """
 
     key: str
@@ -29,6 +32,8 @@ class Score:
     unit: str = "%"
     lower_is_better: bool = False
     compared: bool = True
+    counted_first: str = ""
+    requires: str = ""
 
 
 def headline(scores: Iterable[Score], results: Mapping[str, Any]) -> dict[str, float]:

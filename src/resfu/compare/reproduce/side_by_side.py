@@ -33,6 +33,13 @@ def scores_of(row: PublishedRow) -> list[Score]:
     return [score for score in task_of(row.host, row.dataset).module.scores if score.key in row.metrics]
 
 
+def additions_to(row: PublishedRow) -> list[Score]:
+    """What is measured beside the published scores: what these do not say, such as how many organs were missed."""
+    published = scores_of(row)
+    named = {name for score in published for name in (score.counted_first, score.requires) if name}
+    return [score for score in task_of(row.host, row.dataset).scores if score.key in named and score not in published]
+
+
 def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> Measured:
     """What a comparison gave.
 
@@ -42,7 +49,8 @@ def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> M
         row: of the same task.
     """
     shown = {score.key for score in task_of(row.host, row.dataset).scores}
-    spreads = {score.key: spread(results, upsampler, score.key) for score in scores_of(row) if score.key in shown}
+    scores = [score for score in [*scores_of(row), *additions_to(row)] if score.key in shown]
+    spreads = {score.key: spread(results, upsampler, score.key) for score in scores}
     known = {key: value for key, value in spreads.items() if value.values}
     return Measured(known, results["cost"][upsampler]["parameters"])
 
@@ -56,8 +64,9 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
 
     Returns:
         Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "titles" of the metrics,
-        "published" (as printed), "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first
-        row of the host: "published" by metric, and "measured" like the above, seed by seed before the mean.
+        "additions" (titles of what is measured beside them), "published" (as printed), "misprints", "measured" (per
+        metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first row of the host: "published"
+        by metric, and "measured" like the above, seed by seed before the mean.
     """
     first: dict[str, tuple[PublishedRow, Measured | None]] = {}
     result = []
@@ -79,6 +88,7 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
                 **row_fields,
                 "recipe": recipe_name(row),
                 "titles": titles,
+                "additions": {score.key: score.title for score in additions_to(row)},
                 "published": dict(row.metrics),
                 "measured": ours,
                 "gain": {"published": gain, "measured": our_gain},
@@ -97,8 +107,8 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
-    metrics = found[0]["titles"]
-    for name in [*metrics.values(), "parameters (M)"]:
+    metrics, additions = found[0]["titles"], found[0]["additions"]
+    for name in [*metrics.values(), *additions.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
     none = dict.fromkeys(metrics)
     for place, record in enumerate(found):
@@ -107,10 +117,12 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
         words = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
+        words += ["-"] * len(additions)
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
             words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
+            words += [_spread(ours[key], ".2f") if key in ours else "-" for key in additions]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from resfu.compare.folder import write_json
 from resfu.compare.reproduce.rows import recipe_name, row_name, row_settings
-from resfu.compare.reproduce.side_by_side import Measured, scores_of
+from resfu.compare.reproduce.side_by_side import Measured, additions_to, scores_of
 from resfu.compare.summary import Spread
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import PublishedRow
@@ -123,6 +123,9 @@ def measured(row: PublishedRow, trainings: Iterable[Training]) -> Measured | Non
     runs = [json.loads(file.read_text("utf-8")) for file in files]
     if not runs:
         return None
-    values = {score.key: tuple(run[score.key] for run in runs) for score in scores_of(row)}
-    metrics = {key: Spread(found) for key, found in values.items() if None not in found}
+    values = {score.key: [run.get(score.key) for run in runs] for score in scores_of(row)}
+    metrics = {key: Spread(tuple(found)) for key, found in values.items() if None not in found}
+    for score in additions_to(row):  # from the runs that have it: there is no distance where nothing was found
+        found = tuple(run[score.key] for run in runs if run.get(score.key) is not None)
+        metrics |= {score.key: Spread(found)} if found else {}
     return Measured(metrics, runs[0]["parameters"])
