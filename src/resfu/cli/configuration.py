@@ -1,5 +1,6 @@
 """The configuration of a training run: YAML files and options, checked key by key, to task, data and trainer."""
 
+import inspect
 import re
 from argparse import ArgumentError
 from collections.abc import Collection
@@ -78,6 +79,21 @@ class Configuration(LightningCLI):
             )
             parser.link_arguments("images", "data.images")
             parser.link_arguments("on_error", "data.on_error")
+            if "nonfinite" in inspect.signature(self.kind.data).parameters:
+                parser.add_argument(
+                    "--nonfinite",
+                    choices=["error", "fill"],
+                    default="error",
+                    help="at voxels of a scan that are NaN or infinite",
+                )
+                parser.add_argument(
+                    "--fill_value",
+                    "--fill-value",
+                    type=float | None,
+                    help="of --nonfinite fill; default: the low end of the CT window, of MRI the least finite value",
+                )
+                parser.link_arguments("nonfinite", "data.nonfinite")
+                parser.link_arguments("fill_value", "data.fill_value")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
         self.kind.link(parser)

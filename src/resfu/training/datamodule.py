@@ -9,9 +9,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from resfu.data import DATASETS, Sample, SegmentationDataset, create_dataset
 from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.geometry import Geometry
+from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
 from resfu.data.transforms import eval_transform, train_transform
 from resfu.ops.checks import check_int
+from resfu.training import scan_geometry
 from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
 from resfu.training.options import dataset_options
 from resfu.training.photos import Photos
@@ -50,7 +53,14 @@ class SegmentationData(LightningDataModule):
         test_split: split of `test`.
         seed: of order and augmentation.
         scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
-            were prepared so (`resfu prepare --flip`).
+            were prepared so (`resfu prepare --flip`) and do not say how they lie; an orientation has it in it.
+        scan_orientation: where the slices of the training point, such as "LAS", to which scans are turned for
+            prediction and their labels back, see `resfu.data.medical.geometry.Geometry`; "stored": the axes as each
+            file has them. None: what the data say, and in prediction the checkpoint.
+        scan_spacing: (x, y, z) in mm of the training data, to which scans are resampled; None: as for the orientation.
+        nonfinite: what a voxel leads to that is NaN or infinite, in prediction and in data sets that can be told:
+            "error" (which `on_error` may skip) or "fill".
+        fill_value: what "fill" takes, in the values of the file; None: the lowest there is, see `Nonfinite`.
         images: image files (or scans) and folders for prediction.
         on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
             "raise", or "skip" and go on.
@@ -84,6 +94,10 @@ class SegmentationData(LightningDataModule):
         val_split: str = "val",
         test_split: str = "test",
         scan_flip: bool = False,
+        scan_orientation: str | None = None,
+        scan_spacing: tuple[float, float, float] | None = None,
+        nonfinite: OnNonfinite = "error",
+        fill_value: float | None = None,
         seed: int = 0,
         images: list[str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
@@ -117,12 +131,17 @@ class SegmentationData(LightningDataModule):
                 "val_split": val_split,
                 "test_split": test_split,
                 "scan_flip": scan_flip,
+                "scan_orientation": scan_orientation,
+                "scan_spacing": None if scan_spacing is None else list(scan_spacing),
+                "nonfinite": nonfinite,
+                "fill_value": fill_value,
                 "on_error": on_error,
             }
         )
         self.dataset, self.root = dataset, root
-        self.train_options = dataset_options(dataset_class(dataset), on_error, options, train_options)
-        self.eval_options = dataset_options(dataset_class(dataset), on_error, options, eval_options)
+        damage = {"on_error": on_error, "nonfinite": nonfinite, "fill_value": fill_value}
+        self.train_options = dataset_options(dataset_class(dataset), damage, options, train_options)
+        self.eval_options = dataset_options(dataset_class(dataset), damage, options, eval_options)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_split = train_split
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}
@@ -130,6 +149,8 @@ class SegmentationData(LightningDataModule):
         self.images = images or []
         self.on_error: Literal["raise", "skip"] = on_error
         self.input_size, self.scan_flip = crop_size[0], scan_flip
+        self.geometry = Geometry(scan_orientation, scan_spacing)  # as far as it is known
+        self.nonfinite = Nonfinite(nonfinite, fill_value)
         if self.volumetric:
             self.train_transform = slice_train_transform(crop_size, mean, std)
             self.eval_transform = slice_eval_transform(crop_size, mean, std)
@@ -163,7 +184,9 @@ class SegmentationData(LightningDataModule):
         """Open the splits that a stage ("fit", "validate", "test" or "predict") needs."""
         if stage == "predict":
             if self.volumetric:
-                self.predicted = Scans(self.images, self.dataset, self.input_size, self.scan_flip, self.on_error)
+                self.predicted = Scans(
+                    self.images, self.dataset, self.input_size, self.scan_flip, self.on_error, nonfinite=self.nonfinite
+                )
             else:
                 self.predicted = Photos(self.images, self.eval_transform, self.on_error)
             return
@@ -171,8 +194,19 @@ class SegmentationData(LightningDataModule):
             self.trained = create_dataset(
                 self.dataset, self.train_split, self.root, self.train_transform, **self.train_options
             )
+            self.geometry = scan_geometry.of_data(self.geometry, self.trained, self.root)
         split = self.splits[stage]
         self.evaluated = create_dataset(self.dataset, split, self.root, self.eval_transform, **self.eval_options)
+        self.geometry = scan_geometry.of_data(self.geometry, self.evaluated, self.root)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: how the slices lie, of which only the data know."""
+        return self.geometry.plain()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a checkpoint says, which comes after `setup`."""
+        predicting = self.trainer is not None and self.trainer.state.fn == "predict"
+        self.geometry = scan_geometry.of_checkpoint(self.geometry, Geometry(**state_dict), predicting)
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches, without an incomplete one."""
@@ -191,6 +225,10 @@ class SegmentationData(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Every photo or scan once, one at a time."""
+        if isinstance(self.predicted, Scans):
+            # Only now: the checkpoint is read after `setup`.
+            dataset = dataset_class(self.dataset)
+            self.predicted.geometry = scan_geometry.for_scans(self.geometry, dataset, self.scan_flip)
         return self._in_order(self.predicted, 1)
 
     def _evaluation_loader(self) -> DataLoader[Any]:

@@ -97,8 +97,8 @@ class DetectionData(LightningDataModule):
         )
         self.dataset, self.panoptic, self.root, self.flip = dataset, panoptic, root, flip
         kinds = PANOPTIC_DATASETS if panoptic else INSTANCE_DATASETS
-        self.train_options = dataset_options(kinds[dataset], on_error, options, train_options)
-        self.eval_options = dataset_options(kinds[dataset], on_error, options, eval_options)
+        self.train_options = dataset_options(kinds[dataset], {"on_error": on_error}, options, train_options)
+        self.eval_options = dataset_options(kinds[dataset], {"on_error": on_error}, options, eval_options)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_split = train_split
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}

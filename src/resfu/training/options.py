@@ -12,15 +12,16 @@ def as_options(kind: type[_Options], value: _Options | Mapping[str, Any]) -> _Op
     return kind(**value) if isinstance(value, Mapping) else value
 
 
-def dataset_options(dataset: type, on_error: str, *given: Mapping[str, Any] | None) -> dict[str, Any]:
+def dataset_options(dataset: type, damage: Mapping[str, Any], *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The further arguments of a data set's class.
 
     Args:
         dataset: the class.
-        on_error: what an unreadable file leads to, for a class that can be told.
-        given: groups of arguments; later ones go before earlier ones, and all before `on_error`.
+        damage: what unreadable files lead to, such as "on_error", for a class that can be told.
+        given: groups of arguments; later ones go before earlier ones, and all before `damage`.
     """
-    options = {"on_error": on_error} if "on_error" in inspect.signature(dataset).parameters else {}
+    known = inspect.signature(dataset).parameters
+    options = {key: value for key, value in damage.items() if key in known}
     for group in given:
         options.update(group or {})
     return options
