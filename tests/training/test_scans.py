@@ -88,7 +88,9 @@ def test_a_folder_of_scans_becomes_label_volumes(checkpoint, tmp_path, capsys):
         labels = nibabel.load(output / name)
         assert np.allclose(labels.affine, AFFINE, atol=1e-6)
         windowed = (np.clip(values, -125, 275) + 125) / 400
-        assert np.array_equal(np.asarray(labels.dataobj).transpose(2, 0, 1), expected(checkpoint, windowed))
+        # The file is LAS; a slice of the generated training scans is [y, x], from front to back: PLS.
+        seen = expected(checkpoint, windowed.transpose(0, 2, 1)[:, ::-1])
+        assert np.array_equal(np.asarray(labels.dataobj).transpose(2, 0, 1), seen[:, ::-1].transpose(0, 2, 1))
     with h5py.File(output / "c.npy.h5") as file:
         assert np.array_equal(file["label"], expected(checkpoint, prepared))
     with np.load(output / "d.npz") as file:

@@ -34,9 +34,17 @@ def predict(argv: Sequence[str]) -> int:
     _add_checkpoint(parser)
     add("--output", default="predictions", metavar="DIR", help="folder for what is written (predictions)")
     add("--on-error", "--on_error", choices=["raise", "skip"], default="raise", help="at an unreadable file (raise)")
+    scans = parser.add_argument_group("scans")
+    words = "at voxels of a scan that are NaN or infinite (error)"
+    scans.add_argument("--nonfinite", choices=["error", "fill"], help=words)
+    words = "of --nonfinite fill (the low end of the CT window, of MRI the least finite value)"
+    scans.add_argument("--fill-value", "--fill_value", type=float, metavar="V", help=words)
     rest, settings = take_settings(argv)
     options = parser.parse_args(rest)
-    experiment, module, checkpoint = _trained(options, merge(settings, nested("data.on_error", options.on_error)))
+    for key in ("on_error", "nonfinite", "fill_value"):
+        if getattr(options, key) is not None:
+            settings = merge(settings, nested(f"data.{key}", getattr(options, key)))
+    experiment, module, checkpoint = _trained(options, settings)
     data = experiment.create_data(module, options.images)
     bar = experiment.settings["trainer"]["enable_progress_bar"] is not False
     writer = experiment.task.writer(options.output, bar)

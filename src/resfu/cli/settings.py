@@ -77,7 +77,8 @@ def known_keys() -> dict[str, dict[str, list[str] | None]]:
     inner["inference"] = _fields(_PACKAGE / "tasks/label_maps.py", "Inference")
     tasks = [_PACKAGE / "tasks" / f"{name}.py" for name in ("label_maps", "volumes", "instances", "panoptic")]
     model = {name for file in tasks for name in _arguments(file, "Module")}
-    data = {name for file in [*tasks, _PACKAGE / "training/data.py"] for name in _arguments(file, "Data")}
+    shared = [_PACKAGE / "tasks/label_map_data.py", _PACKAGE / "training/data.py"]
+    data = {name for file in [*tasks, *shared] for name in _arguments(file, "Data")}
     found = importlib.util.find_spec("lightning")
     trainer: set[str] = set()
     if found is not None and found.submodule_search_locations:

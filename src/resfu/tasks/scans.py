@@ -1,5 +1,6 @@
 """Scans without labels, and the label volumes that are written for them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,11 @@ from torch.utils.data import Dataset
 from resfu.data import Sample
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.acdc import IMAGE_KEY as ACDC_IMAGE_KEY
-from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
-from resfu.data.medical.volume_files import VolumeFile, open_volume, unreadable
+from resfu.data.medical.geometry import STORED, Geometry
+from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, scale_window
+from resfu.data.medical.nonfinite import REFUSED, Nonfinite
+from resfu.data.medical.resampling import ResampledVolume
+from resfu.data.medical.volume_files import VolumeFile, is_h5, open_volume, unreadable
 from resfu.evaluation.volume_inference import write_nifti
 from resfu.tasks.cases import Volume
 from resfu.tasks.photos import find_files
@@ -33,45 +37,69 @@ class Scan(Volume):
     Args:
         path: a NIfTI file, whose values are scaled as `resfu prepare` does; or a prepared .h5 or .npz file.
         dataset: a key of `resfu.data.DATASETS`, that the network was trained on.
-        flip: reverse the second axis of a NIfTI scan's slices.
+        flip: reverse the second axis of a NIfTI scan's slices, where `geometry` leaves its axes as they are.
         on_error: see `Volume`.
+        geometry: how the slices of the training lay, to which a NIfTI scan is brought by its affine.
+        nonfinite: what to do about voxels that are NaN or infinite.
 
     Raises:
         UnreadableFileError: naming the file.
     """
 
-    def __init__(self, path: Path, dataset: str, flip: bool, on_error: Literal["raise", "skip"]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        dataset: str,
+        flip: bool,
+        on_error: Literal["raise", "skip"],
+        geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
+        nonfinite: Nonfinite = REFUSED,
+    ) -> None:
         super().__init__(path.name, on_error)
         self.path = path
         self._window = _WINDOWS.get(dataset)
-        self._source: NiftiVolume | VolumeFile
-        if path.name.lower().endswith(NIFTI):
-            self._source = NiftiVolume(path, flip=flip)
-        else:
-            self._source = open_volume(path, _IMAGE_KEYS.get(dataset, "image"))
+        self._stored: NiftiVolume | None = None
+        self._source: NiftiVolume | ResampledVolume | VolumeFile
+        if not path.name.lower().endswith(NIFTI):
+            self._source = open_volume(path, _IMAGE_KEYS.get(dataset, "image"), nonfinite)
+            return
+        if self._window is not None:
+            nonfinite = nonfinite.by_default(self._window[0])
+        as_it_is = geometry.orientation in (None, STORED)
+        self._stored = NiftiVolume(path, flip=flip and as_it_is, orientation=geometry.orientation, nonfinite=nonfinite)
+        for doubt in self._stored.doubts:
+            warnings.warn(doubt, stacklevel=2)
+        self._source = self._stored
+        if geometry.spacing is not None:
+            self._source = ResampledVolume(self._stored, geometry.spacing)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         pixels = self._source[index]
-        if isinstance(self._source, VolumeFile):
+        if self._stored is None:
             return pixels
         if self._window is None:
-            self._window = _range(self._source)
+            low, high = self._window = self._stored.finite_range()
+            if not low < high:
+                raise unreadable(self.path, ValueError(f"its values reach from {low} to {high}"))
         return scale_window(pixels, self._window)
 
     def write(self, labels: NDArray[np.uint8], path: Path) -> None:
         """Store labels [D, H, W] as the scan is stored: NIfTI on the scan's grid, or the key "label" of h5 or npz."""
-        if isinstance(self._source, NiftiVolume):
-            write_nifti(labels[..., ::-1] if self._source.flip else labels, path, self._source.affine)
-        elif path.suffix == ".h5":
+        if self._stored is not None:
+            if isinstance(self._source, ResampledVolume):
+                labels = self._source.labels_there(labels)
+            write_nifti(self._stored.as_stored(labels), path, self._stored.affine)
+        elif is_h5(path):
             import h5py
 
             with h5py.File(path, "w") as file:
                 file.create_dataset("label", data=labels, chunks=(1, *labels.shape[1:]), compression="gzip")
         else:
-            np.savez_compressed(path, label=labels)
+            with path.open("wb") as file:  # given a path, numpy would add .npz to NAME.NPZ
+                np.savez_compressed(file, label=labels)
 
 
 class Scans(Dataset[Sample]):
@@ -84,6 +112,8 @@ class Scans(Dataset[Sample]):
         flip: see `Scan`.
         on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": of the file} in its
             place.
+        geometry: see `Scan`.
+        nonfinite: see `Scan`.
 
     Raises:
         FileNotFoundError: for a place that is not there.
@@ -92,7 +122,14 @@ class Scans(Dataset[Sample]):
     """
 
     def __init__(
-        self, places: Sequence[str | Path], dataset: str, size: int, flip: bool, on_error: Literal["raise", "skip"]
+        self,
+        places: Sequence[str | Path],
+        dataset: str,
+        size: int,
+        flip: bool,
+        on_error: Literal["raise", "skip"],
+        geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
+        nonfinite: Nonfinite = REFUSED,
     ) -> None:
         self.files = find_files(places, NIFTI + PREPARED, "scan", lambda file: file.name)
         for file in self.files:
@@ -102,6 +139,7 @@ class Scans(Dataset[Sample]):
                     f"{', '.join(NIFTI + PREPARED)}."
                 )
         self.dataset, self.size, self.flip = dataset, size, flip
+        self.geometry, self.nonfinite = geometry, nonfinite
         self.on_error: Literal["raise", "skip"] = on_error
 
     def __len__(self) -> int:
@@ -110,7 +148,7 @@ class Scans(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         file = self.files[index]
         try:
-            scan = Scan(file, self.dataset, self.flip, self.on_error)
+            scan = Scan(file, self.dataset, self.flip, self.on_error, self.geometry, self.nonfinite)
         except UnreadableFileError as error:
             if self.on_error == "raise":
                 raise
@@ -187,14 +225,3 @@ class LabelVolumeWriter(Callback):
 
     def _target(self, scan: Scan) -> Path:
         return self.folder / scan.name
-
-
-def _range(source: NiftiVolume) -> Window:
-    """The least and the largest value of a scan, one slice in memory at a time."""
-    low, high = float("inf"), float("-inf")
-    for index in range(len(source)):
-        pixels = source[index]
-        low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
-    if not low < high:
-        raise unreadable(source.path, ValueError(f"its values reach from {low} to {high}"))
-    return low, high

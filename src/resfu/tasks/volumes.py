@@ -1,18 +1,25 @@
 """Segmentation of volumes: trained slice by slice, measured case by case with Dice and HD95."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from rich.table import Table
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from resfu.data import SegmentationDataset
 from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.geometry import Geometry
+from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.transforms import slice_eval_transform, slice_train_transform
 from resfu.evaluation.volumes import Convention, VolumeMetrics
+from resfu.tasks import scan_geometry
 from resfu.tasks.base import Contents
 from resfu.tasks.cases import Cases, label_volume, normalising
-from resfu.tasks.label_maps import LabelMapModule, LabelMaps, PixelData
+from resfu.tasks.label_map_data import PixelData
+from resfu.tasks.label_maps import LabelMapModule, LabelMaps
 from resfu.tasks.label_pictures import label_map_pictures
 from resfu.tasks.pictures import ImagePictures, VolumePictures
 from resfu.tasks.scans import LabelVolumeWriter, Scans
@@ -95,7 +102,14 @@ class SliceData(PixelData):
         std: per channel, for images in 0..1: the host's.
         crop_size: (H, W), a square: the size at which the network sees a slice.
         scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
-            were prepared so (`resfu prepare --flip`).
+            were prepared so (`resfu prepare --flip`) and do not say how they lie; an orientation has it in it.
+        scan_orientation: where the slices of the training point, such as "LAS", to which scans are turned for
+            prediction and their labels back, see `resfu.data.medical.geometry.Geometry`; "stored": the axes as each
+            file has them. None: what the data say, and in prediction the checkpoint.
+        scan_spacing: (x, y, z) in mm of the training data, to which scans are resampled; None: as for the orientation.
+        nonfinite: what a voxel leads to that is NaN or infinite, in prediction and in data sets that can be told:
+            "error" (which `on_error` may skip) or "fill".
+        fill_value: what "fill" takes, in the values of the file; None: the lowest there is, see `Nonfinite`.
         **shared: further arguments of `TrainingData`.
 
     Raises:
@@ -112,6 +126,10 @@ class SliceData(PixelData):
         std: tuple[float, float, float],
         crop_size: tuple[int, int] = (224, 224),
         scan_flip: bool = False,
+        scan_orientation: str | None = None,
+        scan_spacing: tuple[float, float, float] | None = None,
+        nonfinite: OnNonfinite = "error",
+        fill_value: float | None = None,
         **shared: Any,
     ) -> None:
         arguments = plain_arguments(locals())
@@ -119,13 +137,43 @@ class SliceData(PixelData):
             raise ValueError(f"slices are resized to a square, such as crop_size (224, 224); got {tuple(crop_size)}.")
         super().__init__(dataset, **shared)
         self.save_hyperparameters(arguments)
+        known = inspect.signature(self.dataset_class).parameters
+        damage = {"nonfinite": nonfinite, "fill_value": fill_value}
+        for options in (self.train_options, self.eval_options):
+            options |= {key: value for key, value in damage.items() if key in known and key not in options}
         self.input_size, self.scan_flip = crop_size[0], scan_flip
+        self.geometry = Geometry(scan_orientation, scan_spacing)  # as far as it is known
+        self.nonfinite = Nonfinite(nonfinite, fill_value)
         self.train_transform = slice_train_transform(crop_size, mean, std)
         self.eval_transform = slice_eval_transform(crop_size, mean, std)
 
     def open_files(self) -> Scans:
         """See `TrainingData`."""
-        return Scans(self.images, self.dataset, self.input_size, self.scan_flip, self.on_error)
+        return Scans(
+            self.images, self.dataset, self.input_size, self.scan_flip, self.on_error, nonfinite=self.nonfinite
+        )
+
+    def open_split(self, split: str, training: bool) -> SegmentationDataset:
+        """See `TrainingData`; notes how the slices lie."""
+        slices = super().open_split(split, training)
+        assert isinstance(slices, SliceDataset)
+        self.geometry = scan_geometry.of_data(self.geometry, slices, self.root)
+        return slices
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: how the slices lie, of which only the data know."""
+        return self.geometry.plain()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a checkpoint says, which comes after `setup`."""
+        predicting = self.trainer is not None and self.trainer.state.fn == "predict"
+        self.geometry = scan_geometry.of_checkpoint(self.geometry, Geometry(**state_dict), predicting)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every scan once, turned as the slices of the training lay."""
+        # Only now: the checkpoint is read after `setup`.
+        self.predicted.geometry = scan_geometry.for_scans(self.geometry, self.dataset_class, self.scan_flip)
+        return super().predict_dataloader()
 
     def _measured(self) -> Cases:
         return Cases(self.evaluated, self.input_size)

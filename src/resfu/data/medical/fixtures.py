@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.label_maps import SYNAPSE_LABELS
 from resfu.data.medical.nifti import scale_window
 from resfu.data.medical.procedural.cardiac import Phase, cardiac_volume
 from resfu.data.medical.procedural.ct import ct_volume
 from resfu.data.medical.procedural.fields import Size
+from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.writers import Case, new_folder, write_acdc, write_synapse
 
 PHASES: tuple[Phase, ...] = ("ED", "ES")
@@ -27,7 +29,8 @@ def write_medical_fixture(name: str, root: str | Path, count: int = 2, size: Siz
 
     Args:
         name: one of `MEDICAL_FIXTURES`: "synapse" and "acdc" in the prepared formats, "synapse-nifti" and "acdc-nifti"
-            as the challenges give them, with splits.json for `resfu prepare --splits`.
+            as the challenges give them, with splits.json for `resfu prepare --splits`. Their headers are like the
+            challenges' too: the axes point where a challenge's do, whatever the generated body in them.
         root: a new or empty folder.
         count: patients per split.
         size: (D, H, W) of a volume.
@@ -48,12 +51,16 @@ def write_medical_fixture(name: str, root: str | Path, count: int = 2, size: Siz
 
 
 def _synapse(root: Path, count: int, size: Size, seed: int) -> None:
-    write_synapse(root, (case._replace(image=scale_window(case.image)) for case in _scans(count, size, seed)))
+    write_synapse(
+        root, (case._replace(image=scale_window(case.image)) for case in _scans(count, size, seed)), Synapse.assumed
+    )
 
 
 def _acdc(root: Path, count: int, size: Size, seed: int) -> None:
     cases = _hearts(count, size, seed)
-    write_acdc(root, (case._replace(image=scale_window(case.image, _range(case.image))) for case in cases))
+    write_acdc(
+        root, (case._replace(image=scale_window(case.image, _range(case.image))) for case in cases), ACDC.assumed
+    )
 
 
 def _synapse_nifti(root: Path, count: int, size: Size, seed: int) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from resfu.data.medical.acdc import FOLDERS as ACDC_FOLDERS
 from resfu.data.medical.acdc import IMAGE_KEY
+from resfu.data.medical.geometry import Geometry, write_geometry
 
 
 class Case(NamedTuple):
@@ -29,7 +30,7 @@ class Case(NamedTuple):
     frame: str = ""
 
 
-def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
+def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as TransUNet's Synapse: training cases as npz slices, test cases as h5 volumes.
 
     The lists come last: where they are, the data are whole.
@@ -37,6 +38,7 @@ def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
     Args:
         root: a new or empty folder.
         cases: of the splits "train" and "test", one volume in memory at a time where this is a generator.
+        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
 
     Returns:
         The folder.
@@ -62,11 +64,13 @@ def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
                 for key, array in (("image", case.image), ("label", label)):
                     file.create_dataset(key, data=array, chunks=(1, *array.shape[1:]), compression="gzip")
             lists["test_vol"].append(name)
+    if geometry != Geometry():
+        write_geometry(folder, geometry)
     _write_lists(folder / "lists_Synapse", lists)
     return folder
 
 
-def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
+def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as ACDC is passed round: npz slices for training and validation, npz volumes for testing.
 
     The lists come last: where they are, the data are whole.
@@ -74,6 +78,7 @@ def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
     Args:
         root: a new or empty folder.
         cases: with a frame each, one volume in memory at a time where this is a generator.
+        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
 
     Returns:
         The folder.
@@ -95,6 +100,8 @@ def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
         for file, (image, label) in files.items():
             np.savez_compressed(folder / part / file, **{IMAGE_KEY: image, "label": label})
             lists[part].append(file)
+    if geometry != Geometry():
+        write_geometry(folder, geometry)
     _write_lists(folder / "lists_ACDC", lists)
     return folder
 

@@ -36,7 +36,8 @@ def cardiac_volume(
 
     Returns:
         Values 0 to 400, int16 [D, H, W], and labels, uint8 [D, H, W], numbered as in `resfu.data.ACDC`. Both depend on
-        the arguments alone.
+        the arguments alone. D goes from the feet to the head, H from front to back, W from the patient's right to the
+        left: the orientation "PLS" of `resfu.data.medical.geometry`.
 
     Raises:
         ValueError: for a size below that, or another phase.

@@ -13,6 +13,7 @@ from resfu.data.base import Sample, Transform
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.base import SliceDataset
+from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nifti import scale_window
 from resfu.data.medical.procedural import cardiac, ct
 from resfu.data.medical.procedural.fields import Size, checked_volume_size
@@ -35,6 +36,8 @@ class _ProceduralSlices(SliceDataset):
     counts: ClassVar[dict[str, int]]
     smallest: ClassVar[Size]
     frames: ClassVar[tuple[str, ...]]  # volumes of one index
+    # A slice is [y, x], with y from front to back and x from the patient's right to the left; z is from feet to head.
+    assumed = Geometry("PLS")
 
     def __init__(
         self,
@@ -60,7 +63,9 @@ class _ProceduralSlices(SliceDataset):
         self._store = VolumeStore(folder, names, checked[0], make)
         self._store.fill(f"{self.title}, {split}")
         labels = {number: number for number in range(self.num_classes)}
-        super().__init__(self._store.volumes, labels, "Delete it: it is generated again.", transform)
+        super().__init__(
+            self._store.volumes, labels, "Delete it: it is generated again.", transform, geometry=self.assumed
+        )
 
     @staticmethod
     @abstractmethod
@@ -78,6 +83,8 @@ class _ProceduralSlices(SliceDataset):
 
 class CT(_ProceduralSlices):
     """Slices of procedural abdominal CT, with the classes of `Synapse`; values -125 to 275 HU as 0 to 1.
+
+    A slice is [y, x], from front to back and from the patient's right to the left, upwards: the orientation "PLS".
 
     A volume depends on (seed, split, index, size) alone. Volumes are generated when the dataset is first opened and
     kept on disk. A larger `count` keeps those of a smaller one.
@@ -122,6 +129,8 @@ class CT(_ProceduralSlices):
 
 class Cardiac(_ProceduralSlices):
     """Slices of procedural cardiac MRI, with the classes of `ACDC`; each volume's values as 0 to 1.
+
+    A slice is [y, x], from front to back and from the patient's right to the left, upwards: the orientation "PLS".
 
     A volume depends on (seed, split, index, phase, size) alone. Volumes are generated when the dataset is first opened
     and kept on disk. A larger `count` keeps those of a smaller one.
