@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -15,8 +14,17 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from resfu.cli.kind import kind_of
 from resfu.cli.recipe import with_bases
+from resfu.cli.warmup import shorten_warmup
+from resfu.files.atomic import replacing
+from resfu.training.checkpoint_files import WholeCheckpoints, read_checkpoint
+from resfu.training.divergence import FiniteTraining
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.step_bar import StepBar
+
+_AGAINST_DIVERGENCE = (
+    "Give a lower --model.optimisation.learning_rate or --trainer.gradient_clip_val 1; where the loss was fine, "
+    "--trainer.precision 32-true."
+)
 
 
 class Configuration(LightningCLI):
@@ -92,6 +100,7 @@ class Configuration(LightningCLI):
             config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
         if self.command == "fit":
             _check_length(config, self.run_folder)
+            shorten_warmup(config, args)  # pyright: ignore[reportArgumentType]
         # The saved configuration stands alone, and begins a run of its own.
         config.base = None
         self.saved = config.clone()
@@ -113,16 +122,21 @@ class Configuration(LightningCLI):
         kwargs["default_root_dir"] = str(self.run_folder)
         if given.logger is None:
             kwargs["logger"] = self._loggers()
+        if given.plugins is None:
+            kwargs["plugins"] = [WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
     def _callbacks(self, logged: bool) -> list[Any]:
-        if self.command != "fit" or self.config.trainer.enable_checkpointing is False:
+        if self.command != "fit":
             return []
         folder = self.run_folder / "checkpoints"
+        guard = FiniteTraining("the training", _AGAINST_DIVERGENCE, folder)
+        if self.config.trainer.enable_checkpointing is False:
+            return [guard]
         best = ModelCheckpoint(
             folder, "best", monitor=self.datamodule.monitor, mode="max", enable_version_counter=False
         )
-        return [best, LastCheckpoint(folder / "last.ckpt", self.config.save_every)] + [
+        return [guard, best, LastCheckpoint(folder / "last.ckpt", self.config.save_every)] + [
             LearningRateMonitor("step")
         ] * logged
 
@@ -144,10 +158,9 @@ class _SaveConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        # With the settings that are null: the default of some is another.
-        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True)
+        with replacing(Path(trainer.default_root_dir) / "config.yaml") as draft:
+            # With the settings that are null: the default of some is another.
+            self.parser.save(self.config, draft, skip_none=False)
 
 
 def _plain(message: str) -> str:
@@ -185,10 +198,10 @@ def _checkpoint_path(given: str | None, run: Path) -> Path | None:
 
 def _settings(checkpoint: Path, derived: Collection[str]) -> dict[str, Any]:
     """The arguments of task and data that a checkpoint keeps, by their dotted keys, without those that follow."""
+    content = read_checkpoint(checkpoint)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         found = {"model": content["hyper_parameters"], "data": content["datamodule_hyper_parameters"]}
-    except Exception as error:  # the many ways in which a file can fail to be a checkpoint
+    except KeyError as error:
         raise ValueError(f"{checkpoint} is not a checkpoint of `resfu fit`.") from error
     settings: dict[str, Any] = {}
     for part, values in found.items():

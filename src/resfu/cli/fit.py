@@ -7,8 +7,9 @@ from pathlib import Path
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from resfu.cli.configuration import Configuration
-from resfu.compare.folder import write_json
+from resfu.cli.run_folder import run_folder
 from resfu.evaluation.cost.host import inference_parameters
+from resfu.files.atomic import write_json
 from resfu.training.interruption import interruptible
 from resfu.training.last_checkpoint import read_progress
 from resfu.training.quiet import known_warnings_ignored
@@ -61,14 +62,15 @@ def _guarded(command: str, words: list[str], action: Callable[[Configuration], N
 
 def _fit(configuration: Configuration) -> None:
     run = configuration.run_folder
-    if (run / "checkpoints" / "last.ckpt").exists() and configuration.checkpoint is None:
-        raise ValueError(
-            f"{run} holds a run already: go on with it by --ckpt_path last, or choose another folder by --run."
-        )
     trainer = configuration.trainer
     # Read now: a training that goes on overwrites it.
     before = None if configuration.checkpoint is None else read_progress(configuration.checkpoint)[0]
-    trainer.fit(configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration))
+    with run_folder(run, trainer, before or 0):
+        if (run / "checkpoints" / "last.ckpt").exists() and configuration.checkpoint is None:
+            raise ValueError(
+                f"{run} holds a run already: go on with it by --ckpt_path last, or choose another folder by --run."
+            )
+        trainer.fit(configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration))
     if trainer.global_step == before and trainer.is_global_zero:
         print(f"nothing to do: {configuration.checkpoint} is at the last step ({before}); max_steps prolongs a run")
 

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from resfu.cli import compare
 from resfu.cli.arguments import Parser, seeds
-from resfu.compare.folder import write_json
 from resfu.compare.kinds import KINDS, VOLUMES, Kind, kind_of
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
@@ -23,6 +22,8 @@ from resfu.compare.reproduce.trainings import Training, claim, measured, plan, t
 from resfu.compare.settings import Settings
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
+from resfu.files.lock import locked
 
 # What stands for a network that finds objects at a small scale.
 _SMALL_HOSTS = {
@@ -70,14 +71,15 @@ def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: lis
     def found(row: PublishedRow) -> Measured | None:
         return measured(recipe_name(row), trainings)
 
-    claim(output, rest)
-    try:
-        train(trainings, options.root, rest, command, console)
-    finally:
-        settings = {"scale": options.scale, "seeds": list(options.seeds), "options": rest}
-        caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
-        _report(rows, found, output, settings, caption, console)
-    _draw_objects(rows, trainings, output, console)
+    with locked(output, "resfu reproduce", "choose another folder by --output"):
+        claim(output, rest)
+        try:
+            train(trainings, options.root, rest, command, console)
+        finally:
+            settings = {"scale": options.scale, "seeds": list(options.seeds), "options": rest}
+            caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
+            _report(rows, found, output, settings, caption, console)
+        _draw_objects(rows, trainings, output, console)
 
 
 @dataclass(frozen=True)

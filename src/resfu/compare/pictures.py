@@ -11,6 +11,7 @@ from torch import Tensor
 from resfu.compare.weights import Network
 from resfu.data import SegmentationDataset
 from resfu.evaluation.inference import predict
+from resfu.files.atomic import replacing
 from resfu.visualize import (
     Panel,
     PCABasis,
@@ -198,5 +199,6 @@ def save_sheets(pictures: Sequence[ImagePictures], folder: Path) -> list[Path]:
             rows.append([Panel(layer.picture, f"{name}: {layer.caption or layer.words}") for layer in layers])
         sheet: Image.Image = draw_sheet(rows, title=item.name, panel_height=min(300, max(160, 300 * height // width)))
         files.append(folder / f"{item.name}.png")
-        sheet.save(files[-1], optimize=True)
+        with replacing(files[-1]) as draft:
+            sheet.save(draft, optimize=True)
     return files

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from resfu.compare.folder import RunFolder, write_json
+from resfu.compare.folder import RunFolder
 from resfu.compare.kinds import VOLUMES
 from resfu.compare.objects import object_data, object_task
 from resfu.compare.progress import Bar
@@ -19,10 +18,13 @@ from resfu.compare.variants import parse_variant
 from resfu.compare.volumes import volume_data
 from resfu.compare.weights import Task
 from resfu.data import DATASETS
+from resfu.files.atomic import clear_drafts, write_json
 from resfu.training import class_table, object_table
+from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.datamodule import SegmentationData
 from resfu.training.detection import DetectionTask
 from resfu.training.detection_data import DetectionData
+from resfu.training.divergence import FiniteTraining
 from resfu.training.interruption import interruptible
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
@@ -115,12 +117,13 @@ def run(
         The content of metrics.json.
 
     Raises:
-        ValueError: when the loss is no longer finite.
+        ValueError: when the loss or a weight is no longer finite.
         KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
     """
     if folder.finished:
         return json.loads(folder.metrics.read_text("utf-8"))
     folder.path.mkdir(parents=True, exist_ok=True)
+    clear_drafts(folder.path)
     task = create_task(settings, upsampler, seed)
     data = create_data(settings, seed, task.host.mean, task.host.std, workers)
     record = Record(folder, data.monitor)
@@ -135,7 +138,8 @@ def run(
             val_check_interval=settings.steps // validations + 1,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            callbacks=[record, bar],
+            callbacks=[FiniteTraining(f"the training of {folder.path.name}", "Give a lower --lr."), record, bar],
+            plugins=[WholeCheckpoints()],
             enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -190,18 +194,9 @@ class Record(Callback):
     ) -> None:
         """Note the loss, and save at times."""
         self.seconds += time.perf_counter() - self._since
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the training of {self.folder.path.name} diverged: its loss is {loss} at step {trainer.global_step}. "
-                "Give a lower --lr."
-            )
-        self.loss.append([trainer.global_step, loss])
+        self.loss.append([trainer.global_step, float(outputs["loss"])])
         if trainer.global_step % CHECKPOINT_EVERY == 0 or trainer.global_step == trainer.max_steps:
-            # Under another name first: a process killed while it writes must not spoil the last good one.
-            draft = self.folder.checkpoint.with_suffix(".part")
-            trainer.save_checkpoint(draft)
-            os.replace(draft, self.folder.checkpoint)
+            trainer.save_checkpoint(self.folder.checkpoint)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the metric, unless there was nothing to measure."""

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from resfu.compare.folder import OutputFolder, write_json, write_text
+from resfu.compare.folder import OutputFolder
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.measure import input_size, measure_cost
 from resfu.compare.objects import make_object_pictures, measured_categories
@@ -23,6 +23,8 @@ from resfu.compare.weights import Network, load_host
 from resfu.data import SegmentationDataset
 from resfu.data.coco import ObjectDataset
 from resfu.data.medical.base import SliceDataset
+from resfu.files.atomic import write_json, write_text
+from resfu.files.lock import locked
 from resfu.training.volumes import Cases
 
 _NAME = 11  # columns that an upsampler's name has at least, with what sets it off
@@ -56,11 +58,25 @@ def compare(
 
     Raises:
         OSError: when the folder cannot be written to.
-        ValueError: when the folder holds a comparison with other settings, or a training diverges.
+        ValueError: when the folder holds a comparison with other settings, another process works in it, or a training
+            diverges.
         KeyboardInterrupt: on Ctrl-C; the next call goes on.
     """
     console = console or Console()
     folder = OutputFolder(output)
+    with locked(folder.path, "resfu compare", "choose another folder by --output"):
+        return _compare(settings, folder, overwrite, workers, pictures, console, validations)
+
+
+def _compare(
+    settings: Settings,
+    folder: OutputFolder,
+    overwrite: bool,
+    workers: int,
+    pictures: int,
+    console: Console,
+    validations: int,
+) -> dict[str, Any]:
     if not overwrite:
         folder.check(settings)
     # Scenes are generated here, with a bar of their own. Data that cannot be had end it before the folder is claimed.

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from resfu.compare.folder import RunFolder
 from resfu.hosts import DETECTION_HOSTS
 from resfu.hosts.base import SegmentationHost
 from resfu.hosts.mask_rcnn import MaskRCNN
+from resfu.training.checkpoint_files import read_checkpoint
 from resfu.training.detection import DetectionTask
 from resfu.training.task import SegmentationTask
 
@@ -27,17 +26,15 @@ def load_task(weights: Path) -> Task:
     Raises:
         ValueError: for a file that is no such checkpoint.
     """
+    checkpoint = read_checkpoint(weights)
     try:
-        checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
         settings = checkpoint["hyper_parameters"]
         kind = DetectionTask if settings["host"] in DETECTION_HOSTS else SegmentationTask
         # The checkpoint holds the encoder too: fetching its first weights again would be for nothing.
         task = kind(**{**settings, "pretrained": False})
         task.load_state_dict(checkpoint["state_dict"])
         task.on_load_checkpoint(checkpoint)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a file of another kind fails in many ways
+    except Exception as error:  # a checkpoint of another kind fails in many ways
         raise ValueError(f"{weights} is not a checkpoint of resfu that can be loaded ({error}).") from error
     return task.eval()
 
@@ -72,10 +69,9 @@ def find_weights(place: Path) -> dict[str, Path]:
                 found.setdefault(name, run.weights)
         return found
     try:
-        checkpoint = torch.load(place, map_location="cpu", weights_only=True, mmap=True)
-        return {checkpoint["hyper_parameters"]["upsampler"]: place}
-    except Exception as error:
-        raise ValueError(f"{place} is not a checkpoint of resfu, or a damaged one.") from error
+        return {read_checkpoint(place, mmap=True)["hyper_parameters"]["upsampler"]: place}
+    except KeyError as error:
+        raise ValueError(f"{place} is not a checkpoint of resfu.") from error
 
 
 def _runs(place: Path) -> list[tuple[int, str, RunFolder]]:

@@ -17,6 +17,7 @@ from resfu.data.medical.acdc import IMAGE_KEY as ACDC_IMAGE_KEY
 from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
 from resfu.data.medical.volume_files import VolumeFile, open_volume, unreadable
 from resfu.evaluation.volume_inference import write_nifti
+from resfu.files.atomic import replacing
 from resfu.training.photos import find_files
 from resfu.training.volumes import Volume
 
@@ -65,13 +66,15 @@ class Scan(Volume):
         """Store labels [D, H, W] as the scan is stored: NIfTI on the scan's grid, or the key "label" of h5 or npz."""
         if isinstance(self._source, NiftiVolume):
             write_nifti(labels[..., ::-1] if self._source.flip else labels, path, self._source.affine)
-        elif path.suffix == ".h5":
-            import h5py
+            return
+        with replacing(path) as draft:
+            if path.suffix == ".h5":
+                import h5py
 
-            with h5py.File(path, "w") as file:
-                file.create_dataset("label", data=labels, chunks=(1, *labels.shape[1:]), compression="gzip")
-        else:
-            np.savez_compressed(path, label=labels)
+                with h5py.File(draft, "w") as file:
+                    file.create_dataset("label", data=labels, chunks=(1, *labels.shape[1:]), compression="gzip")
+            else:
+                np.savez_compressed(draft, label=labels)
 
 
 class Scans(Dataset[Sample]):

@@ -6,6 +6,7 @@ from pathlib import Path
 from resfu.compare.objects import make_object_pictures
 from resfu.compare.pictures import choose
 from resfu.compare.weights import load_host
+from resfu.files.atomic import replacing
 from resfu.hosts.panoptic_fpn import PanopticFPN
 from resfu.training.detection_data import DetectionData
 from resfu.visualize import Panel, draw_sheet
@@ -34,5 +35,5 @@ def save_object_sheet(checkpoints: Mapping[str, Path], path: Path, count: int = 
                 *(Panel(layer.picture, f"{name}: {layer.caption}") for name, layer in found.items()),
             ]
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows, path.stem).save(path)
+    with replacing(path) as draft:
+        draw_sheet(rows, path.stem).save(draft)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from resfu.compare.folder import write_text
 from resfu.compare.reproduce.rows import recipe_name
 from resfu.compare.reproduce.side_by_side import Measured, metrics_of
 from resfu.compare.summary import Spread
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
 from resfu.training.last_checkpoint import read_progress
 
 # What the published tables of volumes call the means that `resfu test` writes.
@@ -124,7 +124,7 @@ def claim(output: Path, options: Sequence[str]) -> None:
     if before != list(options) and any(output.glob("runs/*/checkpoints/*.ckpt")):
         words = " ".join(before) or "none"
         raise ValueError(f"{output} holds trainings with other options ({words}): give these, or another --output.")
-    write_text(file, json.dumps(list(options)) + "\n")
+    write_json(file, list(options), indent=None)
 
 
 def train(

@@ -19,6 +19,7 @@ from resfu.data.unreadable import check_on_error
 
 Splits = Mapping[str, Sequence[int]]
 Progress = Callable[[int, int], object]
+OnCase = Callable[[Case], object]
 OnError = Literal["raise", "skip"]
 
 SYNAPSE_SPLITS: Splits = {
@@ -51,6 +52,7 @@ def prepare_synapse(
     flip: bool = False,
     on_error: OnError = "raise",
     progress: Progress | None = None,
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.Synapse` from the BTCV scans.
 
@@ -64,6 +66,7 @@ def prepare_synapse(
         flip: reverse the last axis of [z, x, y], see `NiftiVolume`.
         on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
         progress: called with (scans done, scans).
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -83,7 +86,7 @@ def prepare_synapse(
         image, label = _read(scan, known, flip)
         return Case(scan.split, scan.number, scale_window(image, window), label)
 
-    return write_synapse(out, _cases(scans, read, on_error, progress))
+    return write_synapse(out, _cases(scans, _told(read, on_case), on_error, progress))
 
 
 def prepare_acdc(
@@ -93,6 +96,7 @@ def prepare_acdc(
     splits: Splits = ACDC_SPLITS,
     on_error: OnError = "raise",
     progress: Progress | None = None,
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.ACDC` from the challenge's files; each volume's values are scaled to 0..1.
 
@@ -104,6 +108,7 @@ def prepare_acdc(
         splits: patient numbers of "train", "val" and "test"; default: 70, 10 and 20 of the 100.
         on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
         progress: called with (scans done, scans).
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -129,7 +134,7 @@ def prepare_acdc(
         image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
         return Case(scan.split, scan.number, image, label, scan.frame)
 
-    return write_acdc(out, _cases(scans, read, on_error, progress))
+    return write_acdc(out, _cases(scans, _told(read, on_case), on_error, progress))
 
 
 def _cases(
@@ -153,6 +158,16 @@ def _read_cases(
             warnings.warn(f"{error} The case is left out.", stacklevel=4)
         if progress is not None:
             progress(done, len(scans))
+
+
+def _told(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_Scan], Case]:
+    def read_and_tell(scan: _Scan) -> Case:
+        case = read(scan)
+        if on_case is not None:
+            on_case(case)
+        return case
+
+    return read_and_tell
 
 
 def _read(scan: _Scan, labels: LabelMap, flip: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
