@@ -131,7 +131,7 @@ class Configuration(LightningCLI):
             return []
         folder = self.run_folder / "checkpoints"
         guard = FiniteTraining("the training", _AGAINST_DIVERGENCE, folder)
-        if self.config.trainer.enable_checkpointing is False:
+        if self.config.trainer.enable_checkpointing is False or self.config.trainer.fast_dev_run:
             return [guard]
         best = ModelCheckpoint(
             folder, "best", monitor=self.datamodule.monitor, mode="max", enable_version_counter=False

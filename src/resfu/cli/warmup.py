@@ -8,7 +8,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 def shorten_warmup(config: Namespace, words: Sequence[str]) -> None:
-    """Where `--trainer.max_steps` ends a recipe within its warm-up, warm up for a tenth of the training, and say so.
+    """Where an option ends a recipe within its warm-up, warm up for a tenth of the training, and say so.
+
+    The options are `--trainer.max_steps` and `--trainer.fast_dev_run`.
 
     A warm-up that was asked for as well, or a length that stands in the same file, is left: that is refused later.
 
@@ -17,8 +19,11 @@ def shorten_warmup(config: Namespace, words: Sequence[str]) -> None:
         words: that it was parsed from.
     """
     given = {word.partition("=")[0] for word in words}
-    steps, schedule = config.trainer.max_steps, config.model.schedule
-    if "--trainer.max_steps" not in given or "--model.schedule.warmup_steps" in given:
+    schedule, steps = config.model.schedule, config.trainer.max_steps
+    if config.trainer.fast_dev_run:
+        steps = int(config.trainer.fast_dev_run)
+    shortened = given & {"--trainer.max_steps", "--trainer.fast_dev_run"}
+    if not shortened or "--model.schedule.warmup_steps" in given:
         return
     if steps <= 0 or schedule.total_steps or schedule.warmup_steps < steps:
         return
