@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from resfu.cli import main
-from resfu.compare.folder import OutputFolder, write_json
+from resfu.compare.folder import OutputFolder
+from resfu.files.atomic import write_json
 from resfu.training.detection import DetectionTask
 from resfu.training.task import SegmentationTask
 

@@ -1,6 +1,7 @@
 import pytest
 
-from resfu.compare.folder import OutputFolder, write_json, write_text
+from resfu.compare.folder import OutputFolder
+from resfu.files.atomic import write_json, write_text
 
 
 def test_the_folder_is_made_with_its_parents(tmp_path, tiny):

@@ -68,8 +68,8 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
     data = experiment.create_data(module)
     trainer = _run(experiment, command, module, data, checkpoint, [], verbose=command == "validate")
     if options.metrics is not None and trainer.is_global_zero:
-        from resfu.compare.folder import write_json
         from resfu.evaluation.cost.host import inference_parameters
+        from resfu.files.atomic import write_json
         from resfu.training.scores import plain
 
         write_json(Path(options.metrics), {"parameters": inference_parameters(module.host), **plain(module.results)})

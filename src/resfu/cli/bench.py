@@ -1,7 +1,6 @@
 """`resfu bench`: time upsamplers side by side at chosen sizes."""
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from rich.table import Table
 from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.evaluation.bench import DTYPES, Pass, Row, Workload, measure
+from resfu.files.atomic import write_json
 from resfu.upsamplers import UPSAMPLERS
 
 _WIDTH = 100  # of the output where it goes into a file
@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
             "upsamplers": {name: asdict(row) for name, row in rows.items()},
             "left_out": left_out,
         }
-        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(output, record)
         console.print(f"written to {output}", soft_wrap=True, highlight=False)
     return 1 if options.upsamplers and left_out else 0
 

@@ -1,7 +1,6 @@
 """`resfu cost`: what a network costs with each upsampler, and the published cost tables recounted."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -15,6 +14,7 @@ from resfu.cli.arguments import Parser, positive, size, variants
 from resfu.compare.variants import parse_variant
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
+from resfu.files.atomic import write_json
 from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
         console.width = _WIDTH
     code, record = _tables(console, options.tables) if options.host is None else _host(console, options)
     if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, record)
         console.print(f"written to {options.json}", soft_wrap=True, highlight=False)
     return code
 

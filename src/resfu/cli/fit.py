@@ -51,11 +51,6 @@ def _train(options: Any, settings: list[dict[str, Any]], given: str | None) -> i
         folder = RunFolder(
             Path(options.run or experiment.settings["trainer"]["default_root_dir"] or f"runs/{experiment.name}")
         )
-        if checkpoint is None and folder.last.exists():
-            raise ValueError(
-                f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder by "
-                "--run."
-            )
         # Read now: a training that goes on overwrites it.
         before = None if checkpoint is None else read_progress(checkpoint)[0]
         resume = f"resfu fit --run {folder.path} --checkpoint last"

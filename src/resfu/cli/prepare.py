@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from resfu.cli.arguments import Parser, spacing
+from resfu.data import DATASETS
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.label_maps import SYNAPSE_LABELS, LabelMap
 from resfu.data.medical.nonfinite import Nonfinite
 from resfu.data.medical.prepare import prepare_acdc, prepare_synapse
+from resfu.data.medical.tally import Tally
 
 
 def run(argv: Sequence[str]) -> int:
@@ -34,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
     elif options.flip:
         raise ValueError("--flip belongs to synapse.")
     prepare = prepare_synapse if options.dataset == "synapse" else prepare_acdc
+    tally = Tally(DATASETS[options.dataset].classes)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(options.dataset, total=None)
@@ -41,8 +44,11 @@ def run(argv: Sequence[str]) -> int:
             options.raw,
             options.out,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_case=tally.add,
             **given,
         )
+    for line in tally.lines():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     print(folder)
     return 0
 

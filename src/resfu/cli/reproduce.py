@@ -14,7 +14,6 @@ from resfu.cli.arguments import Parser, seeds
 from resfu.cli.checkpoints import user_errors
 from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
 from resfu.compare.comparison import Comparison
-from resfu.compare.folder import write_json
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.sheets import save_sheet
@@ -23,6 +22,8 @@ from resfu.compare.reproduce.trainings import claim, measured, plan
 from resfu.compare.run import compare
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
+from resfu.files.lock import locked
 from resfu.tasks import Task, task_of
 
 # What stands for the published networks and data at a small scale, by task.
@@ -60,19 +61,20 @@ def _published(rows: list[PublishedRow], options: argparse.Namespace, settings: 
     def found(row: PublishedRow) -> Measured | None:
         return measured(row, trainings)
 
-    claim(output, settings)
-    try:
-        for each in trainings:
-            each.carry_out(settings, console)
-    finally:
-        about = {"scale": options.scale, "seeds": list(options.seeds), "settings": settings}
-        caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
-        _report(rows, found, output, about, caption, console)
-    for host in dict.fromkeys(row.host for row in rows):
-        last = {each.row.label: each.folder.last for each in reversed(trainings) if each.row.host == host}
-        sheet = output / "sheets" / f"{host}.png"
-        save_sheet(dict(reversed(last.items())), sheet)
-        console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
+    with locked(output, "resfu reproduce", "choose another folder by --output"):
+        claim(output, settings)
+        try:
+            for each in trainings:
+                each.carry_out(settings, console)
+        finally:
+            about = {"scale": options.scale, "seeds": list(options.seeds), "settings": settings}
+            caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
+            _report(rows, found, output, about, caption, console)
+        for host in dict.fromkeys(row.host for row in rows):
+            last = {each.row.label: each.folder.last for each in reversed(trainings) if each.row.host == host}
+            sheet = output / "sheets" / f"{host}.png"
+            save_sheet(dict(reversed(last.items())), sheet)
+            console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _small(rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The options that every command which trains has, and the settings that they stand for."""
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,27 @@ def chosen_settings(
         optimisation = merge(recipe, settings).get("model", {}).get("optimisation", {})
         rate = options.lr / optimisation.get("head_multiplier", 1.0)
         short = merge(short, nested("model.optimisation.learning_rate", rate))
-    return merge(short, settings)
+    chosen = merge(short, settings)
+    return merge(chosen, _shorter_warmup(recipe, chosen))
+
+
+def _shorter_warmup(recipe: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Where an option ends a recipe within its warm-up, warm up for a tenth of the training, and say so.
+
+    A warm-up that was asked for as well, or a length that stands in the recipe, is left: that is refused later.
+    """
+    given, trainer = chosen.get("model", {}).get("schedule", {}), chosen.get("trainer", {})
+    schedule = merge(recipe.get("model", {}).get("schedule", {}), given)
+    steps = int(trainer.get("fast_dev_run") or trainer.get("max_steps") or 0)
+    warmup = schedule.get("warmup_steps", 0)
+    if steps <= 0 or "warmup_steps" in given or schedule.get("total_steps") or warmup < steps:
+        return {}
+    print(
+        f"resfu: a warm-up of {warmup} steps does not go into {steps}: {steps // 10} here "
+        "(--model.schedule.warmup_steps sets another)",
+        file=sys.stderr,
+    )
+    return nested("model.schedule.warmup_steps", steps // 10)
 
 
 def read_recipes(names: Sequence[str]) -> dict[str, Any]:

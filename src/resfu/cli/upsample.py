@@ -10,6 +10,7 @@ import torch
 from resfu.cli.arguments import Parser, positive, upsamplers
 from resfu.compare.photo import Source, find_source, upsample_photo
 from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.files.atomic import replacing
 from resfu.tasks.loading import find_weights
 from resfu.tasks.photos import find_images
 from resfu.upsamplers import UPSAMPLERS
@@ -37,7 +38,9 @@ def run(argv: Sequence[str]) -> int:
             skipped += 1
             continue
         file = output / f"{path.stem}-features.png"
-        upsample_photo(photo, sources, path.name, options.longest_side).save(file, optimize=True)
+        picture = upsample_photo(photo, sources, path.name, options.longest_side)
+        with replacing(file) as draft:
+            picture.save(draft, optimize=True)
         print(file)
     return 1 if skipped else 0
 

@@ -1,14 +1,12 @@
-"""The output folder of a comparison: what lies where, and files that are either whole or not there."""
+"""The output folder of a comparison: what lies where."""
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from resfu.compare.comparison import Comparison, check_same
+from resfu.files.atomic import write_json
 from resfu.tasks.run import RunFolder
 
 
@@ -86,16 +84,3 @@ class OutputFolder:
                 folder.rmdir()
         for name in ("settings.json", "results.json", "table.md", "report.html"):
             (self.path / name).unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)

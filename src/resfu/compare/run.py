@@ -11,12 +11,14 @@ from rich.table import Table
 
 from resfu.compare.classes import class_markdown, print_classes
 from resfu.compare.comparison import Comparison
-from resfu.compare.folder import OutputFolder, write_json, write_text
+from resfu.compare.folder import OutputFolder
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.measure import measure_cost
 from resfu.compare.report import render_report
 from resfu.compare.summary import best, cells, headings, markdown, note, summarise, task_in
 from resfu.compare.training import train_one
+from resfu.files.atomic import write_json, write_text
+from resfu.files.lock import locked
 from resfu.tasks.base import Contents
 from resfu.tasks.loading import load_module
 from resfu.tasks.pictures import choose, save_sheets
@@ -48,11 +50,19 @@ def compare(
 
     Raises:
         OSError: when the folder cannot be written to.
-        ValueError: when the folder holds a comparison with other settings, or a training diverges.
+        ValueError: when the folder holds a comparison with other settings, another process works in it, or a training
+            diverges.
         KeyboardInterrupt: on Ctrl-C; the next call goes on.
     """
     console = console or Console()
     folder = OutputFolder(output)
+    with locked(folder.path, "resfu compare", "choose another folder by --output"):
+        return _compare(comparison, folder, overwrite, pictures, console)
+
+
+def _compare(
+    comparison: Comparison, folder: OutputFolder, overwrite: bool, pictures: int, console: Console
+) -> dict[str, Any]:
     if not overwrite:
         folder.check(comparison)
     first, task = comparison.experiment(comparison.upsamplers[0], comparison.seeds[0]), comparison.task

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from resfu.compare.comparison import Comparison
-from resfu.compare.folder import write_json
+from resfu.files.atomic import write_json
 from resfu.tasks.run import RunFolder, console_progress, train
 from resfu.training.interruption import interruptible
 from resfu.training.progress import TrainingProgress

@@ -15,6 +15,7 @@ from resfu.data.ade20k import ADE20K
 from resfu.data.camvid import CamVid
 from resfu.data.pascal import PascalContext60, PascalVOC, voc_palette
 from resfu.data.scenes import Scenes
+from resfu.files.atomic import replacing, write_text
 
 # From a split of the scenes to its pictures, uint8 [H, W, 3], and labels, uint8 [H, W].
 Pictures = Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -147,18 +148,17 @@ def _bordered(label: np.ndarray) -> np.ndarray:
 
 
 def _save(array: np.ndarray, path: Path, palette: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(array)
     if palette:
         picture.putpalette(voc_palette(256).flatten().tolist())
     # JPEG's usual halving of the colour would blur pictures as small as these.
-    picture.save(path, quality=95, subsampling=0)
+    with replacing(path, durable=False) as draft:
+        picture.save(draft, quality=95, subsampling=0)
 
 
 def _write_lists(folder: Path, lists: dict[str, list[str]]) -> None:
-    folder.mkdir(parents=True)
     for split, stems in lists.items():
-        (folder / f"{split}.txt").write_text("\n".join(stems) + "\n", encoding="utf-8")
+        write_text(folder / f"{split}.txt", "\n".join(stems) + "\n", durable=False)
 
 
 FIXTURES: dict[str, Callable[[Path, Pictures], None]] = {

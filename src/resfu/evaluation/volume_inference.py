@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from resfu.files.atomic import replacing
+
 
 class Slices(Protocol):
     """A volume that gives its slices one by one: an array [D, H, W], an h5py dataset, a NIfTI file opened lazily."""
@@ -111,7 +113,8 @@ def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDAr
         raise ValueError(f"labels must be 0 to 255, got {labels.min()} to {labels.max()}.")
     if not str(path).lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"a NIfTI file ends in .nii or .nii.gz, got {path}.")
-    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), path)
+    with replacing(path) as draft:
+        nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), draft)
 
 
 def _zoomed(pixels: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[Any]:

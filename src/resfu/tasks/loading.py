@@ -4,10 +4,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resfu.tasks import task_of
 from resfu.tasks.run import RunFolder
+from resfu.training.checkpoint_files import read_checkpoint
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 
@@ -94,24 +93,9 @@ def find_weights(place: Path) -> dict[str, Path]:
                 found.setdefault(name, each.weights)
         return found
     try:
-        return {read_checkpoint(place)["hyper_parameters"]["upsampler"]: place}
+        return {read_checkpoint(place, mmap=True)["hyper_parameters"]["upsampler"]: place}
     except KeyError as error:
         raise ValueError(f"{place} is not a checkpoint of resfu, or a damaged one.") from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: for a file that cannot be read as a checkpoint.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # the many ways in which a file can fail to be a checkpoint
-        raise ValueError(f"{path} is not a checkpoint of resfu, or a damaged one.") from error
 
 
 def accepted(constructor: type, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What was found in image files, in COCO's formats and as pictures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from resfu.data.coco import Category
 from resfu.evaluation.coco_results import PanopticResults, write_instance_results
 from resfu.evaluation.instances import encode_masks
+from resfu.files.atomic import replacing, write_json
 from resfu.visualize.objects import draw_instances, draw_panoptic
 
 _SHOWN = 0.5  # score from which on an object is in the picture
@@ -77,7 +77,8 @@ class ObjectWriter(Callback):
             )
             self._keep(name, found)
             self.written.append(self.folder / "pictures" / f"{name}.png")
-            Image.fromarray(draw_found(picture, found, self._categories)).save(self.written[-1])
+            with replacing(self.written[-1]) as draft:
+                Image.fromarray(draw_found(picture, found, self._categories)).save(draft)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the lists; refuse a run that had nothing to show."""
@@ -87,8 +88,7 @@ class ObjectWriter(Callback):
         if self._panoptic.folder.is_dir():
             self._panoptic.save()
         listed = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in self._categories]
-        content = json.dumps({"images": self._images, "categories": listed})
-        (self.folder / "images.json").write_text(content, encoding="utf-8")
+        write_json(self.folder / "images.json", {"images": self._images, "categories": listed}, indent=None)
 
     def _keep(self, name: str, found: dict[str, Any]) -> None:
         ids = [category.id for category in self._categories]

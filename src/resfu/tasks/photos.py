@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 
 from resfu.data import Sample, Transform
 from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.files.atomic import replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -169,7 +170,8 @@ class LabelMapWriter(Callback):
             if palette is not None:
                 picture.putpalette([value for colour in palette for value in colour])
             self.written.append(self.folder / f"{name}.png")
-            picture.save(self.written[-1])
+            with replacing(self.written[-1]) as draft:
+                picture.save(draft)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run that had nothing to show."""

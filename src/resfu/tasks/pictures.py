@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from resfu.files.atomic import replacing
 from resfu.visualize import (
     Panel,
     PCABasis,
@@ -167,5 +168,6 @@ def save_sheets(pictures: Sequence[ImagePictures], folder: Path) -> list[Path]:
             rows.append([Panel(view.picture, f"{name}: {view.caption or view.words}") for view in views])
         sheet: Image.Image = draw_sheet(rows, title=item.name, panel_height=min(300, max(160, 300 * height // width)))
         files.append(folder / f"{item.name}.png")
-        sheet.save(files[-1], optimize=True)
+        with replacing(files[-1]) as draft:
+            sheet.save(draft, optimize=True)
     return files

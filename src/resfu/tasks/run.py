@@ -11,13 +11,21 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
+from resfu.files.atomic import write_text
 from resfu.tasks.experiment import Experiment
+from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
+from resfu.training.divergence import FiniteTraining
 from resfu.training.interruption import interruptible
-from resfu.training.last_checkpoint import LastCheckpoint
+from resfu.training.last_checkpoint import LastCheckpoint, read_progress
 from resfu.training.module import TrainingModule
 from resfu.training.progress import TrainingProgress
 from resfu.training.quiet import known_warnings_ignored
+from resfu.training.run_folder import run_folder
+
+_AGAINST_DIVERGENCE = (
+    "Give a lower --lr or --trainer.gradient_clip_val 1; where the loss was fine, --trainer.precision 32-true."
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ def train(
 ) -> Trained:
     """Train a network to the end.
 
-    The folder gets `config.yaml`, `checkpoints/last.ckpt` every `save_every` steps and at the end, and with `logs`
-    also `checkpoints/best.ckpt` and `logs/`.
+    Only one process at a time works in the folder. It gets `config.yaml`, `checkpoints/last.ckpt` every `save_every`
+    steps and at the end, and with `logs` also `checkpoints/best.ckpt` and `logs/`.
 
     Args:
         experiment: all that the training depends on.
@@ -98,14 +106,18 @@ def train(
         trainer: arguments of the Trainer that take precedence over the settings.
 
     Raises:
-        ValueError: for settings that make no training.
+        ValueError: for settings that make no training, a folder that holds a training already or in which another
+            process works, or weights or a loss that are no longer finite.
         KeyboardInterrupt: on Ctrl-C; the last checkpoint stays.
     """
     module = experiment.create_module()
     data = experiment.create_data(module)
     settings = experiment.settings["trainer"]
     saved = settings["enable_checkpointing"] is not False and not settings["fast_dev_run"]
-    own: list[Callback] = [*callbacks, _SaveConfig(experiment, folder)] if not settings["fast_dev_run"] else []
+    guard = FiniteTraining("the training", _AGAINST_DIVERGENCE, folder.last.parent)
+    own: list[Callback] = [guard, *callbacks]
+    if not settings["fast_dev_run"]:
+        own.append(_SaveConfig(experiment, folder))
     if progress is not None and settings["enable_progress_bar"] is not False:
         own.append(progress)
     if saved:
@@ -130,11 +142,19 @@ def train(
         "default_root_dir": str(folder.path),
         "enable_checkpointing": logs and saved,
         **({"logger": loggers} if settings["logger"] in (None, False, True) else {}),
+        **({"plugins": [WholeCheckpoints()]} if settings["plugins"] is None else {}),
         **trainer,
     }
+    done = 0 if checkpoint is None else read_progress(checkpoint)[0]
     with known_warnings_ignored(), interruptible():
         runner = experiment.create_trainer(own, **changes)
-        runner.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+        with run_folder(folder.path, runner, done):
+            if checkpoint is None and folder.last.exists():
+                raise ValueError(
+                    f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder "
+                    "by --run."
+                )
+            runner.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
     return Trained(module, data, runner)
 
 
@@ -153,9 +173,7 @@ class _SaveConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        self._folder.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(_listed(self._experiment.settings), sort_keys=False)
-        self._folder.config.write_text(text, encoding="utf-8")
+        write_text(self._folder.config, yaml.safe_dump(_listed(self._experiment.settings), sort_keys=False))
 
 
 def _listed(value: Any) -> Any:

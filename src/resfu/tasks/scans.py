@@ -21,6 +21,7 @@ from resfu.data.medical.nonfinite import REFUSED, Nonfinite
 from resfu.data.medical.resampling import ResampledVolume
 from resfu.data.medical.volume_files import VolumeFile, is_h5, open_volume, unreadable
 from resfu.evaluation.volume_inference import write_nifti
+from resfu.files.atomic import replacing
 from resfu.tasks.cases import Volume
 from resfu.tasks.photos import find_files
 
@@ -92,14 +93,16 @@ class Scan(Volume):
             if isinstance(self._source, ResampledVolume):
                 labels = self._source.labels_there(labels)
             write_nifti(self._stored.as_stored(labels), path, self._stored.affine)
-        elif is_h5(path):
-            import h5py
+            return
+        with replacing(path) as draft:
+            if is_h5(path):
+                import h5py
 
-            with h5py.File(path, "w") as file:
-                file.create_dataset("label", data=labels, chunks=(1, *labels.shape[1:]), compression="gzip")
-        else:
-            with path.open("wb") as file:  # given a path, numpy would add .npz to NAME.NPZ
-                np.savez_compressed(file, label=labels)
+                with h5py.File(draft, "w") as file:
+                    file.create_dataset("label", data=labels, chunks=(1, *labels.shape[1:]), compression="gzip")
+            else:
+                with draft.open("wb") as file:  # given a path, numpy would add .npz to NAME.NPZ
+                    np.savez_compressed(file, label=labels)
 
 
 class Scans(Dataset[Sample]):

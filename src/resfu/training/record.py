@@ -40,12 +40,7 @@ class Record(Callback):
     ) -> None:
         """Note the loss."""
         self.seconds += time.perf_counter() - self._since
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the training diverged: its loss is {loss} at step {trainer.global_step}. Give a lower learning rate."
-            )
-        self.loss.append([trainer.global_step, loss])
+        self.loss.append([trainer.global_step, float(outputs["loss"])])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the score, unless there was nothing to measure."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from resfu.files.atomic import replacing
 from resfu.tasks import task_of
 from resfu.tasks.loading import load_data, load_module
 from resfu.tasks.pictures import choose
@@ -33,5 +34,5 @@ def save_sheet(checkpoints: Mapping[str, Path], path: Path, count: int = 4) -> N
                 *(Panel(view.picture, f"{name}: {view.caption or view.words}") for name, view in predicted.items()),
             ]
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows, path.stem).save(path)
+    with replacing(path) as draft:
+        draw_sheet(rows, path.stem).save(draft)

@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from resfu.compare.folder import write_json
 from resfu.compare.reproduce.rows import recipe_name, row_name, row_settings
 from resfu.compare.reproduce.side_by_side import Measured, additions_to, scores_of
 from resfu.compare.summary import Spread
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
 from resfu.recipes import read_recipe
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.run import RunFolder, console_progress, train

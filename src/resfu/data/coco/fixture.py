@@ -4,7 +4,6 @@ Pictures and outlines are those of the scenes; the labels stand for some categor
 them says anything about COCO.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from resfu.data.coco.panoptic import encode_ids
 from resfu.data.coco.scenes import ScenePanoptic
 from resfu.data.coco.segmentation import Segmentation, encode_rle, outlines
 from resfu.data.pascal import voc_palette
+from resfu.files.atomic import replacing, write_json
 
 # The 53 categories of stuff; torchvision knows the things.
 _STUFF = {
@@ -113,7 +113,7 @@ def _write_split(folder: Path, split: str, samples: list[Sample], first: int) ->
     for kind, annotations, listed in (("instances", instances, things_only), ("panoptic", panoptic, categories)):
         content = {"images": images, "annotations": annotations, "categories": listed}
         file = folder / "annotations" / f"{kind}_{split}2017.json"
-        file.write_text(json.dumps(content), encoding="utf-8")
+        write_json(file, content, indent=None, durable=False)
 
 
 def _categories() -> list[dict[str, Any]]:
@@ -144,5 +144,5 @@ def _box_and_area(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _save(array: NDArray[np.uint8], path: Path, **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
+    with replacing(path, durable=False) as draft:
+        Image.fromarray(array).save(draft, **options)

@@ -3,7 +3,6 @@
 Nothing that is measured on them says anything about the data set.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from resfu.data.medical.procedural.cardiac import Phase, cardiac_volume
 from resfu.data.medical.procedural.ct import ct_volume
 from resfu.data.medical.procedural.fields import Size
 from resfu.data.medical.synapse import Synapse
-from resfu.data.medical.writers import Case, new_folder, write_acdc, write_synapse
+from resfu.data.medical.writers import Case, write_acdc, write_synapse
+from resfu.files.atomic import replacing, write_json, write_text
+from resfu.files.folder import check_empty
 
 PHASES: tuple[Phase, ...] = ("ED", "ES")
 FRAMES = {"ED": 1, "ES": 12}
@@ -67,7 +68,8 @@ def _synapse_nifti(root: Path, count: int, size: Size, seed: int) -> None:
     """Raw ids; some of those that become background lie in the first slice."""
     raw_ids = {value: key for key, value in SYNAPSE_LABELS["btcv"].items() if value}
     table = np.array([raw_ids.get(number, 0) for number in range(9)], dtype=np.uint8)
-    folder = new_folder(root) / "RawData" / "Training"
+    check_empty(root)
+    folder = root / "RawData" / "Training"
     splits: dict[str, list[int]] = {}
     for case in _scans(count, size, seed):
         splits.setdefault(case.split, []).append(case.number)
@@ -76,11 +78,12 @@ def _synapse_nifti(root: Path, count: int, size: Size, seed: int) -> None:
         label[0].ravel()[free] = (5, 9, 10, 12, 13)
         _save(case.image.astype(np.int16), folder / "img" / f"img{case.number:04d}.nii.gz", CT_AFFINE)
         _save(label, folder / "label" / f"label{case.number:04d}.nii.gz", CT_AFFINE)
-    (root / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
+    write_json(root / "splits.json", splits, indent=None, durable=False)
 
 
 def _acdc_nifti(root: Path, count: int, size: Size, seed: int) -> None:
-    folder = new_folder(root) / "training"
+    check_empty(root)
+    folder = root / "training"
     splits: dict[str, list[int]] = {}
     for case in _hearts(count, size, seed):
         patient = folder / f"patient{case.number:03d}"
@@ -90,8 +93,8 @@ def _acdc_nifti(root: Path, count: int, size: Size, seed: int) -> None:
         _save(case.image.astype(np.int16), patient / f"{stem}.nii.gz", MRI_AFFINE)
         _save(case.label, patient / f"{stem}_gt.nii.gz", MRI_AFFINE)
         lines = [*(f"{phase}: {frame}" for phase, frame in FRAMES.items()), "Group: NOR", "NbFrame: 30"]
-        (patient / "Info.cfg").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (root / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
+        write_text(patient / "Info.cfg", "\n".join(lines) + "\n", durable=False)
+    write_json(root / "splits.json", splits, indent=None, durable=False)
 
 
 def _scans(count: int, size: Size, seed: int) -> Iterator[Case]:
@@ -118,8 +121,8 @@ def _save(volume: np.ndarray, path: Path, affine: np.ndarray) -> None:
     """Store [z, x, y] as (x, y, z)."""
     import nibabel
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(volume.transpose(1, 2, 0), affine), path)
+    with replacing(path, durable=False) as draft:
+        nibabel.save(nibabel.Nifti1Image(volume.transpose(1, 2, 0), affine), draft)
 
 
 MEDICAL_FIXTURES: dict[str, Callable[[Path, int, Size, int], None]] = {

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resfu.files.atomic import write_json
+
 FILE = "geometry.json"
 STORED = "stored"  # for an orientation: the axes as the file has them
 AXES = ("LR", "PA", "IS")
@@ -85,8 +87,9 @@ class Geometry:
 
 
 def write_geometry(folder: Path, geometry: Geometry) -> None:
-    """Write the file into a folder of prepared data."""
-    (folder / FILE).write_text(json.dumps(geometry.plain()) + "\n", encoding="utf-8")
+    """Write the file into a folder of prepared data; nothing where it is not known how the slices lie."""
+    if geometry != Geometry():
+        write_json(folder / FILE, geometry.plain(), indent=None)
 
 
 def read_geometry(folder: Path) -> Geometry:

@@ -21,6 +21,7 @@ from resfu.data.unreadable import OnError, check_on_error
 
 Splits = Mapping[str, Sequence[int]]
 Progress = Callable[[int, int], object]
+OnCase = Callable[[Case], object]
 
 SYNAPSE_SPLITS: Splits = {
     "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
@@ -55,6 +56,7 @@ def prepare_synapse(
     geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
     nonfinite: Nonfinite = REFUSED,
     on_mismatch: Literal["raise", "warn"] = "raise",
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.Synapse` from the BTCV scans.
 
@@ -73,6 +75,7 @@ def prepare_synapse(
             folder keeps both, for the scans that the network is to label.
         nonfinite: what to do about voxels that are NaN or infinite.
         on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -96,7 +99,7 @@ def prepare_synapse(
         return Case(scan.split, scan.number, scale_window(image, window), label)
 
     written = geometry.flipped() if flip else geometry
-    return write_synapse(out, _read_cases(scans, read, on_error, progress), written)
+    return write_synapse(out, _read_cases(scans, _told(read, on_case), on_error, progress), written)
 
 
 def prepare_acdc(
@@ -109,6 +112,7 @@ def prepare_acdc(
     geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
     nonfinite: Nonfinite = REFUSED,
     on_mismatch: Literal["raise", "warn"] = "raise",
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.ACDC` from the challenge's files; each volume's values are scaled to 0..1.
 
@@ -125,6 +129,7 @@ def prepare_acdc(
             folder keeps both, for the scans that the network is to label.
         nonfinite: what to do about voxels that are NaN or infinite.
         on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -153,7 +158,7 @@ def prepare_acdc(
         image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
         return Case(scan.split, scan.number, image, label, scan.frame)
 
-    return write_acdc(out, _read_cases(scans, read, on_error, progress), geometry)
+    return write_acdc(out, _read_cases(scans, _told(read, on_case), on_error, progress), geometry)
 
 
 def _checked(scans: list[_Scan], geometry: Geometry, assumed: Geometry, on_error: OnError) -> Geometry:
@@ -175,6 +180,16 @@ def _read_cases(
             warnings.warn(f"{error} The case is left out.", stacklevel=4)
         if progress is not None:
             progress(done, len(scans))
+
+
+def _told(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_Scan], Case]:
+    def read_and_tell(scan: _Scan) -> Case:
+        case = read(scan)
+        if on_case is not None:
+            on_case(case)
+        return case
+
+    return read_and_tell
 
 
 def _listed(splits: Splits, known: Sequence[str]) -> list[tuple[str, int]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from resfu.data.medical.acdc import FOLDERS as ACDC_FOLDERS
 from resfu.data.medical.acdc import IMAGE_KEY
 from resfu.data.medical.geometry import Geometry, write_geometry
+from resfu.files.atomic import write_text
+from resfu.files.folder import filled
 
 
 class Case(NamedTuple):
@@ -33,7 +35,7 @@ class Case(NamedTuple):
 def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as TransUNet's Synapse: training cases as npz slices, test cases as h5 volumes.
 
-    The lists come last: where they are, the data are whole.
+    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
 
     Args:
         root: a new or empty folder.
@@ -44,13 +46,19 @@ def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = 
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something.
+        ValueError: for a folder that holds something, or that another process is filling.
     """
+    with filled(root, "resfu prepare synapse", last=("lists_Synapse",)) as folder:
+        _write_synapse(folder, cases)
+        write_geometry(folder, geometry)
+    return Path(root)
+
+
+def _write_synapse(folder: Path, cases: Iterable[Case]) -> None:
     import h5py
 
-    folder = new_folder(root)
     lists: dict[str, list[str]] = {"train": [], "test_vol": []}
-    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+    for case in cases:
         for part in ("train_npz", "test_vol_h5"):
             (folder / part).mkdir(exist_ok=True)
         name, label = f"case{case.number:04d}", case.label.astype(np.float32)  # the published labels are floats
@@ -64,16 +72,13 @@ def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = 
                 for key, array in (("image", case.image), ("label", label)):
                     file.create_dataset(key, data=array, chunks=(1, *array.shape[1:]), compression="gzip")
             lists["test_vol"].append(name)
-    if geometry != Geometry():
-        write_geometry(folder, geometry)
     _write_lists(folder / "lists_Synapse", lists)
-    return folder
 
 
 def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as ACDC is passed round: npz slices for training and validation, npz volumes for testing.
 
-    The lists come last: where they are, the data are whole.
+    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
 
     Args:
         root: a new or empty folder.
@@ -84,11 +89,17 @@ def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geo
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something.
+        ValueError: for a folder that holds something, or that another process is filling.
     """
-    folder = new_folder(root)
+    with filled(root, "resfu prepare acdc", last=("lists_ACDC",)) as folder:
+        _write_acdc(folder, cases)
+        write_geometry(folder, geometry)
+    return Path(root)
+
+
+def _write_acdc(folder: Path, cases: Iterable[Case]) -> None:
     lists: dict[str, list[str]] = {part: [] for part in ACDC_FOLDERS.values()}
-    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+    for case in cases:
         for part in lists:
             (folder / part).mkdir(exist_ok=True)
         part, name = ACDC_FOLDERS[case.split], f"case_{case.number:03d}"
@@ -100,26 +111,9 @@ def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geo
         for file, (image, label) in files.items():
             np.savez_compressed(folder / part / file, **{IMAGE_KEY: image, "label": label})
             lists[part].append(file)
-    if geometry != Geometry():
-        write_geometry(folder, geometry)
     _write_lists(folder / "lists_ACDC", lists)
-    return folder
-
-
-def new_folder(root: str | Path) -> Path:
-    """Make a folder.
-
-    Raises:
-        ValueError: for one that holds something.
-    """
-    folder = Path(root)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something already: give a new folder, or empty it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_lists(folder: Path, lists: dict[str, list[str]]) -> None:
-    folder.mkdir()
     for name, lines in lists.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))

@@ -2,7 +2,6 @@
 
 import os
 import random
-import uuid
 import warnings
 import zipfile
 import zlib
@@ -15,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resfu.data.scenes.render import Scene
+from resfu.files.atomic import clear_drafts, replacing
 
 THREADS = 2
+_LEFT_OVER = 3600  # seconds after which nobody is writing a scene any more
 
 
 def default_cache_dir() -> Path:
@@ -65,6 +66,7 @@ class SceneStore:
                 f"cannot make the cache folder {self.folder} ({error.strerror}); give another by root= or by the "
                 "environment variable RESFU_CACHE."
             ) from error
+        clear_drafts(self.folder, _LEFT_OVER)
         # Processes that fill the same folder go through it in different orders and so share the work.
         random.Random(os.getpid()).shuffle(missing)
         self._generate(missing, title)
@@ -111,16 +113,9 @@ class SceneStore:
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError, OSError) as error:
             warnings.warn(f"{path} is damaged ({error}); it is generated again.", stacklevel=4)
         scene = self.make(index)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._write(index, scene)
         return scene
 
     def _write(self, index: int, scene: Scene) -> None:
-        part = self.folder / f".{index:06d}-{uuid.uuid4().hex}.part"
-        try:
-            with part.open("wb") as file:
-                np.savez(file, image=scene.image, ids=scene.ids, categories=scene.categories)
-            part.replace(self.path(index))
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(self.path(index), durable=False) as draft, draft.open("wb") as file:
+            np.savez(file, image=scene.image, ids=scene.ids, categories=scene.categories)

@@ -1,6 +1,5 @@
 """Generated volumes on disk."""
 
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from rich.console import Console
 from rich.progress import track
 
 from resfu.data.medical.volume_files import VolumeFile
+from resfu.files.atomic import clear_drafts, replacing
 
+_LEFT_OVER = 3600  # seconds after which nobody is writing a volume any more
 Made = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -42,6 +43,7 @@ class VolumeStore:
         """
         missing = [index for index, volume in enumerate(self.volumes) if not volume.path.exists()]
         if missing:
+            clear_drafts(self.volumes[0].path.parent, _LEFT_OVER)
             for index in track(missing, title, console=Console(stderr=True)):
                 self.write(self.volumes[index])
 
@@ -60,11 +62,5 @@ class VolumeStore:
                 f"cannot make the cache folder {path.parent} ({error.strerror}); give another by root= or by the "
                 "environment variable RESFU_CACHE."
             ) from error
-        part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, image=image, label=label)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(path, durable=False) as draft, draft.open("wb") as file:
+            np.savez(file, image=image, label=label)
