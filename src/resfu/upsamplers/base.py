@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int, pair
+from resfu.ops.empty import connected
 from resfu.ops.precision import autocast_dtype
 from resfu.upsamplers.options import check_number
 
@@ -69,7 +70,8 @@ class Upsampler(nn.Module):
         """
         guidance, size = self._prepared(features, guidance, size)
         if features.shape[0] == 0:
-            return features.new_empty((0, features.shape[1], *size))
+            nothing = features.new_empty((0, features.shape[1], *size))
+            return connected(nothing, features, guidance, *self.parameters())
         return self.upsample(features, guidance, size).to(features.dtype)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
