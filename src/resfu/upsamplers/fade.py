@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.ops.checks import check_int, check_odd
+from resfu.ops.transforms import add_into
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_flags
 from resfu.upsamplers.projection import project
@@ -81,7 +82,7 @@ class FADE(Upsampler):
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
-        scores = fine.add_(F.interpolate(coarse, size=size, mode="nearest"))
+        scores = add_into(fine, F.interpolate(coarse, size=size, mode="nearest"))
         out = reassemble(features, scores, size, "coarse", softmax=True)
         if self.gate is None:
             return out

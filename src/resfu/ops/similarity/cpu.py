@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
-from resfu.ops.layout import pad
+from resfu.ops.layout import channels_last, pad
 from resfu.ops.precision import at_least_fp32, autocast_dtype, without_autocast
+from resfu.ops.transforms import add_into
 
 Rows = Callable[[int, int], Tensor]
 
@@ -27,7 +28,7 @@ def paired_central_difference(
     centre = -weight.sum((2, 3), keepdim=True)
 
     def rows(first: int, last: int) -> Tensor:
-        return F.conv2d(query[:, :, first:last], centre, bias, groups=groups).add_(convolved(first, last))
+        return add_into(F.conv2d(query[:, :, first:last], centre, bias, groups=groups), convolved(first, last))
 
     return rows
 
@@ -52,16 +53,17 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     if rh is None or rw is None:
         return _sampled(key, weight, groups, (H, W), step)
     top, left = rh * (K // 2), rw * (K // 2)
-    padded = _channels_last(pad(key, top, left))
-    weight = _channels_last(weight)
+    padded = channels_last(pad(key, top, left))
+    weight = channels_last(weight)
     return lambda first, last: _dilated(padded[:, :, first : last + 2 * top], weight, (rh, rw), groups)
 
 
 def _dilated(x: Tensor, weight: Tensor, dilation: tuple[int, int], groups: int) -> Tensor:
     """A dilated convolution without padding whose weight gradient is right.
 
-    On the CPU oneDNN's bf16 gradient of a dilated grouped convolution in channels-last order is wrong, down to NaN and a crash,
-    and inductor brings every convolution into that order: where gradients are recorded this one is computed in fp32.
+    On the CPU oneDNN's bf16 gradient of a dilated grouped convolution in channels-last order is wrong, NaN or a crash
+    (seen with PyTorch 2.14), and inductor brings every convolution into that order: where gradients are recorded, this
+    one is computed in fp32.
     """
     dtype = autocast_dtype(x)
     if x.device.type != "cpu" or not torch.is_grad_enabled() or dtype.itemsize > 2:
@@ -76,8 +78,8 @@ def _upsampled(
     key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int], neighbours: str
 ) -> Rows:
     reach = weight.shape[-1] // 2 + 1
-    padded = _channels_last(pad(key, reach, reach))
-    low = F.conv2d(padded, _channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
+    padded = channels_last(pad(key, reach, reach))
+    low = F.conv2d(padded, channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
     rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:
         return lambda first, last: _interpolated(low, rh, rw, first, last)[..., rw:-rw]
@@ -110,7 +112,3 @@ def _sampled(key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], st
         return total
 
     return rows
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
