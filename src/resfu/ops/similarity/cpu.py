@@ -7,13 +7,12 @@ under autograd there is one band, the whole map.
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
 from resfu.ops.layout import channels_last, pad
-from resfu.ops.precision import at_least_fp32, autocast_dtype, without_autocast
+from resfu.ops.similarity.convolution import dilated_convolution
 from resfu.ops.transforms import add_into
 
 Rows = Callable[[int, int], Tensor]
@@ -55,23 +54,7 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     top, left = rh * (K // 2), rw * (K // 2)
     padded = channels_last(pad(key, top, left))
     weight = channels_last(weight)
-    return lambda first, last: _dilated(padded[:, :, first : last + 2 * top], weight, (rh, rw), groups)
-
-
-def _dilated(x: Tensor, weight: Tensor, dilation: tuple[int, int], groups: int) -> Tensor:
-    """A dilated convolution without padding whose weight gradient is right.
-
-    On the CPU oneDNN's bf16 gradient of a dilated grouped convolution in channels-last order is wrong, NaN or a crash
-    (seen with PyTorch 2.14), and inductor brings every convolution into that order: where gradients are recorded, this
-    one is computed in fp32.
-    """
-    dtype = autocast_dtype(x)
-    if x.device.type != "cpu" or not torch.is_grad_enabled() or dtype.itemsize > 2:
-        return F.conv2d(x, weight, dilation=dilation, groups=groups)
-    with without_autocast(x):
-        # To the autocast's precision first, as all other convolutions under it.
-        x, weight = (at_least_fp32(t.to(dtype)) for t in (x, weight))
-        return F.conv2d(x, weight, dilation=dilation, groups=groups).to(dtype)
+    return lambda first, last: dilated_convolution(padded[:, :, first : last + 2 * top], weight, (rh, rw), groups)
 
 
 def _upsampled(
