@@ -87,6 +87,12 @@ def far_from_zero() -> float:
     return (_guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
 
 
+def flat() -> float:
+    """One pixel has no variance: without a ridge the filter gives the map itself."""
+    guide, x = torch.randn(1, 2, 1, 1), torch.randn(1, 2, 1, 1)
+    return (filters_triton.guided_filter(guide, x, 2, 0.0) - x).abs().max().item()
+
+
 def derivatives() -> float:
     """The custom operator runs its kernels in the interpreter here, so that its autograd can be seen without a GPU."""
 
@@ -143,5 +149,5 @@ if __name__ == "__main__":
         for case in CASES:
             print(json.dumps(compare(case)), flush=True)
     else:
-        found = {"far_from_zero": far_from_zero(), "derivatives": derivatives(), "captured": captured()}
+        found = {"far_from_zero": far_from_zero(), "flat": flat(), "derivatives": derivatives(), "captured": captured()}
         print(json.dumps(found | {"wide_map": wide_map(40000, 30000)}))

@@ -42,6 +42,7 @@ def test_the_operator_round_the_kernels():
     assert result["derivatives"] < 1e-14
     assert result["captured"] == 0
     assert result["wide_map"] == 0
+    assert result["flat"] < 1e-6
 
 
 def test_every_kernel_compiles_for_ampere_and_hopper():

@@ -139,7 +139,15 @@ def test_a_single_pixel(create, maps, name):
 
 
 def test_empty_batch(up, maps):
-    assert up(*maps(up, batch=0)).shape == (0, 32, 10, 12)
+    x, y = (t.requires_grad_() for t in maps(up, batch=0))
+    out = up(x, y)
+    assert out.shape == (0, 32, 10, 12)
+    out.sum().backward()  # as PyTorch's layers: every gradient is there, and 0
+    for tensor in (x, *([y] if up.guided else []), *up.parameters()):
+        assert tensor.grad.shape == tensor.shape
+        assert not tensor.grad.any()
+    with torch.no_grad():
+        assert not up(x, y).requires_grad
 
 
 def test_nan_passes_through(up, maps):

@@ -138,3 +138,8 @@ def test_groups_of_a_single_value(backend):
     x, y = torch.randn(2, 8, 1, 1, dtype=torch.double), torch.randn(2, 8, 1, 1, dtype=torch.double)
     torch.testing.assert_close(up(x[:1], y[:1]), x[:1])  # replicated neighbours: the kernel sums to 1
     torch.testing.assert_close(up(x[:1], y[:1]), up(x, y)[:1])
+
+
+def test_a_guided_filter_without_a_ridge_is_refused():
+    with pytest.raises(ValueError, match="guided_filter_eps must be above 0"):
+        resfu.ReSFU(8, 8, guided_filter_eps=0.0)

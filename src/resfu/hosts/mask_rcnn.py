@@ -268,5 +268,8 @@ def _check_target(target: Target, size: tuple[int, int], num_classes: int) -> No
         return
     if not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(f"boxes are x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {boxes.tolist()}.")
+    margin = max(size)  # RoIAlign reads as many samples as a box has pixels
+    if not bool(((boxes > -margin) & (boxes < 2 * margin)).all()):
+        raise ValueError(f"boxes count pixels of the image of {size[0]} x {size[1]}, got {boxes.tolist()}.")
     if not 1 <= int(labels.min()) <= int(labels.max()) <= num_classes:
         raise ValueError(f"labels must lie in 1..{num_classes} (0 is the background), got {labels.unique().tolist()}.")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resfu.ops import filters_reference
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters_reference import subsampled
+from resfu.ops.filters_reference import ridged, subsampled
 from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format, pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
@@ -107,7 +107,8 @@ def guided_filter(
         guide: [B, C, H, W].
         x: [B, C, h, w]; where it is smaller than the guide, it is brought to its size bilinearly.
         radius: of the windows, in pixels of the full resolution.
-        eps: ridge, in units of the guide's variance.
+        eps: ridge, in units of the guide's variance, at least 0. With 0 windows without variance have m = 0, and those
+            with almost none follow their rounding errors.
         stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
             floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
         backend: as in `reassemble`; "triton" has kernels for stride 1 and runs the operators of "cpu" for stride 2.
@@ -117,14 +118,16 @@ def guided_filter(
         or an infinity reaches beyond the windows that hold it.
 
     Raises:
-        ValueError: for anything but floating point maps, another stride, a negative radius, an x of other images or
-            channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
+        ValueError: for anything but floating point maps, another stride, a negative radius or eps, an x of other images
+            or channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
             torch.func, which "reference" alone has.
     """
     check_maps(guide=guide, x=x)
     check_int("radius", radius, least=0)
     if stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {stride}.")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps must be a number from 0, got {eps!r}.")
     (H, W), (h, w) = guide.shape[-2:], x.shape[-2:]
     if guide.shape[:2] != x.shape[:2] or H < h or W < w:
         raise ValueError(
@@ -214,7 +217,7 @@ def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Te
     mean_guide, mean_x = mean(guide), mean(x)
     covariance = mean(guide * x).addcmul_(mean_guide, mean_x, value=-1)
     variance = mean(guide * guide).addcmul_(mean_guide, mean_guide, value=-1)
-    m = covariance / (variance + eps)
+    m = covariance / ridged(variance, eps)
     n = torch.addcmul(mean_x, m, mean_guide, value=-1)
     return mean(m), mean(n)
 

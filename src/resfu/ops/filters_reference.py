@@ -21,9 +21,14 @@ def guided_filter(
     mean_g, mean_x = window_mean(g, radius), window_mean(x, radius)
     covariance = window_mean(g * x, radius) - mean_g * mean_x
     variance = window_mean(g * g, radius) - mean_g * mean_g
-    m = covariance / (variance + eps)
+    m = covariance / ridged(variance, eps)
     n = mean_x - m * mean_g
     return _resized(window_mean(m, radius), size) * guide + _resized(window_mean(n, radius), size)
+
+
+def ridged(variance: Float[Tensor, "B C H W"], eps: float) -> Float[Tensor, "B C H W"]:
+    """variance + eps; infinite where that is 0, as it may be without a ridge: a flat guide has no slope."""
+    return variance + eps if eps > 0 else variance.masked_fill(variance <= 0, float("inf"))
 
 
 def window_mean(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:

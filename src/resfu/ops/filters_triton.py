@@ -58,7 +58,8 @@ def coefficients_kernel(
             mean_g, mean_x = tl.cumsum(sum_g, 0) * share, tl.cumsum(sum_x, 0) * share
             covariance = tl.cumsum(sum_gx, 0) * share - mean_g * mean_x
             variance = tl.cumsum(sum_gg, 0) * share - mean_g * mean_g
-            slope = covariance / (variance + EPS)
+            ridged = variance + EPS
+            slope = covariance / tl.where(ridged <= 0, float("inf"), ridged)  # a flat guide has no slope
             tl.store(m + row * mh, slope, known & owned)
             tl.store(n + row * mh, x0 + mean_x - slope * (g0 + mean_g), known & owned)
 

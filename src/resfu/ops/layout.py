@@ -42,6 +42,11 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The map in channels-last order; as it is inside torch.vmap, which knows no such order."""
+    return x if is_batched(x) else x.contiguous(memory_format=torch.channels_last)
+
+
 def _continued(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
     if count == 0:
         return x

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int, pair
-from resfu.ops.precision import autocast_dtype
+from resfu.ops.empty import connected
+from resfu.ops.precision import autocast_dtype, surrounding_autocast
 from resfu.upsamplers.options import check_number
 
 
@@ -69,8 +70,10 @@ class Upsampler(nn.Module):
         """
         guidance, size = self._prepared(features, guidance, size)
         if features.shape[0] == 0:
-            return features.new_empty((0, features.shape[1], *size))
-        return self.upsample(features, guidance, size).to(features.dtype)
+            nothing = features.new_empty((0, features.shape[1], *size))
+            return connected(nothing, features, guidance, *self.parameters())
+        with surrounding_autocast(features):
+            return self.upsample(features, guidance, size).to(features.dtype)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""

@@ -32,7 +32,7 @@ class ReSFU(Upsampler):
         groups: of the paired central difference convolution and the compressor; divides D and `hidden_channels`.
         hidden_channels: M, width inside the similarity blocks; a multiple of 8.
         guided_filter_radius: in pixels of the output.
-        guided_filter_eps: ridge of the guided filter.
+        guided_filter_eps: ridge of the guided filter, above 0.
         guided_filter_stride: 1 (what the published costs count) or 2 (the published code's default).
         alignment: "both" spaces, or one of "semantic" and "detail" (Table V).
         guided_query: False leaves the semantic query unfiltered (Table V b).
@@ -90,6 +90,8 @@ class ReSFU(Upsampler):
                 raise ValueError(f"{name} = {width} must be a multiple of groups = {groups} and of 8.")
         check_int("guided_filter_radius", guided_filter_radius, least=0)
         check_number("guided_filter_eps", guided_filter_eps, least=0)
+        if guided_filter_eps == 0:
+            raise ValueError("guided_filter_eps must be above 0: without a ridge, flat regions follow rounding errors.")
         check_flags(
             guided_query=guided_query,
             smoothed_key=smoothed_key,

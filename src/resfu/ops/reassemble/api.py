@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
+from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.precision import exact_dtype
 from resfu.ops.reassemble import reference, windows
@@ -72,7 +73,7 @@ def reassemble(
     padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
     backend = which_backend(features, backend)
     if features.numel() == 0:
-        return features.new_empty((*features.shape[:2], *weights.shape[-2:]))
+        return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
     fused = softmax and backend == "triton" and not recorded
@@ -123,7 +124,7 @@ def correlate(
     padding = _padding(key, tuple(query.shape[-2:]), kernel_size, neighbours, padding)
     backend = which_backend(query, backend)
     if query.numel() == 0:
-        return query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:]))
+        return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
     result = query.dtype
     query, key = _summable(query, key, backend)
     if backend == "reference":

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from resfu.ops.checks import check_maps, check_odd, check_widths
 from resfu.ops.grid import in_bands, key_at, row_bands, window
+from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassemble.api import correlate, which_backend
 from resfu.ops.similarity import cpu, fused, reference
@@ -62,7 +63,7 @@ def similarity_scores(
     if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
         return scores(hidden_channels(v, compressor), compressor)
-    query = query.contiguous(memory_format=torch.channels_last)
+    query = channels_last(query)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
     if not in_bands(query) or query.numel() == 0:

@@ -7,12 +7,13 @@ under autograd there is one band, the whole map.
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
-from resfu.ops.layout import pad
+from resfu.ops.layout import channels_last, pad
+from resfu.ops.similarity.convolution import dilated_convolution
+from resfu.ops.transforms import add_into
 
 Rows = Callable[[int, int], Tensor]
 
@@ -26,7 +27,7 @@ def paired_central_difference(
     centre = -weight.sum((2, 3), keepdim=True)
 
     def rows(first: int, last: int) -> Tensor:
-        return F.conv2d(query[:, :, first:last], centre, bias, groups=groups).add_(convolved(first, last))
+        return add_into(F.conv2d(query[:, :, first:last], centre, bias, groups=groups), convolved(first, last))
 
     return rows
 
@@ -51,17 +52,17 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     if rh is None or rw is None:
         return _sampled(key, weight, groups, (H, W), step)
     top, left = rh * (K // 2), rw * (K // 2)
-    padded = _channels_last(pad(key, top, left))
-    weight = _channels_last(weight)
-    return lambda first, last: F.conv2d(padded[:, :, first : last + 2 * top], weight, dilation=(rh, rw), groups=groups)
+    padded = channels_last(pad(key, top, left))
+    weight = channels_last(weight)
+    return lambda first, last: dilated_convolution(padded[:, :, first : last + 2 * top], weight, (rh, rw), groups)
 
 
 def _upsampled(
     key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int], neighbours: str
 ) -> Rows:
     reach = weight.shape[-1] // 2 + 1
-    padded = _channels_last(pad(key, reach, reach))
-    low = F.conv2d(padded, _channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
+    padded = channels_last(pad(key, reach, reach))
+    low = F.conv2d(padded, channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
     rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:
         return lambda first, last: _interpolated(low, rh, rw, first, last)[..., rw:-rw]
@@ -94,7 +95,3 @@ def _sampled(key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], st
         return total
 
     return rows
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, interpolation_matrix
-from resfu.ops.layout import memory_format, pad
+from resfu.ops.layout import channels_last, memory_format, pad
 from resfu.ops.precision import autocast_dtype, without_autocast
 from resfu.ops.similarity import compressor as layers
 from resfu.ops.similarity import cpu
@@ -117,7 +117,7 @@ def composition(
     gradients in no fixed order on CUDA."""
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) == size:
-        query = query.contiguous(memory_format=torch.channels_last)
+        query = channels_last(query)
         v = cpu.paired_central_difference(key, query, weight, bias, step, neighbours)(0, size[0])
     else:
         low = convolved_key(key, weight).movedim(4, 2).flatten(1, 2)  # [B, M, h + 2, w + 2]
