@@ -17,6 +17,7 @@ CASES = [
     ("coarse", (5, 6), (10, 12), 5, 1, "zero"),
     ("coarse", (5, 6), (13, 17), 3, 4, "reflect"),
     ("coarse", (5, 7), (5, 14), 3, 2, "zero"),
+    ("coarse", (9, 7), (10, 18), 3, 2, "replicate"),
     ("coarse", (7, 9), (14, 18), 3, 1, "replicate"),
     ("dense", (9, 8), (9, 8), 7, 1, "reflect"),
     ("dense", (9, 8), (9, 8), 3, 2, "zero"),
@@ -189,6 +190,21 @@ def test_last_row_receives_its_whole_gradient():
         (grad,) = torch.autograd.grad(reassemble(x, a).sum(), x)
         assert grad[0, 0, -1].item() == pytest.approx(want)
         assert grad[0, 0, 0].item() == pytest.approx([4.0, 2.0, 0.25][row])
+
+
+@pytest.mark.parametrize("size", [(12, 12), (17, 29), (41, 36)])
+def test_how_far_a_nan_in_a_gradient_reaches(size):
+    x, a = torch.randn(1, 2, 12, 12, requires_grad=True), torch.randn(1, 9, *size, requires_grad=True)
+    grad = torch.ones(1, 2, *size)
+    row, column = (n // 2 for n in size)
+    grad[0, 0, row, column] = float("nan")
+    out = reassemble(x, a, neighbours="coarse", backend="cpu")
+    to_features, to_weights = torch.autograd.grad(out, (x, a), grad)
+    bad = to_features[0, 0].isnan().nonzero() - torch.tensor([row * 12 // size[0], column * 12 // size[1]])
+    assert len(bad) >= 9
+    assert bad.abs().max() <= 1 + 3
+    assert to_features[0, 1].isfinite().all()
+    assert to_weights.isnan().any(1).nonzero().tolist() == [[0, row, column]]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

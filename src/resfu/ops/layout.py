@@ -34,6 +34,16 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
     return _continued(_continued(x, rows, 2, padding), columns, 3, padding)
 
 
+def extended(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Repeat a map's last row and column: [B, C, H, W] -> [B, C, H + rows, W + columns].
+
+    Concatenations, for the reasons given in `pad`.
+    """
+    layout = memory_format(x)
+    x = torch.cat([x, x[..., -1:, :].expand(-1, -1, rows, -1)], 2)
+    return torch.cat([x, x[..., -1:].expand(-1, -1, -1, columns)], 3).contiguous(memory_format=layout)
+
+
 def memory_format(x: Tensor) -> torch.memory_format:
     """Channels-last for maps that are that and not also contiguous. Inside torch.vmap none is."""
     if is_batched(x):

@@ -55,7 +55,7 @@ def reassemble(
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
-        A NaN or infinity may reach beyond the windows it is in: on "cpu" by up to 3 pixels, at the ratios 1 and 2; on
+        A NaN or infinity may reach beyond the windows it is in: on "cpu" by up to 3 pixels, at ratios below 3; on
         "triton" every pixel of the tiles whose shared window holds it.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import product
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -10,25 +9,7 @@ from torch import Tensor
 
 from resfu.ops.layout import memory_format
 from resfu.ops.reassemble.tiles import Block, Tiles, tiles, weights_format
-
-
-class Workspace:
-    """Room for intermediate results, taken once for all tiles: a fresh page costs more than the arithmetic on it."""
-
-    def __init__(self, like: Tensor) -> None:
-        self._like = like
-        self._rooms: dict[str, Tensor] = {}
-
-    def take(self, name: str, size: tuple[int, ...]) -> Tensor:
-        """A tensor whose content is undefined, valid until the same name is taken again."""
-        count, room = prod(size), self._rooms.get(name)
-        if room is None or room.numel() < count:
-            room = self._rooms[name] = self._like.new_empty(count)
-        return room[:count].view(size)
-
-    def copy(self, name: str, x: Tensor) -> Tensor:
-        """A contiguous copy of x, valid as long."""
-        return self.take(name, tuple(x.shape)).copy_(x)
+from resfu.ops.reassemble.workspace import Workspace
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
@@ -49,7 +30,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
         else:
             result = _matmul(window.mT, kernel, space).view(*tile, width, block.ends[-1], grid.slots)
             result = result.permute(2, 3, 0, 4, 1, 5)
-        grid.scatter(result, _by_block(out[b, :, block.rows], block, groups))
+        grid.scatter(result, _by_block(out[b, :, block.rows], block, groups), space)
     return out
 
 
@@ -64,7 +45,7 @@ def window_sum_to_features(
     (sy, sx), n = grid.step, grid.columns
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
-        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space)
+        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space, clear=True)
         Mx, My = kernel.shape[3:5]
         pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
         window = _matmul(kernel.flatten(5).flatten(3, 4).flatten(1, 2), pixels.mT, space)
@@ -93,7 +74,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
             kernel = _matmul(window, pixels, space)
             kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), *_tile(grid, block))
         target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
-        grid.scatter(_own_windows(kernel, grid, block, M, space, last), target)
+        grid.scatter(_own_windows(kernel, grid, block, M, space, last), target, space)
     return out
 
 
@@ -130,8 +111,12 @@ def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Wo
     return window if groups == 1 else window.unflatten(3, (groups, -1)).transpose(2, 3).flatten(1, 2)
 
 
-def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
+def _kernel(
+    weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace, clear: bool = False
+) -> Tensor:
     """[G M M, R a, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0.
+
+    With `clear` slots without a pixel are 0 too, for sums over a tile's pixels.
 
     In memory a pixel's weights lie together or apart as they do in the weights, so that copies go along them.
     """
@@ -142,7 +127,8 @@ def _kernel(weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, spa
         kernel = space.take("kernel", (block.number, grid.columns, groups, *reach, *tile))
     if grid.step != (1, 1):
         kernel.zero_()
-    slotted = grid.slotted(_by_block(weights, block, groups).unflatten(1, (M, M)))  # [G, My, Mx, R, a, n, m]
+    weights = _by_block(weights, block, groups).unflatten(1, (M, M))
+    slotted = grid.slotted(weights, space, clear)  # [G, My, Mx, R, a, n, m]
     slotted = slotted.permute(3, 5, 0, 2, 1, 4, 6)
     for part in _cells(grid, block, M):
         kernel[part].copy_(slotted[_pixels_of(part)])
@@ -185,7 +171,7 @@ def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, space: Workspace)
         pixels = space.take("pixels", (*outer, *tile, width)).permute(0, 1, 2, 5, 3, 4)
     else:
         pixels = space.take("pixels", (*outer, width, *tile))
-    grid.gather(_by_block(x, block, groups), pixels.permute(2, 3, 0, 4, 1, 5))
+    grid.gather(_by_block(x, block, groups), pixels.permute(2, 3, 0, 4, 1, 5), space)
     return pixels.flatten(4).flatten(1, 2)
 
 

@@ -1,9 +1,9 @@
 """Which high-resolution pixels share which low-resolution window.
 
 All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"), see the same M x M LR
-vectors: M = K + 1 or K. Such a set of pixels is a cell. At the ratios 1 and 2 a cell is too small for a matrix product
-to be worth it: 4 x 4 or 2 x 2 of them are taken together, and their window grows by 3 or 1. Such a group, or a single
-cell at other ratios, is a tile, and reassembly over it is one small matrix product.
+vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too small for a matrix product to
+be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window grows by 1 or 3. Such a group,
+or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix product.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import containing_cell, lr_cell
+from resfu.ops.reassemble.workspace import Workspace
 
 _BLOCK_ELEMENTS = 1 << 20  # of the output: 4 MB in fp32
 
@@ -66,7 +67,7 @@ class Tiles:
         columns: number of tiles in a row, n. Their windows start at padded columns left, left + step, ...
         left: 0, or 1 where "fine" cells of ratio 1 leave out the half cell at the border.
         slots: pixels that a tile can hold along the row, m. Tiles with fewer leave slots empty.
-        pixel: [n * m] HR column in each slot; empty slots repeat another.
+        pixel: [n * m] HR column in each slot; empty slots repeat one of the same cell, if it has any.
         slot: [W] slot of each HR column.
         empty: [n * m] which slots hold no pixel.
         whole: whether the columns fill their slots without a gap, as for whole ratios.
@@ -97,30 +98,46 @@ class Tiles:
             yield Block(top, slice(first, first + count * ends[-1]), count, ends)
             place += count
 
-    def slotted(self, x: Tensor) -> Tensor:
-        """The columns x [..., W] in their slots, [..., n, m]: x itself where they fill them. Empty slots are 0."""
+    def slotted(self, x: Tensor, space: Workspace, clear: bool) -> Tensor:
+        """The columns x [..., W] in their slots, [..., n, m]: x itself where they fill them.
+
+        With `clear` empty slots are 0. Otherwise they may repeat a pixel of the same cell.
+        """
         if self.whole:
             first, size = int(self.slot[0]), self.columns * self.slots
             if size > x.shape[-1]:
                 x = F.pad(x, (first, size - first - x.shape[-1]))
         else:
-            x = x.index_select(-1, self.pixel).masked_fill_(self.empty, 0)
+            order = _by_stride(x)
+            size, dim = [x.shape[d] for d in order], order.index(x.dim() - 1)
+            size[dim] = len(self.pixel)
+            selected = space.take("slotted", tuple(size))
+            torch.index_select(x.permute(order), dim, self.pixel, out=selected)
+            x = selected.permute([order.index(d) for d in range(x.dim())])
+            if clear:
+                x.masked_fill_(self.empty, 0)
         return x.unflatten(-1, (self.columns, self.slots))
 
-    def gather(self, x: Tensor, out: Tensor) -> None:
-        """Write the columns x [..., W] to their slots, out [..., n, m]. Empty slots become 0."""
+    def gather(self, x: Tensor, out: Tensor, space: Workspace) -> None:
+        """Write the columns x [..., W] to their slots, out [..., n, m].
+
+        Empty slots become finite where the pixels of their cell are.
+        """
         if not self.whole:
-            out.copy_(self.slotted(x))
+            out.copy_(self.slotted(x, space, clear=False))
             return
         for columns, slots in self._parts(x, out):
             slots.copy_(columns)
         out[..., 0, : int(self.slot[0])] = 0
         out[..., -1, int(self.slot[-1]) + 1 - (self.columns - 1) * self.slots :] = 0
 
-    def scatter(self, x: Tensor, out: Tensor) -> None:
+    def scatter(self, x: Tensor, out: Tensor, space: Workspace) -> None:
         """Write the slots x [..., n, m] to the columns they stand for, out [..., W]."""
         if not self.whole:
-            out.copy_(x.flatten(-2).index_select(-1, self.slot))
+            last, order = out.dim() - 1, _by_stride(out)
+            dim = order.index(last)
+            slots = space.copy("slots", x.permute(*order[:dim], last, last + 1, *order[dim + 1 :]))
+            torch.index_select(slots.flatten(dim, dim + 1), dim, self.slot, out=out.permute(order))
             return
         for columns, slots in self._parts(out, x):
             columns.copy_(slots)
@@ -153,7 +170,8 @@ def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
     position = torch.cat([torch.arange(int(c), device="cpu") for c in count])
     position[: int(count[0])] += int(count.max() - count[0])  # a short first cell fills its last slots
     slot = (column - column[0]) * int(count.max()) + position
-    pixel = column.new_zeros(n * m)
+    start = F.pad(count.cumsum(0) - count, (0, n * step[1] - len(count)), value=W - 1)  # the first pixel of each cell
+    pixel = start.repeat_interleave(int(count.max()))
     pixel[slot] = torch.arange(W, device="cpu")
     empty = torch.ones(n * m, dtype=torch.bool, device="cpu")
     empty[slot] = False
@@ -162,9 +180,19 @@ def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
     return Tiles(rows, step, beyond, n, int(column[0]), m, pixel, slot, empty, whole)
 
 
+def _by_stride(x: Tensor) -> list[int]:
+    """The axes in the order in which they lie in memory, the outermost first."""
+    return sorted(range(x.dim()), key=x.stride, reverse=True)
+
+
 def _together(P: int, p: int) -> int:
-    """How many cells along an axis make a tile, so that it is about four pixels long."""
-    return 4 if P == p else 2 if P == 2 * p else 1
+    """How many cells along an axis make a tile, so that it is about four pixels long.
+
+    Between whole ratios cells differ in length; two together differ less, and more rows of tiles are alike.
+    """
+    if P == p:
+        return 4
+    return 2 if P == 2 * p or (P < 3 * p and P % p) else 1
 
 
 def window_start(P: int, p: int, neighbours: str) -> Tensor:
