@@ -110,3 +110,22 @@ def test_samples_have_a_size_and_no_label(folder):
     assert photos[1]["size"] == (14, 18)
     assert photos[1]["name"] == "b"
     assert tuple(photos[1]["image"].shape) == (3, 14, 18)
+
+
+def test_label_maps_lie_the_way_up_that_the_photo_is_shown(toy_task, toy_data, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "straight.png")
+    task, data = toy_task(), toy_data(images=[str(tmp_path / "turned.png"), str(tmp_path / "straight.png")])
+    turned, straight = (np.array(Image.open(path)) for path in predict(task, data, tmp_path / "out").written)
+    assert turned.shape == (20, 12)
+    assert np.array_equal(turned, straight)
+
+
+def test_no_picture_in_a_folder_is_passed_over(tmp_path):
+    names = ["a.avif", "b.GIF", "c.heic", "d.jfif", "e.jp2"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images([tmp_path])] == names

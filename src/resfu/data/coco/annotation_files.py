@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.base import Category, ObjectDataset
-from resfu.data.image_files import data_folder, read_image
+from resfu.data.image_files import Orientation, data_folder, read_image
 from resfu.data.pascal import voc_palette
 from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
@@ -32,9 +32,11 @@ class CocoDataset(ObjectDataset):
         transform: see `ObjectDataset`.
         on_error: what an unreadable file leads to. "raise": an error that names it. "skip": one warning per file, and
             the next readable sample takes its place, so that the length stays.
+        labelled_as: what was annotated of photos with an EXIF orientation, where their size does not say it: "shown",
+            the photo as viewers show it, or "stored", its pixels as they lie in the file.
 
     Raises:
-        ValueError: for another split or `on_error`, no root, or annotations that contradict themselves.
+        ValueError: for another split, `on_error` or `labelled_as`, no root, or annotations that contradict themselves.
         FileNotFoundError: naming the first file that is not there.
         UnreadableFileError: for an annotation file that is not JSON.
     """
@@ -46,8 +48,12 @@ class CocoDataset(ObjectDataset):
         root: str | Path | None,
         transform: Transform | None,
         on_error: Literal["raise", "skip"],
+        labelled_as: Orientation,
     ) -> None:
         super().__init__(transform)
+        if labelled_as not in ("shown", "stored"):
+            raise ValueError(f"labelled_as must be 'shown' or 'stored', got {labelled_as!r}.")
+        self._labelled_as: Orientation = labelled_as
         folder = data_folder("coco", split, SPLITS, root, HOW_TO_GET)
         self._readable = FirstReadable(on_error)
         self.training = split == "train"
@@ -86,7 +92,7 @@ class CocoDataset(ObjectDataset):
 
     def _read(self, image: dict[str, Any]) -> Sample:
         path = self._image_folder / image["file_name"]
-        pixels = read_image(path)
+        pixels = read_image(path, (image["height"], image["width"]), self._labelled_as)
         if pixels.shape[:2] != (image["height"], image["width"]):
             raise ValueError(
                 f"{path} is {pixels.shape[0]} x {pixels.shape[1]}, but {self.file} says {image['height']} x "
