@@ -14,6 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from resfu.cli.kind import kind_of
+from resfu.cli.prediction import add_options, apply_options
 from resfu.cli.recipe import with_bases
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.step_bar import StepBar
@@ -71,13 +72,7 @@ class Configuration(LightningCLI):
         if self.command in ("validate", "test"):
             parser.add_argument("--metrics", type=str | None, help="JSON file for the metrics, class by class")
         if self.command == "predict":
-            parser.add_argument("images", type=str, nargs="*", help="image files (or scans) and folders of these")
-            parser.add_argument("--output", type=str, default="predictions", help="folder for the label maps")
-            parser.add_argument(
-                "--on_error", "--on-error", choices=["raise", "skip"], default="raise", help="at an unreadable image"
-            )
-            parser.link_arguments("images", "data.images")
-            parser.link_arguments("on_error", "data.on_error")
+            add_options(parser)
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
         self.kind.link(parser)
@@ -90,6 +85,8 @@ class Configuration(LightningCLI):
         if self.checkpoint is not None:
             parser.set_defaults(_settings(self.checkpoint, self.kind.derived))
             config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+        if self.command == "predict":
+            apply_options(config, label_maps="inference" in config.model)
         if self.command == "fit":
             _check_length(config, self.run_folder)
         # The saved configuration stands alone, and begins a run of its own.

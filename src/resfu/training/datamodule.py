@@ -52,6 +52,8 @@ class SegmentationData(LightningDataModule):
         scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
             were prepared so (`resfu prepare --flip`).
         images: image files (or scans) and folders for prediction.
+        longest_side: photos for prediction that are larger are shrunk to this for the network, and `eval_size` keeps
+            within it; label maps have the size of the file all the same. None: no such bound.
         on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
             "raise", or "skip" and go on.
 
@@ -86,10 +88,13 @@ class SegmentationData(LightningDataModule):
         scan_flip: bool = False,
         seed: int = 0,
         images: list[str] | None = None,
+        longest_side: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
         self.volumetric = augmentation == "slice"
+        if self.volumetric and longest_side is not None:
+            raise ValueError("longest_side is for photos; the slices of a scan are resized to crop_size.")
         _check_augmentation(dataset, augmentation, crop_size)
         check_int("batch_size", batch_size)
         check_int("eval_batch_size", eval_batch_size)
@@ -132,12 +137,13 @@ class SegmentationData(LightningDataModule):
         self.input_size, self.scan_flip = crop_size[0], scan_flip
         if self.volumetric:
             self.train_transform = slice_train_transform(crop_size, mean, std)
-            self.eval_transform = slice_eval_transform(crop_size, mean, std)
+            self.eval_transform = self.photo_transform = slice_eval_transform(crop_size, mean, std)
         else:
             self.train_transform = train_transform(
                 crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
             )
             self.eval_transform = eval_transform(mean, std, eval_size)
+            self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -165,7 +171,7 @@ class SegmentationData(LightningDataModule):
             if self.volumetric:
                 self.predicted = Scans(self.images, self.dataset, self.input_size, self.scan_flip, self.on_error)
             else:
-                self.predicted = Photos(self.images, self.eval_transform, self.on_error)
+                self.predicted = Photos(self.images, self.photo_transform, self.on_error)
             return
         if stage == "fit":
             self.trained = create_dataset(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resfu.data.base import IGNORE_INDEX
 from resfu.evaluation.inference import predict, resize_logits
+from resfu.evaluation.labels import predict_labels
 from resfu.evaluation.semantic import SemanticMetrics
 from resfu.evaluation.volumes import Convention, VolumeMetrics
 from resfu.hosts import create_host
@@ -202,8 +203,10 @@ class SegmentationTask(LightningModule):
             return {}
         if "volume" in batch:
             return label_volume(batch["volume"], self._slice_network(), batch["input_size"], self.device)
-        label_map = self._label_map(batch["image"], batch.get("size", batch["image"].shape[-2:]))
-        return {"label_map": label_map.to("cpu", torch.uint8)}
+        images, options = batch["image"], self.inference
+        size = batch.get("size", images.shape[-2:])
+        label_map = predict_labels(self.host, images, size, options.mode, options.crop_size, options.stride)
+        return {"label_map": label_map.cpu()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser with its groups, and the schedule, stepped with it."""
