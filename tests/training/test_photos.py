@@ -147,4 +147,6 @@ def test_larger_photos_are_shrunk_for_the_network_and_others_not(toy_task, toy_d
 
 def test_a_bound_for_photos_is_refused_for_scans():
     with pytest.raises(ValueError, match="longest_side is for photos"):
-        SegmentationData("ct", (0.5,) * 3, (0.5,) * 3, augmentation="slice", crop_size=(32, 32), longest_side=64)
+        SegmentationData(
+            "ct", mean=(0.5,) * 3, std=(0.5,) * 3, augmentation="slice", crop_size=(32, 32), longest_side=64
+        )

@@ -17,6 +17,7 @@ from resfu.cli.arguments import Parser, seeds
 from resfu.compare.folder import write_json
 from resfu.compare.kinds import KINDS, VOLUMES, Kind, kind_of
 from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.narrow import print_table
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
 from resfu.compare.reproduce.trainings import Training, claim, measured, plan, train
@@ -159,7 +160,8 @@ def _report(
         lines = records(group, found)
         write_json(output / f"table{number}.json", {"table": number, **about, "rows": lines})
         for host in dict.fromkeys(line["host"] for line in lines):
-            console.print(table([line for line in lines if line["host"] == host], f"Table {number}, {host}"))
+            shown = table([line for line in lines if line["host"] == host], f"Table {number}, {host}")
+            print_table(console, shown, names=2)
     console.print(caption, highlight=False)
 
 

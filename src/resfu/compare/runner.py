@@ -12,6 +12,7 @@ from rich.table import Table
 from resfu.compare.folder import OutputFolder, write_json, write_text
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.measure import input_size, measure_cost
+from resfu.compare.narrow import print_table
 from resfu.compare.objects import make_object_pictures, measured_categories
 from resfu.compare.pictures import ImagePictures, choose, make_pictures, save_sheets
 from resfu.compare.report import render_report
@@ -25,7 +26,6 @@ from resfu.data.coco import ObjectDataset
 from resfu.data.medical.base import SliceDataset
 from resfu.training.volumes import Cases
 
-_NAME = 11  # columns that an upsampler's name has at least, with what sets it off
 _WIDE = 110  # columns of a terminal that shows a row in one line
 
 
@@ -152,24 +152,18 @@ def _pictures(
 def _print_table(results: dict[str, Any], console: Console) -> None:
     """Print the metrics and the costs, one below the other where the terminal is too narrow for both."""
     kind, rows = kind_in(results), summarise(results)
-    columns = [[word.replace(" ", "\n")] for word in headings(kind)]
+    titles = [word.replace(" ", "\n") for word in headings(kind)]
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
+    # Only the upsampler's name, with its arguments, may be broken.
+    table.add_column(titles[0], vertical="top", overflow="fold")
+    for title in titles[1:]:
+        table.add_column(title, justify="right", vertical="top", no_wrap=True)
+    marked = [best(rows, key) for key in kind.metrics]
     for row in rows:
-        for column, word in zip(columns, cells(row), strict=True):
-            column.append(word if console.width >= _WIDE else word.replace(" ± ", "\n± "))
-    names, values = columns[0], columns[1:]
-    widths = [max(len(line) for word in column for line in word.split("\n")) for column in values]
-    whole = 3 + _NAME + sum(width + 2 for width in widths) <= console.width
-    for column, key in zip(values, kind.metrics, strict=False):
-        for place, row in enumerate(rows, 1):
-            if row.upsampler in best(rows, key):
-                column[place] = f"[bold]{column[place]}[/bold]"
-    for part in [values] if whole else [values[: len(kind.metrics)], values[len(kind.metrics) :]]:
-        table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-        # Only the upsampler's name, with its arguments, may be broken.
-        table.add_column(names[0], vertical="top", overflow="fold", min_width=_NAME)
-        for column in part:
-            table.add_column(column[0], justify="right", vertical="top", no_wrap=True)
-        for words in zip(names[1:], *(column[1:] for column in part), strict=True):
-            table.add_row(*words)
-        console.print(table)
+        words = cells(row) if console.width >= _WIDE else [word.replace(" ± ", "\n± ") for word in cells(row)]
+        for column, winners in enumerate(marked, 1):
+            if row.upsampler in winners:
+                words[column] = f"[bold]{words[column]}[/bold]"
+        table.add_row(*words)
+    print_table(console, table)
     console.print(f"{note(results)}\n", style="italic", highlight=False, markup=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from torchvision.transforms import v2
 
 from resfu.compare.kinds import VOLUMES
+from resfu.compare.narrow import print_table
 from resfu.compare.settings import Settings
 from resfu.compare.summary import Spread, kind_in
 from resfu.compare.weights import Network
@@ -111,7 +112,7 @@ def print_organs(results: Mapping[str, Any], console: Console) -> None:
     for organ, scores in organ_scores(results).items():
         for place, (name, words) in enumerate(scores.items()):
             table.add_row("" if place else organ, name, *words)
-    console.print(table)
+    print_table(console, table, names=2)
 
 
 def make_volume_pictures(
