@@ -14,6 +14,8 @@ from PIL import Image
 from resfu.cli import main
 from resfu.cli.configuration import Configuration
 from resfu.data import DATASETS
+from resfu.hosts.base import SegmentationHost
+from resfu.training.photos import Photos
 from resfu.training.quiet import known_warnings_ignored
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -165,6 +167,67 @@ def test_predict_writes_label_maps(place, capsys):
         assert (picture.mode, picture.size) == ("P", (50, 40))
         assert picture.getpalette()[:48] == DATASETS["scenes"].palette.flatten().tolist()
         assert np.array(picture).max() < 16
+
+
+@pytest.fixture
+def large(place, tmp_path):
+    """A photo with its EXIF orientation, and the words that predict it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png", exif=exif)
+    words = ["predict", str(tmp_path / "large.png"), "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")]
+    return [*words, "--output", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ([], {(90, 60)}),
+        (["--longest-side", "45"], {(45, 30)}),
+        (["--longest-side", "200"], {(90, 60)}),
+        (["--window", "48"], {(48, 48)}),
+        (["--longest-side", "64", "--window", "48", "--stride", "16"], {(48, 43)}),
+        (["--longest-side", "50", "--data.eval_size", "[80,20]"], {(30, 20)}),
+    ],
+)
+def test_predict_works_at_the_size_it_is_told(large, tmp_path, options, seen, monkeypatch):
+    sizes = set()
+    encoder = SegmentationHost.coarse_logits
+    monkeypatch.setattr(
+        SegmentationHost, "coarse_logits", lambda host, x: sizes.add(tuple(x.shape[-2:])) or encoder(host, x)
+    )
+    assert main([*large, *options]) == 0
+    assert sizes == seen
+    with Image.open(tmp_path / "large.png") as picture:  # the label map lies over the photo as it is shown
+        assert (picture.mode, picture.size) == ("P", (60, 90))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--stride", "16"], "--stride is the step of windows: give --window"),
+        (["--longest-side", "0"], "--longest-side must be at least 1 pixel, got 0"),
+        (["--window", "16", "--stride", "20"], "stride (20, 20) is larger than crop_size (16, 16)"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(large, options, line, capsys):
+    assert main([*large, *options]) == 2
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", [SegmentationHost, Photos])
+def test_out_of_memory_is_one_line(large, where, monkeypatch, capsys):
+    def too_much(*_):
+        torch.empty(2**58) if where is SegmentationHost else np.empty(2**58)
+
+    monkeypatch.setattr(where, "coarse_logits" if where is SegmentationHost else "__getitem__", too_much)
+    assert main(large) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("resfu: out of memory; ")
+    assert "--longest-side" in error
+    assert "--window" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

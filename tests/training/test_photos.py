@@ -5,6 +5,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_image
 
+from resfu.training.datamodule import SegmentationData
 from resfu.training.photos import LabelMapWriter, Photos, find_images
 from resfu.training.quiet import known_warnings_ignored
 
@@ -111,3 +112,42 @@ def test_samples_have_a_size_and_no_label(folder):
     assert photos[1]["size"] == (14, 18)
     assert photos[1]["name"] == "b"
     assert tuple(photos[1]["image"].shape) == (3, 14, 18)
+
+
+def test_label_maps_lie_the_way_up_that_the_photo_is_shown(toy_task, toy_data, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "straight.png")
+    task, data = toy_task(), toy_data(images=[str(tmp_path / "turned.png"), str(tmp_path / "straight.png")])
+    turned, straight = (np.array(Image.open(path)) for path in predict(task, data, tmp_path / "out").written)
+    assert turned.shape == (20, 12)
+    assert np.array_equal(turned, straight)
+
+
+def test_no_picture_in_a_folder_is_passed_over(tmp_path):
+    names = ["a.avif", "b.GIF", "c.heic", "d.jfif", "e.jp2"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images([tmp_path])] == names
+
+
+def test_larger_photos_are_shrunk_for_the_network_and_others_not(toy_task, toy_data, folder, tmp_path):
+    task = toy_task()
+    writer = predict(task, toy_data(images=[str(folder)], longest_side=18), tmp_path / "out")
+    for source, written, seen in zip(("a.JPG", "b.png"), writer.written, ([8, 18], [14, 18]), strict=True):
+        pixels = torch.from_numpy(np.array(Image.open(folder / source))).permute(2, 0, 1)
+        image = (resize_image(pixels, seen, antialias=True)[None] / 255 - 0.5) / 0.25
+        with torch.no_grad():
+            logits = task.eval()(image)
+        expected = torch.nn.functional.interpolate(logits, size=pixels.shape[-2:], mode="bilinear").argmax(1)[0]
+        with Image.open(written) as picture:
+            assert np.array_equal(np.array(picture), expected.numpy())
+
+
+def test_a_bound_for_photos_is_refused_for_scans():
+    with pytest.raises(ValueError, match="longest_side is for photos"):
+        SegmentationData(
+            "ct", mean=(0.5,) * 3, std=(0.5,) * 3, augmentation="slice", crop_size=(32, 32), longest_side=64
+        )

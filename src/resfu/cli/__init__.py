@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from resfu.cli.memory import advice, is_out_of_memory
+
 
 @dataclass(frozen=True)
 class Command:
@@ -37,14 +39,15 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `resfu` and return its exit code.
 
-    A user error (ValueError, OSError, a package of an extra that is not installed) is one line on stderr and code 2.
+    A user error (ValueError, OSError, a package of an extra that is not installed), or too little memory, is one line
+    on stderr and code 2.
     Set RESFU_DEBUG=1 to see the traceback instead.
 
     Args:
         argv: the words after `resfu`; default: those of the process.
 
     Returns:
-        0 when all went well, 2 after a user error, 130 after an interrupt.
+        0 when all went well, 2 after such an error, 130 after an interrupt.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
@@ -72,9 +75,12 @@ def _call(word: str, rest: list[str]) -> int:
         if os.environ.get("RESFU_DEBUG") or command.extra is None or package in ("", "resfu"):
             raise
         return _fail(f'`resfu {word}` needs {package}, which is not installed: pip install "resfu[{command.extra}]"')
-    except (ValueError, OSError) as error:
-        if os.environ.get("RESFU_DEBUG"):
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        short = is_out_of_memory(error)
+        if os.environ.get("RESFU_DEBUG") or not (short or isinstance(error, ValueError | OSError)):
             raise
+        if short:
+            return _fail(advice(word))
         return _fail(" ".join(str(error).split()) or type(error).__name__)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

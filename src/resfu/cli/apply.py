@@ -1,11 +1,12 @@
 """`resfu validate`, `test` and `predict`: measure and apply a trained network."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from resfu.cli.arguments import Parser, positive
+from resfu.cli.prediction import add_options, chosen
 from resfu.cli.settings import take_settings
 from resfu.cli.training_options import read_recipes
 from resfu.recipes import merge, nested
@@ -29,22 +30,11 @@ def predict(argv: Sequence[str]) -> int:
         "objects found.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("images", nargs="+", metavar="FILE", help="image files (or scans), and folders of these")
+    add_options(parser)
     _add_checkpoint(parser)
-    add("--output", default="predictions", metavar="DIR", help="folder for what is written (predictions)")
-    add("--on-error", "--on_error", choices=["raise", "skip"], default="raise", help="at an unreadable file (raise)")
-    scans = parser.add_argument_group("scans")
-    words = "at voxels of a scan that are NaN or infinite (error)"
-    scans.add_argument("--nonfinite", choices=["error", "fill"], help=words)
-    words = "of --nonfinite fill (the low end of the CT window, of MRI the least finite value)"
-    scans.add_argument("--fill-value", "--fill_value", type=float, metavar="V", help=words)
     rest, settings = take_settings(argv)
     options = parser.parse_args(rest)
-    for key in ("on_error", "nonfinite", "fill_value"):
-        if getattr(options, key) is not None:
-            settings = merge(settings, nested(f"data.{key}", getattr(options, key)))
-    experiment, module, checkpoint = _trained(options, settings)
+    experiment, module, checkpoint = _trained(options, settings, lambda task: chosen(options, task))
     data = experiment.create_data(module, options.images)
     bar = experiment.settings["trainer"]["enable_progress_bar"] is not False
     writer = experiment.task.writer(options.output, bar)
@@ -76,14 +66,23 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
     return 0
 
 
-def _trained(options: Any, settings: dict[str, Any]) -> tuple[Any, Any, Path]:
-    """The experiment of a checkpoint, its network without weights yet, and the file."""
+def _trained(
+    options: Any, settings: dict[str, Any], short: Callable[[str], dict[str, Any]] = lambda task: {}
+) -> tuple[Any, Any, Path]:
+    """The experiment of a checkpoint, its network without weights yet, and the file.
+
+    Args:
+        options: of the command.
+        settings: given by their full names.
+        short: gives those of the command's own options, by the name of the task.
+    """
     if options.checkpoint is None:
         raise ValueError("which network? Give --checkpoint: a file, or 'last' or 'best' of --run.")
     recipes = read_recipes(options.recipe or ())
     import torch
 
     from resfu.cli.checkpoints import checkpoint_path, user_errors
+    from resfu.tasks import task_of
     from resfu.tasks.experiment import Experiment
     from resfu.tasks.loading import checkpoint_settings
 
@@ -91,7 +90,9 @@ def _trained(options: Any, settings: dict[str, Any]) -> tuple[Any, Any, Path]:
         torch.set_num_threads(options.threads)
     checkpoint = checkpoint_path(options.checkpoint, options.run)
     with user_errors():
-        experiment = Experiment(checkpoint_settings(checkpoint), recipes, settings).with_weights()
+        kept = checkpoint_settings(checkpoint)
+        task = task_of(kept["model"]["host"], kept["data"]["dataset"]).name
+        experiment = Experiment(kept, recipes, short(task), settings).with_weights()
         return experiment, experiment.create_module(), checkpoint
 
 

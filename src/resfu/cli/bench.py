@@ -14,6 +14,7 @@ from rich.table import Table
 
 from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.narrow import print_table
 from resfu.evaluation.bench import DTYPES, Pass, Row, Workload, measure
 from resfu.files.atomic import write_json
 from resfu.upsamplers import UPSAMPLERS
@@ -89,7 +90,7 @@ def _print(console: Console, workload: Workload, rows: Mapping[str, Row], left_o
         counts = [_count(row.parameters), _count(row.multiply_accumulates)]
         cells = [cell for each in (row.forward, row.forward_backward) for cell in _cells(each)]
         table.add_row(name, str(row.steps), *counts, *cells)
-    console.print(table)
+    print_table(console, table)
     for name, reason in left_out.items():
         console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resfu.cli.arguments import Parser, positive, size, variants
+from resfu.compare.narrow import print_table
 from resfu.compare.variants import parse_variant
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
@@ -71,7 +72,7 @@ def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
         counts = (work.paper, work.with_custom_operations, work.as_run) if work else ()
         giga = [f"{n / 1e9:.3f}" for count in counts for n in (count, count - rest)]
         table.add_row(name, f"{total:,}", f"{total - parameters:,}", *giga)
-    console.print(table)
+    print_table(console, table)
     for name, reason in left_out.items():
         console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
     record = {

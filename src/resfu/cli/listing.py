@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resfu import HOSTS, UPSAMPLERS, Upsampler, create_upsampler
+from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters
 
 _CHANNELS = 256
@@ -32,7 +33,8 @@ def run(words: list[str]) -> int:
     hosts = Table("host", title=title, min_width=len(title))
     for name in HOSTS:
         hosts.add_row(name)
-    console.print(upsamplers, hosts)
+    print_table(console, upsamplers)
+    console.print(hosts)
     return 0
 
 

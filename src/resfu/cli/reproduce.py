@@ -15,6 +15,7 @@ from resfu.cli.checkpoints import user_errors
 from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
 from resfu.compare.comparison import Comparison
 from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.narrow import print_table
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.sheets import save_sheet
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
@@ -138,7 +139,8 @@ def _report(
         lines = records(group, found)
         write_json(output / f"table{number}.json", {"table": number, **about, "rows": lines})
         for host in dict.fromkeys(line["host"] for line in lines):
-            console.print(table([line for line in lines if line["host"] == host], f"Table {number}, {host}"))
+            shown = table([line for line in lines if line["host"] == host], f"Table {number}, {host}")
+            print_table(console, shown, names=2)
     console.print(caption, highlight=False)
 
 

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from resfu.compare.narrow import print_table
 from resfu.compare.summary import Spread, task_in
 from resfu.training.scores import Score
 
@@ -58,4 +59,4 @@ def print_classes(results: Mapping[str, Any], console: Console) -> None:
     for label, by_name in class_scores(results).items():
         for place, (name, words) in enumerate(by_name.items()):
             table.add_row("" if place else label, name, *map(str, words))
-    console.print(table)
+    print_table(console, table, names=2)

@@ -78,8 +78,8 @@ def _lead(results: Mapping[str, Any]) -> str:
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    rows, scores = summarise(results), task_in(results).scores
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings(task_in(results)))
+    rows, scores, titles = summarise(results), task_in(results).scores, headings(task_in(results))
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in titles)
     body = []
     for row in rows:
         words = [escape(word).replace(" ± ", ' <span class="spread">± ') for word in cells(row)]
@@ -91,7 +91,8 @@ def _table(results: Mapping[str, Any]) -> str:
                 more = row.metrics[score.key].mean - rows[0].metrics[score.key].mean
                 gain = "" if math.isnan(more) else f' <span class="gain">({more:+.2f})</span>'
             mark = ' class="best"' if score and row.upsampler in best(rows, score) else ""
-            out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}</td>")
+            label = f'<span class="label" aria-hidden="true">{escape(titles[column])}</span>'  # for narrow screens
+            out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}{label}</td>")
         body.append(f"<tr>{''.join(out)}</tr>")
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 

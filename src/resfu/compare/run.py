@@ -14,6 +14,7 @@ from resfu.compare.comparison import Comparison
 from resfu.compare.folder import OutputFolder
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.measure import measure_cost
+from resfu.compare.narrow import print_table
 from resfu.compare.report import render_report
 from resfu.compare.summary import best, cells, headings, markdown, note, summarise, task_in
 from resfu.compare.training import train_one
@@ -23,7 +24,6 @@ from resfu.tasks.base import Contents
 from resfu.tasks.loading import load_module
 from resfu.tasks.pictures import choose, save_sheets
 
-_NAME = 11  # columns that an upsampler's name has at least, with what sets it off
 _WIDE = 110  # columns of a terminal that shows a row in one line
 
 
@@ -130,24 +130,18 @@ def _results(
 def _print_table(results: dict[str, Any], console: Console) -> None:
     """Print the metrics and the costs, one below the other where the terminal is too narrow for both."""
     task, rows = task_in(results), summarise(results)
-    columns = [[word.replace(" ", "\n")] for word in headings(task)]
+    titles = [word.replace(" ", "\n") for word in headings(task)]
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
+    # Only the upsampler's name, with its arguments, may be broken.
+    table.add_column(titles[0], vertical="top", overflow="fold")
+    for title in titles[1:]:
+        table.add_column(title, justify="right", vertical="top", no_wrap=True)
+    marked = [best(rows, score) for score in task.scores]
     for row in rows:
-        for column, word in zip(columns, cells(row), strict=True):
-            column.append(word if console.width >= _WIDE else word.replace(" ± ", "\n± "))
-    names, values = columns[0], columns[1:]
-    widths = [max(len(line) for word in column for line in word.split("\n")) for column in values]
-    whole = 3 + _NAME + sum(width + 2 for width in widths) <= console.width
-    for column, score in zip(values, task.scores, strict=False):
-        for place, row in enumerate(rows, 1):
-            if row.upsampler in best(rows, score):
-                column[place] = f"[bold]{column[place]}[/bold]"
-    for part in [values] if whole else [values[: len(task.scores)], values[len(task.scores) :]]:
-        table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-        # Only the upsampler's name, with its arguments, may be broken.
-        table.add_column(names[0], vertical="top", overflow="fold", min_width=_NAME)
-        for column in part:
-            table.add_column(column[0], justify="right", vertical="top", no_wrap=True)
-        for words in zip(names[1:], *(column[1:] for column in part), strict=True):
-            table.add_row(*words)
-        console.print(table)
+        words = cells(row) if console.width >= _WIDE else [word.replace(" ± ", "\n± ") for word in cells(row)]
+        for column, winners in enumerate(marked, 1):
+            if row.upsampler in winners:
+                words[column] = f"[bold]{words[column]}[/bold]"
+        table.add_row(*words)
+    print_table(console, table)
     console.print(f"{note(results)}\n", style="italic", highlight=False, markup=False)

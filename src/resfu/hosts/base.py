@@ -88,10 +88,37 @@ class SegmentationHost(nn.Module):
         H, W = images.shape[-2:]
         if images.shape[0] == 0:
             return images.new_empty((0, self.num_classes, H, W))
+        return self.enlarge(self.coarse_logits(images), (H, W))
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """The logits at the resolution of the head, which are far fewer than those of all pixels.
+
+        Args:
+            images: as for `forward`, at least one of them.
+
+        Returns:
+            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image with its continuation to a size that the
+            network accepts.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(images)
         images = self._continued(images)
-        logits = self.head(self.encoder(images), images)
-        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :H, :W]
+        return self.head(self.encoder(images), images)
+
+    def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Bring coarse logits to the size of the images that they come from, each class by itself.
+
+        Args:
+            logits: [B, any number of classes, H', W'], see `coarse_logits`.
+            size: (H, W) of the images.
+
+        Returns:
+            Logits [B, the same classes, H, W].
+        """
+        H, W = size
+        return F.interpolate(logits, size=self._accepted(size), mode="bilinear", align_corners=False)[..., :H, :W]
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -140,9 +167,16 @@ class SegmentationHost(nn.Module):
         check_map("images", images, "[B, 3, H, W]", 3)
 
     def _continued(self, images: Tensor) -> Tensor:
-        bottom, right = (max(self.minimum, -(-n // self.multiple) * self.multiple) - n for n in images.shape[-2:])
+        H, W = images.shape[-2:]
+        height, width = self._accepted((H, W))
+        bottom, right = height - H, width - W
         mode = "replicate" if self.continuation == "border" else "constant"
         return F.pad(images, (0, right, 0, bottom), mode) if bottom or right else images
+
+    def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size to which an image is continued."""
+        height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
+        return height, width
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -58,6 +58,8 @@ class LabelMapData(PixelData):
         flip: mirror training samples at random.
         photometric: distort the colours of training samples at random.
         cat_max_ratio: largest share of one class in a crop, where ten draws allow it.
+        longest_side: photos for prediction that are larger are shrunk to this for the network, and `eval_size` keeps
+            within it; label maps have the size of the file all the same. None: no such bound.
         eval_size: (long, short): bounds to which images are resized outside training, keeping their ratio; metrics and
             label maps stay at the original size. None: images as they are.
         **shared: further arguments of `TrainingData`.
@@ -79,6 +81,7 @@ class LabelMapData(PixelData):
         photometric: bool = True,
         cat_max_ratio: float = 0.75,
         eval_size: tuple[int, int] | None = None,
+        longest_side: int | None = None,
         **shared: Any,
     ) -> None:
         arguments = plain_arguments(locals())
@@ -88,7 +91,8 @@ class LabelMapData(PixelData):
             crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
         )
         self.eval_transform = eval_transform(mean, std, eval_size)
+        self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
 
     def open_files(self) -> Photos:
         """See `TrainingData`."""
-        return Photos(self.images, self.eval_transform, self.on_error)
+        return Photos(self.images, self.photo_transform, self.on_error)

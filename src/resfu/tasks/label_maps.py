@@ -14,6 +14,7 @@ from resfu.data.base import IGNORE_INDEX
 from resfu.data.registry import find_dataset
 from resfu.data.transforms import eval_transform
 from resfu.evaluation.inference import predict, resize_logits
+from resfu.evaluation.labels import predict_labels
 from resfu.evaluation.semantic import SemanticMetrics
 from resfu.hosts import create_host
 from resfu.hosts.base import SegmentationHost
@@ -142,7 +143,8 @@ class LabelMapModule(TrainingModule):
 
     def measure(self, batch: dict[str, Any]) -> None:
         """Count a batch's pixels."""
-        self.metrics.update(self.label_map(batch["image"], batch["label"].shape[-2:]), batch["label"])
+        logits = resize_logits(self.logits(batch["image"]), batch["label"].shape[-2:])
+        self.metrics.update(logits.argmax(1), batch["label"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image.
@@ -152,7 +154,7 @@ class LabelMapModule(TrainingModule):
         if "error" in batch:
             return {}
         label_map = self.label_map(batch["image"], batch.get("size", batch["image"].shape[-2:]))
-        return {"label_map": label_map.to("cpu", torch.uint8)}
+        return {"label_map": label_map.cpu()}
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes, H, W] of normalised images [B, 3, H, W], whole or by sliding windows."""
@@ -160,8 +162,9 @@ class LabelMapModule(TrainingModule):
         return predict(self.host, images, options.mode, options.crop_size, options.stride)
 
     def label_map(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Classes [B, H, W] of normalised images [B, 3, h, w], at a size (H, W)."""
-        return resize_logits(self.logits(images), size).argmax(1)
+        """Classes uint8 [B, H, W] of normalised images [B, 3, h, w], at a size (H, W)."""
+        options = self.inference
+        return predict_labels(self.host, images, size, options.mode, options.crop_size, options.stride)
 
     @torch.no_grad()
     def predict(self, image: str | Path | Picture) -> Tensor:
@@ -178,7 +181,7 @@ class LabelMapModule(TrainingModule):
         """
         sample = eval_transform(self.image_mean, self.image_std)(photo_sample(image))
         size = (sample["image"].shape[-2], sample["image"].shape[-1])
-        return self.label_map(sample["image"][None].to(self.device), size)[0].to("cpu", torch.uint8)
+        return self.label_map(sample["image"][None].to(self.device), size)[0].cpu()
 
     def picture(self, image: Tensor) -> Picture | None:
         """What the network says of an image [3, H, W], in the classes' colours; None where these are not known."""

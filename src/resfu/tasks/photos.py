@@ -17,7 +17,11 @@ from resfu.data import Sample, Transform
 from resfu.data.image_files import UnreadableFileError, read_image
 from resfu.files.atomic import replacing
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# What cameras, telephones and browsers write. A file that Pillow does not read is named, not passed over.
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),
+    *(".jp2", ".ppm", ".pgm", ".tga"),
+)
 
 
 def find_images(places: Sequence[str | Path]) -> list[Path]:
@@ -105,7 +109,7 @@ class Photos(Dataset[Sample]):
         except UnreadableFileError as error:
             if self.on_error == "raise":
                 raise
-            return {"error": f"cannot read the image {file}: {error.__cause__ or error}", "name": file.stem}
+            return {"error": str(error).removesuffix("."), "name": file.stem}
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
         return {**self.transform({"image": image, "name": file.stem}), "size": pixels.shape[:2]}
 

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.as_written import Repairs, tidy_image
 from resfu.data.coco.base import Category, ObjectDataset
-from resfu.data.image_files import data_folder, read_image
+from resfu.data.image_files import Orientation, data_folder, read_image
 from resfu.data.pascal import voc_palette
 from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
@@ -34,12 +34,14 @@ class CocoDataset(ObjectDataset):
         on_error: what an unreadable file, and an annotation that makes no sense, leads to. "raise": an error that names
             it. "skip": one warning per file, and the next readable sample takes its place, so that the length stays;
             such annotations are left out when the dataset is opened, and one warning counts them.
+        labelled_as: what was annotated of photos with an EXIF orientation, where their size does not say it: "shown",
+            the photo as viewers show it, or "stored", its pixels as they lie in the file.
 
     What people leave out of an annotation and what is obvious is filled in, and one warning counts it: see
     `resfu.data.coco.as_written`.
 
     Raises:
-        ValueError: for another split or `on_error`, no root, or annotations that contradict themselves.
+        ValueError: for another split, `on_error` or `labelled_as`, no root, or annotations that contradict themselves.
         FileNotFoundError: naming the first file that is not there.
         UnreadableFileError: for an annotation file that is not JSON.
     """
@@ -51,8 +53,12 @@ class CocoDataset(ObjectDataset):
         root: str | Path | None,
         transform: Transform | None,
         on_error: Literal["raise", "skip"],
+        labelled_as: Orientation,
     ) -> None:
         super().__init__(transform)
+        if labelled_as not in ("shown", "stored"):
+            raise ValueError(f"labelled_as must be 'shown' or 'stored', got {labelled_as!r}.")
+        self._labelled_as: Orientation = labelled_as
         folder = data_folder("coco", split, SPLITS, root, HOW_TO_GET)
         self._readable = FirstReadable(on_error)
         self.training = split == "train"
@@ -111,7 +117,7 @@ class CocoDataset(ObjectDataset):
 
     def _read(self, image: dict[str, Any]) -> Sample:
         path = self._image_folder / image["file_name"]
-        pixels = read_image(path)
+        pixels = read_image(path, (image["height"], image["width"]), self._labelled_as)
         if pixels.shape[:2] != (image["height"], image["width"]):
             raise UnreadableFileError(
                 f"{path} is {pixels.shape[0]} x {pixels.shape[1]}, but {self.file} says {image['height']} x "

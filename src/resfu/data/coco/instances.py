@@ -11,6 +11,7 @@ from resfu.data.coco.annotation_files import CocoDataset, is_trainable
 from resfu.data.coco.as_written import Repairs, tidy_instance
 from resfu.data.coco.base import InstanceDataset, object_target
 from resfu.data.coco.segmentation import decode_mask
+from resfu.data.image_files import Orientation
 
 
 class CocoInstances(CocoDataset, InstanceDataset):
@@ -21,6 +22,7 @@ class CocoInstances(CocoDataset, InstanceDataset):
         root: the folder with `train2017`, `val2017` and `annotations/instances_*2017.json`.
         transform: see `ObjectDataset`.
         on_error: "raise" or "skip", see `CocoDataset`.
+        labelled_as: "shown" or "stored", see `CocoDataset`.
 
     Raises:
         ValueError: see `CocoDataset`, and for a mask that makes no sense, naming its annotation.
@@ -33,8 +35,9 @@ class CocoInstances(CocoDataset, InstanceDataset):
         root: str | Path | None = None,
         transform: Transform | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        labelled_as: Orientation = "shown",
     ) -> None:
-        super().__init__("instances", split, root, transform, on_error)
+        super().__init__("instances", split, root, transform, on_error, labelled_as)
         self._labels = {category.id: label for label, category in enumerate(self.things, start=1)}
 
     def ground_truth(self) -> dict[str, Any]:

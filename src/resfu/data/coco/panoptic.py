@@ -16,7 +16,7 @@ from resfu.data.base import Sample, Transform
 from resfu.data.coco.annotation_files import CocoDataset, check_files
 from resfu.data.coco.as_written import Repairs, tidy_segments
 from resfu.data.coco.base import PanopticDataset, panoptic_labels
-from resfu.data.image_files import read_image
+from resfu.data.image_files import Orientation, read_colours
 from resfu.data.unreadable import UnreadableFileError
 
 _NAMED = 3  # files whose areas differ
@@ -30,6 +30,7 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
         root: the folder with `train2017`, `val2017`, and in `annotations` the files and folders `panoptic_*2017`.
         transform: see `ObjectDataset`.
         on_error: "raise" or "skip", see `CocoDataset`.
+        labelled_as: "shown" or "stored", see `CocoDataset`.
 
     Raises:
         ValueError: see `CocoDataset`, and at access for segments that the PNG file contradicts, naming it.
@@ -42,8 +43,9 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
         root: str | Path | None = None,
         transform: Transform | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        labelled_as: Orientation = "shown",
     ) -> None:
-        super().__init__("panoptic", split, root, transform, on_error)
+        super().__init__("panoptic", split, root, transform, on_error, labelled_as)
         self._ids_folder = self.file.with_suffix("")
         self._areas = AreaCheck(self.file)
         check_files([self._ids_folder / self._annotations[image["id"]][0]["file_name"] for image in self.images])
@@ -70,7 +72,7 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
         """The target and the segments of an image."""
         path = self._ids_folder / annotations[0]["file_name"]
-        ids = decode_ids(read_image(path))
+        ids = decode_ids(read_colours(path))
         if ids.shape != (image["height"], image["width"]):
             raise UnreadableFileError(
                 f"{path} is {ids.shape[0]} x {ids.shape[1]}, its image {image['height']} x {image['width']}."
