@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -122,8 +123,10 @@ class Configuration(LightningCLI):
         kwargs["default_root_dir"] = str(self.run_folder)
         if given.logger is None:
             kwargs["logger"] = self._loggers()
-        if given.plugins is None:
-            kwargs["plugins"] = [WholeCheckpoints()]
+        plugins = self._get(self.config_init, "trainer").plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
+            kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
     def _callbacks(self, logged: bool) -> list[Any]:
