@@ -10,6 +10,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.top_down import TopDownSlots
 from resfu.hosts.weights import check_keys
 
@@ -26,25 +27,22 @@ class UpsamplingFPN(FeaturePyramidNetwork):
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pyramid, a multiple of 32.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = CHANNELS,
     ) -> None:
         super().__init__(list(in_channels), channels, LastLevelMaxPool())
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
         widths = [channels] * (len(in_channels) - 1)
-        self.slots = TopDownSlots(widths, widths, upsampler, upsampler_options)
+        self.slots = TopDownSlots(widths, widths, create_slot)
 
     def forward(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The encoder's maps by name, finest first, and the image -> the pyramid by the same names, and "pool"."""

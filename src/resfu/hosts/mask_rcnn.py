@@ -16,6 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from resfu.hosts.base import check_num_classes
 from resfu.hosts.fpn import PyramidBackbone, ResNetFPN, UpsamplingFPN, load_known
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.weights import read_weights
 
 _LEVELS = ["0", "1", "2", "3"]
@@ -97,8 +98,8 @@ class MaskRCNN(TorchvisionMaskRCNN):
         super().__init__(**given, **{"rpn_post_nms_top_n_train": 1000, **settings})
         for predictor in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
             cast("nn.Module", predictor).register_forward_hook(_in_full_precision)
-        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
-        backbone.fpn = UpsamplingFPN(backbone.in_channels, upsampler, upsampler_options, backbone.out_channels)
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        backbone.fpn = UpsamplingFPN(backbone.in_channels, create_slot, backbone.out_channels)
         self.num_classes = num_classes
         self.min_sizes = sizes
         load_pretrained(self, pretrained)

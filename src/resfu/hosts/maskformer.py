@@ -17,6 +17,7 @@ from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, c
 from resfu.hosts.maskformer_weights import load_pretrained
 from resfu.hosts.pixel_decoder import PixelDecoder
 from resfu.hosts.set_loss import IGNORED, Prediction, set_losses
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.swin import SwinEncoder, SwinVariant
 
 
@@ -28,8 +29,7 @@ class MaskFormerHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's levels, finest first.
         num_classes: number of classes, without "no object".
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
         decoder_layers: of the transformer.
@@ -40,8 +40,7 @@ class MaskFormerHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 256,
         num_queries: int = 100,
         decoder_layers: int = 6,
@@ -63,8 +62,7 @@ class MaskFormerHead(SegmentationHead):
         _initialise(self.transformer.decoder)
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         self.mask_embedder = MaskformerMLPPredictionHead(channels, channels, channels)
-        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
-        self.pixel_decoder = PixelDecoder(in_channels, upsampler, upsampler_options, channels)
+        self.pixel_decoder = PixelDecoder(in_channels, create_slot, channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`. Each slot's output is as large as the next finer level."""
@@ -140,9 +138,8 @@ class MaskFormer(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = SwinEncoder(variant, drop_path_rate)
-        head = MaskFormerHead(
-            encoder.channels, num_classes, upsampler, upsampler_options, channels, num_queries, decoder_layers
-        )
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        head = MaskFormerHead(encoder.channels, num_classes, create_slot, channels, num_queries, decoder_layers)
         load_pretrained(encoder, head, pretrained)
         # GroupNorm on C4 needs more than one pixel, and JBU, which mirrors three, four of them at stride 16.
         super().__init__(encoder, head, num_classes, 4, multiple=32, minimum=64, continuation=continuation)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
 from resfu.hosts.resnet import DilatedResNet
-from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, SlotFactory
 
 _BINS = (1, 2, 3, 6)
 _AUXILIARY_WEIGHT = 0.4
@@ -26,8 +26,7 @@ class PSPHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's maps, finest first; the first is the guidance.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pooled and of the upsampled features.
         auxiliary: whether there is a second classifier, on the last map but one, for the auxiliary loss.
         dropout: rate at which whole channels are dropped before the classifiers.
@@ -37,8 +36,7 @@ class PSPHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 512,
         auxiliary: bool = True,
         dropout: float = 0.1,
@@ -50,8 +48,7 @@ class PSPHead(SegmentationHead):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = pixel_classifier(channels, num_classes)
         self.auxiliary = _auxiliary_classifier(in_channels[-2], num_classes, dropout) if auxiliary else None
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slot = Slot(upsampler, channels, in_channels[0], 4, upsampler_options, DIRECT_BEFORE_CLASSIFIER)
+        self.slot = create_slot(channels, in_channels[0], 4, DIRECT_BEFORE_CLASSIFIER)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`."""
@@ -104,7 +101,8 @@ class PSPNet(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = DilatedResNet(depth)
-        head = PSPHead(encoder.channels, num_classes, upsampler, upsampler_options, channels, auxiliary)
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        head = PSPHead(encoder.channels, num_classes, create_slot, channels, auxiliary)
         encoder.load(pretrained)
         super().__init__(encoder, head, num_classes, stride=2, multiple=8 if head.slot.exact else 1, minimum=16)
 

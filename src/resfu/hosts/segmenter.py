@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
-from resfu.hosts.blocks import ImageGuidance, pixel_classifier
-from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+from resfu.hosts.blocks import pixel_classifier
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, SlotFactory
 from resfu.hosts.vit import MEAN, PATCH, STD, PlainViT
 
 _TARGET = 4
@@ -22,8 +22,7 @@ class SegmenterHead(SegmentationHead):
     Args:
         channels: width of the encoder's map.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         guidance_channels: width of the guidance.
     """
 
@@ -31,17 +30,13 @@ class SegmenterHead(SegmentationHead):
         self,
         channels: int,
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         guidance_channels: int = 32,
     ) -> None:
         super().__init__()
         self.classifier = pixel_classifier(channels, num_classes)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slot = Slot(
-            upsampler, channels, guidance_channels, PATCH // _TARGET, upsampler_options, DIRECT_BEFORE_CLASSIFIER
-        )
-        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.needs_guides else None
+        self.slot = create_slot(channels, guidance_channels, PATCH // _TARGET, DIRECT_BEFORE_CLASSIFIER)
+        self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """See `SegmentationHead`."""
@@ -91,6 +86,6 @@ class Segmenter(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = PlainViT(variant, image_size, depth, drop_path_rate, antialias_positions)
-        head = SegmenterHead(encoder.channels[0], num_classes, upsampler, upsampler_options)
+        head = SegmenterHead(encoder.channels[0], num_classes, SlotFactory(upsampler, upsampler_options))
         encoder.load(pretrained)
         super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, PATCH, 2 * PATCH, continuation)

@@ -11,6 +11,7 @@ from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_class
 from resfu.hosts.blocks import ConvNormReLU
 from resfu.hosts.dice_loss import dice_loss
 from resfu.hosts.hybrid_vit import STRIDE, Form, HybridViT
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.top_down import TopDownSlots
 from resfu.upsamplers import UPSAMPLERS, Bilinear
 
@@ -39,8 +40,7 @@ class TransUNetHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's maps, finest first.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: widths at strides 16, 8, 4 and 2; the first three are those of the slots.
     """
 
@@ -48,8 +48,7 @@ class TransUNetHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: tuple[int, int, int, int] = (512, 256, 128, 64),
     ) -> None:
         super().__init__()
@@ -63,9 +62,8 @@ class TransUNetHead(SegmentationHead):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()  # PyTorch's own, as in the original
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slots = TopDownSlots(channels[:3], skips, upsampler, upsampler_options)
-        if UPSAMPLERS[upsampler] is Bilinear:
+        self.slots = TopDownSlots(channels[:3], skips, create_slot)
+        if UPSAMPLERS[create_slot.upsampler] is Bilinear:
             for slot in self.slots.values():
                 slot.upsampler = CornerAlignedBilinear()
 
@@ -129,7 +127,7 @@ class TransUNet(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = HybridViT(layers, width, depth, image_size, form=encoder_form)
-        head = TransUNetHead(encoder.channels, num_classes, upsampler, upsampler_options, channels)
+        head = TransUNetHead(encoder.channels, num_classes, SlotFactory(upsampler, upsampler_options), channels)
         encoder.load(pretrained)
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         super().__init__(encoder, head, num_classes, 2, mean, std, multiple=STRIDE, minimum=2 * STRIDE)
