@@ -190,7 +190,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
-def test_images_and_labels_are_continued_to_a_multiple_of_32() -> None:
+def test_images_and_labels_are_padded_to_a_multiple_of_32() -> None:
     host = build("bilinear")
     images, label = torch.randn(1, 3, 50, 70), torch.randint(CLASSES, (1, 50, 70))
     continued = F.pad(images, (0, 26, 0, 14), mode="replicate")
@@ -212,7 +212,7 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     return 1 - (2 * (p * mask).sum() + 1) / (p.sum() + mask.sum() + 1)
 
 
-def test_images_are_continued_as_the_original_does_on_request() -> None:
+def test_images_are_padded_as_the_original_does_on_request() -> None:
     """With zeros, and labels that are ignored there."""
     host = build("bilinear", continuation="zeros")
     images, label = torch.randn(1, 3, 50, 70), torch.randint(CLASSES, (1, 50, 70))

@@ -268,7 +268,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
-def test_images_are_continued_to_a_multiple_of_16_and_not_normalised() -> None:
+def test_images_are_padded_to_a_multiple_of_16_and_not_normalised() -> None:
     host = build("bilinear")
     images = torch.rand(1, 3, 33, 70)
     continued = F.pad(images, (0, 10, 0, 15), mode="replicate")

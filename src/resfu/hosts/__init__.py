@@ -51,18 +51,18 @@ _ALL = (
     ),
 )
 HOSTS: dict[str, Callable[..., Any]] = {host.__name__: host for host in _ALL}
-# Those that find objects: lists of images in, torchvision's conventions; the others take a batch and give logits.
+# Hosts that find objects take lists of images, by torchvision's conventions; the others turn a batch into logits.
 PANOPTIC_HOSTS = ("panoptic-fpn-resnet50", "panoptic-fpn-efficientnet-lite0")
 DETECTION_HOSTS = ("mask-rcnn-resnet50", "mask-rcnn-efficientnet-lite0", *PANOPTIC_HOSTS)
 
 
 def find_host(name: str) -> Callable[..., Any]:
-    """What makes a network.
+    """Find what builds a network.
 
     Args:
         name: a key of `HOSTS`, or "package.module:function" for one of your own that can be imported. It is called with
-            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and what is said of `create_host` and
-            `resfu.hosts.base.SegmentationHost` holds for what it returns.
+            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and
+            must return a network that keeps the contract of `resfu.hosts.SegmentationHost`.
 
     Raises:
         ValueError: for an unknown name, the message lists the known ones; or a function that cannot be imported.
@@ -127,6 +127,11 @@ def create_host(
 
     Raises:
         ValueError: for an unknown name or a bad value (the message lists what is possible).
+
+    >>> import resfu, torch
+    >>> net = resfu.create_host("efficientnet-lite0", upsampler="resfu", num_classes=12)
+    >>> net(torch.randn(2, 3, 96, 128)).shape
+    torch.Size([2, 12, 96, 128])
     """
     build = find_host(name)
     if num_classes is None:

@@ -103,7 +103,7 @@ class PyramidBackbone(nn.Module, ABC):
         """Fetch the encoder's ImageNet weights, or take them from where they are installed.
 
         Raises:
-            ValueError: when they cannot be had.
+            ValueError: when they cannot be found.
         """
 
     @abstractmethod
@@ -137,7 +137,7 @@ class ResNetFPN(PyramidBackbone):
         super().__init__(body, (256, 512, 1024, 2048))
 
     def load_imagenet(self) -> None:
-        """torchvision's, from its cache or the network."""
+        """Load torchvision's ImageNet weights, from its cache or the network."""
         name = "ResNet50_Weights.IMAGENET1K_V1"
         try:
             weights = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
@@ -149,7 +149,7 @@ class ResNetFPN(PyramidBackbone):
         self.load_encoder(weights, name)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """See `PyramidBackbone`; the classifier's weights may be among them."""
+        """Take the encoder's weights in torchvision's naming; those of a classifier may be among them."""
         load_known(self.body, {name: value for name, value in weights.items() if not name.startswith("fc.")}, where)
 
 

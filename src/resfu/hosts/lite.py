@@ -44,21 +44,21 @@ class LiteHead(SegmentationHead):
         self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         low = self.projection(features[-1])
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.upsampled_features(features, images)["features"][1])
 
 
 class LiteHost(SegmentationHost):
     """EfficientNet-Lite0 to stride 16, upsampled x8 to stride 2.
 
-    Images are continued to a multiple of `feature_stride`, with Stack-JBU to twice that at least.
+    Images are padded to a multiple of `feature_stride`, with Stack-JBU to at least twice that.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -69,7 +69,7 @@ class LiteHost(SegmentationHost):
         channels: width of the upsampled features.
 
     Raises:
-        ValueError: for an unknown upsampler, option or stride, or weights that cannot be had or do not fit.
+        ValueError: for an unknown upsampler, option or stride, or weights that cannot be found or do not fit.
     """
 
     def __init__(

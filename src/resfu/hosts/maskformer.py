@@ -65,7 +65,7 @@ class MaskFormerHead(SegmentationHead):
         self.pixel_decoder = PixelDecoder(in_channels, create_slot, channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`. Each slot's output is as large as the next finer level."""
+        """What goes in and out of every slot, by name. Each output is as large as the next finer level."""
         return self.pixel_decoder.upsampled(features, images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class MaskFormer(SegmentationHost):
     """MaskFormer-Swin-B and -L.
 
     What `forward` returns are not logits but scores from 0, as the original's semantic inference gives them: take the
-    argmax, average them over windows, but no softmax. Images are continued to a multiple of 32, and to 64 at least.
+    argmax, average them over windows, but no softmax. Images are padded to a multiple of 32, and to 64 at least.
 
     Args:
         variant: "b", "l" or a size of your own.
@@ -114,11 +114,11 @@ class MaskFormer(SegmentationHost):
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
         decoder_layers: of the transformer.
-        continuation: of images, by repeating their "border", or by "zeros" as in the original, whose labels there are
-            ignored.
+        continuation: how images are padded: by repeating their "border", or by "zeros" as in the original; labels in
+            that padding are ignored.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     head: MaskFormerHead  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -166,7 +166,7 @@ class MaskFormer(SegmentationHost):
             raise ValueError(
                 f"the label must be [B, H, W] = {expected} like the images, with B from 1; got {list(label.shape)}."
             )
-        images = self._continued(images)
+        images = self._padded(images)
         bottom, right = (images.shape[n] - label.shape[n] for n in (-2, -1))
         padding = (0, right, 0, bottom)
         if self.continuation == "border":

@@ -51,7 +51,7 @@ class PSPHead(SegmentationHead):
         self.slot = create_slot(channels, in_channels[0], 4, DIRECT_BEFORE_CLASSIFIER)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         stem, low = features[0], self._pooled(features[-1])
         # Stride 4 is what the encoder itself makes of the stem's map.
         guides = [F.max_pool2d(stem, 3, stride=2, padding=1), stem] if self.slot.needs_guides else []
@@ -59,7 +59,7 @@ class PSPHead(SegmentationHead):
         return {"features": (low, self.slot(low, guides, (H, W), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.dropout(self.upsampled_features(features, images)["features"][1]))
 
     def _pooled(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class PSPHead(SegmentationHead):
 class PSPNet(SegmentationHost):
     """PSPNet on a dilated ResNet-50 or 101.
 
-    Images smaller than 16 pixels are continued to 16, since not every upsampler can do with a single feature; with
+    Images smaller than 16 pixels are padded to 16, since not every upsampler works on a single feature; with
     upsamplers of whole ratios to a multiple of 8. Training needs two images a step: the
     coarsest pooled map is a single pixel, and batch normalisation finds no variance in one.
 
@@ -86,7 +86,7 @@ class PSPNet(SegmentationHost):
         channels: width of the upsampled features.
 
     Raises:
-        ValueError: for an unknown depth, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown depth, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class PSPNet(SegmentationHost):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """See `SegmentationHost`; "auxiliary" is 0.4 times the cross entropy of the auxiliary classifier."""
+        """What training minimises: "main", and "auxiliary", 0.4 times the cross entropy of the auxiliary classifier."""
         assert isinstance(self.head, PSPHead)
         if self.head.auxiliary is None:
             return super().losses(images, label, cross_entropy)
         self._check(images)
         H, W = images.shape[-2:]
-        images = self._continued(images)
+        images = self._padded(images)
         features = self.encoder(images)
 
         def entropy(logits: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ class SegFormerHead(SegmentationHead):
         )
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         return self._upsampled(self._projected(features), images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         levels = self._projected(features)
         upsampled = [high for _, high in self._upsampled(levels, images).values()]
         return self.classifier(self.dropout(self.fusion(torch.cat([levels[0], *upsampled], dim=1))))
@@ -69,7 +69,7 @@ class SegFormerHead(SegmentationHead):
 class SegFormer(SegmentationHost):
     """SegFormer-MiT-B0 to B5.
 
-    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them (with Stack-JBU to 64);
+    Images smaller than 32 pixels are padded to 32, as the encoder's attention needs them (with Stack-JBU to 64);
     with upsamplers of fixed ratios to a multiple of 32.
 
     Args:
@@ -81,7 +81,7 @@ class SegFormer(SegmentationHost):
         drop_path_rate: stochastic depth of the encoder.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(

@@ -39,20 +39,20 @@ class SegmenterHead(SegmentationHead):
         self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (features[0], self.slot(features[0], guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.upsampled_features(features, images)["features"][1])
 
 
 class Segmenter(SegmentationHost):
     """Segmenter-ViT-S or L (Strudel et al., ICCV 2021) with a linear head.
 
-    Images are continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+    Images are padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
 
     Args:
         variant: "s" or "l".
@@ -65,10 +65,10 @@ class Segmenter(SegmentationHost):
         drop_path_rate: stochastic depth of the encoder.
         antialias_positions: whether the position embedding is resampled with antialiasing, as in timm; published
             Segmenters (mmsegmentation's, their authors') resample it without.
-        continuation: of images, by repeating their "border", or by "zeros" as published.
+        continuation: how images are padded: by repeating their "border", or by "zeros" as published.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(

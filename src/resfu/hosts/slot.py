@@ -108,6 +108,11 @@ class SlotFactory:
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         options: further constructor arguments of the upsampler; "iterative" (bool), see `Slot`.
+
+    >>> create_slot = SlotFactory("sapa")
+    >>> slot = create_slot(channels=64, guidance_channels=32, scale_factor=4)
+    >>> slot(torch.zeros(1, 64, 8, 8), [torch.zeros(1, 32, 32, 32)], (32, 32), torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     def __init__(self, upsampler: str, options: Mapping[str, object] | None = None) -> None:

@@ -20,7 +20,7 @@ def timm_weights(source: bool | str | os.PathLike[str], name: str | None) -> dic
         Tensors by timm's names.
 
     Raises:
-        ValueError: when they cannot be had.
+        ValueError: when they cannot be found.
     """
     if not isinstance(source, bool):
         return read_weights(source)

@@ -68,11 +68,11 @@ class TransUNetHead(SegmentationHead):
                 slot.upsampler = CornerAlignedBilinear()
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`. Each slot's output is as large as the next finer map of the encoder."""
+        """What goes in and out of every slot, by name. Each output is as large as the next finer map of the encoder."""
         return self._decode(features, images)[1]
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`. The logits have the size of the image."""
+        """Encoder maps and the image -> logits [B, num_classes, H, W] of the image's size."""
         x = self._decode(features, images)[0]
         x = F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=True)
         return self.classifier(self.last_block(x))
@@ -91,7 +91,7 @@ class TransUNet(SegmentationHost):
     """TransUNet R50-ViT-B16.
 
     Images are in 0..1 as they are, without normalisation; slices of one channel are repeated to three. They are
-    continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+    padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -108,7 +108,7 @@ class TransUNet(SegmentationHost):
             original.
 
     Raises:
-        ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be had or do not
+        ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be found or do not
             fit.
     """
 
@@ -135,7 +135,7 @@ class TransUNet(SegmentationHost):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """See `SegmentationHost`; half the cross entropy and half the Dice loss, see `dice_loss`."""
+        """What training minimises: half the cross entropy and half the Dice loss, see `dice_loss`."""
         logits = self(images)
         dice = dice_loss(logits, label)
         return {"cross_entropy": _LOSS_WEIGHT * cross_entropy(logits, label), "dice": _LOSS_WEIGHT * dice}
