@@ -119,7 +119,7 @@ def test_resfu_adds_itself_and_its_guidance() -> None:
 
 
 @pytest.mark.parametrize("feature_stride", [8, 16])
-def test_odd_images_are_continued_and_the_logits_cropped(feature_stride: int) -> None:
+def test_odd_images_are_padded_and_the_logits_cropped(feature_stride: int) -> None:
     torch.manual_seed(0)
     host = LiteHost(num_classes=4, feature_stride=feature_stride).eval()
     images = torch.randn(1, 3, 41, 75)

@@ -88,6 +88,16 @@ def test_training_moves_all_but_what_is_fixed(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_upsampler_changes_nothing_else_at_the_start(name: str) -> None:
+    plain = build(name, "bilinear").state_dict()
+    drawn = torch.rand(1)
+    guided = build(name, "resfu").state_dict()
+    assert plain.keys() < guided.keys()
+    assert all(torch.equal(guided[key], value) for key, value in plain.items())
+    assert torch.equal(torch.rand(1), drawn)  # nor what comes after the network
+
+
 def test_weights_from_a_path(tmp_path: Path) -> None:
     encoder = EfficientNetLite0(32)
     torch.save(encoder.state_dict(), tmp_path / "encoder.pth")

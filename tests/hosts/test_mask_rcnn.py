@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 import resfu
 from resfu.hosts.fpn import UpsamplingFPN
 from resfu.hosts.mask_rcnn import MaskRCNN
+from resfu.hosts.slot import SlotFactory
 from resfu.upsamplers.jbu import JBU, StackJBU
 
 CLASSES = 4
@@ -93,7 +94,7 @@ def test_with_nearest_the_pyramid_is_torchvisions_to_the_bit() -> None:
     torch.manual_seed(0)
     widths, sizes = (5, 6, 7, 20), ((25, 37), (13, 19), (7, 10), (4, 5))
     theirs = FeaturePyramidNetwork(list(widths), 32, LastLevelMaxPool())
-    ours = UpsamplingFPN(widths, "nearest", channels=32)
+    ours = UpsamplingFPN(widths, SlotFactory("nearest"), channels=32)
     ours.load_state_dict(theirs.state_dict())
     levels = OrderedDict(
         (str(i), torch.randn(2, c, *size)) for i, (c, size) in enumerate(zip(widths, sizes, strict=True))

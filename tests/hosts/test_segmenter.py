@@ -141,7 +141,7 @@ def test_positions_are_resampled_as_published_on_request(tmp_path: Path) -> None
         Segmenter("s", "bilinear", 4, depth=1, antialias_positions="no")
 
 
-def test_images_are_continued_with_zeros_on_request() -> None:
+def test_images_are_padded_with_zeros_on_request() -> None:
     torch.manual_seed(0)
     host = Segmenter("s", "bilinear", 4, depth=1, image_size=32, continuation="zeros").eval()
     images = torch.randn(1, 3, 41, 75)
@@ -186,7 +186,7 @@ def test_a_block_of_convolutions_guides_and_only_where_features_guide() -> None:
     assert (features.shape[1:], guidance.shape[1:], size) == ((384, 3, 4), (32, 12, 16), (12, 16))
 
 
-def test_images_are_continued_and_the_logits_cropped() -> None:
+def test_images_are_padded_and_the_logits_cropped() -> None:
     torch.manual_seed(0)
     host = Segmenter("s", "resfu", 4, depth=1, image_size=32).eval()
     images = torch.randn(1, 3, 41, 75)

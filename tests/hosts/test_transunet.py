@@ -13,6 +13,7 @@ import resfu
 from resfu.hosts import timm_weights
 from resfu.hosts.dice_loss import dice_loss
 from resfu.hosts.hybrid_vit import HybridViT
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.transunet import TransUNet, TransUNetHead
 from resfu.upsamplers.jbu import JBU, StackJBU
 
@@ -194,7 +195,7 @@ def doubled(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", [{}, {"iterative": True}])
 def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    head = TransUNetHead((4, 6, 8, 5), 3, "bilinear", options, channels=(12, 10, 8, 6)).eval().double()
+    head = TransUNetHead((4, 6, 8, 5), 3, SlotFactory("bilinear", options), channels=(12, 10, 8, 6)).eval().double()
     weights = randomised(head).state_dict()
 
     def block(x: Tensor, name: str) -> Tensor:
@@ -219,7 +220,7 @@ def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -
 
 def test_initialisation_is_that_of_pytorch() -> None:
     torch.manual_seed(0)
-    head = TransUNetHead((64, 256, 512, 768), 9, "nearest")
+    head = TransUNetHead((64, 256, 512, 768), 9, SlotFactory("nearest"))
     convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) == 10
     for conv in convolutions:
@@ -267,7 +268,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
-def test_images_are_continued_to_a_multiple_of_16_and_not_normalised() -> None:
+def test_images_are_padded_to_a_multiple_of_16_and_not_normalised() -> None:
     host = build("bilinear")
     images = torch.rand(1, 3, 33, 70)
     continued = F.pad(images, (0, 10, 0, 15), mode="replicate")

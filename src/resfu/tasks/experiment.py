@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
 from resfu.recipes import merge
 from resfu.tasks import TASKS, Task, task_of
+from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 
@@ -79,9 +81,15 @@ class Experiment:
             changes: arguments that take precedence over the settings.
         """
         arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
-        own = arguments.pop("callbacks", None) or []
-        own = own if isinstance(own, list) else [own]
-        return Trainer(**{**arguments, "enable_model_summary": False, **changes}, callbacks=[*own, *callbacks])
+        own, plugins = (_as_list(arguments.pop(key, None)) for key in ("callbacks", "plugins"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
+            plugins.append(WholeCheckpoints())
+        given = {**arguments, "enable_model_summary": False, **changes}
+        return Trainer(**given, callbacks=[*own, *callbacks], plugins=plugins)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 @cache

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from resfu.files.atomic import write_text
 from resfu.tasks.experiment import Experiment
-from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
 from resfu.training.divergence import FiniteTraining
 from resfu.training.interruption import interruptible
@@ -142,7 +141,6 @@ def train(
         "default_root_dir": str(folder.path),
         "enable_checkpointing": logs and saved,
         **({"logger": loggers} if settings["logger"] in (None, False, True) else {}),
-        **({"plugins": [WholeCheckpoints()]} if settings["plugins"] is None else {}),
         **trainer,
     }
     done = 0 if checkpoint is None else read_progress(checkpoint)[0]
