@@ -11,7 +11,7 @@ from resfu.cli import main
 from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nonfinite import Nonfinite
-from resfu.data.medical.procedural import CT, Cardiac, ct_volume
+from resfu.data.generated.volumes import CT, Cardiac, ct_volume
 from resfu.evaluation.volume_inference import predict_volume
 from resfu.training.scans import Scan
 from resfu.training.task import SegmentationTask

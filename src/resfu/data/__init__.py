@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from resfu.data.ade20k import ADE20K
 from resfu.data.base import Sample, SegmentationDataset, Transform
-from resfu.data.camvid import CamVid
-from resfu.data.cityscapes import Cityscapes
+from resfu.data.generated.scenes import Scenes
+from resfu.data.generated.volumes import CT, Cardiac
+from resfu.data.labels.ade20k import ADE20K
+from resfu.data.labels.camvid import CamVid
+from resfu.data.labels.cityscapes import Cityscapes
+from resfu.data.labels.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.medical.acdc import ACDC
-from resfu.data.medical.procedural import CT, Cardiac
 from resfu.data.medical.synapse import Synapse
-from resfu.data.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.registry import open_dataset
-from resfu.data.scenes import Scenes
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "camvid": CamVid,

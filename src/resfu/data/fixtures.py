@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import Cityscapes as Tables
 
-from resfu.data.ade20k import ADE20K
-from resfu.data.camvid import CamVid
-from resfu.data.pascal import PascalContext60, PascalVOC, voc_palette
-from resfu.data.scenes import Scenes
+from resfu.data.generated.scenes import Scenes
+from resfu.data.labels.ade20k import ADE20K
+from resfu.data.labels.camvid import CamVid
+from resfu.data.labels.pascal import PascalContext60, PascalVOC, voc_palette
 
 # From a split of the scenes to its pictures, uint8 [H, W, 3], and labels, uint8 [H, W].
 Pictures = Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]
