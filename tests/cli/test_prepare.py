@@ -6,7 +6,7 @@ import pytest
 
 from resfu.cli import main
 from resfu.data import ACDC, Synapse
-from resfu.data.medical.fixtures import write_medical_fixture
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 

@@ -9,8 +9,8 @@ import torch
 
 from resfu.data import ACDC, create_dataset
 from resfu.data.generated.volumes import cardiac_volume
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.data.medical.prepare import ACDC_SPLITS, prepare_acdc
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (3, 40, 32)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from resfu.data import DATASETS, Scenes, create_dataset
-from resfu.data.fixtures import FIXTURES, write_fixture
-from resfu.data.medical.fixtures import MEDICAL_FIXTURES
+from tests.support.label_fixtures import FIXTURES, write_fixture
+from tests.support.medical_fixtures import MEDICAL_FIXTURES
 
 # The class that each of the 16 of the scenes (sky to soil, rock to cable) becomes, from the published lists of classes.
 EXPECTED = {

@@ -60,8 +60,8 @@ def write_fixture(name: str, root: str | Path, count: int = 4, size: tuple[int, 
     if name not in FIXTURES:
         raise ValueError(
             f"no fixture of {name!r}; choose one of {', '.join(FIXTURES)}. For COCO there is "
-            "resfu.data.coco.fixture.write_coco_fixture, for synapse and acdc "
-            "resfu.data.medical.fixtures.write_medical_fixture; scenes, ct and cardiac are generated and need none."
+            "tests.support.coco_fixture.write_coco_fixture, for synapse and acdc "
+            "tests.support.medical_fixtures.write_medical_fixture; scenes, ct and cardiac are generated and need none."
         )
     folder = Path(root)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
