@@ -23,9 +23,9 @@ SIZE = (40, 56)
 
 
 def test_every_dataset_on_disk_has_a_fixture():
-    generated = {"scenes", "ct", "cardiac"}
+    generated, own = {"scenes", "ct", "cardiac"}, {"folder", "volume-folder"}
     assert set(EXPECTED) == set(FIXTURES)
-    assert set(DATASETS) == {*FIXTURES, *generated, *(name for name in MEDICAL_FIXTURES if "nifti" not in name)}
+    assert set(DATASETS) == {*FIXTURES, *generated, *own, *(name for name in MEDICAL_FIXTURES if "nifti" not in name)}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

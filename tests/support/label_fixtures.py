@@ -14,7 +14,8 @@ from torchvision.datasets import Cityscapes as Tables
 from resfu.data.generated.scenes import Scenes
 from resfu.data.labels.ade20k import ADE20K
 from resfu.data.labels.camvid import CamVid
-from resfu.data.labels.pascal import PascalContext60, PascalVOC, voc_palette
+from resfu.data.labels.pascal import PascalContext60, PascalVOC
+from resfu.data.palette import voc_palette
 
 # From a split of the scenes to its pictures, uint8 [H, W, 3], and labels, uint8 [H, W].
 Pictures = Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]
