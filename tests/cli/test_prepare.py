@@ -7,9 +7,9 @@ import pytest
 
 from resfu.cli import main
 from resfu.data import ACDC, Synapse
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.data.medical.tally import Tally
 from resfu.data.medical.writers import Case
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 

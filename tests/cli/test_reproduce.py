@@ -13,8 +13,8 @@ import resfu.cli.reproduce as module
 import resfu.compare.run
 from resfu.cli import main
 from resfu.compare.run import Record
-from resfu.data.fixtures import write_fixture
 from resfu.training.task import SegmentationTask
+from tests.support.label_fixtures import write_fixture
 
 TINY = {
     "base": ["base.yaml"],

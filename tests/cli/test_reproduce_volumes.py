@@ -13,7 +13,7 @@ from resfu.cli import main
 from resfu.compare.reproduce.rows import VOLUME_TABLES, recipe_name, select_rows
 from resfu.compare.reproduce.side_by_side import records, table
 from resfu.compare.reproduce.trainings import Training, measured
-from resfu.data.medical.fixtures import write_medical_fixture
+from tests.support.medical_fixtures import write_medical_fixture
 
 RECIPE = {
     "model": {"host": "efficientnet-lite0", "upsampler": "bilinear", "freeze_encoder": True},

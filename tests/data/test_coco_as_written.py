@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from resfu.data.coco import CocoInstances, CocoPanoptic, ScenePanoptic
-from resfu.data.coco.fixture import write_coco_fixture
 from resfu.data.coco.segmentation import decode_mask, encode_rle, mask_extent, outlines
 from resfu.data.image_files import UnreadableFileError
 from resfu.evaluation.instances import METRICS, InstanceMetrics
+from tests.support.coco_fixture import write_coco_fixture
 
 SIZE, COUNT = (48, 64), 3
 

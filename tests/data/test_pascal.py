@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from resfu.data import PascalContext, PascalContext60, PascalVOC, create_dataset
-from resfu.data.pascal import voc_palette
+from resfu.data.palette import voc_palette
 
 
 def kit_palette(count):

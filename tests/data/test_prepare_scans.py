@@ -10,10 +10,10 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from resfu.cli import main
 from resfu.data import ACDC, Synapse
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.data.medical.geometry import Geometry, read_geometry
 from resfu.data.medical.nonfinite import Nonfinite
 from resfu.data.medical.prepare import prepare_acdc, prepare_synapse
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 WRITERS = {"synapse": (Synapse, prepare_synapse), "acdc": (ACDC, prepare_acdc)}

@@ -4,9 +4,9 @@ from lightning.pytorch import Trainer
 from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
-from resfu.data.fixtures import write_fixture
 from resfu.training.datamodule import SegmentationData, collate
 from resfu.training.quiet import known_warnings_ignored
+from tests.support.label_fixtures import write_fixture
 
 
 def test_batches_of_every_stage(toy_data):

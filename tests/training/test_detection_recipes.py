@@ -16,12 +16,12 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
 from resfu.compare.reproduce.object_sheets import save_object_sheet
-from resfu.data.coco.fixture import write_coco_fixture
 from resfu.data.coco.panoptic import decode_ids
 from resfu.evaluation.published import published_rows
 from resfu.training.detection import DetectionTask
 from resfu.training.detection_data import DetectionData
 from resfu.training.parameter_groups import parameter_groups
+from tests.support.coco_fixture import write_coco_fixture
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 ROWS = {f"{row.host}_{row.upsampler}_coco": row for row in published_rows([12])}

@@ -13,12 +13,12 @@ from lightning.pytorch import Trainer
 import resfu.hosts
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.published import published_rows
 from resfu.hosts.transunet import TransUNet
 from resfu.training.datamodule import SegmentationData
 from resfu.training.parameter_groups import parameter_groups
 from resfu.training.task import SegmentationTask
+from tests.support.medical_fixtures import write_medical_fixture
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HOST = "transunet-r50-vit-b16"

@@ -7,9 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 
 import resfu.data
-from resfu.data.coco.fixture import write_coco_fixture
 from resfu.data.medical.acdc import ACDC
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.panoptic import PanopticMetrics
 from resfu.training.class_table import plain_metrics
 from resfu.training.datamodule import SegmentationData
@@ -18,6 +16,8 @@ from resfu.training.detection_data import DetectionData
 from resfu.training.object_table import object_table, plain_object_metrics
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.task import SegmentationTask
+from tests.support.coco_fixture import write_coco_fixture
+from tests.support.medical_fixtures import write_medical_fixture
 
 STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 

@@ -84,17 +84,14 @@ def test_groups_by_hand():
         ("encoder_norms", {f"encoder.{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}),
         ("encoder_block_norms", {"encoder.1.weight", "encoder.1.bias"}),
         (
-            "norms_and_biases",
+            "norms",
             {
-                "encoder.0.bias",
                 "encoder.1.weight",
                 "encoder.1.bias",
                 "encoder.2.weight",
                 "encoder.2.bias",
-                "head.slot.semantic_similarity.0.bias",
                 "head.slot.semantic_similarity.1.weight",
                 "head.slot.semantic_similarity.1.bias",
-                "head.slot.query.bias",
                 "head.norm.weight",
                 "head.norm.bias",
             },

@@ -16,12 +16,12 @@ import resfu.hosts
 from resfu.cli import main
 from resfu.cli.recipe import with_bases
 from resfu.compare.reproduce.rows import ADE20K_TABLES, recipe_name
-from resfu.data.fixtures import write_fixture
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import published_rows
 from resfu.training.datamodule import SegmentationData
 from resfu.training.parameter_groups import parameter_groups
 from resfu.training.task import SegmentationTask
+from tests.support.label_fixtures import write_fixture
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 ROWS = {recipe_name(row): row for row in reversed(published_rows(ADE20K_TABLES))}

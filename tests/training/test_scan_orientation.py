@@ -8,13 +8,13 @@ import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from resfu.cli import main
-from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.data.generated.volumes import CT, Cardiac, ct_volume
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nonfinite import Nonfinite
-from resfu.data.medical.procedural import CT, Cardiac, ct_volume
 from resfu.evaluation.volume_inference import predict_volume
 from resfu.training.scans import Scan
 from resfu.training.task import SegmentationTask
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 

@@ -16,13 +16,13 @@ from scipy.ndimage import zoom
 
 from resfu.data import create_dataset
 from resfu.data.image_files import UnreadableFileError
-from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.volumes import VolumeMetrics
 from resfu.training.class_table import class_table, headline, plain_metrics
 from resfu.training.datamodule import SegmentationData
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.task import SegmentationTask
 from resfu.training.volumes import Cases
+from tests.support.medical_fixtures import write_medical_fixture
 
 SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
 

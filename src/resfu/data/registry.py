@@ -29,9 +29,12 @@ def find_dataset(datasets: Mapping[str, type[D]], name: str) -> type[D]:
             f"unknown dataset {name!r}; choose one of {', '.join(sorted(datasets))}, or give package.module:Class."
         )
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:  # a ValueError for an empty name
         raise ValueError(f"the dataset {name!r} cannot be imported: {error}.") from error
+    if not isinstance(found, type):
+        raise ValueError(f"the dataset {name!r} is {found!r}; expected a class, see docs/data.md.")
+    return found
 
 
 def open_dataset(

@@ -31,12 +31,12 @@ class PixelData(TrainingData):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in order."""
-        return self.dataset_class.classes
+        return self.dataset_class.describe(self.root, self.eval_options)[0]
 
     @property
     def palette(self) -> Tensor:
         """RGB of each class, uint8 [num_classes, 3]."""
-        return self.dataset_class.palette
+        return self.dataset_class.describe(self.root, self.eval_options)[1]
 
     def open_split(self, split: str, training: bool) -> SegmentationDataset:
         """See `TrainingData`."""

@@ -125,15 +125,16 @@ class LabelMapModule(TrainingModule):
         return list(self.classes)
 
     def setup(self, stage: str) -> None:
-        """Take over from the data module the names and colours of the classes."""
+        """Take over from the data module the names and colours of the classes; a checkpoint has them for prediction."""
         data = getattr(self.trainer, "datamodule", None)
-        classes = getattr(data, "classes", None)
-        if classes is not None and len(classes) != len(self.classes):
+        classes = None if stage == "predict" else getattr(data, "classes", None)
+        if data is None or classes is None:
+            return
+        if len(classes) != len(self.classes):
             raise ValueError(
                 f"num_classes is {len(self.classes)} in the network and {len(classes)} in the data set: set it to that."
             )
-        if stage != "predict" and data is not None and classes is not None:
-            self.classes, self.palette = tuple(classes), data.palette.tolist()
+        self.classes, self.palette = tuple(classes), data.palette.tolist()
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """See `TrainingModule`."""
@@ -206,7 +207,6 @@ class LabelMaps(Task):
     data = LabelMapData
     written = "label maps"
     shows_errors = True
-    derived = ("num_classes", "seed")
     class_note = (
         "Intersection over union of each class in percent, mean over the seeds. A class that is neither labelled nor "
         "predicted has none."
@@ -214,7 +214,15 @@ class LabelMaps(Task):
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The number of classes follows from the data set."""
-        settings["model"]["num_classes"] = len(find_dataset(DATASETS, settings["data"]["dataset"]).classes)
+        model, data = settings["model"], settings["data"]
+        dataset = find_dataset(DATASETS, data["dataset"])
+        try:
+            classes, _ = dataset.describe(data.get("root"), data.get("options") or {})
+        except FileNotFoundError:
+            if "num_classes" not in model:  # a checkpoint has it: prediction needs no data set
+                raise
+        else:
+            model["num_classes"] = len(classes)
         return settings
 
     def data_arguments(self, module: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ _SIMILARITY_BLOCKS = frozenset({"semantic_similarity", "detail_similarity"})
 # Position parameters that are no nn.Embedding: those of the libraries' Swin Transformer and ViT.
 _POSITIONS = frozenset({"relative_position_bias_table", "pos_embed"})
 
-Undecayed = Literal["none", "encoder_norms", "encoder_block_norms", "norms", "norms_and_biases", "norms_and_embeddings"]
+Undecayed = Literal["none", "encoder_norms", "encoder_block_norms", "norms", "norms_and_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Optimisation:
             cancels a constant factor of the gradient, so the published 500 stands for 1 there.
         undecayed: which parameters go without weight decay: "none", "encoder_norms", "encoder_block_norms"
             (SegFormer's recipe: its head and the norms at the encoder's outputs, `output_norms`, keep the decay),
-            "norms", "norms_and_biases" or "norms_and_embeddings" (MaskFormer's recipe: also tables of relative
+            "norms" or "norms_and_embeddings" (MaskFormer's recipe: also tables of relative
             positions, position embeddings and query embeddings).
 
     Raises:
@@ -85,7 +85,6 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation, encoder: st
             in_encoder,
             is_norm=id(parameter) in norms,
             is_output=id(parameter) in outputs,
-            is_bias=name.endswith("bias"),
             is_embedding=id(parameter) in embeddings or name.rpartition(".")[2] in _POSITIONS,
         )
         label = ("encoder" if in_encoder else "head") + "/similarity" * in_similarity + "/undecayed" * (not decayed)
@@ -135,9 +134,7 @@ def _owned_by(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int
     return {id(p) for module in network.modules() if isinstance(module, kinds) for p in module.parameters(False)}
 
 
-def _spared(
-    undecayed: str, in_encoder: bool, is_norm: bool, is_output: bool, is_bias: bool, is_embedding: bool
-) -> bool:
+def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_output: bool, is_embedding: bool) -> bool:
     match undecayed:
         case "none":
             return False
@@ -147,8 +144,6 @@ def _spared(
             return is_norm and in_encoder and not is_output
         case "norms":
             return is_norm
-        case "norms_and_biases":
-            return is_norm or is_bias
         case "norms_and_embeddings":
             return is_norm or is_embedding
         case _:

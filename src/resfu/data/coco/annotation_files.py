@@ -12,7 +12,7 @@ from resfu.data.base import Sample, Transform
 from resfu.data.coco.as_written import Repairs, tidy_image
 from resfu.data.coco.base import Category, ObjectDataset
 from resfu.data.image_files import Orientation, data_folder, read_image
-from resfu.data.pascal import voc_palette
+from resfu.data.palette import voc_palette
 from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
 SPLITS = ("train", "val")

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import Cityscapes as Tables
 
-from resfu.data.ade20k import ADE20K
-from resfu.data.camvid import CamVid
-from resfu.data.pascal import PascalContext60, PascalVOC, voc_palette
-from resfu.data.scenes import Scenes
+from resfu.data.generated.scenes import Scenes
+from resfu.data.labels.ade20k import ADE20K
+from resfu.data.labels.camvid import CamVid
+from resfu.data.labels.pascal import PascalContext60, PascalVOC
+from resfu.data.palette import voc_palette
 from resfu.files.atomic import replacing, write_text
 
 # From a split of the scenes to its pictures, uint8 [H, W, 3], and labels, uint8 [H, W].
@@ -61,8 +62,8 @@ def write_fixture(name: str, root: str | Path, count: int = 4, size: tuple[int, 
     if name not in FIXTURES:
         raise ValueError(
             f"no fixture of {name!r}; choose one of {', '.join(FIXTURES)}. For COCO there is "
-            "resfu.data.coco.fixture.write_coco_fixture, for synapse and acdc "
-            "resfu.data.medical.fixtures.write_medical_fixture; scenes, ct and cardiac are generated and need none."
+            "tests.support.coco_fixture.write_coco_fixture, for synapse and acdc "
+            "tests.support.medical_fixtures.write_medical_fixture; scenes, ct and cardiac are generated and need none."
         )
     folder = Path(root)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from resfu.data.medical.procedural.canvas import Box, Canvas, Ellipsoid, Mask
-from resfu.data.medical.procedural.fields import Array, Size, blur_in_plane, checked_volume_size
-from resfu.data.scenes.seeding import Stream, generator
+from resfu.data.generated.seeding import Stream, generator
+from resfu.data.generated.volumes.canvas import Box, Canvas, Ellipsoid, Mask
+from resfu.data.generated.volumes.fields import Array, Size, blur_in_plane, checked_volume_size
 
 SMALLEST = (4, 32, 32)
 

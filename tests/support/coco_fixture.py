@@ -16,7 +16,7 @@ from resfu.data.base import Sample
 from resfu.data.coco.panoptic import encode_ids
 from resfu.data.coco.scenes import ScenePanoptic
 from resfu.data.coco.segmentation import Segmentation, encode_rle, outlines
-from resfu.data.pascal import voc_palette
+from resfu.data.palette import voc_palette
 from resfu.files.atomic import replacing, write_json
 
 # The 53 categories of stuff; torchvision knows the things.

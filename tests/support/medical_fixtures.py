@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from resfu.data.generated.volumes.cardiac import Phase, cardiac_volume
+from resfu.data.generated.volumes.ct import ct_volume
+from resfu.data.generated.volumes.fields import Size
 from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.label_maps import SYNAPSE_LABELS
 from resfu.data.medical.nifti import scale_window
-from resfu.data.medical.procedural.cardiac import Phase, cardiac_volume
-from resfu.data.medical.procedural.ct import ct_volume
-from resfu.data.medical.procedural.fields import Size
 from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.writers import Case, write_acdc, write_synapse
 from resfu.files.atomic import replacing, write_json, write_text

@@ -14,6 +14,7 @@ import torch
 
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, map_labels
+from resfu.data.palette import voc_palette
 
 VOC_SPLITS = ("train", "val", "trainval", "trainaug")
 CONTEXT_SPLITS = ("train", "val")
@@ -29,22 +30,6 @@ CONTEXT_HOW_TO_GET = (
     "API) and give the folder VOCdevkit/VOC2010: <root>/JPEGImages/NAME.jpg, <root>/SegmentationClassContext/NAME.png, "
     "with the labels 1 to 59 and 0 for background, and <root>/ImageSets/SegmentationContext/{train,val}.txt."
 )
-
-
-def voc_palette(count: int) -> torch.Tensor:
-    """The colours of the Pascal VOC development kit.
-
-    Args:
-        count: number of classes, at most 256.
-
-    Returns:
-        uint8 [count, 3]. Bits 0, 1, 2 of a class are the highest bits of its red, green and blue, bits 3, 4, 5 the
-        next, and so on.
-    """
-    label = torch.arange(count)[:, None]
-    channel = torch.arange(3)
-    colours = sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
-    return torch.as_tensor(colours).to(torch.uint8)
 
 
 class PascalVOC(ImageFileDataset):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resfu.data.scenes import shapes
-from resfu.data.scenes.classes import CLASSES, THINGS
-from resfu.data.scenes.raster import Placement, Stamp, rasterise
+from resfu.data.generated.scenes import shapes
+from resfu.data.generated.scenes.classes import CLASSES, THINGS
+from resfu.data.generated.scenes.raster import Placement, Stamp, rasterise
 
 THING_COUNT = (4, 12)
 # Height against the mean of things at the same distance, and how far they lean (deviation in radians).

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from resfu.data.scenes.classes import CLASSES, STUFF
-from resfu.data.scenes.layout import Layer, layout
-from resfu.data.scenes.materials import Material, choose_material
-from resfu.data.scenes.raster import Stamp
-from resfu.data.scenes.seeding import Stream, generator
-from resfu.data.scenes.textures import cut, texture_bank
+from resfu.data.generated.scenes.classes import CLASSES, STUFF
+from resfu.data.generated.scenes.layout import Layer, layout
+from resfu.data.generated.scenes.materials import Material, choose_material
+from resfu.data.generated.scenes.raster import Stamp
+from resfu.data.generated.scenes.textures import cut, texture_bank
+from resfu.data.generated.seeding import Stream, generator
 
 SUPERSAMPLING = 2
 BLUR = ((0.15, 0.5), (1.0, 2.0))  # range of the deviation in pixels, at difficulty 0 and 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resfu.data.scenes.textures import PERIOD
+from resfu.data.generated.scenes.textures import PERIOD
 
 # Some textures serve several classes, and a hue is only weakly tied to a class: colour alone doesn't tell what it is.
 TEXTURES: dict[str, tuple[str, ...]] = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resfu.data.medical.procedural.fields import Array, Size, smooth_field, unit_axes
+from resfu.data.generated.volumes.fields import Array, Size, smooth_field, unit_axes
 
 Point = tuple[float, float, float]  # x (image left to right), y (front to back), z (feet to head), -1 to 1
 Box = tuple[slice, slice, slice]

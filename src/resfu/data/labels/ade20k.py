@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from resfu.data.ade20k_classes import CLASSES
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files, map_labels
+from resfu.data.labels.ade20k_classes import CLASSES
 
 FOLDERS = {"train": "training", "val": "validation"}
 NAMES_FILE = "objectInfo150.txt"

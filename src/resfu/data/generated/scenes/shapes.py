@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from resfu.data.scenes.raster import Polygon, Shape, Stroke
+from resfu.data.generated.scenes.raster import Polygon, Shape, Stroke
 
 
 def _points(*pairs: tuple[float, float]) -> np.ndarray:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resfu.data.medical.procedural.fields import (
+from resfu.data.generated.seeding import Stream, generator
+from resfu.data.generated.volumes.fields import (
     Array,
     Size,
     blur_in_plane,
@@ -14,7 +15,6 @@ from resfu.data.medical.procedural.fields import (
     smooth_field,
     unit_axes,
 )
-from resfu.data.scenes.seeding import Stream, generator
 
 SMALLEST = (2, 32, 32)
 RIGHT_VENTRICLE, MYOCARDIUM, LEFT_VENTRICLE = 1, 2, 3

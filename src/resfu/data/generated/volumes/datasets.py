@@ -10,22 +10,20 @@ from typing import ClassVar
 import numpy as np
 
 from resfu.data.base import Sample, Transform
+from resfu.data.generated.seeding import check_sampling
+from resfu.data.generated.store import Arrays, GeneratedStore, default_cache_dir
+from resfu.data.generated.volumes import cardiac, ct
+from resfu.data.generated.volumes.fields import Size, checked_volume_size
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.base import SliceDataset
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nifti import scale_window
-from resfu.data.medical.procedural import cardiac, ct
-from resfu.data.medical.procedural.fields import Size, checked_volume_size
-from resfu.data.medical.procedural.store import Made, VolumeStore
 from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.volume_files import VolumeFile
-from resfu.data.scenes.seeding import SPLITS
-from resfu.data.scenes.store import default_cache_dir
 
 # Part of the cache's path: raise it whenever a change of a generator changes what comes out.
 VERSION = 1
-LARGEST_SEED = 2**63
 CARDIAC_PHASES: tuple[cardiac.Phase, ...] = ("ED", "ES")
 
 
@@ -48,36 +46,30 @@ class _ProceduralSlices(SliceDataset):
         seed: int,
         transform: Transform | None,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r} of {self.title}; choose one of {', '.join(SPLITS)}.")
+        check_sampling(self.title, split, count, seed)
         checked = checked_volume_size(size, self.smallest)
-        if count is not None and count < 1:
-            raise ValueError(f"count must be at least 1, got {count}.")
-        if not 0 <= seed < LARGEST_SEED:
-            raise ValueError(f"seed must be 0 to {LARGEST_SEED - 1}, got {seed}.")
         base = default_cache_dir() / self.title if root is None else Path(root)
         folder = base / f"v{VERSION}-{'x'.join(map(str, checked))}-seed{seed}" / split
         indices = range(self.counts[split] if count is None else count)
         names = [f"{split}{index:04d}{frame}" for index in indices for frame in self.frames]
         make = functools.partial(self.make, seed, split, checked)
-        self._store = VolumeStore(folder, names, checked[0], make)
+        self._store = GeneratedStore(folder, names, make)
         self._store.fill(f"{self.title}, {split}")
+        volumes = [VolumeFile(path, "image", checked[0]) for path in self._store.paths]
         labels = {number: number for number in range(self.num_classes)}
-        super().__init__(
-            self._store.volumes, labels, "Delete it: it is generated again.", transform, geometry=self.assumed
-        )
+        super().__init__(volumes, labels, "Delete it: it is generated again.", transform, geometry=self.assumed)
 
     @staticmethod
     @abstractmethod
-    def make(seed: int, split: str, size: Size, place: int) -> Made:
-        """The volume at a place of the store: image 0..1 and label."""
+    def make(seed: int, split: str, size: Size, place: int) -> Arrays:
+        """The volume at a place of the store: "image", float32 [D, H, W], 0..1, and "label", uint8."""
 
     def _read(self, volume: VolumeFile, index: int) -> Sample:
         try:
             return super()._read(volume, index)
         except UnreadableFileError as error:
             warnings.warn(f"{error} It is generated again.", stacklevel=4)
-            self._store.write(volume)
+            self._store.write(self.volumes.index(volume))
             return super()._read(volume, index)
 
 
@@ -121,10 +113,10 @@ class CT(_ProceduralSlices):
         super().__init__(split, root, size, count, seed, transform)
 
     @staticmethod
-    def make(seed: int, split: str, size: Size, place: int) -> Made:
-        """A volume, see `ct_volume`."""
+    def make(seed: int, split: str, size: Size, place: int) -> Arrays:
+        """Generate a volume with `ct_volume` and scale its values."""
         values, label = ct.ct_volume(seed, split, place, size)
-        return scale_window(values), label
+        return {"image": scale_window(values), "label": label}
 
 
 class Cardiac(_ProceduralSlices):
@@ -167,8 +159,9 @@ class Cardiac(_ProceduralSlices):
         super().__init__(split, root, size, count, seed, transform)
 
     @staticmethod
-    def make(seed: int, split: str, size: Size, place: int) -> Made:
-        """A volume, see `cardiac_volume`."""
+    def make(seed: int, split: str, size: Size, place: int) -> Arrays:
+        """Generate a volume with `cardiac_volume` and scale its values."""
         index, phase = divmod(place, len(CARDIAC_PHASES))
         values, label = cardiac.cardiac_volume(seed, split, index, CARDIAC_PHASES[phase], size)
-        return scale_window(values, (float(values.min()), float(values.max()))).astype(np.float32), label
+        image = scale_window(values, (float(values.min()), float(values.max())))
+        return {"image": image.astype(np.float32), "label": label}

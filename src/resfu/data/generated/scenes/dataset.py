@@ -11,16 +11,15 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
-from resfu.data.scenes.classes import CLASSES, PALETTE, STUFF
-from resfu.data.scenes.render import Scene, make_scene
-from resfu.data.scenes.seeding import SPLITS
-from resfu.data.scenes.store import SceneStore, default_cache_dir
+from resfu.data.generated.scenes.classes import CLASSES, PALETTE, STUFF
+from resfu.data.generated.scenes.render import Scene, make_scene
+from resfu.data.generated.seeding import check_sampling
+from resfu.data.generated.store import Arrays, GeneratedStore, default_cache_dir
 
 # Part of the cache's path: raise it whenever a change of the generator changes what comes out.
 VERSION = 1
 COUNTS = {"train": 400, "val": 100, "test": 100}
 SMALLEST_SIDE = 32
-LARGEST_SEED = 2**63
 
 
 class Segment(TypedDict):
@@ -67,14 +66,9 @@ class Scenes(SegmentationDataset):
         transform: Transform | None = None,
     ) -> None:
         super().__init__(transform)
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r} of scenes; choose one of {', '.join(SPLITS)}.")
+        check_sampling("scenes", split, count, seed)
         if len(size) != 2 or not all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size):
             raise ValueError(f"size must be (H, W), two whole numbers of at least {SMALLEST_SIDE}; got {size!r}.")
-        if count is not None and count < 1:
-            raise ValueError(f"count must be at least 1, got {count}.")
-        if not 0 <= seed < LARGEST_SEED:
-            raise ValueError(f"seed must be 0 to {LARGEST_SEED - 1}, got {seed}.")
         if not 0 <= difficulty <= 1:
             raise ValueError(f"difficulty must be 0 to 1, got {difficulty}.")
         self.split = split
@@ -85,20 +79,26 @@ class Scenes(SegmentationDataset):
         base = default_cache_dir() / "scenes" if root is None else Path(root)
         key = f"v{VERSION}-{size[0]}x{size[1]}-seed{seed}-difficulty{self.difficulty}"
         make = functools.partial(_make, seed, split, self.size, self.difficulty)
-        self._store = SceneStore(base / key / split, self.size, make)
-        self._store.fill(self._count, f"scenes, {split}")
+        self._store = GeneratedStore(base / key / split, [f"{index:06d}" for index in range(self._count)], make)
+        self._store.fill(f"scenes, {split}")
 
     def __len__(self) -> int:
         return self._count
 
     def load(self, index: int) -> Sample:
         """The image and its semantic label, as `SegmentationDataset` describes."""
-        scene = self._store.read(index)
+        scene = self._store.read(index, self._scene)
         return {
             "image": tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()),
             "label": tv_tensors.Mask(torch.from_numpy(scene.categories.astype(np.int64)[scene.ids - 1])),
             "name": f"{self.split}-{index:06d}",
         }
+
+    def _scene(self, arrays: Arrays) -> Scene:
+        scene = Scene(arrays["image"], arrays["ids"], arrays["categories"])
+        if scene.image.shape != (*self.size, 3) or scene.ids.shape != self.size:
+            raise ValueError(f"expected the size {self.size}, got {scene.image.shape} and {scene.ids.shape}.")
+        return scene
 
     def panoptic(self, index: int) -> tuple[Tensor, list[Segment]]:
         """The segments of a sample.
@@ -110,7 +110,7 @@ class Scenes(SegmentationDataset):
             The segment at each pixel, int32 [H, W], and what each is. There is no void: every pixel has a segment,
             ids start at 1, and a class of stuff has at most one.
         """
-        scene = self._store.read(self.checked_index(index))
+        scene = self._store.read(self.checked_index(index), self._scene)
         segments: list[Segment] = [
             {"id": number, "category_id": int(category), "isthing": int(category >= len(STUFF)), "iscrowd": 0}
             for number, category in enumerate(scene.categories, start=1)
@@ -133,5 +133,5 @@ class Scenes(SegmentationDataset):
         return ids == numbers[:, None, None], labels
 
 
-def _make(seed: int, split: str, size: tuple[int, int], difficulty: float, index: int) -> Scene:
-    return make_scene(seed, split, index, size, difficulty)
+def _make(seed: int, split: str, size: tuple[int, int], difficulty: float, index: int) -> Arrays:
+    return vars(make_scene(seed, split, index, size, difficulty))
