@@ -121,11 +121,11 @@ def test_efficientnet_from_a_file_and_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": weights}, path)
     loaded = resfu.create_host("efficientnet-lite0", upsampler="nearest", pretrained=str(path)).encoder.state_dict()
-    torch.testing.assert_close(loaded["blocks.10.project_conv.weight"], weights["blocks.10.project_conv.weight"])
-    del weights["bn0.weight"]
+    torch.testing.assert_close(loaded["blocks.4.2.conv_pwl.weight"], weights["blocks.4.2.conv_pwl.weight"])
+    del weights["bn1.weight"]
     weights["conv_stem.weight"] = torch.zeros(1)
     torch.save(weights | {"extra": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r"missing: bn0\.weight; unexpected: extra; misshapen: conv_stem\.weight"):
+    with pytest.raises(ValueError, match=r"missing: bn1\.weight; unexpected: extra; misshapen: conv_stem\.weight"):
         resfu.create_host("efficientnet-lite0", pretrained=str(path))
 
 

@@ -34,7 +34,7 @@ class LiteFPN(PyramidBackbone):
         super().__init__(_Levels(encoder), encoder.channels[1:], channels)
         self._norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)] if frozen else []
         if frozen:
-            for module in (encoder.conv_stem, *encoder.blocks[:3], *self._norms):
+            for module in (encoder.conv_stem, *encoder.blocks[:2], *self._norms):
                 module.requires_grad_(False)
         self.train()
 
