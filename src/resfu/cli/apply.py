@@ -34,6 +34,7 @@ def predict(argv: Sequence[str]) -> int:
     _add_checkpoint(parser)
     add("--output", default="predictions", metavar="DIR", help="folder for what is written (predictions)")
     add("--on-error", "--on_error", choices=["raise", "skip"], default="raise", help="at an unreadable file (raise)")
+    add("--overlay", action="store_true", help="write label maps over their photos too, with a legend")
     scans = parser.add_argument_group("scans")
     words = "at voxels of a scan that are NaN or infinite (error)"
     scans.add_argument("--nonfinite", choices=["error", "fill"], help=words)
@@ -47,7 +48,7 @@ def predict(argv: Sequence[str]) -> int:
     experiment, module, checkpoint = _trained(options, settings)
     data = experiment.create_data(module, options.images)
     bar = experiment.settings["trainer"]["enable_progress_bar"] is not False
-    writer = experiment.task.writer(options.output, bar)
+    writer = experiment.task.writer(options.output, bar, options.overlay)
     _run(experiment, "predict", module, data, checkpoint, [writer], return_predictions=False)
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)

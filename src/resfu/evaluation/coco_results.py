@@ -59,8 +59,9 @@ class PanopticResults:
             raise ValueError(f"ids must be 0 to 2^24 - 1, got {array.min()} to {array.max()}.")
         wide = array.astype(np.int64)
         colours = np.stack([wide & 255, wide >> 8 & 255, wide >> 16], axis=-1).astype(np.uint8)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(colours).save(self.folder / f"{name}.png")
+        file = self.folder / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours).save(file)
         listed = [{"id": entry["id"], "category_id": self.category_ids[entry["category_id"]]} for entry in segments]
         self._annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": listed})
 
