@@ -90,7 +90,7 @@ def test_a_split_that_is_not_there_is_named(folder):
         LabelFolder("all", folder)
     with pytest.raises(ValueError, match="folder needs root"):
         LabelFolder("train")
-    with pytest.raises(ValueError, match=r"Give root \(--data\.root DIR\)"):
+    with pytest.raises(ValueError, match=r"no folder of the data: give root \(--data\.root DIR\)"):
         LabelFolder.describe(None, {})
 
 

@@ -45,14 +45,18 @@ def test_a_folder_of_photos_is_trained_on_and_its_network_needs_it_no_more(photo
     assert main(["test", "--run", str(run), "--checkpoint", "last", *VAL]) == 0
     assert "weed" in capsys.readouterr().out
     photos.rename(tmp_path / "elsewhere")
-    photo = tmp_path / "elsewhere" / "images" / "val" / "0.png"
-    assert main(["predict", str(photo), "--run", str(run), "--checkpoint", "last", "--output", str(out)]) == 0
-    with Image.open(out / "0.png") as picture:
+    words = ["--run", str(run), "--checkpoint", "last", "--output", str(out), "--overlay"]
+    assert main(["predict", str(tmp_path / "elsewhere" / "images"), *words]) == 0
+    assert len(list((out / "train").iterdir())) == 8
+    with Image.open(out / "val" / "0.overlay.jpg") as picture:
+        assert picture.width == 40
+        assert picture.height > 32
+    with Image.open(out / "val" / "0.png") as picture:
         assert picture.getpalette()[3:6] == [0, 255, 0]
         assert np.array(picture).max() < 3
     assert resfu.load(run).class_names == ["ground", "crop", "weed"]
     assert main(["validate", "--run", str(run), "--checkpoint", "last"]) == 2
-    assert "no folder" in capsys.readouterr().err
+    assert f"no list of classes {photos}" in capsys.readouterr().err
 
 
 def test_a_folder_without_classes_ends_the_command(photos, tmp_path, capsys):

@@ -5,8 +5,8 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_image
 
-from resfu.training.datamodule import SegmentationData
-from resfu.training.photos import LabelMapWriter, Photos, find_images
+from resfu.tasks.files import find_files
+from resfu.tasks.photos import SUFFIXES, LabelMapWriter, Photos
 from resfu.training.quiet import known_warnings_ignored
 
 
@@ -37,8 +37,8 @@ def predict(task, data, output):
 
 def test_files_and_folders_are_listed(folder):
     (folder / "._a.JPG").write_bytes(b"\0\5\x16\7")  # macOS's note beside a copy
-    assert [path.name for path in find_images([folder])] == ["a.JPG", "b.png"]
-    assert find_images([folder / "b.png"]) == [folder / "b.png"]
+    assert [path.name for path in find_files([folder], SUFFIXES, "image").values()] == ["a.JPG", "b.png"]
+    assert find_files([folder / "b.png"], SUFFIXES, "image") == {"b": folder / "b.png"}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_files_and_folders_are_listed(folder):
 def test_bad_places_are_refused(folder, places, error, message):
     (folder.parent / "empty").mkdir()
     with pytest.raises(error, match=message):
-        find_images([folder.parent / place for place in places])
+        find_files([folder.parent / place for place in places], SUFFIXES, "image")
 
 
 def test_label_maps_hold_the_classes_and_show_the_palette(toy_task, toy_data, folder, tmp_path):

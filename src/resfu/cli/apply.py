@@ -37,7 +37,7 @@ def predict(argv: Sequence[str]) -> int:
     experiment, module, checkpoint = _trained(options, settings, lambda task: chosen(options, task))
     data = experiment.create_data(module, options.images)
     bar = experiment.settings["trainer"]["enable_progress_bar"] is not False
-    writer = experiment.task.writer(options.output, bar)
+    writer = experiment.task.writer(options.output, bar, options.overlay)
     _run(experiment, "predict", module, data, checkpoint, [writer], return_predictions=False)
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)

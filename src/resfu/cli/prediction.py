@@ -16,6 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", default="predictions", metavar="DIR", help="folder for what is written (predictions)")
     add("--on-error", "--on_error", choices=["raise", "skip"], default="raise", help="at an unreadable file (raise)")
     photos = parser.add_argument_group("label maps of photos")
+    photos.add_argument("--overlay", action="store_true", help="write them over their photos too, with a legend")
     words = "shrink larger photos to this for the network; label maps have the photo's size all the same"
     photos.add_argument("--longest-side", "--longest_side", type=positive, metavar="N", help=words)
     words = "let the network see the photo in windows of N x N pixels that overlap; for photos larger than it knows"

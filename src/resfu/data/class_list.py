@@ -29,7 +29,7 @@ def read_classes(root: str | Path | None) -> tuple[tuple[str, ...], Tensor]:
         ValueError: without `root`, or for a line that is no class, naming it.
     """
     if root is None:
-        raise ValueError(f"which folder holds the data? Give root (--data.root DIR); its {EXAMPLE}.")
+        raise ValueError(f"no folder of the data: give root (--data.root DIR); {EXAMPLE}.")
     path = Path(root) / FILE
     if not path.is_file():
         raise FileNotFoundError(f"no list of classes {path}: {EXAMPLE}.")

@@ -137,7 +137,7 @@ def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path |
 def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[Path]:
     """The files of a folder that have one of some suffixes, by name.
 
-    macOS lays a file "._NAME" beside each one that it copies to a foreign disk: notes of its own, which are left out.
+    Files called "._NAME" are left out: macOS stores metadata in them when it copies to a foreign file system.
 
     Raises:
         FileNotFoundError: for a missing folder, or one without such a file.

@@ -82,8 +82,17 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def writer(self, folder: str, bar: bool) -> Any:
-        """The callback that writes predictions into a folder, with its `written` and `skipped` files."""
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+        """The callback that writes predictions into a folder, with its `written` and `skipped` files.
+
+        Args:
+            folder: where they go.
+            bar: show how far a scan is.
+            overlay: write pictures of label maps over their photos too.
+
+        Raises:
+            ValueError: for `overlay` with predictions of another kind.
+        """
 
     @abstractmethod
     def contents(self, data: Any) -> Contents:

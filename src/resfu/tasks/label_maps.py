@@ -229,9 +229,9 @@ class LabelMaps(Task):
         """The normalisation of images is the host's."""
         return {"mean": module.image_mean, "std": module.image_std}
 
-    def writer(self, folder: str, bar: bool) -> Any:
-        """See `Task`."""
-        return LabelMapWriter(folder)
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+        """Write label maps as palette PNG files."""
+        return LabelMapWriter(folder, overlay)
 
     def contents(self, data: Any) -> Contents:
         """See `Task`."""

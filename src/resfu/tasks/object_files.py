@@ -13,6 +13,7 @@ from resfu.data.coco import Category
 from resfu.evaluation.coco_results import PanopticResults, write_instance_results
 from resfu.evaluation.instances import encode_masks
 from resfu.files.atomic import replacing, write_json
+from resfu.tasks.files import check_output
 from resfu.visualize.objects import draw_instances, draw_panoptic
 
 _SHOWN = 0.5  # score from which on an object is in the picture
@@ -50,7 +51,9 @@ class ObjectWriter(Callback):
             (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
-        names = [file.stem for file in trainer.datamodule.predicted.files]  # pyright: ignore[reportAttributeAccessIssue]
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        check_output(data.images, data.predicted.found, self.folder / "pictures", ".png")
+        names: list[str] = data.predicted.names
         numbers = {int(name) for name in names if name.isdecimal()}
         counted = len(numbers) < len(names)
         self._numbers = {name: place if counted else int(name) for place, name in enumerate(names, start=1)}

@@ -226,8 +226,8 @@ class Objects(Task):
         options = checked_options(model["host"], model.get("host_options"), model.get("pretrained", False))
         return {**model, "pretrained": False, "host_options": options}
 
-    def writer(self, folder: str, bar: bool) -> ObjectWriter:
-        """See `Task`."""
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> ObjectWriter:
+        """Write COCO's result files, and pictures of the objects over the photos, `overlay` or not."""
         return ObjectWriter(folder)
 
     def measured_categories(self, dataset: ObjectDataset) -> Sequence[Category]:

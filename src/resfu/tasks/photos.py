@@ -1,7 +1,6 @@
 """Image files without labels, and the label maps that are written for them."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,8 @@ from torchvision import tv_tensors
 from resfu.data import Sample, Transform
 from resfu.data.image_files import UnreadableFileError, read_image
 from resfu.files.atomic import replacing
+from resfu.tasks.files import check_output, find_files
+from resfu.tasks.legend import over_photo
 
 # What cameras, telephones and browsers write. A file that Pillow does not read is named, not passed over.
 SUFFIXES = (
@@ -24,78 +25,23 @@ SUFFIXES = (
 )
 
 
-def find_images(places: Sequence[str | Path]) -> list[Path]:
-    """List image files.
-
-    Args:
-        places: files, and folders whose image files are taken in order of name.
-
-    Returns:
-        The files, in order.
-
-    Raises:
-        FileNotFoundError: for a place that is not there.
-        ValueError: for a folder without images, or none at all, or two files of one name (their results would be too).
-    """
-    return find_files(places, SUFFIXES, "image", lambda file: file.stem)
-
-
-def find_files(
-    places: Sequence[str | Path], suffixes: tuple[str, ...], kind: str, name_of: Callable[[Path], str]
-) -> list[Path]:
-    """List files of a kind.
-
-    Args:
-        places: files, and folders whose files with one of the suffixes are taken in order of name, without those
-            ("._NAME") that macOS lays beside its copies.
-        suffixes: in lower case.
-        kind: "image" or another word for the messages.
-        name_of: what the result of a file is called.
-
-    Returns:
-        The files, in order.
-
-    Raises:
-        FileNotFoundError: for a place that is not there.
-        ValueError: for a folder without such files, or none at all, or two files whose results have one name.
-    """
-    files: list[Path] = []
-    for place in map(Path, places):
-        if not place.exists():
-            raise FileNotFoundError(f"there is no {kind} or folder {place}.")
-        found = [place]
-        if place.is_dir():
-            named = (file for file in place.iterdir() if file.name.lower().endswith(suffixes))
-            found = sorted(file for file in named if not file.name.startswith("._"))
-        if not found:
-            raise ValueError(f"the folder {place} holds no {kind} ({', '.join(suffixes)}).")
-        files += found
-    if not files:
-        raise ValueError(f"no {kind}s to predict: give files or folders.")
-    twice = [name for name, count in Counter(map(name_of, files)).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"several {kind}s are called {twice[0]}: their results would overwrite one another. Rename them."
-        )
-    return files
-
-
 class Photos(Dataset[Sample]):
     """Image files as samples without labels.
 
     Args:
-        places: files and folders, see `find_images`.
-        transform: called with each sample {"image": uint8 [3, H, W], "name": stem of the file}. What it returns gets
+        places: files and folders, see `find_files`.
+        transform: called with each sample {"image": uint8 [3, H, W], "name": of its results}. What it returns gets
             "size", the (H, W) of the file, which a transform may change in the image but not in the label map.
-        on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": stem} in its place.
+        on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": name} in its place.
 
     Raises:
-        FileNotFoundError: see `find_images`.
-        ValueError: see `find_images`; on access with "raise" for an unreadable file, naming it.
+        FileNotFoundError: for places that are not there.
+        ValueError: see `find_files`; on access with "raise" for an unreadable file, naming it.
     """
 
     def __init__(self, places: Sequence[str | Path], transform: Transform, on_error: Literal["raise", "skip"]) -> None:
-        self.files = find_images(places)
+        self.found = find_files(places, SUFFIXES, "image")
+        self.names, self.files = list(self.found), list(self.found.values())
         self.transform = transform
         self.on_error = on_error
 
@@ -103,15 +49,15 @@ class Photos(Dataset[Sample]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        file = self.files[index]
+        name, file = self.names[index], self.files[index]
         try:
             pixels = read_image(file)
         except UnreadableFileError as error:
             if self.on_error == "raise":
                 raise
-            return {"error": str(error).removesuffix("."), "name": file.stem}
+            return {"error": str(error).removesuffix("."), "name": name}
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-        return {**self.transform({"image": image, "name": file.stem}), "size": pixels.shape[:2]}
+        return {**self.transform({"image": image, "name": name}), "size": pixels.shape[:2]}
 
 
 def photo_sample(image: str | Path | NDArray[np.uint8]) -> Sample:
@@ -137,23 +83,29 @@ class LabelMapWriter(Callback):
 
     Args:
         folder: where `NAME.png` goes; made when it is not there.
+        overlay: write `NAME.overlay.jpg` too: the classes over the photo, with a legend.
 
     Raises:
         OSError: when the folder or a file cannot be written.
-        ValueError: at the end, when not one image could be read.
+        ValueError: for a folder among the photos to predict, or `overlay` without colours; at the end, when not one
+            image could be read.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, overlay: bool = False) -> None:
         self.folder = Path(folder)
+        self.overlay = overlay
         self.written: list[Path] = []
         self.skipped: list[str] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder before the work begins."""
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self._photos: dict[str, Path] = data.predicted.found
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
+        check_output(data.images, self._photos, self.folder, ".png")
 
     def on_predict_batch_end(
         self,
@@ -176,6 +128,12 @@ class LabelMapWriter(Callback):
             self.written.append(self.folder / f"{name}.png")
             with replacing(self.written[-1]) as draft:
                 picture.save(draft)
+            if self.overlay:
+                if palette is None:
+                    raise ValueError("this checkpoint does not keep the colours of its classes: leave --overlay out.")
+                shown = over_photo(read_image(self._photos[name]), label_map, pl_module.class_names, palette)  # pyright: ignore
+                with replacing(self.folder / f"{name}.overlay.jpg") as draft:
+                    Image.fromarray(shown).save(draft, quality=90)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run that had nothing to show."""

@@ -23,7 +23,7 @@ from resfu.data.medical.volume_files import VolumeFile, is_h5, open_volume, unre
 from resfu.evaluation.volume_inference import write_nifti
 from resfu.files.atomic import replacing
 from resfu.tasks.cases import Volume
-from resfu.tasks.photos import find_files
+from resfu.tasks.files import find_files
 
 NIFTI = (".nii", ".nii.gz")
 PREPARED = (".h5", ".npz")
@@ -109,7 +109,7 @@ class Scans(Dataset[Sample]):
     """Files of scans as volumes without labels.
 
     Args:
-        places: files, and folders whose scans are taken in order of name.
+        places: files, and folders, see `find_files`.
         dataset: see `Scan`.
         size: at which the network sees a slice.
         flip: see `Scan`.
@@ -134,7 +134,8 @@ class Scans(Dataset[Sample]):
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
         nonfinite: Nonfinite = REFUSED,
     ) -> None:
-        self.files = find_files(places, NIFTI + PREPARED, "scan", lambda file: file.name)
+        found = find_files(places, NIFTI + PREPARED, "scan", keep_suffix=True)
+        self.names, self.files = list(found), list(found.values())
         for file in self.files:
             if not file.name.lower().endswith(NIFTI + PREPARED):
                 raise ValueError(
@@ -155,7 +156,8 @@ class Scans(Dataset[Sample]):
         except UnreadableFileError as error:
             if self.on_error == "raise":
                 raise
-            return {"error": str(error), "name": file.name}
+            return {"error": str(error), "name": self.names[index]}
+        scan.name = self.names[index]
         return {"volume": scan, "name": scan.name, "input_size": self.size}
 
 
@@ -213,6 +215,7 @@ class LabelVolumeWriter(Callback):
             self.skipped.append(error)
             return
         scan: Scan = batch["volume"]
+        self._target(scan).parent.mkdir(parents=True, exist_ok=True)
         scan.write(outputs["labels"], self._target(scan))
         self.written.append(self._target(scan))
 

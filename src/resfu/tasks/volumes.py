@@ -206,8 +206,10 @@ class Volumes(LabelMaps):
         "is labelled and not found."
     )
 
-    def writer(self, folder: str, bar: bool) -> Any:
-        """See `Task`."""
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+        """Write label volumes in the format of the scans."""
+        if overlay:
+            raise ValueError("--overlay is for label maps of photos: viewers show a label volume over its scan.")
         return LabelVolumeWriter(folder, bar)
 
     def contents(self, data: Any) -> Contents:

@@ -45,7 +45,7 @@ class CocoInstances(CocoDataset, InstanceDataset):
         return self.content
 
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
-        """See `tidy_instance`."""
+        """Complete an annotation as the file has it, or say what is wrong with it."""
         tidy_instance(annotation, where, repairs, sizes, self._category_ids)
 
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:

@@ -51,7 +51,7 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
         check_files([self._ids_folder / self._annotations[image["id"]][0]["file_name"] for image in self.images])
 
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
-        """See `tidy_segments`."""
+        """Complete the segments as the file has them, or say what is wrong with them."""
         tidy_segments(annotation, where, repairs, sizes, self._category_ids)
 
     def _complete(self, repairs: Repairs) -> None:

@@ -63,7 +63,7 @@ class ADE20K(ImageFileDataset):
             self.classes = read_names(folder / NAMES_FILE)  # pyright: ignore[reportAttributeAccessIssue]
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Take one off; see `ImageFileDataset.to_class`."""
+        """Turn the stored labels 1 to 150 into the classes 0 to 149, and 0 into ignored."""
         return map_labels(stored, TABLE, path, "ADE20K has 1 to 150, and 0 or 255 for unlabelled.")
 
 

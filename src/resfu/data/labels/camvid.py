@@ -79,7 +79,7 @@ class CamVid(ImageFileDataset):
         super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn void into 255; see `ImageFileDataset.to_class`."""
+        """Turn void (11) into ignored, and refuse labels that CamVid does not have."""
         outside = np.unique(stored[stored > VOID])
         if outside.size:
             raise ValueError(

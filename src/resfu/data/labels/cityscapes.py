@@ -58,7 +58,7 @@ class Cityscapes(ImageFileDataset):
         super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn annotation ids into training ids; see `ImageFileDataset.to_class`."""
+        """Turn the ids of the annotation into the 19 classes, and all others into ignored."""
         return map_labels(stored, TABLE, path, "the labelIds of Cityscapes are 0 to 33.")
 
 

@@ -72,14 +72,14 @@ class PascalVOC(ImageFileDataset):
         super().__init__(_pairs(folder, names, labels, VOC_HOW_TO_GET), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Check the range; see `ImageFileDataset.to_class`."""
+        """Refuse labels that Pascal VOC does not have; the others are the classes."""
         return map_labels(stored, self.table, path, "Pascal VOC has 0 to 20, and 255 for borders.")
 
 
 class PascalContext(ImageFileDataset):
     """Photos labelled all over, with 59 classes; background (0) becomes 255, the stored label k the class k - 1.
 
-    The colours are those of Pascal VOC, continued: the data come without any.
+    The data come without colours: these are those of Pascal VOC's rule for 60 classes.
 
     Args:
         split: "train" (4,998 images) or "val" (5,105).
@@ -117,7 +117,7 @@ class PascalContext(ImageFileDataset):
         super().__init__(_pairs(folder, names, labels, CONTEXT_HOW_TO_GET), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn stored labels into classes; see `ImageFileDataset.to_class`."""
+        """Turn stored labels into classes, counted from 0, and what has none into ignored."""
         return map_labels(stored, self.table, path, "Pascal Context has 0 to 59, and 255 for ignored.")
 
 
