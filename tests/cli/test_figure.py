@@ -5,7 +5,7 @@ from PIL import Image
 
 from resfu.cli import main
 from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 pytest.importorskip("matplotlib", reason="needs the extra viz")
 
@@ -24,7 +24,7 @@ def checkpoint(tmp_path):
 
     def save(upsampler, palette=None):
         path = tmp_path / f"{upsampler}.ckpt"
-        task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2)
+        task = LabelMapModule("efficientnet-lite0", upsampler, num_classes=2)
         content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "palette": palette}
         torch.save(content, path)
         return str(path)

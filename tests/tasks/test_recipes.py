@@ -19,9 +19,9 @@ from resfu.compare.reproduce.rows import ADE20K_TABLES, recipe_name
 from resfu.data.fixtures import write_fixture
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import published_rows
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData
 from resfu.training.parameter_groups import parameter_groups
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 ROWS = {recipe_name(row): row for row in reversed(published_rows(ADE20K_TABLES))}
@@ -60,7 +60,7 @@ def _merge(into, content):
 
 def task_of(name):
     with torch.device("meta"):
-        return SegmentationTask(**{**merged(name)["model"], "pretrained": False})
+        return LabelMapModule(**{**merged(name)["model"], "pretrained": False})
 
 
 def test_every_published_row_has_a_recipe_and_nothing_else_does():
@@ -93,7 +93,7 @@ def test_recipes_say_what_the_publication_says(host):
         assert inference["mode"] == ("slide" if windows else "whole")
         if windows:
             assert (inference["crop_size"][0], inference["stride"][0]) == windows
-        for part, kind in ((data, SegmentationData), (trainer, Trainer)):
+        for part, kind in ((data, LabelMapData), (trainer, Trainer)):
             assert part.keys() <= inspect.signature(kind).parameters.keys(), name
 
 

@@ -16,9 +16,9 @@ from resfu.cli.recipe import with_bases
 from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.published import published_rows
 from resfu.hosts.transunet import TransUNet
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData
 from resfu.training.parameter_groups import parameter_groups
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HOST = "transunet-r50-vit-b16"
@@ -37,7 +37,7 @@ def merged(name):
 
 def task_of(name):
     with torch.device("meta"):
-        return SegmentationTask(**{**merged(name)["model"], "pretrained": False, "num_classes": 9})
+        return LabelMapModule(**{**merged(name)["model"], "pretrained": False, "num_classes": 9})
 
 
 def test_every_published_row_has_a_recipe_and_nothing_else_does():
@@ -57,7 +57,7 @@ def test_it_builds_and_says_what_the_publication_says(name):
     assert (data["augmentation"], data["crop_size"], data["batch_size"]) == ("slice", [224, 224], 24)
     assert trainer["max_steps"] == STEPS[row.dataset]
     assert trainer["max_steps"] % trainer["val_check_interval"] == 0
-    for part, kind in ((data, SegmentationData), (trainer, Trainer)):
+    for part, kind in ((data, LabelMapData), (trainer, Trainer)):
         assert part.keys() <= inspect.signature(kind).parameters.keys()
     parameters = list(task_of(name).host.parameters())
     assert all(parameter.is_meta for parameter in parameters)

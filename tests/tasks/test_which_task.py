@@ -7,7 +7,7 @@ import torch
 
 from resfu.cli.kind import kind_of
 from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 
 @pytest.fixture
@@ -24,20 +24,20 @@ def place(tmp_path):
 @pytest.mark.parametrize(
     ("words", "task"),
     [
-        ([], SegmentationTask),
+        ([], LabelMapModule),
         (["--model.host", "mask-rcnn-resnet50"], DetectionTask),
         (["--model.host=panoptic-fpn-resnet50"], DetectionTask),
         (["--config", "mask.yaml"], DetectionTask),
-        (["--config=mask.yaml", "-c", "label.yaml"], SegmentationTask),
+        (["--config=mask.yaml", "-c", "label.yaml"], LabelMapModule),
         (["--config", "label.yaml", "--model.host", "mask-rcnn-resnet50"], DetectionTask),
         (["--run", "run", "--ckpt_path", "last"], DetectionTask),
         (["--ckpt_path", "run/checkpoints/last.ckpt"], DetectionTask),
-        (["--ckpt_path", "run/checkpoints/last.ckpt", "--config", "label.yaml"], SegmentationTask),
+        (["--ckpt_path", "run/checkpoints/last.ckpt", "--config", "label.yaml"], LabelMapModule),
         # What is wrong with these the parser says.
-        (["--config", "broken.yaml"], SegmentationTask),
-        (["--config", "missing.yaml"], SegmentationTask),
-        (["--ckpt_path", "mask.yaml"], SegmentationTask),
-        (["--config"], SegmentationTask),
+        (["--config", "broken.yaml"], LabelMapModule),
+        (["--config", "missing.yaml"], LabelMapModule),
+        (["--ckpt_path", "mask.yaml"], LabelMapModule),
+        (["--config"], LabelMapModule),
     ],
 )
 def test_the_host_decides(words, task, place, monkeypatch):

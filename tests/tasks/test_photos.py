@@ -5,7 +5,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_image
 
-from resfu.training.photos import LabelMapWriter, Photos, find_images
+from resfu.tasks.photos import LabelMapWriter, Photos, find_images
 from resfu.training.quiet import known_warnings_ignored
 
 

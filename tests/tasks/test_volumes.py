@@ -19,10 +19,10 @@ from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.volumes import VolumeMetrics
 from resfu.training.class_table import class_table, headline, plain_metrics
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
-from resfu.training.volumes import Cases
+from resfu.tasks.label_maps import LabelMapModule
+from resfu.tasks.cases import Cases
 
 SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
 
@@ -39,7 +39,7 @@ def acdc(tmp_path_factory):
 
 def data_module(name, root, **options):
     options = {"augmentation": "slice", "crop_size": (32, 32), "batch_size": 2, **options}
-    return SegmentationData(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), root=str(root), **options)
+    return LabelMapData(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), root=str(root), **options)
 
 
 def trainer(**options):
@@ -55,7 +55,7 @@ def trainer(**options):
 
 def make_task(num_classes, **options):
     torch.manual_seed(0)
-    return SegmentationTask("toy", "bilinear", num_classes=num_classes, **options)
+    return LabelMapModule("toy", "bilinear", num_classes=num_classes, **options)
 
 
 def test_slices_become_cases_again_in_the_order_of_their_numbers(acdc, synapse):

@@ -13,8 +13,8 @@ from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nonfinite import Nonfinite
 from resfu.data.medical.procedural import CT, Cardiac, ct_volume
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.training.scans import Scan
-from resfu.training.task import SegmentationTask
+from resfu.tasks.scans import Scan
+from resfu.tasks.label_maps import LabelMapModule
 
 SIZE = (4, 40, 32)
 
@@ -83,7 +83,7 @@ def in_axes(path, codes):
 def expected(checkpoint, slices):
     """The labels of slices in HU [D, H, W], by the network itself."""
     content = torch.load(checkpoint, weights_only=True)
-    task = SegmentationTask(**content["hyper_parameters"])
+    task = LabelMapModule(**content["hyper_parameters"])
     task.load_state_dict(content["state_dict"])
     host = task.host.eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (host.mean, host.std))
@@ -123,7 +123,7 @@ def test_a_setting_goes_before_the_checkpoint(synapse, tmp_path):
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_checkpoint_without_an_orientation_is_said_once_and_taken_as_the_default(synapse, tmp_path, flip):
     content = torch.load(synapse, weights_only=True)
-    assert content.pop("SegmentationData") == {"orientation": "LAS", "spacing": None}
+    assert content.pop("LabelMapData") == {"orientation": "LAS", "spacing": None}
     for key in ("scan_orientation", "scan_spacing", "nonfinite", "fill_value"):
         del content["datamodule_hyper_parameters"][key]
     old = tmp_path / "old.ckpt"

@@ -5,7 +5,8 @@ from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
 from resfu.data.fixtures import write_fixture
-from resfu.training.datamodule import SegmentationData, collate
+from resfu.tasks.label_maps import LabelMapData
+from resfu.training.data import collate
 from resfu.training.quiet import known_warnings_ignored
 
 
@@ -42,7 +43,7 @@ def test_damaged_files_are_skipped_in_the_splits_too(tmp_path):
         (root / "images" / split / "0000.png").write_bytes(b"not a picture")
 
     def make(**options):
-        return SegmentationData("camvid", mean=(0, 0, 0), std=(1, 1, 1), root=str(root), crop_size=(32, 32), **options)
+        return LabelMapData("camvid", mean=(0, 0, 0), std=(1, 1, 1), root=str(root), crop_size=(32, 32), **options)
 
     data = make(on_error="skip")
     data.setup("fit")
@@ -126,9 +127,9 @@ def test_bad_arguments_are_refused(toy_data, options, message):
 def test_unknown_and_missing_data():
     common = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     with pytest.raises(ValueError, match=r"unknown dataset 'citycapes'; choose one of .*camvid"):
-        SegmentationData("citycapes", **common)
+        LabelMapData("citycapes", **common)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        SegmentationData("camvid", root="nowhere", **common).setup("fit")
+        LabelMapData("camvid", root="nowhere", **common).setup("fit")
 
 
 def test_overfitting_on_a_few_batches_is_refused_with_another_way(toy_task, toy_data):

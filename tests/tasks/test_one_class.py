@@ -12,12 +12,12 @@ from resfu.data.medical.acdc import ACDC
 from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.panoptic import PanopticMetrics
 from resfu.training.class_table import plain_metrics
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData
 from resfu.training.detection import DetectionTask
 from resfu.training.detection_data import DetectionData
 from resfu.training.object_table import object_table, plain_object_metrics
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -43,8 +43,8 @@ def test_label_maps(monkeypatch, capsys):
             return sample
 
     monkeypatch.setitem(resfu.data.DATASETS, "toy", OneClass)
-    task = SegmentationTask("toy", "bilinear", num_classes=1)
-    train_and_test(task, SegmentationData("toy", **STATISTICS, crop_size=(16, 16), batch_size=2))
+    task = LabelMapModule("toy", "bilinear", num_classes=1)
+    train_and_test(task, LabelMapData("toy", **STATISTICS, crop_size=(16, 16), batch_size=2))
     assert plain_metrics(task.results)["iou"] == [100]
     assert "ground" in capsys.readouterr().out
 
@@ -56,8 +56,8 @@ def test_volumes(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(resfu.data.DATASETS, "acdc", OneOrgan)
     root = write_medical_fixture("acdc", tmp_path / "root", count=1, size=(2, 32, 32))
     options = {"root": str(root), "options": {"labels": {0: 0, 1: 1, 2: 0, 3: 0}}, "augmentation": "slice"}
-    data = SegmentationData("acdc", **STATISTICS, **options, crop_size=(32, 32), batch_size=2)
-    task = SegmentationTask("toy", "bilinear", num_classes=2)
+    data = LabelMapData("acdc", **STATISTICS, **options, crop_size=(32, 32), batch_size=2)
+    task = LabelMapModule("toy", "bilinear", num_classes=2)
     train_and_test(task, data)
     plain = json.loads(json.dumps(plain_metrics(task.results), allow_nan=False))
     assert [len(plain[key]) for key in ("dice", "hd95_found", "hd95", "missed")] == [1] * 4

@@ -13,8 +13,8 @@ from resfu.cli import main
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.fixtures import write_medical_fixture
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.training.scans import LabelVolumeWriter, Scan, Scans
-from resfu.training.task import SegmentationTask
+from resfu.tasks.scans import LabelVolumeWriter, Scan, Scans
+from resfu.tasks.label_maps import LabelMapModule
 
 AFFINE = np.array([[-0.8, 0, 0.1, 12], [0, 0.8, 0, -30], [0.05, 0, 3, 7], [0, 0, 0, 1.0]])
 RNG = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def predict(checkpoint, *words):
 def expected(checkpoint, slices):
     """The labels of slices in 0..1 [D, H, W], by the network itself."""
     content = torch.load(checkpoint, weights_only=True)
-    host = SegmentationTask(**content["hyper_parameters"])
+    host = LabelMapModule(**content["hyper_parameters"])
     host.load_state_dict(content["state_dict"])
     host = host.host.eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (host.mean, host.std))

@@ -13,9 +13,9 @@ from torch import nn
 
 import resfu.hosts
 from resfu.training.class_table import plain_metrics
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 
 
 class Host(nn.Module):
@@ -49,8 +49,8 @@ class Writer(Callback):
 
 def validate(processes: int, root: str, folder: Path) -> None:
     torch.manual_seed(0)
-    task = SegmentationTask("toy", "bilinear", num_classes=4)
-    data = SegmentationData(
+    task = LabelMapModule("toy", "bilinear", num_classes=4)
+    data = LabelMapData(
         "acdc", mean=Host.mean, std=Host.std, root=root, augmentation="slice", crop_size=(32, 32), batch_size=1
     )
     trainer = Trainer(
