@@ -79,8 +79,8 @@ def test_images_of_several_sizes_do_not_share_a_batch():
 
 def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task, toy_data):
     data = toy_data(eval_size=(64, 32), base_size=(40, 24), crop_size=(24, 24))
-    assert data.hparams["base_size"] == [40, 24]
-    assert data.hparams["eval_size"] == [64, 32]
+    assert data.hparams["base_size"] == (40, 24)
+    assert data.hparams["eval_size"] == (64, 32)
     task = toy_task().eval()
     with known_warnings_ignored():
         trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)

@@ -1,51 +1,61 @@
-"""Which kind of training some words ask for."""
+"""Which task a network and its data make."""
 
 import importlib.util
 
 import pytest
-import torch
 
-from resfu.cli.kind import kind_of
-from resfu.training.detection import DetectionTask
-from resfu.tasks.label_maps import LabelMapModule
+from resfu.tasks import TASKS, task_of
+from resfu.tasks.experiment import Experiment
 
-
-@pytest.fixture
-def place(tmp_path):
-    (tmp_path / "mask.yaml").write_text("model: {host: mask-rcnn-resnet50}")
-    (tmp_path / "label.yaml").write_text("model: {host: segformer-mit-b0}")
-    (tmp_path / "broken.yaml").write_text("model: [")
-    folder = tmp_path / "run" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save({"hyper_parameters": {"host": "panoptic-fpn-resnet50"}}, folder / "last.ckpt")
-    return tmp_path
+MASK, PANOPTIC = "mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"
 
 
 @pytest.mark.parametrize(
-    ("words", "task"),
+    ("host", "data", "task"),
     [
-        ([], LabelMapModule),
-        (["--model.host", "mask-rcnn-resnet50"], DetectionTask),
-        (["--model.host=panoptic-fpn-resnet50"], DetectionTask),
-        (["--config", "mask.yaml"], DetectionTask),
-        (["--config=mask.yaml", "-c", "label.yaml"], LabelMapModule),
-        (["--config", "label.yaml", "--model.host", "mask-rcnn-resnet50"], DetectionTask),
-        (["--run", "run", "--ckpt_path", "last"], DetectionTask),
-        (["--ckpt_path", "run/checkpoints/last.ckpt"], DetectionTask),
-        (["--ckpt_path", "run/checkpoints/last.ckpt", "--config", "label.yaml"], LabelMapModule),
-        # What is wrong with these the parser says.
-        (["--config", "broken.yaml"], LabelMapModule),
-        (["--config", "missing.yaml"], LabelMapModule),
-        (["--ckpt_path", "mask.yaml"], LabelMapModule),
-        (["--config"], LabelMapModule),
+        ("efficientnet-lite0", "scenes", "label maps"),
+        ("segformer-mit-b0", "ade20k", "label maps"),
+        ("segformer-mit-b0", "ct", "volumes"),
+        ("segformer-mit-b0", "tests.support.own:OwnData", "label maps"),
+        ("tests.support.own:own_host", "scenes", "label maps"),
+        ("tests.support.own:finder", "scenes", "instances"),
+        (MASK, "scenes", "instances"),
+        ("mask-rcnn-resnet50", "coco", "instances"),
+        (PANOPTIC, "scenes", "panoptic"),
+        ("panoptic-fpn-resnet50", "coco", "panoptic"),
     ],
 )
-def test_the_host_decides(words, task, place, monkeypatch):
-    monkeypatch.chdir(place)
-    assert kind_of(words).task is task
+def test_host_and_data_decide(host, data, task):
+    assert task_of(host, data) is TASKS[task]
+    assert TASKS[task].name == task
+
+
+@pytest.mark.parametrize(
+    ("host", "data", "message"),
+    [
+        ("efficientnet-lite0", "coco", "coco labels objects, which efficientnet-lite0 does not find: choose a host"),
+        (MASK, "camvid", f"{MASK} finds objects, which camvid does not label: choose data from scenes, coco"),
+        ("segformer", "scenes", "unknown host 'segformer'; choose one of segformer-mit-b0"),
+        ("segformer-mit-b0", "moon", "unknown dataset 'moon'; choose one of .*, or give package.module:Class"),
+        ("nowhere:net", "scenes", "the host 'nowhere:net' cannot be imported: No module named 'nowhere'"),
+        ("segformer-mit-b0", "tests.support.own:None", "the dataset 'tests.support.own:None' cannot be imported"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(host, data, message):
+    with pytest.raises(ValueError, match=message):
+        task_of(host, data)
+
+
+def test_settings_without_a_host_or_data_have_the_defaults():
+    experiment = Experiment({})
+    assert experiment.task.name == "label maps"
+    assert (experiment.settings["model"]["host"], experiment.settings["data"]["dataset"]) == (
+        "segformer-mit-b0",
+        "scenes",
+    )
 
 
 def test_objects_need_a_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"mask-rcnn-resnet50 needs pycocotools, .* pip install \"resfu\[coco\]\""):
-        kind_of(["--model.host", "mask-rcnn-resnet50"])
+        task_of("mask-rcnn-resnet50", "coco")

@@ -15,10 +15,9 @@ import resfu.data
 import resfu.hosts
 from resfu.data import SegmentationDataset
 from resfu.hosts.set_loss import Prediction, set_losses
-from resfu.tasks.label_maps import LabelMapData
+from resfu.tasks.label_maps import LabelMapData, LabelMapModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
-from resfu.tasks.label_maps import LabelMapModule
 
 
 class Host(nn.Module):
