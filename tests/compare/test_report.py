@@ -89,8 +89,8 @@ def test_the_table_holds_the_numbers(html):
 def test_the_table_of_classes_averages_seeds(html):
     rows = re.findall(r"<tr><th scope=\"row\"><span class=\"swatch\".*?</tr>", html)
     assert len(rows) == 3
-    assert re.findall(r"<td>([\d.]+|none)", rows[0]) == ["46.0", "55.5"]  # means of 45, 47 and of 55, 56
-    assert re.findall(r"<td>([\d.]+|none)", rows[2]) == ["none", "none"]
+    assert re.findall(r"<td>([\d.]+|-)", rows[0]) == ["46.00", "55.50"]  # means of 45, 47 and of 55, 56
+    assert re.findall(r"<td>([\d.]+|-)", rows[2]) == ["-", "-"]
     assert "background:#108000" in rows[1]
 
 
@@ -100,15 +100,15 @@ def test_pictures_are_embedded_as_they_are(html, pictures):
     for shown, meant in zip(data["images"], pictures, strict=True):
         assert (shown["height"], shown["width"]) == (8, 12)
         pairs = list(zip(shown["references"], meant.references, strict=True))
-        for name, layers in meant.results.items():
-            pairs += zip(shown["results"][name], layers, strict=True)
+        for name, views in meant.results.items():
+            pairs += zip(shown["results"][name], views, strict=True)
         assert len(pairs) == 3 + 2 * 4
-        for given, layer in pairs:
-            assert (given["words"], given["caption"]) == (layer.words, layer.caption or layer.words)
-            assert given["source"].startswith("data:image/jpeg" if layer.photo else "data:image/png")
+        for given, view in pairs:
+            assert (given["words"], given["caption"]) == (view.words, view.caption or view.words)
+            assert given["source"].startswith("data:image/jpeg" if view.photo else "data:image/png")
             picture = decode(given["source"])
-            assert picture.shape == layer.picture.shape
-            assert layer.photo or (picture == layer.picture).all()
+            assert picture.shape == view.picture.shape
+            assert view.photo or (picture == view.picture).all()
     assert data["key"][:4] == [
         ["var(--good)", "correct"],
         ["var(--wrong)", "wrong"],
@@ -192,7 +192,7 @@ def test_a_browser_draws_the_page_and_answers_a_reader(html, opened):
     tags = [tag for tag, _ in page.tags]
     assert tags.count("svg") == 2
     views = [a for _, a in page.tags if a.get("class") == "view"]
-    assert len(views) == 1 + 3 + 2 * 4  # slider, references, four layers for each upsampler
+    assert len(views) == 1 + 3 + 2 * 4  # slider, references, four views for each upsampler
     assert all(a.get("tabindex") == "0" for a in views)
     assert all(a.get("role") == "group" and a.get("aria-label") for a in views)
     assert not any("hidden" in a for tag, a in page.tags if tag == "section")

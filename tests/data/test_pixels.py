@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from resfu.data.coco import CocoInstances
-from resfu.data.coco.fixture import write_coco_fixture
 from resfu.data.image_files import UnreadableFileError, read_colours, read_image, read_label
 from resfu.data.pixels import turn_back
+from tests.support.coco_fixture import write_coco_fixture
 
 RAMP = np.array([[0, 1, 100], [128, 254, 255]], dtype=np.uint8)
 COLOURS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)

@@ -56,7 +56,7 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
         settings = merge(nested("data.root", options.root), settings)
     experiment, module, checkpoint = _trained(options, settings)
     data = experiment.create_data(module)
-    trainer = _run(experiment, command, module, data, checkpoint, [], verbose=command == "validate")
+    trainer = _run(experiment, command, module, data, checkpoint, [])
     if options.metrics is not None and trainer.is_global_zero:
         from resfu.evaluation.cost.host import inference_parameters
         from resfu.files.atomic import write_json

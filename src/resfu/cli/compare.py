@@ -11,9 +11,8 @@ from resfu.recipes import merge
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu compare`; returns the exit code."""
-    words, recipe, old = take_old_names(argv)
+    words, name, old = take_old_names(argv)
     options, settings = parse(_parser(), words)
-    name = options.recipe or recipe or "scenes"
     base = read_recipes([name])
     import torch
     from rich.console import Console
@@ -50,7 +49,7 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--recipe", metavar="NAME", help="of `resfu list recipes`, or a YAML file (scenes)")
+    add("--recipe", metavar="NAME", help="of `resfu list recipes`, or a YAML file (scenes, or as the host asks)")
     add(
         "--upsamplers",
         type=variants,

@@ -115,6 +115,8 @@ def _fields(file: Path, name: str) -> list[str]:
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}."
+    # Only the last part may be misspelt: what the others share would make everything alike.
+    group, dot, name = key.rpartition(".")
+    close = difflib.get_close_matches(name, [each.rpartition(".")[2] for each in known], n=1)
+    hint = f"; did you mean {group}{dot}{close[0]}?" if close else f"; known are {', '.join(known)}."
     return f"unknown key {key}{hint}"

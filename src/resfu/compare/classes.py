@@ -14,8 +14,8 @@ from resfu.training.scores import Score
 
 def scores_by_class(results: Mapping[str, Any]) -> list[Score]:
     """The scores of a comparison that its table of classes shows."""
-    measured = results["runs"][0] if results["runs"] else {}
-    found = [score for score in task_in(results).scores if score.by_class in measured]
+    scores = (score for score in task_in(results).scores if score.by_class)
+    found = [score for score in scores if any(score.by_class in run for run in results["runs"])]
     return found if task_in(results).lists_classes else found[:1]
 
 

@@ -13,9 +13,12 @@ from lightning.pytorch import Callback, Trainer
 
 from resfu.recipes import merge
 from resfu.tasks import TASKS, Task, task_of
+from resfu.training.arguments import as_options
 from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
+from resfu.training.parameter_groups import Optimisation
+from resfu.training.schedule import Schedule
 
 # What the command, the network or the seed gives.
 _GIVEN: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
@@ -46,6 +49,8 @@ class Experiment:
         except ArgumentError as error:
             raise ValueError(plain_message(str(error))) from error
         self.settings: dict[str, Any] = self._namespace.as_dict()
+        for key, kind in (("optimisation", Optimisation), ("schedule", Schedule)):
+            as_options(kind, self.settings["model"][key])  # refuses bad values
 
     @property
     def seed(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from resfu.data import DATASETS
@@ -28,7 +29,7 @@ from resfu.training.losses import segmentation_loss
 from resfu.training.module import TrainingModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.schedule import Schedule
-from resfu.training.scores import Score
+from resfu.training.scores import Score, class_table, number
 from resfu.visualize import Picture
 
 
@@ -135,6 +136,11 @@ class LabelMapModule(TrainingModule):
                 f"num_classes is {len(self.classes)} in the network and {len(classes)} in the data set: set it to that."
             )
         self.classes, self.palette = tuple(classes), data.palette.tolist()
+
+    def table(self) -> Table:
+        """The last validation or test class by class, for `rich.print`."""
+        caption = f"pixels right: {number(self.results['aacc'])} %"
+        return class_table(self.scores, self.results, self.class_names, caption=caption)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """See `TrainingModule`."""

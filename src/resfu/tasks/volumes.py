@@ -88,6 +88,13 @@ class VolumeModule(LabelMapModule):
             return {}
         return label_volume(batch["volume"], self.slice_network(), batch["input_size"], self.device)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the organs; and how the slices lie where resfu 0.1 wrote it, under its data module's name."""
+        super().on_load_checkpoint(checkpoint)
+        geometry = checkpoint.get("SegmentationData")
+        if geometry is not None and self._trainer is not None:
+            self.trainer.datamodule.load_state_dict(geometry)  # pyright: ignore[reportAttributeAccessIssue]
+
     def slice_network(self) -> Callable[[Tensor], Tensor]:
         """The network as it sees a slice: images [1, 3, H, W] with the volume's values -> logits."""
         return normalising(self.logits, self.image_mean, self.image_std)

@@ -9,13 +9,12 @@ from lightning.pytorch import Trainer
 import resfu.data
 from resfu.data.medical.acdc import ACDC
 from resfu.evaluation.panoptic import PanopticMetrics
-from resfu.training.class_table import plain_metrics
-from resfu.training.datamodule import SegmentationData
-from resfu.training.detection import DetectionTask
-from resfu.training.detection_data import DetectionData
-from resfu.training.object_table import object_table, plain_object_metrics
+from resfu.tasks.instances import InstanceData, InstanceModule
+from resfu.tasks.label_maps import LabelMapData, LabelMapModule
+from resfu.tasks.panoptic import PanopticModule
+from resfu.tasks.volumes import SliceData, VolumeModule
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
+from resfu.training.scores import class_table, plain
 from tests.support.coco_fixture import write_coco_fixture
 from tests.support.medical_fixtures import write_medical_fixture
 
@@ -43,9 +42,9 @@ def test_label_maps(monkeypatch, capsys):
             return sample
 
     monkeypatch.setitem(resfu.data.DATASETS, "toy", OneClass)
-    task = SegmentationTask("toy", "bilinear", num_classes=1)
-    train_and_test(task, SegmentationData("toy", **STATISTICS, crop_size=(16, 16), batch_size=2))
-    assert plain_metrics(task.results)["iou"] == [100]
+    task = LabelMapModule("toy", "bilinear", num_classes=1)
+    train_and_test(task, LabelMapData("toy", **STATISTICS, crop_size=(16, 16), batch_size=2))
+    assert plain(task.results)["iou"] == [100]
     assert "ground" in capsys.readouterr().out
 
 
@@ -55,12 +54,12 @@ def test_volumes(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setitem(resfu.data.DATASETS, "acdc", OneOrgan)
     root = write_medical_fixture("acdc", tmp_path / "root", count=1, size=(2, 32, 32))
-    options = {"root": str(root), "options": {"labels": {0: 0, 1: 1, 2: 0, 3: 0}}, "augmentation": "slice"}
-    data = SegmentationData("acdc", **STATISTICS, **options, crop_size=(32, 32), batch_size=2)
-    task = SegmentationTask("toy", "bilinear", num_classes=2)
+    options = {"root": str(root), "options": {"labels": {0: 0, 1: 1, 2: 0, 3: 0}}}
+    data = SliceData("acdc", **STATISTICS, **options, crop_size=(32, 32), batch_size=2)
+    task = VolumeModule(host="toy", upsampler="bilinear", num_classes=2)
     train_and_test(task, data)
-    plain = json.loads(json.dumps(plain_metrics(task.results), allow_nan=False))
-    assert [len(plain[key]) for key in ("dice", "hd95_found", "hd95", "missed")] == [1] * 4
+    found = json.loads(json.dumps(plain(task.results), allow_nan=False))
+    assert [len(found[f"{key}_by_class"]) for key in ("dice", "hd95_found", "hd95", "missed")] == [1] * 4
     assert "right ventricle" in capsys.readouterr().out
 
 
@@ -74,12 +73,12 @@ def test_objects(tmp_path, monkeypatch, capsys):
         for entry in content["annotations"]:
             entry["category_id"] = 1
         file.write_text(json.dumps(content))
-    task = DetectionTask(
+    task = InstanceModule(
         "mask-rcnn-efficientnet-lite0", "nearest", 1, host_options={"min_size": 64, "max_size": 64}, boundary=True
     )
-    train_and_test(task, DetectionData("coco", False, str(root), batch_size=1), num_sanity_val_steps=0)
-    plain = plain_object_metrics(task.results)
-    assert [len(plain[key]) for key in ("ap_by_class", "boundary_ap_by_class")] == [1, 1]
+    train_and_test(task, InstanceData("coco", root=str(root), batch_size=1), num_sanity_val_steps=0)
+    found = plain(task.results)
+    assert [len(found[key]) for key in ("ap_by_class", "boundary_ap_by_class")] == [1, 1]
     assert "person" in capsys.readouterr().out
 
 
@@ -88,6 +87,8 @@ def test_the_table_of_one_panoptic_class(numbers):
     metrics, ids = PanopticMetrics(*numbers), torch.ones(2, 3, dtype=torch.int32)
     metrics.update(ids, [{"id": 1, "category_id": 0}], ids, [{"id": 1, "category_id": 0, "iscrowd": 0}])
     found = metrics.compute()
-    category = resfu.data.coco.Category(1, "cat", bool(numbers[0]), (0, 0, 0))
-    assert [list(column.cells) for column in object_table(found, [category]).columns[:2]] == [["cat"], ["100.00"]]
-    assert plain_object_metrics(found)["pq_by_class"] == [100]
+    assert [list(column.cells) for column in class_table(PanopticModule.scores, found, ["cat"]).columns[:2]] == [
+        ["cat"],
+        ["100.00"],
+    ]
+    assert plain(found)["pq_by_class"] == [100]

@@ -1,4 +1,4 @@
-"""Train and validate a panoptic host in two processes, then in one; run by test_detection_distributed.py.
+"""Train and validate a panoptic host in two processes, then in one; run by test_objects_distributed.py.
 
 The sampling of proposals differs between processes, and its losses are means over what is sampled. Here all proposals
 count and all training images are one and the same, so that one process with both images must take the same step.
@@ -13,8 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from resfu.data.coco import INSTANCE_DATASETS, PANOPTIC_DATASETS, SceneInstances, ScenePanoptic
-from resfu.training.detection import DetectionTask
-from resfu.training.detection_data import DetectionData
+from resfu.tasks.panoptic import PanopticData, PanopticModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
 
@@ -73,10 +72,9 @@ def answer(right: bool, item: dict) -> dict:
 def train(processes: int, folder: Path) -> None:
     torch.manual_seed(0)
     optimisation = Optimisation(method="sgd", learning_rate=1e-3, weight_decay=1e-4)
-    task = DetectionTask("panoptic-fpn-resnet50", "bilinear", 9, 7, host_options=NETWORK, optimisation=optimisation)
-    data = DetectionData(
+    task = PanopticModule("panoptic-fpn-resnet50", "bilinear", 9, 7, host_options=NETWORK, optimisation=optimisation)
+    data = PanopticData(
         "twins",
-        panoptic=True,
         root=str(folder / "cache"),
         options={"size": [64, 64]},
         train_options={"count": 4},

@@ -12,9 +12,8 @@ from resfu.data.generated.volumes import CT, Cardiac, ct_volume
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nonfinite import Nonfinite
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.training.scans import Scan
-from resfu.training.task import SegmentationTask
-from tests.support.medical_fixtures import write_medical_fixture
+from resfu.tasks.scans import Scan
+from resfu.tasks.volumes import VolumeModule
 
 SIZE = (4, 40, 32)
 
@@ -32,12 +31,10 @@ def command(word, *words):
 
 def train(folder, *words):
     """A run of one step whose network then gives many labels, each by what it sees where."""
-    fit = ["--model.host", "efficientnet-lite0", "--model.upsampler", "bilinear", "--data.augmentation", "slice"]
+    fit = ["--model.host", "efficientnet-lite0", "--model.upsampler", "bilinear", "--data.batch_size", "4"]
     fit += [
         "--data.crop_size",
         "[32, 32]",
-        "--data.batch_size",
-        "4",
         "--run",
         folder / "run",
         "--trainer.max_steps",
@@ -83,7 +80,7 @@ def in_axes(path, codes):
 def expected(checkpoint, slices):
     """The labels of slices in HU [D, H, W], by the network itself."""
     content = torch.load(checkpoint, weights_only=True)
-    task = SegmentationTask(**content["hyper_parameters"])
+    task = VolumeModule(**content["hyper_parameters"])
     task.load_state_dict(content["state_dict"])
     host = task.host.eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (host.mean, host.std))
@@ -120,10 +117,21 @@ def test_a_setting_goes_before_the_checkpoint(synapse, tmp_path):
         assert np.array_equal(in_axes(tmp_path / setting / "a.nii", axes), expected(synapse, in_axes(scan, axes)))
 
 
+def test_an_orientation_in_a_checkpoint_of_resfu_0_1_counts(synapse, tmp_path):
+    content = torch.load(synapse, weights_only=True)
+    content["SegmentationData"] = content.pop("SliceData") | {"orientation": "PLS"}
+    content["datamodule_hyper_parameters"] |= {"scan_orientation": None, "augmentation": "slice"}
+    old = tmp_path / "old.ckpt"
+    torch.save(content, old)
+    scan = save(tmp_path / "a.nii", "RAS")
+    assert predict(old, scan, tmp_path / "out") == 0
+    assert np.array_equal(in_axes(tmp_path / "out" / "a.nii", "PLS"), expected(old, in_axes(scan, "PLS")))
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_checkpoint_without_an_orientation_is_said_once_and_taken_as_the_default(synapse, tmp_path, flip):
     content = torch.load(synapse, weights_only=True)
-    assert content.pop("SegmentationData") == {"orientation": "LAS", "spacing": None}
+    assert content.pop("SliceData") == {"orientation": "LAS", "spacing": None}
     for key in ("scan_orientation", "scan_spacing", "nonfinite", "fill_value"):
         del content["datamodule_hyper_parameters"][key]
     old = tmp_path / "old.ckpt"

@@ -12,9 +12,8 @@ from rich.progress import Progress
 from resfu.cli import main
 from resfu.data.image_files import UnreadableFileError
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.training.scans import LabelVolumeWriter, Scan, Scans
-from resfu.training.task import SegmentationTask
-from tests.support.medical_fixtures import write_medical_fixture
+from resfu.tasks.scans import LabelVolumeWriter, Scan, Scans
+from resfu.tasks.volumes import VolumeModule
 
 AFFINE = np.array([[-0.8, 0, 0.1, 12], [0, 0.8, 0, -30], [0.05, 0, 3, 7], [0, 0, 0, 1.0]])
 RNG = np.random.default_rng(0)
@@ -39,7 +38,7 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     words = ["fit", "--model.host", "efficientnet-lite0", "--model.upsampler", "bilinear", "--data.dataset", "ct"]
     words += ["--data.root", str(folder / "cache"), "--data.options", '{"size": [4, 32, 32], "count": 1}']
-    words += ["--data.augmentation", "slice", "--data.crop_size", "[32, 32]", "--data.batch_size", "4"]
+    words += ["--data.crop_size", "[32, 32]", "--data.batch_size", "4"]
     words += [
         "--run",
         str(folder / "run"),
@@ -66,7 +65,7 @@ def predict(checkpoint, *words):
 def expected(checkpoint, slices):
     """The labels of slices in 0..1 [D, H, W], by the network itself."""
     content = torch.load(checkpoint, weights_only=True)
-    host = SegmentationTask(**content["hyper_parameters"])
+    host = VolumeModule(**content["hyper_parameters"])
     host.load_state_dict(content["state_dict"])
     host = host.host.eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (host.mean, host.std))

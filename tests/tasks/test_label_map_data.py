@@ -4,7 +4,8 @@ from lightning.pytorch import Trainer
 from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
-from resfu.training.datamodule import SegmentationData, collate
+from resfu.tasks.label_maps import LabelMapData
+from resfu.training.data import collate
 from resfu.training.quiet import known_warnings_ignored
 from tests.support.label_fixtures import write_fixture
 
@@ -42,7 +43,7 @@ def test_damaged_files_are_skipped_in_the_splits_too(tmp_path):
         (root / "images" / split / "0000.png").write_bytes(b"not a picture")
 
     def make(**options):
-        return SegmentationData("camvid", mean=(0, 0, 0), std=(1, 1, 1), root=str(root), crop_size=(32, 32), **options)
+        return LabelMapData("camvid", mean=(0, 0, 0), std=(1, 1, 1), root=str(root), crop_size=(32, 32), **options)
 
     data = make(on_error="skip")
     data.setup("fit")
@@ -78,8 +79,8 @@ def test_images_of_several_sizes_do_not_share_a_batch():
 
 def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task, toy_data):
     data = toy_data(eval_size=(64, 32), base_size=(40, 24), crop_size=(24, 24))
-    assert data.hparams["base_size"] == [40, 24]
-    assert data.hparams["eval_size"] == [64, 32]
+    assert data.hparams["base_size"] == (40, 24)
+    assert data.hparams["eval_size"] == (64, 32)
     task = toy_task().eval()
     with known_warnings_ignored():
         trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
@@ -126,9 +127,9 @@ def test_bad_arguments_are_refused(toy_data, options, message):
 def test_unknown_and_missing_data():
     common = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     with pytest.raises(ValueError, match=r"unknown dataset 'citycapes'; choose one of .*camvid"):
-        SegmentationData("citycapes", **common)
+        LabelMapData("citycapes", **common)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        SegmentationData("camvid", root="nowhere", **common).setup("fit")
+        LabelMapData("camvid", root="nowhere", **common).setup("fit")
 
 
 def test_overfitting_on_a_few_batches_is_refused_with_another_way(toy_task, toy_data):

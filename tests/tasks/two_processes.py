@@ -15,10 +15,9 @@ import resfu.data
 import resfu.hosts
 from resfu.data import SegmentationDataset
 from resfu.hosts.set_loss import Prediction, set_losses
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.label_maps import LabelMapData, LabelMapModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
 
 
 class Host(nn.Module):
@@ -93,8 +92,8 @@ def set_loss(rank: int, processes: int) -> dict[str, torch.Tensor]:
 def train(processes: int, folder: Path) -> None:
     torch.manual_seed(0)
     optimisation = Optimisation(method="sgd", learning_rate=0.1, weight_decay=1e-3)
-    task = SegmentationTask("toy", "bilinear", num_classes=3, optimisation=optimisation)
-    data = SegmentationData("toy", mean=Host.mean, std=Host.std, crop_size=(12, 16), batch_size=4 // processes)
+    task = LabelMapModule("toy", "bilinear", num_classes=3, optimisation=optimisation)
+    data = LabelMapData("toy", mean=Host.mean, std=Host.std, crop_size=(12, 16), batch_size=4 // processes)
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 
 from resfu.evaluation.semantic import SemanticMetrics
+from resfu.tasks.label_maps import Inference, LabelMapModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.schedule import Schedule
-from resfu.training.task import Inference, SegmentationTask
 
 
 class Losses(Callback):
@@ -163,13 +163,15 @@ def test_the_test_ends_with_a_table_of_the_classes(toy_task, toy_data, capsys):
     rows = {line.split()[1]: line for line in lines if len(line.split()) > 2}
     assert {"ground", "square", "never"} <= rows.keys()
     assert rows["never"].split()[5] == "-"  # accuracy of a class without a labelled pixel
+    assert rows["right:"].split()[:2] == ["pixels", "right:"]
+    assert 0 < float(rows["right:"].split()[2]) < 100
 
 
 def test_a_checkpoint_makes_the_same_task_again(toy_task, toy_data, tmp_path):
     task = toy_task(freeze_encoder=True, schedule=Schedule(power=0.5), inference=Inference("slide", (8, 8), (4, 4)))
     _, run = fit(task, toy_data(), max_steps=1, limit_val_batches=0)
     run.save_checkpoint(tmp_path / "a.ckpt")
-    again = SegmentationTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    again = LabelMapModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert again.hparams == task.hparams
     assert (again.schedule, again.inference, again.optimisation) == (task.schedule, task.inference, task.optimisation)
     assert again.classes == ("ground", "square", "never")
@@ -180,28 +182,28 @@ def test_a_checkpoint_makes_the_same_task_again(toy_task, toy_data, tmp_path):
 
 def test_host_options_reach_the_host_and_the_checkpoint(toy_data, tmp_path):
     options = {"depth": 1, "image_size": 32, "antialias_positions": False, "continuation": "zeros"}
-    task = SegmentationTask("segmenter-vit-s", "bilinear", num_classes=3, host_options=options)
+    task = LabelMapModule("segmenter-vit-s", "bilinear", num_classes=3, host_options=options)
     assert (task.host.continuation, task.host.encoder.antialias_positions) == ("zeros", False)
     _, run = fit(task, toy_data(), max_steps=1, limit_val_batches=0)
     run.save_checkpoint(tmp_path / "a.ckpt")
-    again = SegmentationTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    again = LabelMapModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert again.hparams["host_options"] == options
     assert again.host.continuation == "zeros"
 
 
 def test_labels_and_the_ignored_one_fit_into_8_bits(toy_task):
-    SegmentationTask("toy", "bilinear", num_classes=255)
+    LabelMapModule("toy", "bilinear", num_classes=255)
     with pytest.raises(ValueError, match="num_classes must be at most 255, got 256: the label 255 is ignored"):
-        SegmentationTask("toy", "bilinear", num_classes=256)
+        LabelMapModule("toy", "bilinear", num_classes=256)
 
 
 def test_bad_combinations_are_refused(toy_task, toy_data):
     torch.manual_seed(0)
     with known_warnings_ignored():
-        task = SegmentationTask("toy", "bilinear", num_classes=5)
+        task = LabelMapModule("toy", "bilinear", num_classes=5)
         with pytest.raises(ValueError, match="num_classes is 5 in the network and 3 in the data set"):
             trainer(max_steps=1).fit(task, datamodule=toy_data())
         with pytest.raises(ValueError, match=r"an endless training needs schedule\.total_steps"):
             trainer(max_epochs=-1).fit(toy_task(), datamodule=toy_data())
     with pytest.raises(ValueError, match="unknown host 'toyy'"):
-        SegmentationTask("toyy")
+        LabelMapModule("toyy")

@@ -12,10 +12,9 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 import resfu.hosts
-from resfu.training.class_table import plain_metrics
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks.volumes import SliceData, VolumeModule
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
+from resfu.training.scores import plain
 
 
 class Host(nn.Module):
@@ -41,7 +40,7 @@ class Writer(Callback):
             return
         found = {
             "shared": len(trainer.val_dataloaders),
-            "results": plain_metrics(pl_module.results),
+            "results": plain(pl_module.results),
             "logged": float(trainer.callback_metrics["val/dice"]),
         }
         (self.folder / f"{trainer.world_size}-{trainer.global_rank}.json").write_text(json.dumps(found))
@@ -49,10 +48,8 @@ class Writer(Callback):
 
 def validate(processes: int, root: str, folder: Path) -> None:
     torch.manual_seed(0)
-    task = SegmentationTask("toy", "bilinear", num_classes=4)
-    data = SegmentationData(
-        "acdc", mean=Host.mean, std=Host.std, root=root, augmentation="slice", crop_size=(32, 32), batch_size=1
-    )
+    task = VolumeModule(host="toy", upsampler="bilinear", num_classes=4)
+    data = SliceData("acdc", mean=Host.mean, std=Host.std, root=root, crop_size=(32, 32), batch_size=1)
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,

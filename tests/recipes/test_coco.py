@@ -1,30 +1,22 @@
-"""The recipes of Table XII: all there, as published; each host trains, resumes, measures and predicts by one."""
+"""The rows of Table XII: each as published; each host trains, resumes, measures and predicts by its recipe."""
 
-import csv
-import inspect
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from resfu.cli import main
-from resfu.cli.recipe import with_bases
-from resfu.compare.reproduce.object_sheets import save_object_sheet
+from resfu.compare.reproduce.rows import OBJECT_TABLES, recipe_name
+from resfu.compare.reproduce.sheets import save_sheet
 from resfu.data.coco.panoptic import decode_ids
-from resfu.evaluation.published import published_rows
-from resfu.training.detection import DetectionTask
-from resfu.training.detection_data import DetectionData
 from resfu.training.parameter_groups import parameter_groups
 from tests.support.coco_fixture import write_coco_fixture
+from tests.support.published import experiment_of, losses, module_of, named
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-ROWS = {f"{row.host}_{row.upsampler}_coco": row for row in published_rows([12])}
+ROWS = named(*OBJECT_TABLES)
 # Of the networks with nearest upsampling: torchvision's Mask R-CNN for 81 outputs, 53,120 of it fixed batch
 # normalisation, and what the semantic head adds.
 PARAMETERS = {
@@ -46,38 +38,20 @@ TINY = {
 }
 
 
-def merged(name):
-    """The content of a recipe on top of its bases: two levels are all that recipes have."""
-    content = {}
-    for file in with_bases(["--config", str(RECIPES / f"{name}.yaml")])[1::2]:
-        for key, value in (yaml.safe_load(Path(file).read_text()) or {}).items():
-            content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value
-    return content
-
-
-def task_of(name):
-    model = merged(name)["model"]
-    options = {**model["host_options"], "frozen": True}  # as from pretrained weights
-    with torch.device("meta"):
-        return DetectionTask(**{**model, "pretrained": False, "host_options": options})
-
-
-def test_every_published_row_has_a_recipe_and_nothing_else_does():
-    assert {file.stem for file in RECIPES.glob("*_coco.yaml")} == set(ROWS)
+def test_every_published_row_has_a_recipe():
+    assert {recipe_name(row) for row in ROWS.values()} == {f"{host}_coco" for host in PARAMETERS}
     assert len(ROWS) == 2 * 10
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_it_builds_and_says_what_the_publication_says(name):
-    row, content = ROWS[name], merged(name)
-    model, data, trainer = (content[part] for part in ("model", "data", "trainer"))
+    row, experiment = ROWS[name], experiment_of(name)
+    model, data, trainer = (experiment.settings[part] for part in ("model", "data", "trainer"))
     assert (model["host"], model["upsampler"], data["dataset"]) == (row.host, row.upsampler, row.dataset)
-    assert model.get("upsampler_options", {}) == row.upsampler_options
+    assert (model["upsampler_options"] or {}) == row.upsampler_options
     assert (model["pretrained"], 8 * data["batch_size"], data["test_split"]) == (True, 16, "val")
-    assert trainer == {"max_epochs": 12}
-    for part, kind in ((data, DetectionData), (trainer, Trainer)):
-        assert part.keys() <= inspect.signature(kind).parameters.keys()
-    task = task_of(name)
+    assert (trainer["max_epochs"], trainer["max_steps"], trainer["check_val_every_n_epoch"]) == (12, -1, 1)
+    task = module_of(experiment)
     assert (task.host.min_sizes, task.host.transform.max_size) == ((800,), 1333)
     assert all(parameter.is_meta for parameter in task.host.parameters())
     if row.upsampler in ("nearest", "bilinear", "resfu"):
@@ -86,7 +60,7 @@ def test_it_builds_and_says_what_the_publication_says(name):
 
 
 def test_the_optimisation():
-    task = task_of("mask-rcnn-resnet50_resfu_coco")
+    task = module_of(experiment_of("mask-rcnn-resnet50_resfu_coco"))
     groups = {g["name"]: g for g in parameter_groups(task.host, task.optimisation, "backbone.body.")}
     assert {name: group["lr"] for name, group in groups.items()} == pytest.approx(
         {"encoder": 0.02, "head": 0.02, "head/similarity": 0.5}
@@ -108,25 +82,23 @@ def coco(tmp_path_factory):
 
 
 @pytest.mark.parametrize("host", ["mask-rcnn-resnet50", "panoptic-fpn-resnet50"])
-def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, monkeypatch, capsys):
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")  # Lightning's seeding writes there
+def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, capsys):
     trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     small = ["--data.root", str(coco), "--data.num_workers", "0", "--data.batch_size", "1"]
     torch.save(ResNet(Bottleneck, [1, 1, 1, 1]).state_dict(), tmp_path / "encoder.pth")
     small += ["--model.pretrained", str(tmp_path / "encoder.pth"), "--model.host_options", json.dumps(TINY)]
     # The full rate at once, or an optimiser that lost its state would not show.
     small += ["--model.schedule.total_steps", "9", "--model.schedule.warmup_steps", "0"]
-    fit = ["fit", "--config", str(RECIPES / f"{host}_resfu_coco.yaml"), *small, *trainer]
+    fit = ["fit", "--recipe", f"{host}_coco", "--upsampler", "resfu", *small, *trainer]
     fit += ["--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "2"]
 
     whole, cut = ["--run", str(tmp_path / "whole")], ["--run", str(tmp_path / "cut")]
     assert main([*fit, *whole, "--trainer.max_steps", "2"]) == 0
     assert main([*fit, *cut, "--trainer.max_steps", "1"]) == 0
-    assert main([*fit, *cut, "--trainer.max_steps", "2", "--ckpt_path", "last"]) == 0
-    losses = _losses(tmp_path / "cut", 0) + _losses(tmp_path / "cut", 1)
-    assert losses == _losses(tmp_path / "whole", 0)  # exact equality is meant
-    assert [step for step, _ in losses] == [0, 1]
+    assert main([*fit, *cut, "--trainer.max_steps", "2", "--checkpoint", "last"]) == 0
+    seen = losses(tmp_path / "cut", 0) + losses(tmp_path / "cut", 1)
+    assert seen == losses(tmp_path / "whole")  # exact equality is meant
+    assert [step for step, _ in seen] == [0, 1]
     first, second = (
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("whole", "cut")
     )
@@ -138,7 +110,7 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
 
     metrics = tmp_path / "metrics.json"
     capsys.readouterr()
-    assert main(["test", *cut, "--ckpt_path", "last", "--metrics", str(metrics), *trainer]) == 0
+    assert main(["test", *cut, "--checkpoint", "last", "--metrics", str(metrics), *trainer]) == 0
     out = capsys.readouterr().out
     assert "traffic light" in out
     found = json.loads(metrics.read_text())
@@ -152,12 +124,12 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, mo
         assert 0 <= found["mask_ap"] <= 100
 
     output, bad = tmp_path / "found", tmp_path / "bad.png"
-    predict = [*cut, "--ckpt_path", "last", "--output", str(output), *trainer]
+    predict = [*cut, "--checkpoint", "last", "--output", str(output), *trainer]
     assert main(["predict", str(coco / "val2017"), *predict]) == 0
     assert capsys.readouterr().out.endswith(f"pictures and their results in {output}: 4\n")
     _check_files(output, panoptic=host.startswith("panoptic"))
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    save_object_sheet({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
+    save_sheet({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
     with Image.open(tmp_path / "sheets" / "both.png") as sheet:
         assert sheet.width > 4 * 300  # image, labels, and two networks
         assert sheet.height > 2 * 240
@@ -189,13 +161,13 @@ def _check_files(output, panoptic):
 
 
 def test_wrong_settings_are_one_line(coco, tmp_path, capsys):
-    recipe = ["--config", str(RECIPES / "mask-rcnn-resnet50_resfu_coco.yaml"), "--run", str(tmp_path / "run")]
+    recipe = ["--recipe", "mask-rcnn-resnet50_coco", "--upsampler", "resfu", "--run", str(tmp_path / "run")]
     tiny = ["--model.pretrained", "false", "--trainer.accelerator", "cpu"]
     for words, part in (
         (["--model.host_options", '{"num_classes": 3}'], "host_options must leave num_classes"),
         (["--model.host_options", '{"min_sise": 3}'], "no setting min_sise"),
-        (["--data.crop_size", "[3, 3]"], "unknown option: --data.crop_size"),
-        (["--data.dataset", "ade20k"], "unknown dataset 'ade20k' of objects; choose one of scenes, coco"),
+        (["--data.crop_size", "[3, 3]"], "unknown key data.crop_size"),
+        (["--data.dataset", "ade20k"], "finds objects, which ade20k does not label: choose data from scenes, coco"),
         (
             ["--data.root", str(coco), "--model.num_classes", "79", "--model.host_options", json.dumps(TINY)],
             "classes of things and of stuff: 79 and 0 in the network, 80 and 0 in the data set; set num_classes to 80.",
@@ -205,8 +177,3 @@ def test_wrong_settings_are_one_line(coco, tmp_path, capsys):
         error = capsys.readouterr().err
         assert part in error
         assert error.count("\n") == 1
-
-
-def _losses(run, version):
-    with (run / "logs" / f"version_{version}" / "metrics.csv").open() as file:
-        return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]

@@ -17,12 +17,11 @@ from scipy.ndimage import zoom
 from resfu.data import create_dataset
 from resfu.data.image_files import UnreadableFileError
 from resfu.evaluation.volumes import VolumeMetrics
-from resfu.training.class_table import class_table, headline, plain_metrics
-from resfu.training.datamodule import SegmentationData
+from resfu.tasks import TASKS
+from resfu.tasks.cases import Cases
+from resfu.tasks.volumes import SliceData, VolumeModule
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
-from resfu.training.volumes import Cases
-from tests.support.medical_fixtures import write_medical_fixture
+from resfu.training.scores import headline, plain
 
 SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
 
@@ -38,8 +37,8 @@ def acdc(tmp_path_factory):
 
 
 def data_module(name, root, **options):
-    options = {"augmentation": "slice", "crop_size": (32, 32), "batch_size": 2, **options}
-    return SegmentationData(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), root=str(root), **options)
+    options = {"crop_size": (32, 32), "batch_size": 2, **options}
+    return SliceData(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), root=str(root), **options)
 
 
 def trainer(**options):
@@ -55,7 +54,7 @@ def trainer(**options):
 
 def make_task(num_classes, **options):
     torch.manual_seed(0)
-    return SegmentationTask("toy", "bilinear", num_classes=num_classes, **options)
+    return VolumeModule(host="toy", upsampler="bilinear", num_classes=num_classes, **options)
 
 
 def test_slices_become_cases_again_in_the_order_of_their_numbers(acdc, synapse):
@@ -87,8 +86,8 @@ def test_the_protocol_by_hand(synapse):
                 logits = task.host((small.expand(1, 3, 32, 32) - 0.5) / 0.25)
             labels.append(zoom(logits.argmax(1)[0].numpy().astype(np.uint8), (48 / 32, 40 / 32), order=0))
         expected.update(volume.name, np.stack(labels), volume.labels().astype(np.uint8))
-    found, wanted = plain_metrics(task.results), plain_metrics(expected.compute())
-    assert found["mdice"] > 0
+    found, wanted = plain(task.results), plain(expected.compute())
+    assert found["dice"] > 0
     assert found == wanted
     assert list(found["cases"]) == ["case0003", "case0004"]
 
@@ -98,9 +97,8 @@ def test_it_is_logged_printed_and_chosen_by(acdc, capsys):
     fit = trainer(max_steps=2, val_check_interval=2, check_val_every_n_epoch=None)
     with known_warnings_ignored():
         fit.fit(task, datamodule=data)
-        assert data.monitor in fit.callback_metrics
-        assert data.monitor == "val/dice"
-        assert {"val/hd95", "train/loss"} <= fit.callback_metrics.keys()
+        assert f"val/{TASKS['volumes'].monitor.key}" == "val/dice"
+        assert {"val/dice", "val/hd95", "train/loss"} <= fit.callback_metrics.keys()
         assert len(task.results["cases"]) == 4
         test = trainer()
         test.test(task, datamodule=data, verbose=False)
@@ -109,7 +107,7 @@ def test_it_is_logged_printed_and_chosen_by(acdc, capsys):
         name in out for name in ("right ventricle", "myocardium", "left ventricle", "Dice", "HD95", "volumes: 4")
     )
     assert "background" not in out
-    assert float(test.callback_metrics["test/dice"]) == pytest.approx(task.results["mdice"], rel=1e-6)
+    assert float(test.callback_metrics["test/dice"]) == pytest.approx(task.results["dice"], rel=1e-6)
     # A network can be loaded without its data.
     make_task(4).load_state_dict(task.state_dict())
 
@@ -123,14 +121,14 @@ def test_the_convention_is_an_option_of_the_task(synapse):
             task.host.head[1].bias.copy_(torch.eye(9)[0])  # background everywhere: every organ is missed
         with known_warnings_ignored():
             trainer().test(task, datamodule=data_module("synapse", synapse), verbose=False)
-        results[convention] = headline(task.results)
+        results[convention] = headline(VolumeModule.scores, task.results)
         assert task.hparams["convention"] == convention
     diagonal = (4**2 + 48**2 + 40**2) ** 0.5
     missed = results["strict"]["missed"]
     assert missed > 0
     # The convention's distance of what was not found is 0; a distance that could be measured there is not.
     assert results["transunet"] == pytest.approx(
-        {"dice": 0, "hd95": 0, "hd95_found": float("nan"), "missed": missed}, nan_ok=True
+        {"dice": 0, "hd95": 0, "hd95_found": float("nan"), "missed": missed, "spurious": 0}, nan_ok=True
     )
     # Where an organ is in no volume it is right under "strict"; every other distance is the diagonal.
     assert results["strict"]["hd95"] == pytest.approx(diagonal)
@@ -156,8 +154,7 @@ def test_a_damaged_case_stops_or_is_left_out(synapse, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("synapse", {"augmentation": "photo"}, "the data set 'synapse' needs data.augmentation 'slice', got 'photo'"),
-        ("scenes", {"augmentation": "slice"}, "the data set 'scenes' needs data.augmentation 'photo', got 'slice'"),
+        ("hearts", {}, "unknown dataset 'hearts'; choose one of .*synapse"),
         ("acdc", {"crop_size": (32, 48)}, r"slices are resized to a square, .* got \(32, 48\)"),
     ],
 )
@@ -167,10 +164,14 @@ def test_settings_that_do_not_fit_the_data_are_refused(name, options, message):
 
 
 def printed_rows(metrics, classes):
+    task = VolumeModule(host="toy", upsampler="bilinear", num_classes=len(classes))
+    task.classes, task.results = classes, metrics
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(class_table(metrics, classes))
-    return [line.replace("│", " ").split() for line in capture.get().splitlines()]
+        console.print(task.table())
+    table = task.table()
+    assert table.caption is not None
+    return [line.replace("│", " ").split() for line in capture.get().splitlines()], str(table.caption)
 
 
 def test_the_table_and_the_plain_values():
@@ -180,16 +181,18 @@ def test_the_table_and_the_plain_values():
     metrics.update("a", prediction, label)
     metrics.update("b", np.zeros_like(label), label)
     found = metrics.compute()
-    rows = printed_rows(found, ("background", "liver", "spleen"))
+    rows, caption = printed_rows(found, ("background", "liver", "spleen"))
     assert ["liver", "25.00", "2.00", "1.00", "1", "0"] in rows
     assert ["spleen", "0.00", "-", "0.00", "2", "0"] in rows
     assert ["mean", "12.50", "2.00", "0.50", "3", "0"] in rows
-    assert ["1", "of", "2"] in rows  # organs that the HD95 is of
-    plain = json.loads(json.dumps(plain_metrics(found), allow_nan=False))
-    assert (plain["mdice"], plain["mhd95_found"], plain["mhd95"], plain["convention"]) == (12.5, 2.0, 0.5, "transunet")
-    assert (plain["found"], plain["missed"], plain["spurious"]) == ([1, 0], [1, 2], [0, 0])
-    assert (plain["hd95_found"], plain["hd95"]) == ([2.0, None], [1.0, 0.0])
-    assert plain["cases"] == {
+    assert "those where the organ is labelled and predicted, 1 of 2 organs" in caption
+    kept = json.loads(json.dumps(plain(found), allow_nan=False))
+    assert (kept["dice"], kept["hd95_found"], kept["hd95"], kept["convention"]) == (12.5, 2.0, 0.5, "transunet")
+    counts = (kept[f"{key}_by_class"] for key in ("found", "missed", "spurious"))
+    assert list(counts) == [[1, 0], [1, 2], [0, 0]]
+    assert (kept["found"], kept["missed"], kept["spurious"]) == (1, 3, 0)
+    assert (kept["hd95_found_by_class"], kept["hd95_by_class"]) == ([2.0, None], [1.0, 0.0])
+    assert kept["cases"] == {
         "a": {"dice": [50.0, 0.0], "hd95_found": [2.0, None], "hd95": [2.0, 0.0]},
         "b": {"dice": [0.0, 0.0], "hd95_found": [None, None], "hd95": [0.0, 0.0]},
     }
@@ -202,11 +205,11 @@ def test_a_total_failure_does_not_look_perfect(convention):
     metrics.update("a", np.zeros_like(label), label)
     found = metrics.compute()
     distance = "0.00" if convention == "transunet" else "5.39"  # the diagonal
-    rows = printed_rows(found, ("background", "liver", "spleen"))
+    rows, caption = printed_rows(found, ("background", "liver", "spleen"))
     assert ["liver", "0.00", "-", distance, "1", "0"] in rows
     assert ["mean", "0.00", "-", distance, "2", "0"] in rows
-    assert ["0", "of", "2"] in rows
-    assert plain_metrics(found)["mhd95_found"] is None
+    assert "0 of 2 organs" in caption
+    assert plain(found)["hd95_found"] is None
 
 
 def test_one_organ_has_its_table_and_its_values():
@@ -214,10 +217,11 @@ def test_one_organ_has_its_table_and_its_values():
     label[1] = 1
     metrics.update("a", label, label)
     found = metrics.compute()
-    assert ["liver", "100.00", "0.00", "0.00", "0", "0"] in printed_rows(found, ("background", "liver"))
-    plain = plain_metrics(found)
-    assert (plain["dice"], plain["hd95_found"], plain["missed"]) == ([100.0], [0.0], [0])
-    assert plain["cases"]["a"]["dice"] == [100.0]
+    assert ["liver", "100.00", "0.00", "0.00", "0", "0"] in printed_rows(found, ("background", "liver"))[0]
+    kept = plain(found)
+    found = (kept[f"{key}_by_class"] for key in ("dice", "hd95_found", "missed"))
+    assert list(found) == [[100.0], [0.0], [0]]
+    assert kept["cases"]["a"]["dice"] == [100.0]
 
 
 def test_two_processes_share_the_cases_and_merge_their_scores(acdc, tmp_path):
@@ -231,9 +235,9 @@ def test_two_processes_share_the_cases_and_merge_their_scores(acdc, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert [found["shared"] for found in (one, first, second)] == [3, 2, 1]
-    assert one["results"]["mdice"] > 0
+    assert one["results"]["dice"] > 0
     for found in (first, second):
         assert found["logged"] == pytest.approx(one["logged"], rel=1e-6)
-        assert found["results"].pop("mdice") == pytest.approx(one["results"]["mdice"], rel=1e-12)
+        assert found["results"].pop("dice") == pytest.approx(one["results"]["dice"], rel=1e-12)
         assert found["results"].pop("cases") == one["results"]["cases"]
         assert found["results"]["missed"] == one["results"]["missed"]

@@ -1,30 +1,24 @@
-"""The recipes of the published rows: all there, each as published, and each kind of network trains by one."""
+"""The published rows on ADE20K: each as published, and each kind of network trains by its recipe."""
 
-import csv
-import inspect
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from lightning.pytorch import Trainer
 
 import resfu
 import resfu.hosts
 from resfu.cli import main
-from resfu.cli.recipe import with_bases
-from resfu.compare.reproduce.rows import ADE20K_TABLES, recipe_name
+from resfu.compare.reproduce.rows import ADE20K_TABLES, recipe_name, row_name
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import published_rows
-from resfu.training.datamodule import SegmentationData
+from resfu.recipes import read_recipe
+from resfu.tasks.experiment import Experiment
 from resfu.training.parameter_groups import parameter_groups
-from resfu.training.task import SegmentationTask
 from tests.support.label_fixtures import write_fixture
+from tests.support.published import experiment_of, losses, module_of, named
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-ROWS = {recipe_name(row): row for row in reversed(published_rows(ADE20K_TABLES))}
+ROWS = named(*ADE20K_TABLES)
 FAMILIES = {  # from the spec, by hand; images of a step, crop, bounds of the image at evaluation, windows
     "pspnet-resnet50": (80_000, 16, 512, (2048, 512), None),
     "pspnet-resnet101": (80_000, 16, 512, (2048, 512), None),
@@ -41,34 +35,14 @@ PUBLISHED_FORMS = {
 }
 
 
-def merged(name):
-    """The content of a recipe on top of its bases."""
-    words = with_bases(["--config", str(RECIPES / f"{name}.yaml")])
-    content = {}
-    for file in words[1::2]:
-        _merge(content, yaml.safe_load(Path(file).read_text()))
-    return content
-
-
-def _merge(into, content):
-    for key, value in content.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def task_of(name):
-    with torch.device("meta"):
-        return SegmentationTask(**{**merged(name)["model"], "pretrained": False})
-
-
-def test_every_published_row_has_a_recipe_and_nothing_else_does():
-    files = [*RECIPES.glob("*_ade20k.yaml"), *RECIPES.glob("ablations/*.yaml")]
-    assert {str(file.relative_to(RECIPES).with_suffix("")) for file in files} == set(ROWS)
-    assert sum("ablations" not in name for name in ROWS) == 72
-    assert sum("ablations" in name for name in ROWS) == 4 * 2 + 2 * 2 + 2 + 7
-    assert recipe_name(published_rows([8])[0]) == "segmenter-vit-s_resfu_ade20k"  # K=3, the whole method
+def test_every_published_row_has_a_recipe():
+    rows = published_rows(ADE20K_TABLES)
+    assert {recipe_name(row) for row in rows} == {f"{host}_ade20k" for host in FAMILIES}
+    assert len(rows) == 104
+    main_tables = {row_name(row) for row in rows if row.table < 5}
+    assert len(main_tables) == 72
+    assert len(ROWS.keys() - main_tables) == 4 * 2 + 2 * 2 + 2 + 7
+    assert row_name(published_rows([8])[0]) == "segmenter-vit-s_resfu_ade20k"  # K=3, the whole method
 
 
 @pytest.mark.parametrize("host", FAMILIES)
@@ -77,30 +51,27 @@ def test_recipes_say_what_the_publication_says(host):
     for name, row in ROWS.items():
         if row.host != host:
             continue
-        content = merged(name)
-        model, data, trainer = (content[part] for part in ("model", "data", "trainer"))
+        settings = experiment_of(name).settings
+        model, data, trainer = (settings[part] for part in ("model", "data", "trainer"))
         assert (model["host"], model["upsampler"]) == (row.host, row.upsampler), name
-        assert model.get("upsampler_options", {}) == row.upsampler_options, name
-        assert content.get("run") == (f"runs/{Path(name).name}" if "ablations" in name else None), name
+        assert (model["upsampler_options"] or {}) == row.upsampler_options, name
         assert (model["pretrained"], model["loss_average"]) == (True, "all")
-        assert model.get("host_options", {}) == PUBLISHED_FORMS.get(host.partition("-")[0], {}), name
+        assert (model["host_options"] or {}) == PUBLISHED_FORMS.get(host.partition("-")[0], {}), name
         assert (data["dataset"], data["test_split"], 8 * data["batch_size"]) == ("ade20k", "val", batch)
-        assert data["crop_size"] == [crop, crop]
-        assert data["base_size"] == data["eval_size"] == list(bounds)
+        assert data["crop_size"] == (crop, crop)
+        assert data["base_size"] == data["eval_size"] == bounds
         assert trainer["max_steps"] == steps
         assert trainer["check_val_every_n_epoch"] is None  # its steps reach over epochs
-        inference = model.get("inference", {"mode": "whole"})
+        inference = model["inference"]
         assert inference["mode"] == ("slide" if windows else "whole")
         if windows:
             assert (inference["crop_size"][0], inference["stride"][0]) == windows
-        for part, kind in ((data, SegmentationData), (trainer, Trainer)):
-            assert part.keys() <= inspect.signature(kind).parameters.keys(), name
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_it_builds(name):
     row = ROWS[name]
-    task = task_of(name)
+    task = module_of(experiment_of(name))
     printed = row.metrics.get("params_m")
     if printed is not None and "params_m" not in row.misprints:
         assert f"{inference_parameters(task.host) / 1e6:.2f}" == f"{printed:.2f}"
@@ -118,7 +89,7 @@ def test_it_builds(name):
     ],
 )
 def test_the_optimisation(host, method, rates, decay, curve):
-    task = task_of(f"{host}_resfu_ade20k")
+    task = module_of(experiment_of(f"{host}_resfu_ade20k"))
     groups = {group["name"]: group for group in parameter_groups(task.host, task.optimisation)}
     found = [groups[name] for name in ("encoder", "head", "head/similarity")]
     assert [group["lr"] for group in found] == pytest.approx(rates)
@@ -158,7 +129,7 @@ def _spared_as_published(host):
 
 
 def test_maskformer_clips_the_gradient_and_takes_any_crop():
-    content = merged("maskformer-swin-l_resfu_ade20k")
+    content = experiment_of("maskformer-swin-l_resfu_ade20k").settings
     assert content["trainer"]["gradient_clip_val"] == 0.01
     assert content["data"]["cat_max_ratio"] == 1.0
 
@@ -171,13 +142,12 @@ def test_maskformer_clips_the_gradient_and_takes_any_crop():
     ],
 )
 def test_the_released_configurations_differ_in_options_of_resfu_alone(host, options):
-    released, published = merged(f"released/{host}_resfu_ade20k"), merged(f"{host}_resfu_ade20k")
-    assert released.pop("run") == f"runs/{host}_resfu-released_ade20k"
+    released, published = (read_recipe(f"{host}_ade20k{end}") for end in ("_released", ""))
+    assert released["model"].pop("upsampler") == "resfu"
     assert released["model"].pop("upsampler_options") == options
-    del released["base"], published["base"]
     assert released == published
-    host = task_of(f"released/{host}_resfu_ade20k").host
-    modules = [module for module in host.modules() if isinstance(module, resfu.ReSFU)]
+    found = module_of(Experiment(read_recipe(f"{host}_ade20k_released"))).host
+    modules = [module for module in found.modules() if isinstance(module, resfu.ReSFU)]
     assert modules
     for module in modules:
         assert (module.guided_filter_stride, module.dilation) == (2, options.get("dilation"))
@@ -203,42 +173,35 @@ def tiny_maskformer(monkeypatch):
 @pytest.mark.parametrize(
     ("recipe", "options"),
     [
-        ("pspnet-resnet50_resfu_ade20k", ["--model.host", "pspnet-tiny"]),
-        ("segmenter-vit-s_resfu_ade20k", []),
-        ("segformer-mit-b1_resfu_ade20k", []),
-        ("maskformer-swin-b_resfu_ade20k", ["--model.host", "maskformer-tiny"]),
+        ("pspnet-resnet50_ade20k", ["--model.host", "pspnet-tiny"]),
+        ("segmenter-vit-s_ade20k", []),
+        ("segformer-mit-b1_ade20k", []),
+        ("maskformer-swin-b_ade20k", ["--model.host", "maskformer-tiny"]),
     ],
 )
 def test_a_training_by_it_resumes_and_measures(recipe, options, ade, tmp_path, tiny_maskformer, monkeypatch):
     from resfu.hosts.pspnet import PSPNet
 
     monkeypatch.setitem(resfu.hosts.HOSTS, "pspnet-tiny", lambda **given: PSPNet(depth=14, channels=64, **given))
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")  # Lightning's seeding writes there
     small = ["--data.root", str(ade), "--data.crop_size", "[64, 64]", "--data.base_size", "[256, 64]"]
     small += ["--data.eval_size", "[256, 64]", "--data.num_workers", "0", "--data.batch_size", "2"]
     # The full rate at once, or an optimiser that lost its state would not show.
     small += ["--model.pretrained", "false", "--model.schedule.total_steps", "9", "--model.schedule.warmup_steps", "0"]
     trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-    fit = ["fit", "--config", str(RECIPES / f"{recipe}.yaml"), *options, *small, *trainer, "--save_every", "1"]
+    fit = ["fit", "--recipe", recipe, "--upsampler", "resfu", *options, *small, *trainer, "--save_every", "1"]
     fit += ["--trainer.log_every_n_steps", "1"]
 
     whole, cut = ["--run", str(tmp_path / "whole")], ["--run", str(tmp_path / "cut")]
     assert main([*fit, *whole, "--trainer.max_steps", "3"]) == 0
     assert main([*fit, *cut, "--trainer.max_steps", "1"]) == 0
-    assert main([*fit, *cut, "--trainer.max_steps", "3", "--ckpt_path", "last"]) == 0
-    losses = _losses(tmp_path / "cut", 0) + _losses(tmp_path / "cut", 1)
-    assert losses == _losses(tmp_path / "whole", 0)  # exact equality is meant
-    assert [step for step, _ in losses] == [0, 1, 2]
-    assert all(0 < loss < 1000 for _, loss in losses)
+    assert main([*fit, *cut, "--trainer.max_steps", "3", "--checkpoint", "last"]) == 0
+    seen = losses(tmp_path / "cut", 0) + losses(tmp_path / "cut", 1)
+    assert seen == losses(tmp_path / "whole")  # exact equality is meant
+    assert [step for step, _ in seen] == [0, 1, 2]
+    assert all(0 < loss < 1000 for _, loss in seen)
 
     metrics = tmp_path / "metrics.json"
-    assert main(["test", *cut, "--ckpt_path", "last", "--metrics", str(metrics), *trainer]) == 0
+    assert main(["test", *cut, "--checkpoint", "last", "--metrics", str(metrics), *trainer]) == 0
     found = json.loads(metrics.read_text())
     assert 0 <= found["biou"] <= 100
     assert len(found["iou"]) == 150
-
-
-def _losses(run, version):
-    with (run / "logs" / f"version_{version}" / "metrics.csv").open() as file:
-        return [(int(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
