@@ -14,6 +14,7 @@ from resfu.data.medical.nonfinite import Nonfinite
 from resfu.evaluation.volume_inference import predict_volume
 from resfu.tasks.scans import Scan
 from resfu.tasks.volumes import VolumeModule
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 

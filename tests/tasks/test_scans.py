@@ -14,6 +14,7 @@ from resfu.data.image_files import UnreadableFileError
 from resfu.evaluation.volume_inference import predict_volume
 from resfu.tasks.scans import LabelVolumeWriter, Scan, Scans
 from resfu.tasks.volumes import VolumeModule
+from tests.support.medical_fixtures import write_medical_fixture
 
 AFFINE = np.array([[-0.8, 0, 0.1, 12], [0, 0.8, 0, -30], [0.05, 0, 3, 7], [0, 0, 0, 1.0]])
 RNG = np.random.default_rng(0)

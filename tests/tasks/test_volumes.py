@@ -22,6 +22,7 @@ from resfu.tasks.cases import Cases
 from resfu.tasks.volumes import SliceData, VolumeModule
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.scores import headline, plain
+from tests.support.medical_fixtures import write_medical_fixture
 
 SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
 
