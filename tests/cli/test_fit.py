@@ -12,7 +12,6 @@ from PIL import Image
 from resfu.cli import main
 from resfu.data import DATASETS
 from resfu.hosts.base import SegmentationHost
-from resfu.recipes import read_recipe
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.loading import checkpoint_settings
 from resfu.tasks.photos import Photos
@@ -355,8 +354,8 @@ def test_upsampler_seed_and_short_options(place, monkeypatch):
     assert (model["upsampler"], model["upsampler_options"]) == ("resfu", {"groups": 2})
     assert (settings["seed_everything"], settings["trainer"]["max_steps"]) == (7, 9)
     assert (model["optimisation"]["learning_rate"], settings["data"]["crop_size"]) == (0.01, (16, 16))
-    assert main([*words[:3], "--config", "scenes"]) == 0  # the old name; the later recipe takes precedence
-    assert Experiment(*begun[1]).settings["model"]["host"] == read_recipe("scenes")["model"]["host"]
+    assert main(["fit", "--config", "ct", "-c", "cardiac"]) == 0  # the old names; the later takes precedence
+    assert Experiment(*begun[1]).settings["data"]["dataset"] == "cardiac"
 
 
 def test_own_data_and_an_own_network(tmp_path, capsys):

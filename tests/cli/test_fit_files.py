@@ -11,12 +11,10 @@ import torch
 import yaml
 
 from resfu.cli import main
-from resfu.cli.configuration import Configuration
 from resfu.files.lock import LOCK, locked
 from resfu.training.checkpoint_files import read_checkpoint
 from resfu.training.divergence import not_finite
 from resfu.training.last_checkpoint import read_progress
-from resfu.training.quiet import known_warnings_ignored
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +86,8 @@ def test_a_second_fit_is_refused_and_after_a_kill_the_next_one_goes_on(recipe, t
         capfd.readouterr()
         assert main(fit(recipe, run, "--ckpt_path", "last")) == 2
         error = one_line(capfd)
-        assert f"{run} is in use by `resfu fit` (process {process.pid} on " in error
-        assert error.endswith("or choose another folder by --run.\n")
+        assert f"{run} is in use by `a training` (process {process.pid} on " in error
+        assert error.endswith("or choose another folder by --run or --output.\n")
         # Most of a step as small as these is the writing of its checkpoint.
         while not list(last.parent.glob(".resfu-*")):
             time.sleep(0.0005)
@@ -142,7 +140,7 @@ def test_a_fit_that_fails_before_its_first_step_leaves_nothing(recipe, tmp_path,
     def failing(*arguments):
         raise ValueError("no such batch")
 
-    monkeypatch.setattr("resfu.training.task.SegmentationTask.training_step", failing)
+    monkeypatch.setattr("resfu.training.module.TrainingModule.training_step", failing)
     assert main(fit(recipe, run)) == 2
     assert "no such batch" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -159,14 +157,14 @@ def test_a_fit_that_fails_before_its_first_step_leaves_nothing(recipe, tmp_path,
 
 def test_a_shortened_recipe_warms_up_for_a_tenth_and_says_so(recipe, tmp_path, capsys):
     words = fit(recipe, tmp_path / "run", "--trainer.max_steps", "12")
-    with known_warnings_ignored():
-        assert Configuration("fit", words[1:]).model.schedule.warmup_steps == 1
+    assert main(words) == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["schedule"]["warmup_steps"] == 1
     assert "a warm-up of 20 steps does not go into 12: 1 here (--model.schedule.warmup_steps" in capsys.readouterr().err
-    assert main(fit(recipe, tmp_path / "run", "--trainer.fast_dev_run", "true")) == 0
+    assert main(fit(recipe, tmp_path / "trial", "--trainer.fast_dev_run", "true")) == 0
     assert "does not go into 1: 0 here" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []  # a trial run leaves nothing
+    assert not (tmp_path / "trial").exists()  # a trial run leaves nothing
     # One that was asked for is refused, with what to set.
-    words = fit(recipe, tmp_path / "run", "--trainer.max_steps", "10", "--model.schedule.warmup_steps", "15")
+    words = fit(recipe, tmp_path / "again", "--trainer.max_steps", "10", "--model.schedule.warmup_steps", "15")
     assert main(words) == 2
     assert "set --model.schedule.warmup_steps to less, such as 1, or train longer" in one_line(capsys)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from resfu.cli import main
 from resfu.compare.narrow import print_table
-from resfu.compare.runner import _print_table
+from resfu.compare.run import _print_table
 
 
 def printed(width, show):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from resfu.compare.report import render_report
 from resfu.compare.summary import markdown
-from resfu.compare.volumes import VolumePictures
+from resfu.tasks.pictures import VolumePictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from resfu.data.medical.procedural.store import VolumeStore
+from resfu.data.generated.store import GeneratedStore
 
 NAMES = [f"v{number}" for number in range(6)]
 
@@ -14,9 +14,10 @@ NAMES = [f"v{number}" for number in range(6)]
 def fill(folder, wait=0.0):
     def make(index):
         time.sleep(wait)
-        return np.full((2, 64, 64), index, np.float32), np.full((2, 64, 64), index, np.uint8)
+        image, label = np.full((2, 64, 64), index, np.float32), np.full((2, 64, 64), index, np.uint8)
+        return {"image": image, "label": label}
 
-    VolumeStore(folder, NAMES, 2, make).fill("together")
+    GeneratedStore(folder, NAMES, make).fill("together")
 
 
 def test_two_processes_and_a_kill(tmp_path):

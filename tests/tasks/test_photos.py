@@ -5,6 +5,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_image
 
+from resfu.tasks.experiment import Experiment
 from resfu.tasks.files import find_files
 from resfu.tasks.photos import SUFFIXES, LabelMapWriter, Photos
 from resfu.training.quiet import known_warnings_ignored
@@ -130,7 +131,7 @@ def test_no_picture_in_a_folder_is_passed_over(tmp_path):
     names = ["a.avif", "b.GIF", "c.heic", "d.jfif", "e.jp2"]
     for name in names:
         (tmp_path / name).touch()
-    assert [path.name for path in find_images([tmp_path])] == names
+    assert [path.name for path in find_files([tmp_path], SUFFIXES, "image").values()] == names
 
 
 def test_larger_photos_are_shrunk_for_the_network_and_others_not(toy_task, toy_data, folder, tmp_path):
@@ -147,7 +148,5 @@ def test_larger_photos_are_shrunk_for_the_network_and_others_not(toy_task, toy_d
 
 
 def test_a_bound_for_photos_is_refused_for_scans():
-    with pytest.raises(ValueError, match="longest_side is for photos"):
-        SegmentationData(
-            "ct", mean=(0.5,) * 3, std=(0.5,) * 3, augmentation="slice", crop_size=(32, 32), longest_side=64
-        )
+    with pytest.raises(ValueError, match=r"unknown key data\.longest_side"):
+        Experiment({"model": {"host": "transunet-small"}, "data": {"dataset": "ct", "longest_side": 64}})

@@ -8,14 +8,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 
 import resfu.hosts
+from resfu.tasks.label_maps import LabelMapModule
 from resfu.training.checkpoint_files import WholeCheckpoints, read_checkpoint
 from resfu.training.divergence import DivergenceError, FiniteTraining, not_finite
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.task import SegmentationTask
-
-from .conftest import ToyHost
+from tests.support.toys import ToyHost
 
 STEPS = 6
 
@@ -113,12 +112,12 @@ def test_under_a_scaler_gradients_may_be_infinite(fit, toy_task):
 
 
 def test_under_a_scaler_losses_may_be_infinite_for_a_while(fit, toy_task, monkeypatch):
-    step = SegmentationTask.training_step
+    step = LabelMapModule.training_step
 
     def infinite(self, batch, index):
         return step(self, batch, index) + (math.inf if self.global_step >= 2 else 0)
 
-    monkeypatch.setattr(SegmentationTask, "training_step", infinite)
+    monkeypatch.setattr(LabelMapModule, "training_step", infinite)
     with pytest.raises(DivergenceError, match="its loss is inf at step 3"):
         fit(toy_task())
     assert fit(toy_task(), **scaler(1.0)).global_step == STEPS

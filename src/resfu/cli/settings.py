@@ -56,6 +56,8 @@ def check_keys(settings: Mapping[str, Any]) -> None:
     """
     known = known_keys()
     for group, values in settings.items():
+        if group not in (*_GROUPS, *_SINGLE):
+            raise ValueError(_unknown(group, (*_GROUPS, *_SINGLE)))
         if group in _SINGLE or not isinstance(values, Mapping):
             continue
         for key, value in values.items():
