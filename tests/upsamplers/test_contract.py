@@ -103,7 +103,7 @@ def test_sizes_less_than_one_ratio_short_are_crops(create, maps, name):
     x, y = maps(up, low=(5, 6), high=(17, 22))
     whole = torch.nn.functional.pad(y, (0, 2, 0, 3), mode="replicate")
     torch.testing.assert_close(up(x, y, size=(17, 22)), up(x, whole)[..., :17, :22])
-    with pytest.raises(ValueError, match="features of 5 x 6 give .* not 16 x 22.*cropped"):
+    with pytest.raises(ValueError, match=r"features of 5 x 6 give .* not 16 x 22.*cropped"):
         up(x, y, size=(16, 22))
 
 
