@@ -21,7 +21,7 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "fit": Command("resfu.cli.fit", "run", "train", "train a host with an upsampler from a YAML recipe"),
+    "fit": Command("resfu.cli.fit", "run", "train", "train a network with an upsampler from a recipe"),
     "validate": Command("resfu.cli.apply", "validate", "train", "measure a checkpoint on the validation split"),
     "test": Command("resfu.cli.apply", "test", "train", "measure a checkpoint on the test split, class by class"),
     "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
@@ -31,8 +31,16 @@ COMMANDS: dict[str, Command] = {
     "figure": Command("resfu.cli.figure", "run", "all", "make the figures of the paper for an image and a network"),
     "prepare": Command("resfu.cli.prepare", "run", "medical", "bring raw medical scans into the training format"),
     "bench": Command("resfu.cli.bench", "run", None, "time upsamplers side by side at chosen sizes"),
-    "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations; check the published tables"),
-    "list": Command("resfu.cli.listing", "run", None, "list the upsamplers and the hosts"),
+    "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations, without running anything"),
+    "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
+}
+
+_GROUPS = {
+    "train and apply a network": ("fit", "validate", "test", "predict"),
+    "train several and compare": ("compare", "reproduce"),
+    "look, time and count": ("figure", "bench", "cost", "list"),
+    "prepare data": ("prepare",),
+    "old names": ("upsample",),
 }
 
 
@@ -98,14 +106,14 @@ def _fail(message: str) -> int:
 
 def _usage() -> str:
     width = max(len(name) for name in COMMANDS)
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    lines = []
+    for title, names in _GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {COMMANDS[name].summary}" for name in names)]
     return "\n".join(
         [
             "usage: resfu [-h] [--version] COMMAND ...",
             "",
             "Feature upsampling for PyTorch: train, measure and compare upsamplers in segmentation networks.",
-            "",
-            "commands:",
             *lines,
             "",
             "`resfu COMMAND --help` explains a command.",
