@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from triton_interpreted import surrounded, tl, triton  # new memory is full of NaN there
 
-from resfu.ops import filters, filters_triton, guided_filter
-from resfu.ops.filters import _guided_filter
+from resfu.ops import guided_filter
+from resfu.ops.filters import api
+from resfu.ops.filters import triton as kernels
+from resfu.ops.filters.api import _guided_filter
 from resfu.ops.grid import lr_cell
 
 np.seterr(over="raise", divide="raise", invalid="raise")
@@ -47,7 +49,7 @@ def random_map(size: tuple[int, ...], layout: torch.memory_format | None, dtype:
 def compare(case: tuple) -> dict:
     low, size, radius, B, C, layout, *dtypes = case
     guide, x = (random_map((B, C, *s), layout, d) for s, d in zip((size, low), dtypes, strict=True))
-    got = filters_triton.guided_filter(guide, x, radius, 1e-3)
+    got = kernels.guided_filter(guide, x, radius, 1e-3)
     assert got.shape == guide.shape
     assert got.dtype == torch.promote_types(*dtypes)
     assert not got.isnan().any()
@@ -64,7 +66,7 @@ def compare(case: tuple) -> dict:
 @triton.jit
 def neighbours_kernel(q, out, W, w, COUNT: tl.constexpr, INDEX: tl.constexpr):
     n = tl.arange(0, COUNT)
-    left, right, across = filters_triton._neighbours(tl.load(q + n), W, w, INDEX, tl.float64)
+    left, right, across = kernels._neighbours(tl.load(q + n), W, w, INDEX, tl.float64)
     tl.store(out + n, left.to(tl.float64))
     tl.store(out + COUNT + n, right.to(tl.float64))
     tl.store(out + 2 * COUNT + n, across)
@@ -90,7 +92,7 @@ def far_from_zero() -> float:
 def flat() -> float:
     """One pixel has no variance: without a ridge the filter gives the map itself."""
     guide, x = torch.randn(1, 2, 1, 1), torch.randn(1, 2, 1, 1)
-    return (filters_triton.guided_filter(guide, x, 2, 0.0) - x).abs().max().item()
+    return (kernels.guided_filter(guide, x, 2, 0.0) - x).abs().max().item()
 
 
 def derivatives() -> float:
@@ -119,7 +121,7 @@ def derivatives() -> float:
 
 def captured() -> float:
     """Dispatch as on CUDA: the compiler sees one operator, forward and backward are what they are without it."""
-    filters.which_backend = lambda *_: "triton"
+    api.which_backend = lambda *_: "triton"
     guide, x = torch.randn(1, 2, 4, 5, requires_grad=True), torch.randn(1, 2, 2, 3, requires_grad=True)
     graphs = []
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from resfu.ops import guided_filter, which_backend
-from resfu.ops.filters import _guided_filter, _upsample
+from resfu.ops.filters.api import _guided_filter, _upsample
 
 pytest.importorskip("triton", reason="needs the package triton")
 # Of the largest value. In fp32 and fp64 the roundings of up to 256 columns add up, to about 16, since the interpreter

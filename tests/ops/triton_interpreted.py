@@ -14,14 +14,14 @@ import torch
 
 from resfu.ops import window_softmax
 from resfu.ops.grid import lr_cell
-from resfu.ops.reassemble import cpu, windows
-from resfu.ops.reassemble.tiles import window_start
+from resfu.ops.reassembly import cpu, operators
+from resfu.ops.reassembly.tiles import window_start
 
 triton = importlib.import_module("triton")
 tl = importlib.import_module("triton.language")
 interpreter = importlib.import_module("triton.runtime.interpreter")
 create_dot = interpreter.InterpreterBuilder.create_dot
-kernels = importlib.import_module("resfu.ops.reassemble.triton")
+kernels = importlib.import_module("resfu.ops.reassembly.triton")
 torch.utils.deterministic.fill_uninitialized_memory = True
 torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
 
@@ -128,7 +128,7 @@ def main() -> None:
         got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
         share = window_softmax(scores.to(exact), groups, low if mask else None)
         worst = max(
-            worst, difference(got.to(exact), windows.reassemble(padded.to(exact), share, low, neighbours, groups))
+            worst, difference(got.to(exact), operators.reassemble(padded.to(exact), share, low, neighbours, groups))
         )
         print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), "difference": worst}))
 

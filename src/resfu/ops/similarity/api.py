@@ -8,8 +8,8 @@ from resfu.ops.checks import check_maps, check_odd, check_widths
 from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
-from resfu.ops.reassemble.api import correlate, which_backend
-from resfu.ops.similarity import cpu, fused, reference
+from resfu.ops.reassembly.api import correlate, which_backend
+from resfu.ops.similarity import cpu, operators, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
@@ -58,8 +58,8 @@ def similarity_scores(
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
     name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
     backend = which_backend(query, backend)
-    if backend == "triton" and similarity == "pcdc" and fused.takes(key, query, weight, compressor, step):
-        return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
+        return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
         return scores(hidden_channels(v, compressor), compressor)

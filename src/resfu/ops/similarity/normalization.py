@@ -6,7 +6,7 @@ from torch import Tensor
 from resfu.ops.checks import check_divides, check_maps, pair
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.precision import at_least_fp32, without_autocast
-from resfu.ops.reassemble.api import which_backend
+from resfu.ops.reassembly.api import which_backend
 from resfu.ops.similarity import reference
 
 

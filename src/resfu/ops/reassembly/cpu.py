@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble.tiles import Block, Tiles, tiles, weights_format
-from resfu.ops.reassemble.workspace import Workspace
+from resfu.ops.reassembly.tiles import Block, Tiles, tiles, weights_format
+from resfu.ops.reassembly.workspace import Workspace
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum`."""
+    """See `operators.window_sum`."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
@@ -37,7 +37,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `windows.window_sum_to_features`."""
+    """See `operators.window_sum_to_features`."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     height, length = h + 2 * (M // 2), w + 2 * (M // 2)
@@ -58,7 +58,7 @@ def window_sum_to_features(
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum_to_weights`."""
+    """See `operators.window_sum_to_weights`."""
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
     last = weights_format(neighbours) == torch.channels_last

@@ -1,4 +1,4 @@
-"""Reassembly on the GPU: the operators of `windows.py` as Triton kernels.
+"""Reassembly on the GPU: the operators of `operators.py` as Triton kernels.
 
 As on the CPU, the pixels of a small tile share the low-resolution window they read: a program gathers their weights
 into a matrix [pixels, taps], zero where a tap is not a pixel's own, and multiplies it by the window's features [taps,
@@ -18,8 +18,8 @@ import triton.language as tl
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble.tiles import weights_format
-from resfu.ops.reassemble.triton_tiles import correlated_channels, summed_channels, tiling
+from resfu.ops.reassembly.tiles import weights_format
+from resfu.ops.reassembly.triton_tiles import correlated_channels, summed_channels, tiling
 
 
 @triton.jit
@@ -220,14 +220,14 @@ def to_features_kernel(
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum`."""
+    """See `operators.window_sum`."""
     return _window_sum(padded, weights, M, M, h, w, neighbours, groups, False, False)
 
 
 def softmax_window_sum(
     padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
 ) -> Tensor:
-    """See `windows.softmax_window_sum`."""
+    """See `operators.softmax_window_sum`."""
     return _window_sum(padded, scores, K + (neighbours == "fine"), K, h, w, neighbours, groups, True, mask)
 
 
@@ -255,7 +255,7 @@ def _window_sum(
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum_to_weights`."""
+    """See `operators.window_sum_to_weights`."""
     B, C, H, W = grad.shape
     size = (B, groups * M * M, H, W)
     out = torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
@@ -275,7 +275,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `windows.window_sum_to_features`."""
+    """See `operators.window_sum_to_features`."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     size = (h + M // 2 * 2, w + M // 2 * 2)
     out = grad.new_empty((B, C, *size))

@@ -9,8 +9,8 @@ from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths,
 from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.precision import exact_dtype
-from resfu.ops.reassemble import reference, windows
-from resfu.ops.reassemble.softmax import window_softmax
+from resfu.ops.reassembly import operators, reference
+from resfu.ops.reassembly.softmax import window_softmax
 from resfu.ops.transforms import refuse_derivatives
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
@@ -83,11 +83,11 @@ def reassemble(
     if backend == "reference":
         return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
     refuse_derivatives("reassemble", features, weights)
-    reach = windows.size(K, neighbours) // 2
+    reach = operators.size(K, neighbours) // 2
     features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
     if fused:
-        return windows.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
-    return windows.reassemble(features, weights, low, neighbours, groups).to(result)
+        return operators.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
+    return operators.reassemble(features, weights, low, neighbours, groups).to(result)
 
 
 def correlate(
@@ -131,8 +131,8 @@ def correlate(
         return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
     refuse_derivatives("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
-    reach = windows.size(kernel_size, neighbours) // 2
-    return windows.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
+    reach = operators.size(kernel_size, neighbours) // 2
+    return operators.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
 
 
 def which_backend(features: Tensor, backend: str = "auto") -> str:

@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops import filters_reference
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters_reference import ridged, subsampled
+from resfu.ops.filters import reference
+from resfu.ops.filters.reference import ridged, subsampled
 from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format, pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
-from resfu.ops.reassemble.api import which_backend
+from resfu.ops.reassembly.api import which_backend
 from resfu.ops.transforms import refuse_derivatives
 
 _BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
@@ -137,7 +137,7 @@ def guided_filter(
     backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
     if backend == "reference":
-        return filters_reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+        return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
     if backend == "triton" and stride == 1:
         return _guided_filter(guide, x, radius, eps)
@@ -159,9 +159,9 @@ def guided_filter(
 @torch.library.custom_op("resfu::guided_filter", mutates_args=())
 def _guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
     """`guided_filter` with stride 1 in Triton kernels, which never write x at the guide's size."""
-    from resfu.ops import filters_triton
+    from resfu.ops.filters import triton
 
-    return filters_triton.guided_filter(guide, x, radius, eps)
+    return triton.guided_filter(guide, x, radius, eps)
 
 
 @_guided_filter.register_fake
