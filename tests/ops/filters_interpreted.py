@@ -14,9 +14,8 @@ import torch
 from triton_interpreted import surrounded, tl, triton  # new memory is full of NaN there
 
 from resfu.ops import guided_filter
-from resfu.ops.filters import api
+from resfu.ops.filters import api, operators
 from resfu.ops.filters import triton as kernels
-from resfu.ops.filters.api import _guided_filter
 from resfu.ops.grid import lr_cell
 
 np.seterr(over="raise", divide="raise", invalid="raise")
@@ -86,7 +85,7 @@ def far_from_zero() -> float:
     """Mean 100, deviation 0.1: in fp32 a mean square less a squared mean would have no digit of the variance right."""
     guide, x = 100 + 0.1 * torch.randn(1, 1, 6, 40), torch.randn(1, 1, 6, 40)
     want = guided_filter(guide.double(), x.double(), 2)
-    return (_guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
+    return (operators.guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
 
 
 def flat() -> float:
@@ -104,18 +103,21 @@ def derivatives() -> float:
     worst = 0.0
     for low in ((3, 4), (2, 3)):
         guide, x, grad = maps(3, 4), maps(*low), torch.randn(1, 1, 3, 4, dtype=FP64)
-        got = torch.autograd.grad(_guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
+        got = torch.autograd.grad(operators.guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
         want = torch.autograd.grad(guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
         worst = max(worst, *((a - b).abs().max().item() for a, b in zip(got, want, strict=True)))
-        (only,) = torch.autograd.grad(_guided_filter(guide.detach(), x, 1, 1e-2), x, grad)
+        (only,) = torch.autograd.grad(operators.guided_filter(guide.detach(), x, 1, 1e-2), x, grad)
         worst = max(worst, (only - want[1]).abs().max().item())
-    twice = [torch.autograd.grad(f(guide, guide**2, 1, 1e-2).sum(), guide)[0] for f in (_guided_filter, guided_filter)]
+    twice = [
+        torch.autograd.grad(f(guide, guide**2, 1, 1e-2).sum(), guide)[0]
+        for f in (operators.guided_filter, guided_filter)
+    ]
     worst = max(worst, (twice[0] - twice[1]).abs().max().item())
     small = maps(2, 3), maps(1, 2)
     check = {"fast_mode": True, "check_undefined_grad": False}
-    assert torch.autograd.gradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
-    assert torch.autograd.gradgradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
-    torch.library.opcheck(_guided_filter, (*small, 1, 1e-1))
+    assert torch.autograd.gradcheck(lambda g, x: operators.guided_filter(g, x, 1, 1e-1), small, **check)
+    assert torch.autograd.gradgradcheck(lambda g, x: operators.guided_filter(g, x, 1, 1e-1), small, **check)
+    torch.library.opcheck(operators.guided_filter, (*small, 1, 1e-1))
     return worst
 
 

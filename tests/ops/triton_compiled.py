@@ -9,7 +9,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-kernels = importlib.import_module("resfu.ops.reassembly.triton")
+kernels = importlib.import_module("resfu.ops.reassembly.triton_kernels")
 POINTERS = {"x", "w", "s", "out", "grad", "guide", "key", "query", "paired", "reduce", "score"}
 SUMS = {"m", "n", "bias", "reduce_bias", "score_bias"}
 LAST, FIRST = {"xc", "gc", "oc", "mc", "kc", "qc"}, {"xw", "gw", "ow", "mw", "kw", "qw"}

@@ -22,6 +22,7 @@ tl = importlib.import_module("triton.language")
 interpreter = importlib.import_module("triton.runtime.interpreter")
 create_dot = interpreter.InterpreterBuilder.create_dot
 kernels = importlib.import_module("resfu.ops.reassembly.triton")
+device = importlib.import_module("resfu.ops.reassembly.triton_kernels")
 torch.utils.deterministic.fill_uninitialized_memory = True
 torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
 
@@ -68,9 +69,9 @@ def surrounded(x: torch.Tensor, margins: tuple[int, int, int, int], fill: float)
 def positions_kernel(p, P, length, out, COUNT: tl.constexpr, FINE: tl.constexpr):
     n = tl.arange(0, COUNT)
     p, P, length = tl.load(p + n), tl.load(P + n), tl.load(length + n)
-    tl.store(out + n, kernels._start(p, P, length, FINE).to(tl.float64))
-    tl.store(out + COUNT + n, kernels._fraction(p, P, length, tl.float64))
-    tl.store(out + 2 * COUNT + n, kernels._first(p, P, length, FINE).to(tl.float64))
+    tl.store(out + n, device._start(p, P, length, FINE).to(tl.float64))
+    tl.store(out + COUNT + n, device._fraction(p, P, length, tl.float64))
+    tl.store(out + 2 * COUNT + n, device._first(p, P, length, FINE).to(tl.float64))
 
 
 def positions() -> None:

@@ -5,68 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters import reference
-from resfu.ops.filters.reference import ridged, subsampled
-from resfu.ops.grid import interpolation_matrix, row_bands
-from resfu.ops.layout import memory_format, pad
+from resfu.ops.filters import operators, reference
+from resfu.ops.layout import pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
-from resfu.ops.reassembly.api import which_backend
 from resfu.ops.transforms import refuse_derivatives
-
-_BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
-
-
-@torch.library.custom_op("resfu::box_sum", mutates_args=())
-def _box_sum(x: Tensor, radius: int) -> Tensor:
-    """Sum over a (2 radius + 1)^2 window, zero beyond the border: self-adjoint, so its own backward."""
-    if x.numel() == 0:
-        return torch.empty_like(x)
-    padded = F.pad(x, (radius,) * 4)
-    spare = [torch.empty_like(padded), torch.empty_like(padded)]
-    columns = _sliding_sum(padded, 2 * radius + 1, -2, spare)
-    spare = [padded, next(s for s in spare if s.data_ptr() != columns.data_ptr())]
-    out = torch.empty_like(x)
-    return out.copy_(_sliding_sum(columns, 2 * radius + 1, -1, spare))
-
-
-@_box_sum.register_fake
-def _(x, radius):
-    return torch.empty_like(x)
-
-
-_box_sum.register_autograd(
-    lambda ctx, grad: (_box_sum(grad, ctx.radius), None),
-    setup_context=lambda ctx, inputs, output: setattr(ctx, "radius", inputs[1]),
-)
-
-
-def _sliding_sum(x: Tensor, length: int, dim: int, spare: list[Tensor]) -> Tensor:
-    """out[i] = x[i] + ... + x[i + length - 1] along an axis, in one of two spare buffers at least as large as x.
-
-    The binary digits of the length, from the top: a run of 2 n entries is two runs of n, a run of n + 1 one entry more.
-    About log2(length) additions an entry, and no allocation.
-    """
-    rows, columns = x.shape[-2:]
-    run, span = x, 1
-    for digit in bin(length)[3:]:
-        count = run.shape[dim] - span
-        target = spare[0][..., :rows, :columns].narrow(dim, 0, count)
-        run = torch.add(run.narrow(dim, 0, count), run.narrow(dim, span, count), out=target)
-        spare, span = spare[::-1], span * 2
-        if digit == "1":
-            run = run.narrow(dim, 0, count - 1).add_(x.narrow(dim, span, count - 1))
-            span += 1
-    return run
-
-
-def _pixels_in_window(x: Tensor, radius: int) -> Tensor:
-    """[H, W]: how many pixels of the window around each pixel exist."""
-    counts = []
-    for length in x.shape[-2:]:
-        position = torch.arange(length, device=x.device)
-        counts.append((position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1)
-    return (counts[0][:, None] * counts[1]).to(x.dtype)
 
 
 def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:
@@ -87,7 +31,7 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     check_int("radius", radius, least=0)
     refuse_derivatives("box_filter", x)
     exact = at_least_fp32(x)
-    return (_box_sum(exact, radius) / _pixels_in_window(exact, radius)).to(x.dtype)
+    return (operators.box_sum(exact, radius) / operators.pixels_in_window(exact, radius)).to(x.dtype)
 
 
 def guided_filter(
@@ -140,94 +84,9 @@ def guided_filter(
         return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
     if backend == "triton" and stride == 1:
-        return _guided_filter(guide, x, radius, eps)
+        return operators.guided_filter(guide, x, radius, eps)
     with without_autocast(guide):
-        guide, x = guide.to(dtype), x.to(dtype)
-        if (h, w) != (H, W):
-            x = F.interpolate(x, size=(H, W), mode="bilinear", align_corners=False)
-        if stride == 1:
-            rows = max(2 * radius + 32, _BAND_ELEMENTS // (guide.shape[1] * guide.shape[3]))
-            bands = [_filter_rows(guide, x, first, last, radius, eps) for first, last in row_bands(guide, rows)]
-            return (bands[0] if len(bands) == 1 else torch.cat(bands, 2)).to(result)
-        g, y = subsampled(guide), subsampled(x)
-        origin, height = _origin(g), _origin(y)
-        m, n = _coefficients(g - origin, y - height, radius // 2, eps)
-        m, n = (F.interpolate(t, size=(H, W), mode="bilinear", align_corners=False) for t in (m, n.add_(height)))
-        return torch.addcmul(n, m, guide - origin).to(result)
-
-
-@torch.library.custom_op("resfu::guided_filter", mutates_args=())
-def _guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """`guided_filter` with stride 1 in Triton kernels, which never write x at the guide's size."""
-    from resfu.ops.filters import triton
-
-    return triton.guided_filter(guide, x, radius, eps)
-
-
-@_guided_filter.register_fake
-def _(guide, x, radius, eps):
-    dtype = torch.promote_types(guide.dtype, x.dtype)
-    return torch.empty(guide.shape, dtype=dtype, device=guide.device, memory_format=memory_format(guide))
-
-
-def _save_inputs(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs[:2])
-    ctx.radius, ctx.eps = inputs[2:]
-
-
-def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Through PyTorch operators that are run again here, all of which add up gradients in a fixed order."""
-    again = torch.is_grad_enabled()  # is there to be a second derivative?
-    with torch.enable_grad(), without_autocast(grad):
-        guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
-        result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
-        full = x.to(dtype)
-        if x.shape[-2:] != guide.shape[-2:]:
-            full = _upsample(full, (guide.shape[-2], guide.shape[-1]))
-        out = _filter_rows(guide.to(dtype), full, 0, guide.shape[-2], ctx.radius, ctx.eps).to(result)
-    wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
-    grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
-    return *(next(grads) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
-
-
-_guided_filter.register_autograd(_differentiate, setup_context=_save_inputs)
-
-
-def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x brought to a size bilinearly, as two products of matrices."""
-    (h, w), (H, W) = x.shape[-2:], size
-    return interpolation_matrix(H, h, x) @ x @ interpolation_matrix(W, w, x).mT
-
-
-def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:
-    """Rows first .. last of the filtered map, from the rows within 2 radius of them."""
-    top, bottom = max(0, first - 2 * radius), min(guide.shape[-2], last + 2 * radius)
-    guide, x = guide[..., top:bottom, :], x[..., top:bottom, :]
-    guide, height = guide - _origin(guide), _origin(x)
-    m, n = (t[..., first - top : last - top, :] for t in _coefficients(guide, x - height, radius, eps))
-    return torch.addcmul(n, m, guide[..., first - top : last - top, :]).add_(height)
-
-
-def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
-    pixels = _pixels_in_window(x, radius)
-
-    def mean(t: Tensor) -> Tensor:
-        return _box_sum(t, radius).div_(pixels)
-
-    mean_guide, mean_x = mean(guide), mean(x)
-    covariance = mean(guide * x).addcmul_(mean_guide, mean_x, value=-1)
-    variance = mean(guide * guide).addcmul_(mean_guide, mean_guide, value=-1)
-    m = covariance / ridged(variance, eps)
-    n = torch.addcmul(mean_x, m, mean_guide, value=-1)
-    return mean(m), mean(n)
-
-
-def _origin(x: Tensor) -> Tensor:
-    """The mean of each channel, [B, C, 1, 1]; 0 where a pixel is not finite, which is then the only one to suffer.
-
-    The filter moves along with its maps, so its derivatives in them are the same about every origin.
-    """
-    return x.detach().mean((2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
+        return operators.composition(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
 
 
 def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Tensor, "B C H W"]:

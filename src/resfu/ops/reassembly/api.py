@@ -1,10 +1,9 @@
 """Reassembly: the weighted sum over a K x K neighbourhood that the whole family of upsamplers shares."""
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
 from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS, pad
@@ -13,9 +12,7 @@ from resfu.ops.reassembly import operators, reference
 from resfu.ops.reassembly.softmax import window_softmax
 from resfu.ops.transforms import refuse_derivatives
 
-BACKENDS = ("auto", "reference", "cpu", "triton")
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
-_TRITON_INSTALLED = find_spec("triton") is not None
 
 
 def reassemble(
@@ -135,37 +132,6 @@ def correlate(
     return operators.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
 
 
-def which_backend(features: Tensor, backend: str = "auto") -> str:
-    """The backend that an operation on this tensor runs with.
-
-    Args:
-        features: the tensor; its device decides.
-        backend: the request, one of `BACKENDS`.
-
-    Returns:
-        "cpu", "triton" or "reference". "auto" takes "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is
-        installed, and "reference" elsewhere.
-
-    Raises:
-        ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    device = features.device.type
-    obstacle = None
-    if backend == "cpu" and device != "cpu":
-        obstacle = f"it can't run on {features.device}"
-    elif backend == "triton" and device != "cuda":
-        obstacle = f"it runs on CUDA tensors and can't run on {features.device}"
-    elif backend == "triton" and not _TRITON_INSTALLED:
-        obstacle = "the package triton is not installed"
-    if obstacle:
-        raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
-    if backend != "auto":
-        return backend
-    return "cpu" if device == "cpu" else "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
-
-
 def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Both in fp32 at least, where the backend sums in the type of its input. Triton's kernels sum in fp32 anyway."""
     if backend == "triton":
@@ -192,6 +158,3 @@ def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, paddin
             f"padding='reflect' with K = {K} needs features larger than {reach} pixels, got {list(low.shape)}."
         )
     return padding
-
-
-__all__ = ["BACKENDS", "correlate", "reassemble", "which_backend"]

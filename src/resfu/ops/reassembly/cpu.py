@@ -1,4 +1,28 @@
-"""The window sum and its adjoints on the CPU: one small matrix product per tile."""
+"""The window sum and its adjoints on the CPU: one small matrix product per tile.
+
+The axes of a block of tiles, R rows of n tiles each (see `tiles.py`), for one image:
+
+    LR map [C, h, w]                    HR image [C, H, W]
+    +--------------------------+        +--------+--------+--------+
+    |     +----Mx----+         |        |<- m -->|<- m -->|        |  ^
+    |     |  window  |         |        |  tile  |  tile  |  n of  |  | a rows
+    |    My of a tile|         |  ==>   |        |        |  them  |  v
+    |     +----------+         |        +--------+--------+--------+
+    |  the next one starts     |        |        |        |        |  R of these
+    |  `step` pixels on        |        +--------+--------+--------+
+    +--------------------------+
+
+    window   [R, n G, Mx My, C / G]   what the pixels of a tile see      (columns before rows)
+    kernel   [R, n G, Mx My, a m]     how much each of them takes of it  (0 outside its own M x M)
+    pixels   [R, n G, C / G, a m]     the image, tile by tile
+
+    window_sum              pixels = window^T kernel
+    window_sum_to_features  window = kernel pixels^T, added where windows overlap
+    window_sum_to_weights   kernel = window pixels
+
+M is the side of a pixel's own window, Mx x My that of the tile's: M + step - 1. G is the number of groups, m the slots
+of a tile along the row, a its height.
+"""
 
 from collections.abc import Iterator
 from itertools import product
