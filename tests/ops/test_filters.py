@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from resfu.ops import box_filter, gaussian_filter, guided_filter
-from resfu.ops.filters_reference import window_mean
+from resfu.ops.filters.reference import window_mean
 
 
 def _naive_box(x, radius):

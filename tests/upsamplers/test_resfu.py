@@ -56,10 +56,10 @@ def test_the_reference_runs_none_of_the_fast_operations(monkeypatch):
 
     up = _random(16, 12, backend="reference")
     fast_ones = {
-        "ops.filters": ("_box_sum", "_coefficients"),
+        "ops.filters.operators": ("box_sum", "_coefficients"),
         "ops.similarity.normalization": ("interpolation_matrix",),
         "ops.similarity.cpu": ("paired_central_difference", "concatenation"),
-        "ops.reassemble.windows": ("reassemble", "correlate", "window_sum"),
+        "ops.reassembly.operators": ("reassemble", "correlate", "window_sum"),
         "upsamplers.projection": ("_affine",),
     }
     for module, names in fast_ones.items():

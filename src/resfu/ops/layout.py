@@ -10,7 +10,7 @@ PADDINGS = ("zero", "replicate", "reflect")
 
 
 def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tensor:
-    """Continue a map beyond its border.
+    """Pad a map beyond its border.
 
     PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
     gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
@@ -29,9 +29,9 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
         padded = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
         return padded.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
     if memory_format(x) == torch.channels_last:
-        x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
+        x = _padded(_padded(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)
-    return _continued(_continued(x, rows, 2, padding), columns, 3, padding)
+    return _padded(_padded(x, rows, 2, padding), columns, 3, padding)
 
 
 def extended(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -57,7 +57,7 @@ def channels_last(x: Tensor) -> Tensor:
     return x if is_batched(x) else x.contiguous(memory_format=torch.channels_last)
 
 
-def _continued(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
+def _padded(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
     if count == 0:
         return x
     last = x.shape[dim] - 1

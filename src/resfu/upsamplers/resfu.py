@@ -4,8 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
+from resfu.ops.backends import BACKENDS
 from resfu.ops.checks import check_int, check_odd
-from resfu.ops.reassemble.api import BACKENDS
 from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm

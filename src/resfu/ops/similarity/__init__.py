@@ -1,8 +1,13 @@
 """Similarity scores: paired central difference convolution, its ablations, and the normalisation they need."""
 
-from resfu.ops.similarity.api import SIMILARITIES, Compressor, inner_product_scores, similarity_scores
+from resfu.ops.similarity.api import (
+    SIMILARITIES,
+    Compressor,
+    inner_product_scores,
+    similarity_scores,
+    upsampled_group_norm,
+)
 from resfu.ops.similarity.dilated import dilated_scores, without_outside
-from resfu.ops.similarity.normalization import upsampled_group_norm
 
 __all__ = [
     "SIMILARITIES",

@@ -2,14 +2,16 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.checks import check_maps, check_odd, check_widths
+from resfu.ops.backends import which_backend
+from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair
 from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
-from resfu.ops.reassemble.api import correlate, which_backend
-from resfu.ops.similarity import cpu, fused, reference
+from resfu.ops.reassembly.api import correlate
+from resfu.ops.similarity import cpu, normalization, operators, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
@@ -58,8 +60,8 @@ def similarity_scores(
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
     name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
     backend = which_backend(query, backend)
-    if backend == "triton" and similarity == "pcdc" and fused.takes(key, query, weight, compressor, step):
-        return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
+        return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
         return scores(hidden_channels(v, compressor), compressor)
@@ -116,3 +118,48 @@ def inner_product_scores(
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
     return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
+
+
+def upsampled_group_norm(
+    x: Float[Tensor, "B D h w"],
+    size: tuple[int, int],
+    groups: int,
+    weight: Float[Tensor, "D"],
+    bias: Float[Tensor, "D"],
+    eps: float = 1e-5,
+    neighbours: str = "fine",
+    backend: str = "auto",
+) -> Float[Tensor, "B D h w"]:
+    """The map whose upsampling to `size` is GroupNorm of x upsampled to `size`.
+
+    Upsampling is linear and its weights sum to 1, so it commutes with the affine map that GroupNorm is. Statistics in
+    fp32 at least.
+
+    Args:
+        x: [B, D, h, w].
+        size: (H, W).
+        groups: of the GroupNorm; divides D.
+        weight: [D].
+        bias: [D].
+        eps: added to the variance.
+        neighbours: "fine" upsamples bilinearly, "coarse" repeats the pixel that contains the pixel.
+        backend: as in `reassemble`: "reference" upsamples, all others run the same PyTorch operators.
+
+    Raises:
+        ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
+            width, a size smaller than the map's, other neighbours or a backend that can't run here.
+    """
+    check_maps(x=x)
+    check_divides("groups", groups, "the width of x", x.shape[1])
+    if weight.shape != x.shape[1:2] or bias.shape != x.shape[1:2]:
+        raise ValueError(
+            f"weight and bias must be [{x.shape[1]}], as wide as x, got {list(weight.shape)} and {list(bias.shape)}."
+        )
+    size = pair("size", size)
+    if size[0] < x.shape[-2] or size[1] < x.shape[-1]:
+        raise ValueError(f"size must be at least that of x, {list(x.shape[-2:])}, got {list(size)}.")
+    if neighbours not in ("fine", "coarse"):
+        raise ValueError(f"neighbours must be fine or coarse, got {neighbours!r}.")
+    exact = at_least_fp32(x)
+    run = reference if which_backend(x, backend) == "reference" else normalization
+    return run.upsampled_group_norm(exact, size, groups, weight.to(exact), bias.to(exact), eps, neighbours).to(x.dtype)

@@ -9,6 +9,7 @@ from resfu.ops.checks import check_int, check_maps, check_widths, window_size
 from resfu.ops.grid import window
 from resfu.ops.layout import pad
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, scores
+from resfu.ops.similarity.convolution import dilated_convolution
 
 
 def dilated_scores(
@@ -43,7 +44,7 @@ def dilated_scores(
     groups, reach = query.shape[1] // weight.shape[1], dilation * (weight.shape[-1] // 2)
     padded = pad(key.contiguous(), reach, reach)
     v = F.conv2d(query, -weight.sum((2, 3), keepdim=True), bias, groups=groups)
-    v = v + F.conv2d(padded, weight, dilation=dilation, groups=groups)
+    v = v + dilated_convolution(padded, weight, (dilation, dilation), groups)
     return scores(hidden_channels(v, compressor), compressor)
 
 

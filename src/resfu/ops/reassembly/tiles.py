@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import containing_cell, lr_cell
-from resfu.ops.reassemble.workspace import Workspace
+from resfu.ops.reassembly.workspace import Workspace
 
 _BLOCK_ELEMENTS = 1 << 20  # of the output: 4 MB in fp32
 

@@ -1,4 +1,28 @@
-"""The window sum and its adjoints on the CPU: one small matrix product per tile."""
+"""The window sum and its adjoints on the CPU: one small matrix product per tile.
+
+The axes of a block of tiles, R rows of n tiles each (see `tiles.py`), for one image:
+
+    LR map [C, h, w]                    HR image [C, H, W]
+    +--------------------------+        +--------+--------+--------+
+    |     +----Mx----+         |        |<- m -->|<- m -->|        |  ^
+    |     |  window  |         |        |  tile  |  tile  |  n of  |  | a rows
+    |    My of a tile|         |  ==>   |        |        |  them  |  v
+    |     +----------+         |        +--------+--------+--------+
+    |  the next one starts     |        |        |        |        |  R of these
+    |  `step` pixels on        |        +--------+--------+--------+
+    +--------------------------+
+
+    window   [R, n G, Mx My, C / G]   what the pixels of a tile see      (columns before rows)
+    kernel   [R, n G, Mx My, a m]     how much each of them takes of it  (0 outside its own M x M)
+    pixels   [R, n G, C / G, a m]     the image, tile by tile
+
+    window_sum              pixels = window^T kernel
+    window_sum_to_features  window = kernel pixels^T, added where windows overlap
+    window_sum_to_weights   kernel = window pixels
+
+M is the side of a pixel's own window, Mx x My that of the tile's: M + step - 1. G is the number of groups, m the slots
+of a tile along the row, a its height.
+"""
 
 from collections.abc import Iterator
 from itertools import product
@@ -8,12 +32,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble.tiles import Block, Tiles, tiles, weights_format
-from resfu.ops.reassemble.workspace import Workspace
+from resfu.ops.reassembly.tiles import Block, Tiles, tiles, weights_format
+from resfu.ops.reassembly.workspace import Workspace
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum`."""
+    """See `operators.window_sum`."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
@@ -37,7 +61,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `windows.window_sum_to_features`."""
+    """See `operators.window_sum_to_features`."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     height, length = h + 2 * (M // 2), w + 2 * (M // 2)
@@ -58,7 +82,7 @@ def window_sum_to_features(
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `windows.window_sum_to_weights`."""
+    """See `operators.window_sum_to_weights`."""
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
     last = weights_format(neighbours) == torch.channels_last

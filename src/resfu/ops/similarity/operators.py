@@ -93,7 +93,7 @@ def similarity_scores(
 
 
 def convolved_key(key: Float[Tensor, "B D h w"], weight: Float[Tensor, "M d K K"]) -> Float[Tensor, "B G h2 w2 N"]:
-    """The K x K convolution of the LR key, its border pixels continued, with a border of one pixel (h2 = h + 2).
+    """The K x K convolution of the LR key, padded with its border pixels, with a border of one pixel (h2 = h + 2).
 
     A matrix product: cuDNN rounds fp32 to TF32 unless told not to.
     """

@@ -1,21 +1,18 @@
 """Reassembly: the weighted sum over a K x K neighbourhood that the whole family of upsamplers shares."""
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
 from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS, pad
 from resfu.ops.precision import exact_dtype
-from resfu.ops.reassemble import reference, windows
-from resfu.ops.reassemble.softmax import window_softmax
+from resfu.ops.reassembly import operators, reference
+from resfu.ops.reassembly.softmax import window_softmax
 from resfu.ops.transforms import refuse_derivatives
 
-BACKENDS = ("auto", "reference", "cpu", "triton")
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
-_TRITON_INSTALLED = find_spec("triton") is not None
 
 
 def reassemble(
@@ -83,11 +80,11 @@ def reassemble(
     if backend == "reference":
         return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
     refuse_derivatives("reassemble", features, weights)
-    reach = windows.size(K, neighbours) // 2
+    reach = operators.size(K, neighbours) // 2
     features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
     if fused:
-        return windows.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
-    return windows.reassemble(features, weights, low, neighbours, groups).to(result)
+        return operators.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
+    return operators.reassemble(features, weights, low, neighbours, groups).to(result)
 
 
 def correlate(
@@ -131,39 +128,8 @@ def correlate(
         return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
     refuse_derivatives("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
-    reach = windows.size(kernel_size, neighbours) // 2
-    return windows.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
-
-
-def which_backend(features: Tensor, backend: str = "auto") -> str:
-    """The backend that an operation on this tensor runs with.
-
-    Args:
-        features: the tensor; its device decides.
-        backend: the request, one of `BACKENDS`.
-
-    Returns:
-        "cpu", "triton" or "reference". "auto" takes "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is
-        installed, and "reference" elsewhere.
-
-    Raises:
-        ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    device = features.device.type
-    obstacle = None
-    if backend == "cpu" and device != "cpu":
-        obstacle = f"it can't run on {features.device}"
-    elif backend == "triton" and device != "cuda":
-        obstacle = f"it runs on CUDA tensors and can't run on {features.device}"
-    elif backend == "triton" and not _TRITON_INSTALLED:
-        obstacle = "the package triton is not installed"
-    if obstacle:
-        raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
-    if backend != "auto":
-        return backend
-    return "cpu" if device == "cpu" else "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
+    reach = operators.size(kernel_size, neighbours) // 2
+    return operators.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
 
 
 def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
@@ -192,6 +158,3 @@ def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, paddin
             f"padding='reflect' with K = {K} needs features larger than {reach} pixels, got {list(low.shape)}."
         )
     return padding
-
-
-__all__ = ["BACKENDS", "correlate", "reassemble", "which_backend"]

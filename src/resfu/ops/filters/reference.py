@@ -1,10 +1,12 @@
-"""The guided filter as its equations read. Slow, any device, any dtype: the specification and the oracle."""
+"""The guided filter as its equations read. Slow, any device, any dtype: the specification and the oracle.
 
+It shares no code with what it checks.
+"""
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-
-from resfu.ops.grid import lr_position, sample
 
 
 def guided_filter(
@@ -43,5 +45,13 @@ def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
 
 
 def _resized(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
-    (h, w), (H, W) = x.shape[-2:], size
-    return sample(x, lr_position(H, h, x.device), lr_position(W, w, x.device))
+    """Bilinear, with pixel centres: pixel p of P lies at (p + 1/2) l / P - 1/2 on l pixels."""
+    for dim, P in zip((-2, -1), size, strict=True):
+        length = x.shape[dim]
+        position = (torch.arange(P, dtype=torch.float64, device=x.device) + 0.5) * length / P - 0.5
+        position = position.clamp(0, length - 1)
+        below = position.floor().long()
+        above = (below + 1).clamp(max=length - 1)
+        fraction = (position - below).to(x.dtype)[:, None] if dim == -2 else (position - below).to(x.dtype)
+        x = torch.lerp(x.index_select(dim, below), x.index_select(dim, above), fraction)
+    return x

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
-from resfu.ops.reassemble import cpu
-from resfu.ops.reassemble.tiles import weights_format
+from resfu.ops.reassembly import cpu
+from resfu.ops.reassembly.tiles import weights_format
 
 
 def size(K: int, neighbours: str) -> int:
@@ -101,7 +101,7 @@ def softmax_window_sum(
 
 def _kernels(x: Tensor) -> ModuleType:
     if x.device.type == "cuda":
-        from resfu.ops.reassemble import triton
+        from resfu.ops.reassembly import triton
 
         return triton
     return cpu

@@ -8,7 +8,7 @@ channels-last); twice as many take 194 kB and need sm_90.
 from functools import lru_cache
 from typing import NamedTuple
 
-from resfu.ops.reassemble.tiles import window_start
+from resfu.ops.reassembly.tiles import window_start
 
 _LAST = ((4, 4), (4, 8), (8, 8), (8, 16))  # tiles that may be chosen where the channels lie together in memory
 _WIDE = ((1, 16), (2, 16), (4, 16), (8, 16))  # and where the columns do: 16 of them fill a sector of memory
