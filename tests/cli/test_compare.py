@@ -11,12 +11,10 @@ from resfu.training.record import Record
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("scenes"))
-    small = (
-        "--data.options {size:\u00a0[64,64]} --data.train_options {count:\u00a04} --data.eval_options {count:\u00a02}"
-    )
+    small = "--data.options.size [64,64] --data.train_options.count 4 --data.eval_options.count 2"
     small += " --crop 64 --steps 3 --batch-size 2 --pictures 1 --threads 1 --model.pretrained false --save_every 1"
     small += " --model.schedule.warmup_steps 1"
-    given = [word.replace("\u00a0", " ") for word in small.split()]
+    given = small.split()
     return ["compare", "--recipe", "scenes", "--upsamplers", "bilinear,resfu", "--root", root, *given]
 
 

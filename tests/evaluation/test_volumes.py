@@ -208,11 +208,11 @@ def test_means_over_cases_and_organs():
     metrics.update("b", *(torch.from_numpy(volume) for volume in shifted(2)))
     found = metrics.compute()
     # Case b: half of the 64 voxels overlap; organ 2 is in no volume, which counts 0.
-    assert found["dice"].tolist() == [75, 0]
-    assert found["mdice"] == 37.5
+    assert found["dice_by_class"].tolist() == [75, 0]
+    assert found["dice"] == 37.5
     expected = brute_hd95(*(volume == 1 for volume in shifted(2)), (1, 1, 1))
-    assert found["hd95"].tolist() == pytest.approx([expected / 2, 0])
-    assert found["mhd95"] == pytest.approx(expected / 4)
+    assert found["hd95_by_class"].tolist() == pytest.approx([expected / 2, 0])
+    assert found["hd95"] == pytest.approx(expected / 4)
     assert list(found["cases"]) == ["a", "b"]
     assert found["cases"]["b"]["dice"].tolist() == [50, 0]
     assert found["cases"]["b"]["hd95"].tolist() == pytest.approx([expected, 0])
@@ -225,8 +225,8 @@ def test_the_distance_of_organs_found_leaves_out_the_rest(pair):
         metrics.update("b", np.zeros_like(pair[1]), pair[1])
         found = metrics.compute()
         assert found["convention"] == convention
-        assert found["hd95_found"].tolist() == pytest.approx([1, NAN, NAN, NAN], nan_ok=True)
-        assert found["mhd95_found"] == 1
+        assert found["hd95_found_by_class"].tolist() == pytest.approx([1, NAN, NAN, NAN], nan_ok=True)
+        assert found["hd95_found"] == 1
         assert found["cases"]["b"]["hd95_found"].isnan().all()
         counts = [found[key].tolist() for key in ("found", "missed", "spurious")]
         assert counts == [[1, 0, 0, 0], [1, 0, 2, 0], [0, 1, 0, 0]]
@@ -240,22 +240,22 @@ def test_one_organ_has_lists_of_one():
         found = metrics.compute()
         vectors = [found[key] for key in ("dice", "hd95", "hd95_found", "found", "missed", "spurious")]
         assert [list(v.shape) for v in (*vectors, *found["cases"]["a"].values())] == [[1]] * 9
-        assert (found["mdice"], found["dice"].tolist()) == (100, [100])
+        assert (found["dice"], found["dice_by_class"].tolist()) == (100, [100])
         metrics.reset()
 
 
 def test_strict_means_leave_out_what_has_no_value():
     metrics = VolumeMetrics(3, convention="strict")
     with pytest.warns(UserWarning, match="before the ``update``"):  # torchmetrics' own
-        assert math.isnan(metrics.compute()["mdice"])
+        assert math.isnan(metrics.compute()["dice"])
     metrics.update("a", *shifted(0))
     prediction, label = shifted(0)
     metrics.update("b", np.zeros_like(prediction), label)
     found = metrics.compute()
-    assert found["dice"].tolist() == [50, 100]
-    assert found["mhd95"] == pytest.approx(math.sqrt(8**2 + 12**2 + 12**2) / 2)
-    assert math.isnan(found["hd95"][1])
-    assert (found["missed"].tolist(), found["spurious"].tolist()) == ([1, 0], [0, 0])
+    assert found["dice_by_class"].tolist() == [50, 100]
+    assert found["hd95"] == pytest.approx(math.sqrt(8**2 + 12**2 + 12**2) / 2)
+    assert math.isnan(found["hd95_by_class"][1])
+    assert (found["missed_by_class"].tolist(), found["spurious_by_class"].tolist()) == ([1, 0], [0, 0])
 
 
 def test_states_survive_a_checkpoint_and_join_exactly(tmp_path):
@@ -274,7 +274,7 @@ def test_states_survive_a_checkpoint_and_join_exactly(tmp_path):
     for name, scores in expected["cases"].items():
         assert torch.equal(found["cases"][name]["dice"], scores["dice"])
         assert torch.equal(found["cases"][name]["hd95"], scores["hd95"])
-    assert found["mdice"] == pytest.approx(expected["mdice"], rel=1e-15)
+    assert found["dice"] == pytest.approx(expected["dice"], rel=1e-15)
     loaded.merge_state(first)
     with pytest.raises(ValueError, match="several processes scored the case case0000"):
         loaded.compute()
@@ -287,7 +287,7 @@ def test_a_reset_forgets_the_cases():
         metrics.update("a", *shifted(1))
     metrics.reset()
     metrics.update("a", *shifted(0))
-    assert metrics.compute()["mdice"] == 100
+    assert metrics.compute()["dice"] == 100
 
 
 def test_volumes_that_cannot_be_scored_are_refused(pair):

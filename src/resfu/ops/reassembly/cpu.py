@@ -32,7 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.layout import memory_format
-from resfu.ops.reassembly.tiles import Block, Tiles, tiles, weights_format
+from resfu.ops.reassembly.blocks import Block
+from resfu.ops.reassembly.tiles import Tiles, tiles, weights_format
 from resfu.ops.reassembly.workspace import Workspace
 
 
@@ -45,7 +46,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     space = Workspace(padded)
     for b, block in product(range(B), grid.blocks(C)):
         tile = (block.number, grid.columns, groups)
-        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space)
+        kernel = _kernel(weights[b], grid, block, groups, M, space)
         kernel = kernel.flatten(5).flatten(3, 4).flatten(1, 2)
         window = _window(padded[b], grid, block, groups, M, space)
         if channels_last:
@@ -54,7 +55,9 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
         else:
             result = _matmul(window.mT, kernel, space).view(*tile, width, block.ends[-1], grid.slots)
             result = result.permute(2, 3, 0, 4, 1, 5)
-        grid.scatter(result, _by_block(out[b, :, block.rows], block, groups), space)
+        target = block.target(out[b], space)
+        grid.scatter(result, _by_block(target, block, groups), space)
+        block.finish(target, out[b])
     return out
 
 
@@ -69,9 +72,9 @@ def window_sum_to_features(
     (sy, sx), n = grid.step, grid.columns
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
-        kernel = _kernel(weights[b, :, block.rows], grid, block, groups, M, space, clear=True)
+        kernel = _kernel(weights[b], grid, block, groups, M, space, clear=True)
         Mx, My = kernel.shape[3:5]
-        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
+        pixels = _pixels(grad[b], grid, block, groups, space)
         window = _matmul(kernel.flatten(5).flatten(3, 4).flatten(1, 2), pixels.mT, space)
         window = window.view(block.number, n, groups, Mx, My, width)
         for x, y in product(range(Mx), range(My)):
@@ -89,7 +92,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
     out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, memory_format=weights_format(neighbours))
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
-        pixels = _pixels(grad[b, :, block.rows], grid, block, groups, space)
+        pixels = _pixels(grad[b], grid, block, groups, space)
         window = _window(padded[b], grid, block, groups, M, space)
         if last:
             kernel = _matmul(pixels.mT, window.mT, space)
@@ -97,8 +100,10 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
         else:
             kernel = _matmul(window, pixels, space)
             kernel = kernel.view(block.number, grid.columns, groups, *_reach(grid, M), *_tile(grid, block))
-        target = _by_block(out[b, :, block.rows], block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
-        grid.scatter(_own_windows(kernel, grid, block, M, space, last), target, space)
+        target = block.target(out[b], space)
+        by_block = _by_block(target, block, groups).unflatten(1, (M, M))  # [G, My, Mx, R, a, W]
+        grid.scatter(_own_windows(kernel, grid, block, M, space, last), by_block, space)
+        block.finish(target, out[b])
     return out
 
 
@@ -138,7 +143,7 @@ def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Wo
 def _kernel(
     weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace, clear: bool = False
 ) -> Tensor:
-    """[G M M, R a, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0.
+    """[G M M, H, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0.
 
     With `clear` slots without a pixel are 0 too, for sums over a tile's pixels.
 
@@ -151,6 +156,7 @@ def _kernel(
         kernel = space.take("kernel", (block.number, grid.columns, groups, *reach, *tile))
     if grid.step != (1, 1):
         kernel.zero_()
+    weights = block.read(weights, "weights", space, clear)
     weights = _by_block(weights, block, groups).unflatten(1, (M, M))
     slotted = grid.slotted(weights, space, clear)  # [G, My, Mx, R, a, n, m]
     slotted = slotted.permute(3, 5, 0, 2, 1, 4, 6)
@@ -189,7 +195,8 @@ def _pixels_of(part: tuple) -> tuple:
 
 
 def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, space: Workspace) -> Tensor:
-    """[C, R a, W] -> [R, n G, C / G, a m]. In memory a pixel's channels lie together or apart as they do in x."""
+    """[C, H, W] -> [R, n G, C / G, a m]. In memory a pixel's channels lie together or apart as they do in x."""
+    x = block.read(x, "rows of pixels", space)
     outer, width, tile = (block.number, grid.columns, groups), x.shape[0] // groups, _tile(grid, block)
     if x.stride(0) == 1:
         pixels = space.take("pixels", (*outer, *tile, width)).permute(0, 1, 2, 5, 3, 4)

@@ -7,53 +7,16 @@ or a single cell at ratios from 3, is a tile, and reassembly over it is one smal
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import containing_cell, lr_cell
-from resfu.ops.reassembly.workspace import Workspace
-
-_BLOCK_ELEMENTS = 1 << 20  # of the output: 4 MB in fp32
-
-
-class Row(NamedTuple):
-    """A row of tiles.
-
-    Attributes:
-        top: first row of their LR windows, in the padded map.
-        first: their first HR row.
-        ends: one past the last HR row of each row of cells in them, counted from `first`.
-    """
-
-    top: int
-    first: int
-    ends: tuple[int, ...]
-
-
-class Block(NamedTuple):
-    """R consecutive rows of tiles, alike but for their place.
-
-    Attributes:
-        top: first row of the first LR window, in the padded map.
-        rows: the HR rows.
-        number: R.
-        ends: as in `Row`; the last one is the height of a tile in HR rows, a.
-    """
-
-    top: int
-    rows: slice
-    number: int
-    ends: tuple[int, ...]
-
-    def parts(self) -> list[tuple[int, slice]]:
-        """(place of the row of cells in its tile, its HR rows there)."""
-        return [(i, slice(*pair)) for i, pair in enumerate(pairwise((0, *self.ends)))]
+from resfu.ops.reassembly.blocks import Block, Row, blocks_of
+from resfu.ops.reassembly.workspace import Workspace, by_stride
 
 
 @dataclass(frozen=True)
@@ -83,20 +46,14 @@ class Tiles:
     slot: Tensor
     empty: Tensor
     whole: bool
+    _blocks: dict[int, tuple[Block, ...]] = field(default_factory=dict, repr=False, compare=False)
 
-    def blocks(self, channels: int) -> Iterator[Block]:
+    def blocks(self, channels: int) -> tuple[Block, ...]:
         """All rows of tiles, in blocks whose pixels fit the cache at so many channels."""
-        place = 0
-        while place < len(self.rows):
-            top, first, ends = self.rows[place]
-            most = max(1, _BLOCK_ELEMENTS // (self.columns * self.slots * ends[-1] * channels))
-            count = 1
-            for row in self.rows[place + 1 : place + most]:
-                if row.ends != ends or row.top != top + count * self.step[0]:
-                    break
-                count += 1
-            yield Block(top, slice(first, first + count * ends[-1]), count, ends)
-            place += count
+        if channels not in self._blocks:
+            width = self.columns * self.slots * channels
+            self._blocks[channels] = tuple(blocks_of(self.rows, self.step[0], width))
+        return self._blocks[channels]
 
     def slotted(self, x: Tensor, space: Workspace, clear: bool) -> Tensor:
         """The columns x [..., W] in their slots, [..., n, m]: x itself where they fill them.
@@ -108,7 +65,7 @@ class Tiles:
             if size > x.shape[-1]:
                 x = F.pad(x, (first, size - first - x.shape[-1]))
         else:
-            order = _by_stride(x)
+            order = by_stride(x)
             size, dim = [x.shape[d] for d in order], order.index(x.dim() - 1)
             size[dim] = len(self.pixel)
             selected = space.take("slotted", tuple(size))
@@ -134,7 +91,7 @@ class Tiles:
     def scatter(self, x: Tensor, out: Tensor, space: Workspace) -> None:
         """Write the slots x [..., n, m] to the columns they stand for, out [..., W]."""
         if not self.whole:
-            last, order = out.dim() - 1, _by_stride(out)
+            last, order = out.dim() - 1, by_stride(out)
             dim = order.index(last)
             slots = space.copy("slots", x.permute(*order[:dim], last, last + 1, *order[dim + 1 :]))
             torch.index_select(slots.flatten(dim, dim + 1), dim, self.slot, out=out.permute(order))
@@ -178,11 +135,6 @@ def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
     whole = int(slot[-1] - slot[0]) == W - 1
     beyond = (len(rows) * step[0] - (len(first) - 1), n * step[1] - len(count))
     return Tiles(rows, step, beyond, n, int(column[0]), m, pixel, slot, empty, whole)
-
-
-def _by_stride(x: Tensor) -> list[int]:
-    """The axes in the order in which they lie in memory, the outermost first."""
-    return sorted(range(x.dim()), key=x.stride, reverse=True)
 
 
 def _together(P: int, p: int) -> int:

@@ -19,6 +19,17 @@ class Workspace:
             room = self._rooms[name] = self._like.new_empty(count)
         return room[:count].view(size)
 
+    def take_like(self, name: str, x: Tensor, dim: int, length: int) -> Tensor:
+        """The same in the size of x but for one axis, its axes in memory as those of x."""
+        order = by_stride(x)
+        size = tuple(length if d == dim else x.shape[d] for d in order)
+        return self.take(name, size).permute([order.index(d) for d in range(x.dim())])
+
     def copy(self, name: str, x: Tensor) -> Tensor:
         """A contiguous copy of x, valid as long."""
         return self.take(name, tuple(x.shape)).copy_(x)
+
+
+def by_stride(x: Tensor) -> list[int]:
+    """The axes in the order in which they lie in memory, the outermost first."""
+    return sorted(range(x.dim()), key=x.stride, reverse=True)
