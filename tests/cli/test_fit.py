@@ -153,7 +153,7 @@ def large(place, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png", exif=exif)
     words = ["predict", str(tmp_path / "large.png"), "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")]
-    return [*words, "--output", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    return [*words, "--output", str(tmp_path / "out"), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_predict_works_at_the_size_it_is_told(large, tmp_path, options, seen, mo
     )
     assert main([*large, *options]) == 0
     assert sizes == seen
-    with Image.open(tmp_path / "large.png") as picture:  # the label map lies over the photo as it is shown
+    with Image.open(tmp_path / "out" / "large.png") as picture:  # the label map lies over the photo as it is shown
         assert (picture.mode, picture.size) == ("P", (60, 90))
 
 
@@ -183,7 +183,7 @@ def test_predict_works_at_the_size_it_is_told(large, tmp_path, options, seen, mo
     ("options", "line"),
     [
         (["--stride", "16"], "--stride is the step of windows: give --window"),
-        (["--longest-side", "0"], "--longest-side must be at least 1 pixel, got 0"),
+        (["--longest-side", "0"], "--longest-side: expected a whole number of at least 1, got '0'"),
         (["--window", "16", "--stride", "20"], "stride (20, 20) is larger than crop_size (16, 16)"),
     ],
 )
@@ -277,7 +277,7 @@ def test_what_damaged_files_lead_to_is_kept_for_measuring_and_not_for_prediction
 
 def test_an_error_in_a_worker_is_still_one_line(place, tmp_path, capsys):
     (tmp_path / "bad.png").write_bytes(b"not a picture")
-    words = ["predict", str(tmp_path), "--checkpoint", str(place / "run" / "checkpoints" / "last.ckpt")]
+    words = ["predict", str(tmp_path / "bad.png"), "--checkpoint", str(place / "run" / "checkpoints" / "last.ckpt")]
     words += ["--output", str(tmp_path / "out"), "--data.num_workers", "1", "--trainer.enable_progress_bar", "false"]
     assert main([*words, "--trainer.accelerator", "cpu"]) == 2
     error = capsys.readouterr().err

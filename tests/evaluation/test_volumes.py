@@ -228,7 +228,8 @@ def test_the_distance_of_organs_found_leaves_out_the_rest(pair):
         assert found["hd95_found_by_class"].tolist() == pytest.approx([1, NAN, NAN, NAN], nan_ok=True)
         assert found["hd95_found"] == 1
         assert found["cases"]["b"]["hd95_found"].isnan().all()
-        counts = [found[key].tolist() for key in ("found", "missed", "spurious")]
+        counts = [found[f"{key}_by_class"].tolist() for key in ("found", "missed", "spurious")]
+        assert [found[key] for key in ("found", "missed", "spurious")] == [sum(each) for each in counts]
         assert counts == [[1, 0, 0, 0], [1, 0, 2, 0], [0, 1, 0, 0]]
 
 
@@ -238,7 +239,8 @@ def test_one_organ_has_lists_of_one():
         metrics = copy.deepcopy(metrics)
         metrics.update("a", *shifted(0))
         found = metrics.compute()
-        vectors = [found[key] for key in ("dice", "hd95", "hd95_found", "found", "missed", "spurious")]
+        keys = ("dice", "hd95", "hd95_found", "found", "missed", "spurious")
+        vectors = [found[f"{key}_by_class"] for key in keys]
         assert [list(v.shape) for v in (*vectors, *found["cases"]["a"].values())] == [[1]] * 9
         assert (found["dice"], found["dice_by_class"].tolist()) == (100, [100])
         metrics.reset()

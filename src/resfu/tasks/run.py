@@ -109,7 +109,8 @@ def train(
             process works, or weights or a loss that are no longer finite.
         KeyboardInterrupt: on Ctrl-C; the last checkpoint stays.
     """
-    module = experiment.create_module()
+    # A checkpoint brings all weights: fetching the encoder's first ones again would be for nothing.
+    module = (experiment if checkpoint is None else experiment.with_weights()).create_module()
     data = experiment.create_data(module)
     settings = experiment.settings["trainer"]
     saved = settings["enable_checkpointing"] is not False and not settings["fast_dev_run"]
