@@ -64,6 +64,6 @@ class Frame:
 
 
 def kept(size: tuple[int, int], share: tuple[float, float]) -> tuple[int, int]:
-    """How many rows and columns of a map of this size lie in a share (of the rows, of the columns) of it; at least one."""
+    """The rows and columns of a map of this size that a share (of the rows, of the columns) of it has; at least one."""
     rows, columns = (max(1, round(n * part)) for n, part in zip(size, share, strict=True))
     return rows, columns
