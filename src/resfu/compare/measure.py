@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resfu.evaluation.cost import count_parameters, latency, multiply_accumulates, peak_memory
 from resfu.upsamplers import Upsampler
+from resfu.visualize.recorder import recorded
 
 
 @torch.no_grad()
@@ -44,20 +45,8 @@ def measure_cost(
 
 def _upsampler_calls(host: nn.Module, images: Tensor) -> list[tuple[Upsampler, tuple[Any, ...]]]:
     """Every upsampler in the order of the calls, with its (features, guidance or None, size)."""
-    calls: list[tuple[Upsampler, tuple[Any, ...]]] = []
-
-    def note(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
-        assert isinstance(module, Upsampler)
-        features, guidance = (*inputs, options.get("guidance"))[:2]
-        calls.append((module, (features, guidance, tuple(output.shape[-2:]))))
-
-    found = {name: module for name, module in host.named_modules() if isinstance(module, Upsampler)}
-    inner = {name for name in found for outer in found if name.startswith(f"{outer}.")}  # Stack-JBU's own steps
-    modules = [module for name, module in found.items() if name not in inner]
-    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
-    try:
+    with recorded(host) as calls:
         host(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
+    return [
+        (call.module, (call.features, call.guidance, call.size)) for call in calls if isinstance(call.module, Upsampler)
+    ]

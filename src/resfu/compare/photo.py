@@ -13,7 +13,7 @@ from torch import Tensor
 from resfu.evaluation.cost import count_parameters
 from resfu.hosts import create_host
 from resfu.tasks.loading import load_module
-from resfu.tasks.pictures import feature_pair, shared_colours
+from resfu.tasks.pictures import FeaturePair, shared_colours
 from resfu.upsamplers import Upsampler
 from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, figures, find_edges
 
@@ -72,10 +72,12 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
     photo = _shrunk(photo, longest_side)
     rgb = torch.from_numpy(photo).permute(2, 0, 1).float() / 255
     images = [_normalised(rgb, source.host) for source in sources.values()]
-    pairs = [[feature_pair(source.host, image)] for source, image in zip(sources.values(), images, strict=True)]
+    # One pass through each network gives its features and its kernels.
+    passes = [figures.slot_calls(source.host, image) for source, image in zip(sources.values(), images, strict=True)]
+    pairs = [[FeaturePair.of(figures.choose_call(calls))] for calls in passes]
     rows: list[list[Panel | None]] = []
     bases = shared_colours(pairs)
-    for (name, source), image, (pair,), basis in zip(sources.items(), images, pairs, bases, strict=True):
+    for (name, source), calls, (pair,), basis in zip(sources.items(), passes, pairs, bases, strict=True):
         before, after = pair.colour(basis)
         h, w = pair.before.shape[-2:]
         H, W = pair.after.shape[-2:]
@@ -87,7 +89,7 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
                 Panel(after, f"{name} ({state}), {H} x {W}"),
             ]
         )
-        kernels = _kernels(photo, source.host, image)
+        kernels = _kernels(photo, calls)
         if kernels is not None:
             rows[-1].append(Panel(kernels, f"{name} ({state}), kernels of some pixels"))
     return draw_sheet(rows, title=title, panel_height=320)
@@ -98,12 +100,12 @@ def _normalised(rgb: Tensor, host: Any) -> Tensor:
     return (rgb - mean) / std
 
 
-def _kernels(photo: Picture, host: Any, image: Tensor) -> Picture | None:
-    """Some kernels of the ReSFU of `feature_pair`; None in a network without one."""
-    found = [call for slot in figures.slot_calls(host, image).values() for call in slot.resfu]
+def _kernels(photo: Picture, calls: Mapping[str, figures.SlotCall]) -> Picture | None:
+    """Some kernels of the ReSFU whose features are shown; None in a network without one."""
+    found = figures.choose_call(calls).resfu
     if not found:
         return None
-    call = min(found, key=lambda call: (-call.size[0] * call.size[1], call.features.shape[-2:].numel()))
+    call = found[-1]  # of a chain the step with the finest output
     pixels = [call.frame.to_map(pixel, call.size) for pixel in find_edges(photo, 2, 3)]
     # The kernels cover the image with its continuation.
     height, width = photo.shape[:2]

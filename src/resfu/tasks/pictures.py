@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +18,8 @@ from resfu.visualize import (
     enlarge,
     fit_pca,
 )
+from resfu.visualize.figures import SlotCall, choose_call, slot_calls
+from resfu.visualize.figures.frame import kept
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,21 @@ class FeaturePair:
     after: Tensor
     kept: tuple[float, float]
 
+    @classmethod
+    def of(cls, call: SlotCall) -> Self:
+        """The pair of a slot's call, on the CPU."""
+        return cls(call.features[0].cpu(), call.output[0].cpu(), call.frame.share)
+
     def colour(self, basis: PCABasis) -> tuple[Picture, Picture]:
         """Both maps in the colours of a basis, the first with its pixels repeated to the size of the second."""
         after = basis.colour(self.after)
         before = enlarge(basis.colour(self.before), after.shape[:2])
-        rows, columns = (max(1, round(n * share)) for n, share in zip(after.shape[:2], self.kept, strict=True))
+        rows, columns = kept((after.shape[0], after.shape[1]), self.kept)
         return before[:rows, :columns], after[:rows, :columns]
 
 
-@torch.no_grad()
 def feature_pair(host: Any, image: Tensor) -> FeaturePair:
-    """Features round the upsampler that goes highest and, among those, starts from the lowest resolution.
+    """Features round the upsampler with the highest ratio and, among those, the finest output.
 
     Args:
         host: the network, in evaluation mode.
@@ -98,11 +103,7 @@ def feature_pair(host: Any, image: Tensor) -> FeaturePair:
     Returns:
         The maps, on the CPU.
     """
-    pairs = host.upsampled_features(image[None])
-    before, after = min(pairs.values(), key=lambda pair: (-pair[1].shape[-2:].numel(), pair[0].shape[-2:].numel()))
-    height, width = (n / host.stride for n in image.shape[-2:])
-    kept = (min(1.0, height / after.shape[-2]), min(1.0, width / after.shape[-1]))
-    return FeaturePair(before[0].cpu(), after[0].cpu(), kept)
+    return FeaturePair.of(choose_call(slot_calls(host, image)))
 
 
 def shared_colours(pairs: Sequence[Sequence[FeaturePair]]) -> list[PCABasis]:
