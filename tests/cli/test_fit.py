@@ -153,7 +153,8 @@ def large(place, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png", exif=exif)
     words = ["predict", str(tmp_path / "large.png"), "--ckpt_path", str(place / "run" / "checkpoints" / "last.ckpt")]
-    return [*words, "--output", str(tmp_path / "out"), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    words += ["--output", str(tmp_path / "out"), "--trainer.accelerator", "cpu"]
+    return [*words, "--trainer.enable_progress_bar", "false"]
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ def test_settings_of_the_recipes():
     assert (model["pretrained"], model["freeze_encoder"], trainer["max_steps"]) == (True, True, 600)
     assert model["optimisation"]["learning_rate"] == 1e-3
     # Scenes are seen as they are, and the smallest stuff is what COCO's 4096 pixels are to its images.
-    assert model["host_options"] == {"min_size": 192, "max_size": 192, "stuff_area": 512, "frozen": True}
+    assert model["host_options"] == {"min_size": 192, "max_size": 192, "stuff_area": 512}
     assert (model["num_classes"], model["stuff_classes"]) == (9, 7)
     words = {"model": {"host_options": {"max_size": 99, "box_nms_thresh": 0.4}}}
     options = Comparison("scenes-instances", settings=words).settings["model"]["host_options"]
-    assert options == {"min_size": 192, "max_size": 99, "box_nms_thresh": 0.4, "frozen": True}
+    assert options == {"min_size": 192, "max_size": 99, "box_nms_thresh": 0.4}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,6 @@ def test_the_command_compares_segments(tmp_path, capsys):
         "min_size": 64,
         "max_size": 64,
         "stuff_area": 56,
-        "frozen": False,
         **FEW,
     }
     assert results["settings"]["model"]["freeze_encoder"] is False

@@ -116,7 +116,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tiny, tmp_path, monkeyp
 
 
 def test_a_diverging_run_is_named(tiny, tmp_path):
-    with pytest.raises(ValueError, match=r"diverged: its loss is (nan|inf) at step \d.* lower learning rate"):
+    with pytest.raises(ValueError, match=r"diverged: its loss is (nan|inf) at step \d.* lower --lr"):
         train(tiny({"model": {"optimisation": {"learning_rate": 1e30}}}), tmp_path)
 
 

@@ -120,8 +120,9 @@ def best(rows: Sequence[Row], score: Score) -> set[str]:
     if score.counted_first:
         counts = [row.metrics[score.counted_first].mean for row in known]
         known = [row for row, count in zip(known, counts, strict=True) if not count > min(counts)]
-    if score.requires:
-        known = [row for row in known if row.metrics[score.requires].values]
+    if score.requires:  # runs of before there was a count are taken as they are
+        counted = [bool(row.metrics[score.counted_first].values) for row in known]
+        known = [row for row, c in zip(known, counted, strict=True) if row.metrics[score.requires].values or not c]
     top = choose((row.metrics[key].mean for row in known), default=math.nan)
     return {row.upsampler for row in known if row.metrics[key].mean == top} if len(rows) > 1 else set()
 

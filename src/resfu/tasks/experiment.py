@@ -18,6 +18,7 @@ from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 from resfu.training.parameter_groups import Optimisation
+from resfu.training.quiet import known_warnings_ignored
 from resfu.training.schedule import Schedule
 
 # What the command, the network or the seed gives.
@@ -45,7 +46,8 @@ class Experiment:
         self.task: Task = task_of(given["model"]["host"], given["data"]["dataset"])
         given = self.task.completed(given)
         try:
-            self._namespace: Namespace = parser(self.task.name).parse_object(given)
+            with known_warnings_ignored():
+                self._namespace: Namespace = parser(self.task.name).parse_object(given)
         except ArgumentError as error:
             raise ValueError(plain_message(str(error))) from error
         self.settings: dict[str, Any] = self._namespace.as_dict()
@@ -85,7 +87,8 @@ class Experiment:
             callbacks: beside those of the settings.
             changes: arguments that take precedence over the settings.
         """
-        arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
+        with known_warnings_ignored():
+            arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
         own, plugins = (_as_list(arguments.pop(key, None)) for key in ("callbacks", "plugins"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
             plugins.append(WholeCheckpoints())
