@@ -184,7 +184,7 @@ def test_predict_works_at_the_size_it_is_told(large, tmp_path, options, seen, mo
     ("options", "line"),
     [
         (["--stride", "16"], "--stride is the step of windows: give --window"),
-        (["--longest-side", "0"], "--longest-side: expected a whole number of at least 1, got '0'"),
+        (["--longest-side", "0"], "--longest_side: expected a whole number of at least 1, got '0'"),
         (["--window", "16", "--stride", "20"], "stride (20, 20) is larger than crop_size (16, 16)"),
     ],
 )

@@ -160,7 +160,8 @@ def test_the_report_of_instances(instance_results, pictures):
     data = data_of(html)
     assert data["key"] == []  # every object has a colour of its own
     assert [chart["title"] for chart in data["curves"]] == ["Training loss", "Validation mask AP (%)"]
-    assert '<tr><th scope="row">cat</th><td>20.00 ± 14.14<span class="bar"' in html
+    assert '<tr><th scope="row">cat</th><td>10.00 ± 14.14<span class="bar"' in html
+    assert '<td>20.00 ± 14.14<span class="bar"' in html
     assert '<tr><th scope="row">dog</th><td>-</td><td>-</td></tr>' in html
     assert "(nan)" not in html
     assert "evaluated on 5 validation images" in html

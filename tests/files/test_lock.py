@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,8 @@ def test_the_same_process_is_refused_too(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
-    time.sleep(0.05)  # not waited for: the dead process keeps its number
+    while "Z" not in Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2]:  # dying takes a moment
+        time.sleep(0.01)  # not waited for: the dead process keeps its number
     with locked(tmp_path / "x", "resfu fit"):
         assert json.loads((tmp_path / "x" / LOCK).read_text())["pid"] == os.getpid()
     assert not (tmp_path / "x" / LOCK).exists()

@@ -77,7 +77,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
         from resfu.evaluation.published import option_from
 
         settings = merge(settings, nested("model.host_options", dict(map(option_from, old.host_options))))
-    if old.data not in (None, "scenes", *recipe_names()):  # the recipe's data are generated, with options of their own
+    if old.data not in (None, read_recipe(recipe)["data"]["dataset"]):  # the recipe's have options of their own
         own = {"dataset": old.data, "options": None, "train_options": None, "eval_options": None}
         settings = merge({"data": own}, settings)
     names = ", ".join(f"--{key.replace('_', '-')}" for key in given)

@@ -44,6 +44,8 @@ class Record(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the score, unless there was nothing to measure."""
+        if trainer.sanity_checking:
+            return
         value = float(trainer.callback_metrics.get(f"val/{self.monitor.key}", math.nan))
         if not math.isnan(value):
             self.quality.append([trainer.global_step, value])

@@ -48,8 +48,7 @@ def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> M
         upsampler: one of its upsamplers.
         row: of the same task.
     """
-    shown = {score.key for score in task_of(row.host, row.dataset).scores}
-    scores = [score for score in [*scores_of(row), *additions_to(row)] if score.key in shown]
+    scores = [*scores_of(row), *additions_to(row)]
     spreads = {score.key: spread(results, upsampler, score.key) for score in scores}
     known = {key: value for key, value in spreads.items() if value.values}
     return Measured(known, results["cost"][upsampler]["parameters"])
