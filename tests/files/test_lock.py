@@ -50,7 +50,7 @@ def test_the_same_process_is_refused_too(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
-    time.sleep(0.05)  # not waited for: the dead process keeps its number
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its number is not free yet
     with locked(tmp_path / "x", "resfu fit"):
         assert json.loads((tmp_path / "x" / LOCK).read_text())["pid"] == os.getpid()
     assert not (tmp_path / "x" / LOCK).exists()
