@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
 
@@ -66,6 +67,18 @@ def test_a_damaged_lock_is_taken_over(tmp_path):
     (tmp_path / LOCK).write_text('{"pid"')
     with locked(tmp_path, "resfu fit"):
         pass
+
+
+@pytest.mark.parametrize("room", [0, 20])
+def test_a_full_disk_is_named_and_leaves_no_lock(tmp_path, room):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"cannot write .*{LOCK}: "), locked(tmp_path / "x", "resfu fit"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("key", ["host", "namespace"])
