@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from resfu import ops, upsamplers
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
+    from resfu.pages import keep_pages
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
     from resfu.upsamplers.base import Upsampler
@@ -43,6 +44,7 @@ _MODULES = {
     "Upsampler": "resfu.upsamplers.base",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "keep_pages": "resfu.pages",
     "load": "resfu.loading",
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "__version__",
     "create_host",
     "create_upsampler",
+    "keep_pages",
     "load",
     "ops",
     "upsamplers",
