@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -39,3 +40,8 @@ def _executor(threads: int) -> ThreadPoolExecutor:
     if _pool is None or _pool[0] != os.getpid() or _pool[1] < threads:
         _pool = os.getpid(), threads, ThreadPoolExecutor(threads, "resfu")
     return _pool[2]
+
+
+def scratch(size: int) -> Any:
+    """Room for so many fp32 numbers for each thread, as an array for kernels."""
+    return torch.empty(size * torch.get_num_threads(), dtype=torch.float32, device="cpu").numpy()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resfu.ops.compiled.threads import run
+from resfu.ops.compiled.threads import run, scratch
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
@@ -133,7 +133,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
     at_once = max(1, _MOST // (H * tiles * N * kernels.COUNT * PIXELS))
     weighted = (c.score_weight.flatten(1) * c.norm_weight).T.contiguous()  # [M, 9]
     partial = maps.planes.new_empty((min(B, at_once), H, tiles, N, kernels.COUNT, PIXELS))
-    scratch, statistics = _scratch(PIXELS), []
+    space, statistics = scratch(PIXELS), []
     for first in range(0, B, at_once):
         last = min(B, first + at_once)
         sums = _partial(maps, layers, weighted, partial, first, last, N)
@@ -144,7 +144,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
         arrays = [_flat(t) for t in (partial, inverse.float(), (shift - moved).float(), out[first:last])]
         run(
             lambda a, b, thread, arrays=arrays: kernels.total_scores(
-                a, b, H, W, arrays[0], N, *arrays[1:], maps.table.numpy(), scratch, thread * PIXELS
+                a, b, H, W, arrays[0], N, *arrays[1:], maps.table.numpy(), space, thread * PIXELS
             ),
             (last - first) * H,
         )
@@ -161,14 +161,14 @@ def _partial(
     arguments = _arguments(maps, layers, first, last)
     m, J = M // maps.groups, arguments[-2]
     size = PIXELS + 3 * m * PIXELS + maps.is_low * (maps.low.shape[2] + J) * M
-    scratch = _scratch(size)
+    space = scratch(size)
     results = _flat(partial), _flat(sums)
     weights = _flat(weighted)
     head, tail = arguments[:10], arguments[10:]
 
     def task(a: int, b: int, thread: int) -> None:
         kernels.partial_scores(
-            a, b, H, W, *head, weights, norm_groups, *tail, *results, scratch, thread * size + PIXELS
+            a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS
         )
 
     run(task, (last - first) * H)
@@ -193,10 +193,6 @@ def _statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Ten
     count = pixels * sums.shape[2] // groups
     mean = total / count
     return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()
-
-
-def _scratch(size: int):
-    return torch.empty(size * torch.get_num_threads(), dtype=torch.float32).numpy()
 
 
 def _flat(x: Tensor):

@@ -8,6 +8,7 @@ A group's 14 kB of weights and hidden channels of a tile stay in the innermost c
 
 from numba import njit
 
+from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
 
@@ -41,20 +42,20 @@ def padded_planes(first, last, x, H, W, rows, columns, out, S):
             source = (plane * H + min(max(y - rows, 0), H - 1)) * W
             target = (plane * height + y) * S
             for i in range(columns):
-                out[target + i] = x[source]
+                put(out, target + i, get(x, source))
             for i in range(W):
-                out[target + columns + i] = x[source + i]
+                put(out, target + columns + i, get(x, source + i))
             for i in range(columns + W, S):
-                out[target + i] = x[source + W - 1]
+                put(out, target + i, get(x, source + W - 1))
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _interpolated_row(low, a, b, weight, out, o, count, empty):
     """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
     for i in range(count):
-        out[o + i] = low[a + i] + weight * (low[b + i] - low[a + i])
+        put(out, o + i, get(low, a + i) + weight * (get(low, b + i) - get(low, a + i)))
     for i in range(count, count + empty):
-        out[o + i] = 0
+        put(out, o + i, 0)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -105,24 +106,24 @@ def partial_scores(
     for r in range(first_row, last_row):
         b, y = r // H, r % H
         if is_low:
-            a = (b * h1 + above[y]) * w1 * M
-            _interpolated_row(low, a, a + w1 * M, between[y], scratch, row, w1 * M, J * M)
+            a = (b * h1 + get(above, y)) * w1 * M
+            _interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
         for g in range(G):
             for i in range(m * PIXELS):
-                scratch[total + i] = 0
+                put(scratch, total + i, 0)
             for t in range(T):
-                place = (b * table[L] + g * d) * height * S + y * S + t * PIXELS
+                place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                 whole = W - t * PIXELS >= PIXELS
                 _hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                    t * J * PIXELS, J, start_column[t], M, m, g, v, h, total if whole else 0, scratch,
+                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):
                         for p in range(W - t * PIXELS):
-                            value = scratch[h + i * PIXELS + p]
-                            scratch[total + i * PIXELS] += value
-                            scratch[total + i * PIXELS + LANES] += value * value
+                            value = get(scratch, h + i * PIXELS + p)
+                            put(scratch, total + i * PIXELS, get(scratch, total + i * PIXELS) + value)
+                            put(scratch, total + i * PIXELS + LANES, get(scratch, total + i * PIXELS + LANES) + value * value)
                 for n in range(m // width):
                     group = g * (m // width) + n
                     _scores(
@@ -132,10 +133,10 @@ def partial_scores(
             for i in range(m):
                 value, square = 0.0, 0.0
                 for lane in range(LANES):
-                    value += scratch[total + i * PIXELS + lane]
-                    square += scratch[total + i * PIXELS + LANES + lane]
-                sums[r * 2 * M + g * m + i] = value
-                sums[(r * 2 + 1) * M + g * m + i] = square
+                    value += get(scratch, total + i * PIXELS + lane)
+                    square += get(scratch, total + i * PIXELS + LANES + lane)
+                put(sums, r * 2 * M + g * m + i, value)
+                put(sums, (r * 2 + 1) * M + g * m + i, square)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -160,4 +161,4 @@ def total_scores(first_row, last_row, H, W, partial, norm_groups, inverse, shift
                         shift, b * COUNT + n, table, 0,
                     )  # fmt: skip
                     for p in range(count):
-                        out[target + p] = scratch[begin + p]
+                        put(out, target + p, get(scratch, begin + p))

@@ -1,0 +1,112 @@
+"""The compiled kernel of the window sum between four low-resolution centres ("fine"), on tiles of 32 pixels of a row.
+
+All arrays are flat and fp32. The low-resolution columns that a tile's windows reach, J of them in M rows, are the inputs of
+one product of matrices with weights that are mostly 0: M J inputs instead of M M, and vectors of pixels instead of a
+gather. C8 is the number of channels, filled up to a multiple of 8.
+"""
+
+from numba import njit, types
+
+from resfu.ops.compiled.softmax import softmax
+from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.tile import PIXELS, ROWS, product
+
+K, M = 3, 4
+COUNT = K * K
+
+_product = product()
+
+_FAST = {"contract", "nsz"}
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def row_of_scores(scores, s, stride, width, out, o):
+    """COUNT rows of a tile, with zeros behind its pixels."""
+    for n in range(COUNT):
+        for p in range(width):
+            put(out, o + n * PIXELS + p, get(scores, s + n * stride + p))
+        for p in range(width, PIXELS):
+            put(out, o + n * PIXELS + p, 0)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def spread(weights, w, fy, fraction, f, place, i, J, out, o):
+    """The weights [3, 3, 32] of neighbours as those of low-resolution columns: out [4, J, 32].
+
+    fraction [32] is each pixel's way to the next column, place [32] its first column in the tile's.
+    """
+    zero, one = types.float32(0.0), types.float32(1.0)
+    for n in range(M * J * PIXELS):
+        put(out, o + n, zero)
+    for y in range(M):
+        for p in range(PIXELS):
+            target = o + (y * J + get(place, i + p)) * PIXELS + p
+            fx, last = get(fraction, f + p), zero
+            for x in range(K):
+                value = zero
+                if y < K:
+                    value += (one - fy) * get(weights, w + (y * K + x) * PIXELS + p)
+                if y > 0:
+                    value += fy * get(weights, w + ((y - 1) * K + x) * PIXELS + p)
+                beyond = fx * value
+                put(out, target + x * PIXELS, last + value - beyond)
+                last = beyond
+            put(out, target + K * PIXELS, last)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def features_of_tile(low, start, w1, C8, row, column, J, out, o):
+    """The features [4, J, C8] of a tile's windows, side by side. Columns beyond the map are 0."""
+    for y in range(M):
+        for j in range(J):
+            target, source = o + (y * J + j) * C8, start + ((row + y) * w1 + column + j) * C8
+            if column + j < w1:
+                for c in range(C8):
+                    put(out, target + c, get(low, source + c))
+            else:
+                for c in range(C8):
+                    put(out, target + c, 0)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def softmax_window_sum(
+    first_cell, last_cell, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx, place,
+    inside, J, out, scratch, begin, table,
+):  # fmt: skip
+    """out [images, C, H, W] of features [images, h1, w1, C8] and the softmax of scores [images, 9, H, W].
+
+    A task is a row of cells of an image: cell_rows [cells + 1] are their first rows of pixels.
+    """
+    T = (W + PIXELS - 1) // PIXELS
+    weights = begin
+    panel = weights + (COUNT + 2) * PIXELS
+    edge = panel + M * J * PIXELS
+    raw = edge + ROWS * PIXELS
+    window = raw + COUNT * PIXELS
+    for task in range(first_cell, last_cell):
+        b, cell = task // cells, task % cells
+        for t in range(T):
+            count = min(PIXELS, W - t * PIXELS)
+            features_of_tile(
+                low, b * h1 * w1 * C8, w1, C8, get(rows, get(cell_rows, cell)), get(columns, t), J, scratch, window
+            )
+            for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
+                row_of_scores(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, raw)
+                softmax(
+                    scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights
+                )
+                spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
+                for c in range(0, C, ROWS):
+                    target = ((b * C + c) * H + y) * W + t * PIXELS
+                    if count == PIXELS and c + ROWS <= C:
+                        _product(
+                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table, 0
+                        )
+                    else:
+                        _product(
+                            scratch, edge, PIXELS, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0,
+                            table, 0,
+                        )  # fmt: skip
+                        for i in range(min(ROWS, C - c)):
+                            for p in range(count):
+                                put(out, target + i * H * W + p, get(scratch, edge + i * PIXELS + p))
