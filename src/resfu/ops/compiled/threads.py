@@ -1,15 +1,21 @@
-"""Compiled kernels in several threads: as many as PyTorch's operators run in."""
+"""Compiled kernels in several threads: those that PyTorch's operators run in, as many of them.
 
+They wait for work busily for a while after each operator. Threads of our own beside them would find no free processor.
+"""
+
+import ctypes
 import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
 
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads
 _PIECES = 4  # for each thread, so that one that is held up has fewer
+_pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def run(task: Callable[[int, int, int], object], count: int) -> None:
@@ -23,15 +29,45 @@ def run(task: Callable[[int, int, int], object], count: int) -> None:
         return
     bounds = [count * i // (threads * _PIECES) for i in range(threads * _PIECES + 1)]
     pieces = iter([(a, b) for a, b in itertools.pairwise(bounds) if a < b])  # next() of it is atomic
+    numbers, errors = iter(range(threads)), []
 
-    def work(thread: int) -> None:
-        for first, last in pieces:
-            task(first, last, thread)
+    def work(_: object = None) -> None:
+        thread = next(numbers)
+        try:
+            for first, last in pieces:
+                task(first, last, thread)
+        except BaseException as error:  # raised again where it is not lost
+            errors.append(error)
 
-    helpers = [_executor(threads - 1).submit(work, thread) for thread in range(1, threads)]
-    work(0)
-    for helper in helpers:
-        helper.result()
+    parallel = _openmp()
+    if parallel is not None:
+        parallel(_Callback(work), None, threads, 0)
+    else:
+        helpers = [_executor(threads - 1).submit(work) for _ in range(1, threads)]
+        work()
+        for helper in helpers:
+            helper.result()
+    if errors:
+        raise errors[0]
+
+
+def scratch(size: int) -> Any:
+    """Room for so many fp32 numbers for each thread, as an array for kernels."""
+    return torch.empty(size * torch.get_num_threads(), dtype=torch.float32, device="cpu").numpy()
+
+
+@cache
+def _openmp() -> Any:
+    """The function of PyTorch's own OpenMP library that runs another in all threads; None where it has another one."""
+    if "OpenMP" not in torch.__config__.parallel_info():
+        return None
+    try:
+        parallel = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (AttributeError, OSError):
+        return None
+    parallel.argtypes = (_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    parallel.restype = None
+    return parallel
 
 
 def _executor(threads: int) -> ThreadPoolExecutor:
@@ -40,8 +76,3 @@ def _executor(threads: int) -> ThreadPoolExecutor:
     if _pool is None or _pool[0] != os.getpid() or _pool[1] < threads:
         _pool = os.getpid(), threads, ThreadPoolExecutor(threads, "resfu")
     return _pool[2]
-
-
-def scratch(size: int) -> Any:
-    """Room for so many fp32 numbers for each thread, as an array for kernels."""
-    return torch.empty(size * torch.get_num_threads(), dtype=torch.float32, device="cpu").numpy()

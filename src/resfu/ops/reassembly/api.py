@@ -73,6 +73,10 @@ def reassemble(
         return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
+        from resfu.ops.reassembly import numba
+
+        return numba.softmax_window_sum(pad(features, 2, 2, padding), weights, *low, mask)
     fused = softmax and backend == "triton" and not recorded
     if softmax and not fused:
         weights = window_softmax(weights, groups, low if mask else None)

@@ -62,6 +62,10 @@ def similarity_scores(
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
         return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "numba" and similarity == "pcdc" and operators.compiles(key, query, weight, bias, compressor, step):
+        from resfu.ops.similarity import numba
+
+        return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference":
         v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
         return scores(hidden_channels(v, compressor), compressor)

@@ -14,6 +14,7 @@ from resfu.ops.compiled.threads import run, scratch
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
+from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
 
 _MOST = 1 << 23  # partial scores held at once: 32 MB
@@ -70,12 +71,15 @@ class Maps:
         step: (h, w).
         neighbours: how an LR key is read.
         groups: G.
+        is_low: whether the key lies on the LR map.
     """
 
-    def __init__(self, key: Tensor, query: Tensor, step: tuple[int, int], neighbours: str, groups: int) -> None:
+    def __init__(
+        self, key: Tensor, query: Tensor, step: tuple[int, int], neighbours: str, groups: int, is_low: bool
+    ) -> None:
         (B, D, H, W), (h, w) = query.shape, step
         self.size, self.shape, self.groups = (H, W), query.shape, groups
-        self.is_low = key.shape[1:3] == (h + 2, w + 2) and key.shape[1:] != query.shape[1:]
+        self.is_low = is_low
         self.reach = (0, 0) if self.is_low else (H // h, W // w)
         rows, cols = self.reach
         self.stride = -(-W // PIXELS) * PIXELS + 2 * cols
@@ -113,6 +117,23 @@ class Maps:
         begin = 0 if self.is_low else D * area + rows * self.stride + cols
         places += [begin + channel * area for channel in range(d)]
         return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64)
+
+
+def similarity_scores(
+    key: Tensor,
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    compressor: Compressor,
+    step: tuple[int, int],
+    neighbours: str,
+) -> Tensor:
+    """The scores of maps that `operators.compiles` allows. See `api.similarity_scores`."""
+    groups, dilated = query.shape[1] // weight.shape[1], key.shape[-2:] == query.shape[-2:]
+    if not dilated:
+        key = operators.convolved_key(key, weight).movedim(1, 3).flatten(3)  # [B, h + 2, w + 2, M]
+    maps = Maps(key, query, step, neighbours, groups, not dilated)
+    return forward(maps, pack(weight, bias, compressor, groups, dilated), compressor)[0]
 
 
 def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dilated: bool) -> Layers:
