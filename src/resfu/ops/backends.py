@@ -22,8 +22,8 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
 
     Returns:
         "cpu", "numba", "triton" or "reference". "auto" takes "numba" for fp32 tensors on the CPU where Numba is
-        installed and nothing records PyTorch's operators (autocast, torch.compile and torch.export, torch.func, modes
-        that count or fake operators), else "cpu" there, "triton" for CUDA tensors where Triton is installed, and
+        installed and nothing records PyTorch's operators (torch.compile and torch.export, torch.func, modes that count or
+        fake them), else "cpu" there, "triton" for CUDA tensors where Triton is installed, and
         "reference" elsewhere. What an operation has no kernel for runs the operators of "cpu".
 
     Raises:
@@ -54,7 +54,6 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
     """Whether somebody has to see PyTorch's operators, and a kernel of another library would hide them."""
     return (
         torch.compiler.is_compiling()
-        or torch.is_autocast_enabled("cpu")
         or bool(_get_current_dispatch_mode_stack())
         or any(is_functorch_wrapped_tensor(t) or unpack_dual(t).tangent is not None for t in tensors)
         or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)

@@ -5,7 +5,6 @@ That rule is a choice for each index, and a loop with choices does not become ve
 
 from typing import Any
 
-import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic

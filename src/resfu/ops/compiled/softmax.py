@@ -1,11 +1,12 @@
 """The softmax of a tile's scores, in a loop that becomes vectors."""
 
-from typing import Any
+from typing import Any, no_type_check
 
 import llvmlite.ir as ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import PIXELS
 
@@ -35,7 +36,8 @@ def _nearest(typingctx, x):
     return types.int32(types.float32), generate
 
 
-@njit(inline="always")
+@no_type_check
+@kernel
 def exponential(x):
     """e^x of fp32 x <= 0, to 2 units in the last place; NaN stays."""
     float32 = types.float32
@@ -52,7 +54,8 @@ def exponential(x):
     return float32(0.0) if x < float32(_LEAST) else value
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@no_type_check
+@kernel
 def softmax(scores, s, stride, count, inside, i, top, out, o):
     """out [count, 32]: the softmax of scores [count, stride], over those neighbours that lie inside the image.
 

@@ -55,7 +55,8 @@ def guided_filter(
             with almost none follow their rounding errors.
         stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
             floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
-        backend: as in `reassemble`; "triton" and "numba" have kernels for stride 1 and run the operators of "cpu" for stride 2.
+        backend: as in `reassemble`; "triton" and "numba" have kernels for stride 1 and run the operators of "cpu"
+            for stride 2.
 
     Returns:
         [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN

@@ -1,19 +1,22 @@
 """The compiled guided filter with stride 1 and its gradients, channel by channel.
 
-All arrays are flat; sums down the columns run in fp64, so that what is added comes off again exactly enough. A channel's
-planes lie in a thread's scratch, each H W long.
+All arrays are flat, planes H W long. Sums down the columns run in fp64, so that what is added comes off again exactly
+enough. The planes of a channel lie in a thread's scratch.
 """
 
-from numba import njit, types
+from typing import no_type_check
 
+from numba import types
+
+from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 
 PLANES = 10  # of scratch
 LINES = 3  # more lines of scratch, of W + 2 radius
-_FAST = {"contract", "nsz"}
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _window_sums(s, a, first, second, length, count):
     """Where out[i] = a[i] + ... + a[i + length - 1] is, for i < count: in one of two spare lines. By doubling."""
     run, span, total = a, 1, count + length - 1
@@ -34,7 +37,8 @@ def _window_sums(s, a, first, second, length, count):
     return run
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _add_row(s, a, b, row, W, sign, wide, o):
     """Adds a row of a plane, or of the product of two, to the sums of the columns."""
     if b < 0:
@@ -46,9 +50,10 @@ def _add_row(s, a, b, row, W, sign, wide, o):
             put(wide, o + p, get(wide, o + p) + sign * value)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
-    """Sums of a plane, or of the product of two, over windows; with share >= 0 their means. `out` may not be an input."""
+    """Sums of a plane, or of the product of two, over windows; with share >= 0 their means. `out` is another plane."""
     length = W + 2 * radius
     for p in range(W):
         put(wide, o + p, 0.0)
@@ -80,7 +85,8 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
                 put(s, out + y * W + p, get(s, sums + p))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _centred(x, start, n):
     """The mean of a plane, or 0 where it is not finite, and whether it is."""
     total = 0.0
@@ -90,38 +96,20 @@ def _centred(x, start, n):
     return types.float32(total / n) if finite else types.float32(0.0), finite
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _upsampled(x, start, h, w, origin, above, between, H, W, s, out, line):
-    """A plane [h, w] less its origin, brought to [H, W] bilinearly. above and between: of the columns, then the rows."""
-    for y in range(H):
-        top, fy = start + get(above, W + y) * w, get(between, W + y)
-        step = w if get(above, W + y) + 1 < h else 0
-        for j in range(w):
-            value = get(x, top + j)
-            put(s, line + j, value + fy * (get(x, top + step + j) - value) - origin)
-        put(s, line + w, get(s, line + w - 1))
-        for p in range(W):
-            j = get(above, p)
-            value = get(s, line + j)
-            put(s, out + y * W + p, value + get(between, p) * (get(s, line + j + 1) - value))
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _coefficients(guide, x, plane, h, w, above, between, share, H, W, radius, eps, s, begin, wide, o):
+@no_type_check
+@kernel
+def _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o):
     """Fills the planes g, x, mean g, mean x, 1 / (variance + eps), m; the sixth on are spare. (origin of x, finite)."""
     n = H * W
     g, full, mean_g, mean_x, inverse, m = begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n
     lines = begin + PLANES * n
     origin, finite = _centred(guide, plane * n, n)
-    height, also = _centred(x, plane * h * w, h * w)
+    height, also = _centred(x, plane * n, n)
     finite = finite and also
     for i in range(n):
         put(s, g + i, get(guide, plane * n + i) - origin)
-    if h == H and w == W:
-        for i in range(n):
-            put(s, full + i, get(x, plane * n + i) - height)
-    else:
-        _upsampled(x, plane * h * w, h, w, height, above, between, H, W, s, full, lines)
+    for i in range(n):
+        put(s, full + i, get(x, plane * n + i) - height)
     _box(s, g, -1, mean_g, H, W, radius, lines, wide, o, finite, 0, share)
     _box(s, full, -1, mean_x, H, W, radius, lines, wide, o, finite, 0, share)
     _box(s, g, g, inverse, H, W, radius, lines, wide, o, finite, 0, share)
@@ -137,13 +125,14 @@ def _coefficients(guide, x, plane, h, w, above, between, share, H, W, radius, ep
     return height, finite
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def guided_filter(first, last, guide, x, h, w, above, between, share, H, W, radius, eps, out, s, begin, wide, o):
-    """out, planes [H, W], of guide planes [H, W] and planes x [h, w]. share: 1 / pixels of a window, columns then rows."""
+@no_type_check
+@kernel
+def guided_filter(first, last, guide, x, share, H, W, radius, eps, out, s, begin, wide, o):
+    """out, planes [H, W], of planes guide and x. share: 1 / pixels of a window, of columns and then rows."""
     n = H * W
     for plane in range(first, last):
         height, finite = _coefficients(
-            guide, x, plane, h, w, above, between, share, H, W, radius, eps, s, begin, wide, o
+            guide, x, plane, share, H, W, radius, eps, s, begin, wide, o
         )
         mean_g, mean_x, m, c, lines = begin + 2 * n, begin + 3 * n, begin + 5 * n, begin + 6 * n, begin + PLANES * n
         for i in range(n):
@@ -154,14 +143,15 @@ def guided_filter(first, last, guide, x, h, w, above, between, share, H, W, radi
             put(out, plane * n + i, get(s, mean_g + i) * get(s, begin + i) + get(s, mean_x + i) + height)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def guided_filter_gradients(
-    first, last, grad, guide, x, h, w, above, between, share, H, W, radius, eps, d_guide, d_x, s, begin, wide, o
+    first, last, grad, guide, x, share, H, W, radius, eps, d_guide, d_x, s, begin, wide, o
 ):
-    """Gradients in the guide, planes [H, W], and in x, planes [h, w]: the same sums of windows once more."""
+    """Gradients in the planes guide and x: the same sums of windows once more."""
     n = H * W
     for plane in range(first, last):
-        _, finite = _coefficients(guide, x, plane, h, w, above, between, share, H, W, radius, eps, s, begin, wide, o)
+        _, finite = _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o)
         origin = plane * n
         g, full, mean_g, mean_x, inverse, m = (
             begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n,
@@ -201,31 +191,4 @@ def guided_filter_gradients(
             own, other = get(s, g + i), get(s, full + i)
             added = 2 * own * get(s, mean_g + i) + other * get(s, mean_x + i) + get(s, inverse + i)
             put(d_guide, origin + i, get(d_guide, origin + i) + added)
-            put(s, a + i, own * get(s, mean_x + i) + get(s, m + i))
-        if h == H and w == W:
-            for i in range(n):
-                put(d_x, origin + i, get(s, a + i))
-        else:
-            _downsampled(s, a, H, W, above, between, h, w, d_x, plane * h * w, lines)
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _downsampled(s, a, H, W, above, between, h, w, out, start, line):
-    """The adjoint of `_upsampled`."""
-    for i in range(h * w):
-        put(out, start + i, types.float32(0.0))
-    for y in range(H):
-        for j in range(w + 1):
-            put(s, line + j, types.float32(0.0))
-        for p in range(W):
-            j, value = get(above, p), get(s, a + y * W + p)
-            beyond = value * get(between, p)
-            put(s, line + j, get(s, line + j) + value - beyond)
-            put(s, line + j + 1, get(s, line + j + 1) + beyond)
-        put(s, line + w - 1, get(s, line + w - 1) + get(s, line + w))
-        top, fy = start + get(above, W + y) * w, get(between, W + y)
-        step = w if get(above, W + y) + 1 < h else 0
-        for j in range(w):
-            value = get(s, line + j)
-            put(out, top + j, get(out, top + j) + (types.float32(1.0) - fy) * value)
-            put(out, top + step + j, get(out, top + step + j) + fy * value)
+            put(d_x, origin + i, own * get(s, mean_x + i) + get(s, m + i))

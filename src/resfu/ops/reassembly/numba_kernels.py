@@ -5,10 +5,13 @@ one product of matrices with weights that are mostly 0: M J inputs instead of M 
 gather. C8 is the number of channels, filled up to a multiple of 8.
 """
 
-from numba import njit, types
+from typing import no_type_check
 
-from resfu.ops.compiled.softmax import softmax
+from numba import types
+
+from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.tile import PIXELS, ROWS, product
 
 K, M = 3, 4
@@ -16,10 +19,9 @@ COUNT = K * K
 
 _product = product()
 
-_FAST = {"contract", "nsz"}
 
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def row_of_scores(scores, s, stride, width, out, o):
     """COUNT rows of a tile, with zeros behind its pixels."""
     for n in range(COUNT):
@@ -29,7 +31,8 @@ def row_of_scores(scores, s, stride, width, out, o):
             put(out, o + n * PIXELS + p, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def spread(weights, w, fy, fraction, f, place, i, J, out, o):
     """The weights [3, 3, 32] of neighbours as those of low-resolution columns: out [4, J, 32].
 
@@ -54,7 +57,8 @@ def spread(weights, w, fy, fraction, f, place, i, J, out, o):
             put(out, target + K * PIXELS, last)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def features_of_tile(low, start, w1, C8, row, column, J, out, o):
     """The features [4, J, C8] of a tile's windows, side by side. Columns beyond the map are 0."""
     for y in range(M):
@@ -68,7 +72,8 @@ def features_of_tile(low, start, w1, C8, row, column, J, out, o):
                     put(out, target + c, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def softmax_window_sum(
     first_cell, last_cell, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx, place,
     inside, J, out, scratch, begin, table,
@@ -92,15 +97,27 @@ def softmax_window_sum(
             )
             for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
                 row_of_scores(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, raw)
-                softmax(
-                    scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights
-                )
+                softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
                 spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
                 for c in range(0, C, ROWS):
                     target = ((b * C + c) * H + y) * W + t * PIXELS
                     if count == PIXELS and c + ROWS <= C:
                         _product(
-                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table, 0
+                            out,
+                            target,
+                            H * W,
+                            scratch,
+                            window + c,
+                            1,
+                            C8,
+                            scratch,
+                            panel,
+                            PIXELS,
+                            M * J,
+                            fx,
+                            0,
+                            table,
+                            0,
                         )
                     else:
                         _product(

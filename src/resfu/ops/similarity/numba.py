@@ -47,9 +47,9 @@ def columns(P: int, p: int, neighbours: str) -> Columns:
     last = torch.tensor([int(above[min((t + 1) * PIXELS, P) - 1]) + 1 for t in range(tiles)], device="cpu")
     J = -(-int((last - starts).max() + 1) // kernels.FEW) * kernels.FEW
     wide = torch.nn.functional.pad(U, (0, J, 0, tiles * PIXELS - P))
-    weights = torch.stack([
-        wide[t * PIXELS : (t + 1) * PIXELS, int(start) : int(start) + J].T for t, start in enumerate(starts)
-    ])
+    weights = torch.stack(
+        [wide[t * PIXELS : (t + 1) * PIXELS, int(start) : int(start) + J].T for t, start in enumerate(starts)]
+    )
     return Columns(above, between, starts.clone(), weights.contiguous())
 
 
@@ -188,9 +188,7 @@ def _partial(
     head, tail = arguments[:10], arguments[10:]
 
     def task(a: int, b: int, thread: int) -> None:
-        kernels.partial_scores(
-            a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS
-        )
+        kernels.partial_scores(a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS)
 
     run(task, (last - first) * H)
     return sums.sum(1, dtype=torch.float64)

@@ -6,11 +6,11 @@ taps, then its query); T, tiles of a row; S, elements of a padded row; J, low-re
 A group's 14 kB of weights and hidden channels of a tile stay in the innermost cache.
 """
 
-from numba import njit
+from typing import no_type_check
 
+from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
-from resfu.ops.compiled.transpose import transpose
 
 COUNT = 9  # neighbours, K K
 SLOTS = 16  # of a pixel's neighbours where they lie together
@@ -30,10 +30,9 @@ _of_rows = product(start="out", tables="w")
 _few = product(rows=FEW, start="out")
 _narrow = product(vectors=1, start="out")
 
-_FAST = {"contract", "nsz"}
 
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def padded_planes(first, last, x, H, W, rows, columns, out, S):
     """Planes [H, W] with their border repeated: [H + 2 rows, S], `columns` on the left and the rest on the right."""
     height = H + 2 * rows
@@ -49,7 +48,8 @@ def padded_planes(first, last, x, H, W, rows, columns, out, S):
                 put(out, target + i, get(x, source + W - 1))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _interpolated_row(low, a, b, weight, out, o, count, empty):
     """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
     for i in range(count):
@@ -58,7 +58,8 @@ def _interpolated_row(low, a, b, weight, out, o, count, empty):
         put(out, o + i, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def _hidden(
     planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
     scratch,
@@ -67,7 +68,21 @@ def _hidden(
     for i in range(0, m, ROWS):
         if low:
             _from_bias(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i, table, 0
+                scratch,
+                v + i * PIXELS,
+                PIXELS,
+                first,
+                g * L * m + i,
+                1,
+                m,
+                planes,
+                place,
+                0,
+                L,
+                bias,
+                g * m + i,
+                table,
+                0,
             )
             _more_relu(
                 scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
@@ -75,7 +90,21 @@ def _hidden(
             )  # fmt: skip
         else:
             _from_bias_relu(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i, table, 0
+                scratch,
+                v + i * PIXELS,
+                PIXELS,
+                first,
+                g * L * m + i,
+                1,
+                m,
+                planes,
+                place,
+                0,
+                L,
+                bias,
+                g * m + i,
+                table,
+                0,
             )
     for i in range(0, m, ROWS):
         if sums:
@@ -90,7 +119,8 @@ def _hidden(
             )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def partial_scores(
     first_row, last_row, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights, norm_groups,
     G, M, low, is_low, h1, w1, above, between, columns, J, start_column, partial, sums, scratch, begin,
@@ -123,7 +153,11 @@ def partial_scores(
                         for p in range(W - t * PIXELS):
                             value = get(scratch, h + i * PIXELS + p)
                             put(scratch, total + i * PIXELS, get(scratch, total + i * PIXELS) + value)
-                            put(scratch, total + i * PIXELS + LANES, get(scratch, total + i * PIXELS + LANES) + value * value)
+                            put(
+                                scratch,
+                                total + i * PIXELS + LANES,
+                                get(scratch, total + i * PIXELS + LANES) + value * value,
+                            )
                 for n in range(m // width):
                     group = g * (m // width) + n
                     _scores(
@@ -139,7 +173,8 @@ def partial_scores(
                 put(sums, (r * 2 + 1) * M + g * m + i, square)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@no_type_check
+@kernel
 def total_scores(first_row, last_row, H, W, partial, norm_groups, inverse, shift, out, table, scratch, begin):
     """out [images, 9, H, W]: the sum over the groups, each by 1 / its deviation [images, norm groups], and a shift."""
     T = (W + PIXELS - 1) // PIXELS

@@ -55,7 +55,7 @@ def compiles(
         return False
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
-    if any(t.dtype != torch.float32 for t in tensors) or query.numel() == 0 or operators_are_recorded(*tensors):
+    if any(autocast_dtype(t) != torch.float32 for t in tensors) or query.numel() == 0 or operators_are_recorded(*tensors):
         return False
     if weight.shape[-1] != 3 or not fits or width % 8 or compressor.reduce_weight.shape[1] != width:
         return False

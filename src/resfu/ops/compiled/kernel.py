@@ -1,0 +1,14 @@
+"""How kernels are compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+# Sums may be contracted to fused multiply-adds, and the sign of 0 is open. Not a number and infinities keep their rules.
+_FAST = {"contract", "nsz"}
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function on its first call, into a cache on the disk. It releases the interpreter's lock."""
+    return njit(nogil=True, cache=True, fastmath=_FAST)(function)
