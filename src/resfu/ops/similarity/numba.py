@@ -4,19 +4,21 @@ Hidden channels live in tiles of 32 pixels and are never written: GroupNorm's gr
 pixel instead of 128, and joined when its statistics are known. Backward computes them again.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from resfu.ops.compiled.threads import run, scratch
-from resfu.ops.compiled.tile import PIXELS
+from resfu.ops.compiled.tile import LANES, PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
-from resfu.ops.similarity import operators
+from resfu.ops.similarity import numba_gradients, operators
 from resfu.ops.similarity.compressor import Compressor
 
+_CHUNKS = 4  # of an image, at most
 _MOST = 1 << 23  # partial scores held at once: 32 MB
 
 
@@ -93,7 +95,8 @@ class Maps:
         vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
         self.rows = vertical
         self.columns = columns(W, w, neighbours) if self.is_low else vertical
-        self.table = self._table(D, groups)
+        self.J = self.columns.weights.shape[1]
+        self.table = self.table_of(self.height)
 
     def _pad(self, x: Tensor, out: Tensor) -> None:
         x, (H, W) = x.contiguous(), self.size
@@ -103,20 +106,31 @@ class Maps:
             len(x),
         )
 
-    def _table(self, D: int, groups: int) -> Tensor:
-        """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
-        d, area = D // groups, self.height * self.stride
-        (rows, cols), places = self.reach, []
+    def table_of(self, height: int) -> Tensor:
+        """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes of `height`."""
+        D = self.shape[1]
+        d, area = D // self.groups, height * self.stride
+        (rows, cols), places, begin = self.reach, [], 0
         if not self.is_low:
-            places = [
-                channel * area + y * rows * self.stride + x * cols
-                for y in range(3)
-                for x in range(3)
-                for channel in range(d)
-            ]
-        begin = 0 if self.is_low else D * area + rows * self.stride + cols
+            taps = [y * rows * self.stride + x * cols for y in range(3) for x in range(3)]
+            places = [tap + channel * area for tap in taps for channel in range(d)]
+            begin = D * area + rows * self.stride + cols
         places += [begin + channel * area for channel in range(d)]
-        return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64)
+        return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64, device="cpu")
+
+    def cropped(self, x: Tensor) -> Tensor:
+        """Padded planes without their border."""
+        (rows, cols), (H, W) = self.reach, self.size
+        return x[..., rows : rows + H, cols : cols + W].contiguous()
+
+    def unpadded(self, x: Tensor) -> Tensor:
+        """The adjoint of repeating the border. Overwrites x."""
+        (rows, cols), (H, W) = self.reach, self.size
+        x[..., rows, :] += x[..., :rows, :].sum(-2)
+        x[..., rows + H - 1, :] += x[..., rows + H :, :].sum(-2)
+        x[..., cols] += x[..., :cols].sum(-1)
+        x[..., cols + W - 1] += x[..., cols + W :].sum(-1)
+        return self.cropped(x)
 
 
 def similarity_scores(
@@ -129,11 +143,46 @@ def similarity_scores(
     neighbours: str,
 ) -> Tensor:
     """The scores of maps that `operators.compiles` allows. See `api.similarity_scores`."""
+    tensors = (key, query, weight, bias, *compressor)
+    return _Scores.apply(*tensors, *step, neighbours)  # pyright: ignore[reportReturnType]
+
+
+class _Scores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        tensors, (norm_groups, eps, h, w, neighbours) = given[:10], given[10:]
+        maps, layers, compressor = _made_ready(tensors, *given[10:])
+        out, mean, inverse = forward(maps, layers, compressor)
+        ctx.save_for_backward(*tensors, mean, inverse)
+        ctx.rest = norm_groups, eps, h, w, neighbours
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        tensors, (mean, inverse), needs = ctx.saved_tensors[:10], ctx.saved_tensors[10:], ctx.needs_input_grad[:10]
+        if torch.is_grad_enabled():  # for derivatives of the derivatives
+            found = operators.gradients(grads[0], list(tensors), list(needs), *ctx.rest, create_graph=True)
+        else:
+            found = backward(tensors, ctx.rest, mean, inverse, grads[0].contiguous())
+            found = [gradient for gradient, need in zip(found, needs, strict=True) if need]
+        found = iter(found)
+        return (*(next(found) if need else None for need in needs), *(None for _ in ctx.rest))
+
+
+def _made_ready(
+    tensors: Sequence[Tensor], norm_groups: int, eps: float, h: int, w: int, neighbours: str
+) -> tuple[Maps, Layers, Compressor]:
+    key, query, weight, bias, *rest = tensors
+    compressor = Compressor(*rest, norm_groups=norm_groups, eps=eps)
     groups, dilated = query.shape[1] // weight.shape[1], key.shape[-2:] == query.shape[-2:]
-    if not dilated:
-        key = operators.convolved_key(key, weight).movedim(1, 3).flatten(3)  # [B, h + 2, w + 2, M]
-    maps = Maps(key, query, step, neighbours, groups, not dilated)
-    return forward(maps, pack(weight, bias, compressor, groups, dilated), compressor)[0]
+    read = key if dilated else convolved(key, weight)
+    maps = Maps(read.detach(), query.detach(), (h, w), neighbours, groups, not dilated)
+    return maps, pack(weight, bias, compressor, groups, dilated), compressor
+
+
+def convolved(key: Tensor, weight: Tensor) -> Tensor:
+    """[B, h + 2, w + 2, M], see `operators.convolved_key`."""
+    return operators.convolved_key(key, weight).movedim(1, 3).flatten(3)
 
 
 def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dilated: bool) -> Layers:
@@ -185,13 +234,18 @@ def _partial(
     space = scratch(size)
     results = _flat(partial), _flat(sums)
     weights = _flat(weighted)
-    head, tail = arguments[:10], arguments[10:]
+    head, tail = split(arguments)
 
     def task(a: int, b: int, thread: int) -> None:
         kernels.partial_scores(a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS)
 
     run(task, (last - first) * H)
     return sums.sum(1, dtype=torch.float64)
+
+
+def split(arguments: tuple) -> tuple[tuple, tuple]:
+    """Those up to second_bias, and the rest."""
+    return arguments[:10], arguments[10:]
 
 
 def _arguments(maps: Maps, layers: Layers, first: int, last: int) -> tuple:
@@ -212,6 +266,131 @@ def _statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Ten
     count = pixels * sums.shape[2] // groups
     mean = total / count
     return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()
+
+
+def backward(
+    tensors: Sequence[Tensor], rest: tuple, mean: Tensor, inverse: Tensor, grad: Tensor
+) -> list[Tensor]:
+    """Gradients in all ten tensors."""
+    key, query, weight, bias, *_ = tensors
+    with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
+        key, weight, reduce_weight = (t.detach().requires_grad_() for t in (key, weight, tensors[4]))
+        maps, layers, c = _made_ready((key, query, weight, bias, reduce_weight, *tensors[5:]), *rest)
+        low = convolved(key, weight) if maps.is_low else None
+    found = _Chunks(maps, layers, c, grad)
+    norm = found.through_norm(mean, inverse)
+    d_planes, d_low, d_layers = found.gradients(norm)
+    with torch.enable_grad():
+        outputs, cotangents = [layers.first, layers.second], [d_layers.first, d_layers.second]
+        if low is None:
+            d_weight, d_reduce = torch.autograd.grad(outputs, (weight, reduce_weight), cotangents)
+            d_key = maps.unpadded(d_planes[:, : query.shape[1]])
+        else:
+            outputs, cotangents = [*outputs, low], [*cotangents, d_low]
+            d_key, d_weight, d_reduce = torch.autograd.grad(outputs, (key, weight, reduce_weight), cotangents)
+    d_query = maps.cropped(d_planes[:, -query.shape[1] :])
+    return [
+        d_key, d_query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias, norm.weight, norm.bias,
+        norm.score_weight.view_as(c.score_weight), norm.score_bias,
+    ]  # fmt: skip
+
+
+class _Norm(NamedTuple):
+    """What goes through GroupNorm and the last layer.
+
+    Attributes:
+        scale: [B, 9, M], shift and slope [B, M]: see `numba_gradients.gradients`.
+        weight, bias: gradients of GroupNorm's, [M].
+        score_weight: [9, M]; score_bias: [9].
+    """
+
+    scale: Tensor
+    shift: Tensor
+    slope: Tensor
+    weight: Tensor
+    bias: Tensor
+    score_weight: Tensor
+    score_bias: Tensor
+
+
+class _Chunks:
+    """The gradients of an image in some chunks of rows, as many whatever the number of threads."""
+
+    def __init__(self, maps: Maps, layers: Layers, c: Compressor, grad: Tensor) -> None:
+        self.maps, self.layers, self.c, self.grad = maps, layers, c, grad
+        H = maps.size[0]
+        self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
+        self.rows = max(H * (i + 1) // self.number - H * i // self.number for i in range(self.number))
+
+    def through_norm(self, mean: Tensor, inverse: Tensor) -> _Norm:
+        """From the gradient of the scores to that of the hidden channels."""
+        maps, c, (H, W) = self.maps, self.c, self.maps.size
+        B, M = maps.shape[0], len(self.layers.bias)
+        out = self.grad.new_empty((B * self.number, M, LANES))
+        head, tail = split(_arguments(maps, self.layers, 0, B))
+        size = (2 * M // maps.groups + 2 * LANES) * PIXELS + maps.is_low * (maps.low.shape[2] + maps.J) * M
+        space, flat = scratch(size), (_flat(self.grad), _flat(out))
+
+        def task(a: int, b: int, thread: int) -> None:
+            numba_gradients.correlations(a, b, self.number, H, W, *head, *flat, *tail, space, thread * size)
+
+        run(task, B * self.number)
+        correlated = out.view(B, self.number, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
+        weight, gamma, beta = (t.double() for t in (c.score_weight.flatten(1), c.norm_weight, c.norm_bias))
+        total = self.grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
+        width, pixels = M // c.norm_groups, H * W
+        mean, inverse = (t.repeat_interleave(width, 1) for t in (mean, inverse))  # [B, M]
+        plain = total @ weight  # sum of the gradient behind GroupNorm, and times h
+        times_h = (correlated * weight.T).sum(2)
+        normalised = inverse * (times_h - mean * plain)
+
+        def shared(t: Tensor) -> Tensor:
+            return t.unflatten(1, (c.norm_groups, -1)).mean(2).repeat_interleave(width, 1) / pixels
+
+        slope = inverse * inverse * shared(gamma * normalised)
+        shift = inverse * shared(gamma * plain) - mean * slope
+        scale = weight * (inverse * gamma)[:, None]
+        d_score = (correlated.mT - total[:, :, None] * mean[:, None]) * (inverse * gamma)[:, None]
+        d_score = d_score + total[:, :, None] * beta
+        sums = (normalised.sum(0), plain.sum(0), d_score.sum(0), total.sum(0))
+        return _Norm(*(t.float().contiguous() for t in (scale, shift, slope, *sums)))
+
+    def gradients(self, norm: _Norm) -> tuple[Tensor, Tensor, Layers]:
+        """In the planes [B, planes, height, stride], the convolved LR key and the layers."""
+        maps, layers, N = self.maps, self.layers, self.number
+        (B, planes), (H, W), M = maps.planes.shape[:2], maps.size, len(layers.bias)
+        head, tail = split(_arguments(maps, layers, 0, B))
+        height = self.rows + 2 * maps.reach[0]
+        table = maps.table_of(height)
+        d_planes = self.grad.new_zeros((B, N, planes, height, maps.stride))
+        d_low = self.grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (1,))
+        shares = [self.grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
+        biases = [self.grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        m = M // maps.groups
+        size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
+        given = [_flat(t) for t in (self.grad, *norm[:3])]
+        results = [_flat(t) for t in (d_low, shares[0], biases[0], shares[1], biases[1])]
+        space, target = scratch(size), _flat(d_planes)
+
+        def task(a: int, b: int, thread: int) -> None:
+            numba_gradients.gradients(
+                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size
+            )
+
+        run(task, B * N)
+        sums = [shares[0].sum(0), biases[0].sum((0, 2)), shares[1].sum(0), biases[1].sum((0, 2))]
+        return self._joined(d_planes), d_low.sum(1) if maps.is_low else d_low, Layers(*sums)
+
+    def _joined(self, parts: Tensor) -> Tensor:
+        """Chunks [B, N, planes, rows, stride], which overlap by the reach of the taps, as one map."""
+        if self.number == 1:
+            return parts[:, 0]
+        (H, _), reach = self.maps.size, self.maps.reach[0]
+        out = torch.zeros_like(self.maps.planes)
+        for i in range(self.number):
+            top, bottom = H * i // self.number, H * (i + 1) // self.number
+            out[:, :, top : bottom + 2 * reach] += parts[:, i, :, : bottom - top + 2 * reach]
+        return out
 
 
 def _flat(x: Tensor):

@@ -13,7 +13,6 @@ from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 
 COUNT = 9  # neighbours, K K
-SLOTS = 16  # of a pixel's neighbours where they lie together
 FEW = 4  # rows of a product over low-resolution columns
 
 _from_bias = product(start="bias", tables="x")
@@ -23,12 +22,6 @@ _layer_relu = product(start="bias", relu=True)
 _layer_relu_moments = product(start="bias", relu=True, moments=True)
 _weighted = product(rows=1, start="bias")
 _scores = product(rows=COUNT)
-_product = product()
-_into = product(start="out")
-_into_rows = product(start="out", tables="o")
-_of_rows = product(start="out", tables="w")
-_few = product(rows=FEW, start="out")
-_narrow = product(vectors=1, start="out")
 
 
 @no_type_check
@@ -50,7 +43,7 @@ def padded_planes(first, last, x, H, W, rows, columns, out, S):
 
 @no_type_check
 @kernel
-def _interpolated_row(low, a, b, weight, out, o, count, empty):
+def interpolated_row(low, a, b, weight, out, o, count, empty):
     """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
     for i in range(count):
         put(out, o + i, get(low, a + i) + weight * (get(low, b + i) - get(low, a + i)))
@@ -60,7 +53,7 @@ def _interpolated_row(low, a, b, weight, out, o, count, empty):
 
 @no_type_check
 @kernel
-def _hidden(
+def hidden(
     planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
     scratch,
 ):  # fmt: skip
@@ -137,14 +130,14 @@ def partial_scores(
         b, y = r // H, r % H
         if is_low:
             a = (b * h1 + get(above, y)) * w1 * M
-            _interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+            interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
         for g in range(G):
             for i in range(m * PIXELS):
                 put(scratch, total + i, 0)
             for t in range(T):
                 place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                 whole = W - t * PIXELS >= PIXELS
-                _hidden(
+                hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
                     t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch,
                 )  # fmt: skip

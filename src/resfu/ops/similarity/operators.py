@@ -47,17 +47,15 @@ def compiles(
 ) -> bool:
     """Whether the compiled kernels of `numba.py` compute the scores of paired central differences of these maps.
 
-    They take fp32, K = 3, the same groups in both layers with a multiple of 8 hidden channels and of GroupNorm's groups
-    in each, and a key on the LR map, or one of the query's size at whole ratios.
+    They take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
+    GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios.
     """
     tensors = (key, query, weight, bias, *compressor[:6])
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        return False
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
     if any(autocast_dtype(t) != torch.float32 for t in tensors) or query.numel() == 0 or operators_are_recorded(*tensors):
         return False
-    if weight.shape[-1] != 3 or not fits or width % 8 or compressor.reduce_weight.shape[1] != width:
+    if weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3) or not fits or width % 32 or width != compressor.reduce_weight.shape[1]:
         return False
     if key.shape[-2:] != query.shape[-2:]:
         return True
