@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _PIECES = 4  # for each thread, so that one that is held up has fewer
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads
@@ -54,6 +55,11 @@ def run(task: Callable[[int, int, int], object], count: int) -> None:
 def scratch(size: int) -> Any:
     """Room for so many fp32 numbers for each thread, as an array for kernels."""
     return torch.empty(size * torch.get_num_threads(), dtype=torch.float32, device="cpu").numpy()
+
+
+def flat(x: Tensor) -> Any:
+    """The elements of a map as an array for kernels; a copy where they do not lie in order."""
+    return x.detach().contiguous().view(-1).numpy()
 
 
 @cache

@@ -1,16 +1,20 @@
 """The softmax and the window sum in one compiled kernel, in fp32 on the CPU."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.compiled.threads import run, scratch
-from resfu.ops.compiled.tile import PIXELS, ROWS
+from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
 from resfu.ops.grid import lr_cell, neighbour_in_image
 from resfu.ops.reassembly import numba_kernels as kernels
+from resfu.ops.reassembly import operators
+from resfu.ops.reassembly.softmax import window_softmax
+
+_CHUNKS = 4  # of an image, at most, whatever the number of threads
 
 
 class Axes(NamedTuple):
@@ -50,6 +54,7 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     column = F.pad(column[None].float(), (0, tiles * PIXELS - W), mode="replicate")[0].long().view(tiles, PIXELS)
     start = column[:, 0].clone()
     J = int((column[:, -1] - start).max()) + kernels.M
+    J += J % 2  # M J is a multiple of 8
     seen_rows, seen_columns = (neighbour_in_image(P, p, K, torch.device("cpu")) for P, p in ((H, h), (W, w)))
     if not mask:
         seen_rows, seen_columns = torch.ones_like(seen_rows), torch.ones_like(seen_columns)
@@ -62,24 +67,78 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
 
 
 def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
-    """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine" neighbours, K = 3."""
-    (B, C, h1, w1), (H, W) = padded.shape, scores.shape[-2:]
-    out = torch.empty((B, C, H, W), dtype=padded.dtype)
-    C8 = -(-C // ROWS) * ROWS
-    low = F.pad(padded.permute(0, 2, 3, 1), (0, C8 - C)).contiguous()
-    a = axes(H, W, h, w, mask)
-    cells = len(a.cells) - 1
-    size = (2 * kernels.COUNT + 2 + kernels.M * a.J + ROWS) * PIXELS + kernels.M * a.J * C8
-    space = scratch(size)
-    arrays = [t.contiguous().view(-1).numpy() for t in (low, scores)]
-    target, table = out.view(-1).numpy(), a.rows.numpy()
-    tables = [t.numpy() for t in (a.rows, a.fy, a.row_mask, a.columns, a.fx, a.place, a.inside.view(-1))]
+    """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine" neighbours, K = 3. Differentiable."""
+    return _SoftmaxWindowSum.apply(padded, scores, h, w, mask)  # pyright: ignore[reportReturnType]
+
+
+class _SoftmaxWindowSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+        ctx.save_for_backward(padded, scores)
+        ctx.low, ctx.mask = (h, w), mask
+        return _forward(padded, scores, h, w, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        padded, scores = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return *_backward(padded, scores, *ctx.low, ctx.mask, grads[0]), None, None, None
+        padded, scores = (t.view_as(t) for t in (padded, scores))  # for derivatives of the derivatives, which stop here
+        weights = window_softmax(scores, 1, ctx.low if ctx.mask else None)
+        out = operators.reassemble(padded, weights, ctx.low, "fine", 1)
+        wanted = [t for t, needed in zip((padded, scores), ctx.needs_input_grad[:2], strict=True) if needed]
+        found = iter(torch.autograd.grad(out, wanted, grads[0], create_graph=True))
+        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None, None
+
+
+class _Call:
+    """What both kernels are given."""
+
+    def __init__(self, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> None:
+        (self.B, self.C, self.h1, self.w1), (self.H, self.W) = padded.shape, scores.shape[-2:]
+        self.C8 = -(-self.C // ROWS) * ROWS
+        low = F.pad(padded.detach().permute(0, 2, 3, 1), (0, self.C8 - self.C)).contiguous()
+        self.axes = axes(self.H, self.W, h, w, mask)
+        self.cells = len(self.axes.cells) - 1
+        a = self.axes
+        self.before = (self.cells, a.cells.numpy(), self.H, self.W, flat(low), self.h1, self.w1, self.C, self.C8)
+        tables = (a.rows, a.fy, a.row_mask, a.columns, a.fx, a.place, a.inside)
+        self.after = (flat(scores), *(t.view(-1).numpy() for t in tables), a.J)
+        self.table = a.rows.numpy()
+
+
+def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+    call = _Call(padded, scores, h, w, mask)
+    out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype)
+    J = call.axes.J
+    size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
+    space, target = scratch(size), flat(out)
 
     def task(first: int, last: int, thread: int) -> None:
         kernels.softmax_window_sum(
-            first, last, cells, a.cells.numpy(), H, W, arrays[0], h1, w1, C, C8, arrays[1], *tables, a.J, target,
-            space, thread * size, table,
-        )  # fmt: skip
+            first, last, *call.before, *call.after, target, space, thread * size, call.table
+        )
 
-    run(task, B * cells)
+    run(task, call.B * call.cells)
     return out
+
+
+def _backward(
+    padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    call = _Call(padded, scores, h, w, mask)
+    number = max(1, min(_CHUNKS, call.cells // 4))
+    d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
+    d_scores = torch.empty(scores.shape, dtype=scores.dtype)
+    J = call.axes.J
+    taps = -(-kernels.M * J // LANES) * LANES
+    size = (2 * kernels.COUNT + 3 + 3 * taps + call.C8) * PIXELS + (kernels.M * J + taps) * call.C8
+    space, given, results = scratch(size), flat(grad), (flat(d_low), flat(d_scores))
+
+    def task(first: int, last: int, thread: int) -> None:
+        kernels.softmax_window_sum_gradients(
+            first, last, number, *call.before, *call.after, given, *results, space, thread * size, call.table
+        )
+
+    run(task, call.B * number)
+    return d_low.sum(1)[..., : call.C].permute(0, 3, 1, 2).contiguous(), d_scores

@@ -12,12 +12,14 @@ from numba import types
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import softmax
-from resfu.ops.compiled.tile import PIXELS, ROWS, product
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.transpose import transpose
 
 K, M = 3, 4
 COUNT = K * K
 
 _product = product()
+_narrow = product(vectors=1, start="out")
 
 
 @no_type_check
@@ -127,3 +129,107 @@ def softmax_window_sum(
                         for i in range(min(ROWS, C - c)):
                             for p in range(count):
                                 put(out, target + i * H * W + p, get(scratch, edge + i * PIXELS + p))
+
+
+@no_type_check
+@kernel
+def _grad_of_tile(grad, g, area, C, C8, count, out, o):
+    """[C8, 32] of a tile, 0 behind its pixels and channels."""
+    for c in range(C):
+        for p in range(count):
+            put(out, o + c * PIXELS + p, get(grad, g + c * area + p))
+        for p in range(count, PIXELS):
+            put(out, o + c * PIXELS + p, 0)
+    for i in range(C * PIXELS, C8 * PIXELS):
+        put(out, o + i, 0)
+
+
+@no_type_check
+@kernel
+def _weights_of_columns(d, i0, fy, fraction, f, place, i, J, out, o):
+    """The adjoint of `spread`: d [4, J, 32] to out [3, 3, 32]."""
+    one = types.float32(1.0)
+    for y in range(K):
+        for x in range(K):
+            for p in range(PIXELS):
+                source = i0 + (y * J + get(place, i + p) + x) * PIXELS + p
+                fx = get(fraction, f + p)
+                above = get(d, source) * (one - fx) + get(d, source + PIXELS) * fx
+                source += J * PIXELS
+                below = get(d, source) * (one - fx) + get(d, source + PIXELS) * fx
+                put(out, o + (y * K + x) * PIXELS + p, above * (one - fy) + below * fy)
+
+
+@no_type_check
+@kernel
+def _through_softmax(weights, w, d, i, out, o, area, count):
+    """Gradient of the scores from that of the weights, both [9, 32]. `d` has another line of 32 behind it."""
+    total = i + COUNT * PIXELS
+    for p in range(PIXELS):
+        put(d, total + p, 0)
+    for n in range(COUNT):
+        for p in range(PIXELS):
+            value = get(weights, w + n * PIXELS + p) * get(d, i + n * PIXELS + p)
+            put(d, total + p, get(d, total + p) + value)
+    for n in range(COUNT):
+        for p in range(count):
+            change = get(d, i + n * PIXELS + p) - get(d, total + p)
+            put(out, o + n * area + p, get(weights, w + n * PIXELS + p) * change)
+
+
+@no_type_check
+@kernel
+def softmax_window_sum_gradients(
+    first_chunk, last_chunk, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx,
+    place, inside, J, grad, d_low, d_scores, scratch, begin, table,
+):  # fmt: skip
+    """d_low [chunks, h1, w1, C8], zeroed, and d_scores [images, 9, H, W]. A chunk is some rows of cells of an image."""
+    T, taps = (W + PIXELS - 1) // PIXELS, (M * J + LANES - 1) // LANES * LANES
+    weights = begin
+    panel = weights + (COUNT + 2) * PIXELS
+    turned = panel + taps * PIXELS
+    raw = turned + taps * PIXELS
+    change = raw + (COUNT + 1) * PIXELS
+    pixels = change + taps * PIXELS
+    window = pixels + C8 * PIXELS
+    d_window = window + M * J * C8
+    for i in range(M * J * PIXELS, taps * PIXELS):
+        put(scratch, panel + i, 0)
+    for chunk in range(first_chunk, last_chunk):
+        b, part = chunk // chunks, chunk % chunks
+        for cell in range(cells * part // chunks, cells * (part + 1) // chunks):
+            row = get(rows, get(cell_rows, cell))
+            for t in range(T):
+                count = min(PIXELS, W - t * PIXELS)
+                column = get(columns, t)
+                features_of_tile(low, b * h1 * w1 * C8, w1, C8, row, column, J, scratch, window)
+                for i in range(C8 * taps):
+                    put(scratch, d_window + i, 0)
+                for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
+                    at = (b * COUNT * H + y) * W + t * PIXELS
+                    row_of_scores(scores, at, H * W, count, scratch, raw)
+                    softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
+                    spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
+                    _grad_of_tile(grad, (b * C * H + y) * W + t * PIXELS, H * W, C, C8, count, scratch, pixels)
+                    for i in range(0, M * J, ROWS):
+                        _product(
+                            scratch, change + i * PIXELS, PIXELS, scratch, window + i * C8, C8, 1, scratch, pixels,
+                            PIXELS, C8, fx, 0, table, 0,
+                        )  # fmt: skip
+                    _weights_of_columns(scratch, change, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, raw)
+                    _through_softmax(scratch, weights, scratch, raw, d_scores, at, H * W, count)
+                    for i in range(0, taps, LANES):
+                        for p in range(0, PIXELS, LANES):
+                            transpose(scratch, turned + p * taps + i, taps, scratch, panel + i * PIXELS + p, PIXELS)
+                    for c in range(0, C8, ROWS):
+                        for i in range(0, taps, LANES):
+                            _narrow(
+                                scratch, d_window + c * taps + i, taps, scratch, pixels + c * PIXELS, PIXELS, 1, scratch,
+                                turned + i, taps, PIXELS, fx, 0, table, 0,
+                            )  # fmt: skip
+                for y in range(M):
+                    for j in range(min(J, w1 - column)):
+                        target = ((chunk * h1 + row + y) * w1 + column + j) * C8
+                        for c in range(C8):
+                            value = get(scratch, d_window + c * taps + y * J + j)
+                            put(d_low, target + c, get(d_low, target + c) + value)

@@ -77,8 +77,6 @@ def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: 
     fp32 = features.dtype == scores.dtype == torch.float32
     if (K, neighbours, groups) != (3, "fine", 1) or not fp32 or scores.numel() == 0:
         return False
-    if torch.is_grad_enabled() and (features.requires_grad or scores.requires_grad):
-        return False
     return memory_format(features) == torch.contiguous_format and not operators_are_recorded(features, scores)
 
 

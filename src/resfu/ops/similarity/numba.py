@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from resfu.ops.compiled.threads import run, scratch
+from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
@@ -88,9 +88,8 @@ class Maps:
         self.height = H + 2 * rows
         maps = [query] if self.is_low else [key, query]
         self.planes = query.new_empty((B, len(maps) * D, self.height, self.stride))
-        for b in range(B):
-            for n, x in enumerate(maps):
-                self._pad(x[b], self.planes[b, n * D : (n + 1) * D])
+        for n, x in enumerate(maps):
+            self._pad(x, n * D)
         self.low = key.contiguous() if self.is_low else self.planes
         vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
         self.rows = vertical
@@ -98,13 +97,16 @@ class Maps:
         self.J = self.columns.weights.shape[1]
         self.table = self.table_of(self.height)
 
-    def _pad(self, x: Tensor, out: Tensor) -> None:
-        x, (H, W) = x.contiguous(), self.size
-        flat = x.view(-1).numpy(), out.view(-1).numpy()
-        run(
-            lambda first, last, _: kernels.padded_planes(first, last, flat[0], H, W, *self.reach, flat[1], self.stride),
-            len(x),
-        )
+    def _pad(self, x: Tensor, begin: int) -> None:
+        B, D, H, W = x.shape
+        source, target, number = flat(x), flat(self.planes), self.planes.shape[1]
+
+        def task(first: int, last: int, _: int) -> None:
+            kernels.padded_planes(
+                first, last, source, D, H, W, *self.reach, target, begin, number, self.stride
+            )
+
+        run(task, B * D)
 
     def table_of(self, height: int) -> Tensor:
         """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes of `height`."""
@@ -197,7 +199,7 @@ def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dila
 
 def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, Tensor]:
     """Scores [B, 9, H, W], and the mean and the inverse deviation of GroupNorm's groups, [B, norm groups] in fp64."""
-    B, (H, W), M, N = maps.shape[0], maps.size, c.norm_weight.shape[0], c.norm_groups
+    B, (H, W), N = maps.shape[0], maps.size, c.norm_groups
     out = maps.planes.new_empty((B, kernels.COUNT, H, W))
     tiles = -(-W // PIXELS)
     at_once = max(1, _MOST // (H * tiles * N * kernels.COUNT * PIXELS))
@@ -211,7 +213,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
         statistics.append((mean, inverse))
         shift = c.score_bias.double() + c.score_weight.flatten(1).double() @ c.norm_bias.double()
         moved = mean * inverse @ weighted.double().unflatten(0, (N, -1)).sum(1)
-        arrays = [_flat(t) for t in (partial, inverse.float(), (shift - moved).float(), out[first:last])]
+        arrays = [flat(t) for t in (partial, inverse.float(), (shift - moved).float(), out[first:last])]
         run(
             lambda a, b, thread, arrays=arrays: kernels.total_scores(
                 a, b, H, W, arrays[0], N, *arrays[1:], maps.table.numpy(), space, thread * PIXELS
@@ -232,8 +234,8 @@ def _partial(
     m, J = M // maps.groups, arguments[-2]
     size = PIXELS + 3 * m * PIXELS + maps.is_low * (maps.low.shape[2] + J) * M
     space = scratch(size)
-    results = _flat(partial), _flat(sums)
-    weights = _flat(weighted)
+    results = flat(partial), flat(sums)
+    weights = flat(weighted)
     head, tail = split(arguments)
 
     def task(a: int, b: int, thread: int) -> None:
@@ -254,10 +256,10 @@ def _arguments(maps: Maps, layers: Layers, first: int, last: int) -> tuple:
     h1, w1 = maps.low.shape[1:3]
     J = maps.columns.weights.shape[1]
     return (
-        _flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table.numpy(),
-        layers.first.shape[1], *(_flat(t) for t in layers),
-        maps.groups, len(layers.bias), _flat(low), int(maps.is_low), h1, w1, maps.rows.above.numpy(),
-        maps.rows.between.numpy(), _flat(maps.columns.weights), J, maps.columns.start.numpy(),
+        flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table.numpy(),
+        layers.first.shape[1], *(flat(t) for t in layers),
+        maps.groups, len(layers.bias), flat(low), int(maps.is_low), h1, w1, maps.rows.above.numpy(),
+        maps.rows.between.numpy(), flat(maps.columns.weights), J, maps.columns.start.numpy(),
     )  # fmt: skip
 
 
@@ -329,10 +331,10 @@ class _Chunks:
         out = self.grad.new_empty((B * self.number, M, LANES))
         head, tail = split(_arguments(maps, self.layers, 0, B))
         size = (2 * M // maps.groups + 2 * LANES) * PIXELS + maps.is_low * (maps.low.shape[2] + maps.J) * M
-        space, flat = scratch(size), (_flat(self.grad), _flat(out))
+        space, given = scratch(size), (flat(self.grad), flat(out))
 
         def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.correlations(a, b, self.number, H, W, *head, *flat, *tail, space, thread * size)
+            numba_gradients.correlations(a, b, self.number, H, W, *head, *given, *tail, space, thread * size)
 
         run(task, B * self.number)
         correlated = out.view(B, self.number, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
@@ -368,9 +370,9 @@ class _Chunks:
         biases = [self.grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
         m = M // maps.groups
         size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
-        given = [_flat(t) for t in (self.grad, *norm[:3])]
-        results = [_flat(t) for t in (d_low, shares[0], biases[0], shares[1], biases[1])]
-        space, target = scratch(size), _flat(d_planes)
+        given = [flat(t) for t in (self.grad, *norm[:3])]
+        results = [flat(t) for t in (d_low, shares[0], biases[0], shares[1], biases[1])]
+        space, target = scratch(size), flat(d_planes)
 
         def task(a: int, b: int, thread: int) -> None:
             numba_gradients.gradients(
@@ -391,7 +393,3 @@ class _Chunks:
             top, bottom = H * i // self.number, H * (i + 1) // self.number
             out[:, :, top : bottom + 2 * reach] += parts[:, i, :, : bottom - top + 2 * reach]
         return out
-
-
-def _flat(x: Tensor):
-    return x.detach().contiguous().view(-1).numpy()

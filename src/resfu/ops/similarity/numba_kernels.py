@@ -26,13 +26,17 @@ _scores = product(rows=COUNT)
 
 @no_type_check
 @kernel
-def padded_planes(first, last, x, H, W, rows, columns, out, S):
-    """Planes [H, W] with their border repeated: [H + 2 rows, S], `columns` on the left and the rest on the right."""
+def padded_planes(first, last, x, D, H, W, rows, columns, out, begin, planes, S):
+    """Maps [images, D, H, W] with their border repeated, as planes `begin` and on of each image's: [H + 2 rows, S].
+
+    `columns` are repeated on the left and the rest on the right.
+    """
     height = H + 2 * rows
     for plane in range(first, last):
+        place = (plane // D * planes + begin + plane % D) * height
         for y in range(height):
             source = (plane * H + min(max(y - rows, 0), H - 1)) * W
-            target = (plane * height + y) * S
+            target = (place + y) * S
             for i in range(columns):
                 put(out, target + i, get(x, source))
             for i in range(W):
