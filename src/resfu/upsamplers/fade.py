@@ -81,7 +81,7 @@ class FADE(Upsampler):
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
-        scores = fine.add_(F.interpolate(coarse, size=size, mode="nearest"))
+        scores = F.interpolate(coarse, size=size, mode="nearest").add_(fine)
         out = reassemble(features, scores, size, "coarse", softmax=True)
         if self.gate is None:
             return out

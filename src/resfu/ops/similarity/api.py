@@ -52,21 +52,16 @@ def similarity_scores(
         ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
             a derivative in forward mode or by torch.func where the kernels run.
     """
-    check_maps(key=key, query=query)
-    if similarity not in ("pcdc", "concat"):
-        raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
-    name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
+    name = _form(key, query, similarity)
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and fused.takes(key, query, weight, compressor, step):
         return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
-    if backend == "reference":
-        v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
+    if backend == "reference" or not in_bands(query) or query.numel() == 0:
+        v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
         return scores(hidden_channels(v, compressor), compressor)
     query = query.contiguous(memory_format=torch.channels_last)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
-    if not in_bands(query) or query.numel() == 0:
-        return scores(hidden_channels(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []
     for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
@@ -81,6 +76,48 @@ def similarity_scores(
         folded = weights[b, :, :, None, None].to(query.dtype), biases[b].to(query.dtype)
         images.append(torch.cat([F.conv2d(band[b : b + 1], *folded) for band in hidden], 2))
     return images[0] if B == 1 else torch.cat(images)
+
+
+def neighbour_convolution(
+    key: Tensor,
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    step: tuple[int, int],
+    similarity: str = "pcdc",
+    neighbours: str = "fine",
+    backend: str = "auto",
+) -> Tensor:
+    """The convolution that `similarity_scores` begins with, for layers other than its compressor.
+
+    Args:
+        key: as there, and so are all others.
+        query: [B, D, H, W].
+        weight: [M, D / G, K, K] or [M, 2 D / G, K, K].
+        bias: [M].
+        step: (h, w).
+        similarity: "pcdc" or "concat".
+        neighbours: "fine" or "coarse".
+        backend: as in `reassemble`; all but "reference" run the same PyTorch operators.
+
+    Returns:
+        [B, M, H, W].
+
+    Raises:
+        ValueError: as `similarity_scores`.
+    """
+    name = _form(key, query, similarity)
+    if which_backend(query, backend) == "reference":
+        return getattr(reference, name)(key, query, weight, bias, step, neighbours)
+    query = query.contiguous(memory_format=torch.channels_last)
+    return getattr(cpu, name)(key, query, weight, bias, step, neighbours)(0, query.shape[-2])
+
+
+def _form(key: Tensor, query: Tensor, similarity: str) -> str:
+    check_maps(key=key, query=query)
+    if similarity not in ("pcdc", "concat"):
+        raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
+    return "paired_central_difference" if similarity == "pcdc" else "concatenation"
 
 
 def inner_product_scores(
