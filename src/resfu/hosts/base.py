@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int
-from resfu.ops.layout import pad
+from resfu.ops.layout import extended
 from resfu.upsamplers.base import check_map
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -135,7 +135,7 @@ class SegmentationHost(nn.Module):
 
     def _continued(self, images: Tensor) -> Tensor:
         bottom, right = (max(self.minimum, -(-n // self.multiple) * self.multiple) - n for n in images.shape[-2:])
-        return pad(images, (0, bottom), (0, right)) if bottom or right else images
+        return extended(images, bottom, right) if bottom or right else images
 
 
 def check_num_classes(num_classes: int) -> None:

@@ -9,32 +9,39 @@ from resfu.ops.transforms import is_batched
 PADDINGS = ("zero", "replicate", "reflect")
 
 
-def pad(x: Tensor, rows: int | tuple[int, int], columns: int | tuple[int, int], padding: str = "replicate") -> Tensor:
+def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tensor:
     """Continue a map beyond its border.
 
     PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
     gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
-    are concatenations here; when compiled not of permuted views, whose symbolic strides inductor can't order.
+    are concatenations here; compiled, not of permuted views, since inductor can't order the symbolic strides of a view.
 
     Args:
         x: [B, C, H, W].
-        rows: added above and below; one number for both.
-        columns: added left and right; one number for both.
+        rows: added above and below.
+        columns: added left and right.
         padding: "zero", "replicate" (the border pixel) or "reflect" (mirrored at the border pixel).
 
     Returns:
-        The map with these rows and columns.
+        [B, C, H + 2 rows, W + 2 columns].
     """
-    rows = rows if isinstance(rows, tuple) else (rows, rows)
-    columns = columns if isinstance(columns, tuple) else (columns, columns)
     if padding == "zero" or not x.requires_grad:
-        padded = F.pad(x, (*columns, *rows), mode="constant" if padding == "zero" else padding)
+        padded = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
         return padded.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
-    order = memory_format(x)
-    if order == torch.channels_last and not torch.compiler.is_compiling():
+    if memory_format(x) == torch.channels_last and not torch.compiler.is_compiling():
         x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)
-    return _continued(_continued(x, rows, 2, padding), columns, 3, padding).contiguous(memory_format=order)
+    return _continued(_continued(x, rows, 2, padding), columns, 3, padding).contiguous(memory_format=memory_format(x))
+
+
+def extended(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Repeat a map's last row and column: [B, C, H, W] -> [B, C, H + rows, W + columns].
+
+    Concatenations, for the reasons given in `pad`.
+    """
+    layout = memory_format(x)
+    x = torch.cat([x, x[..., -1:, :].expand(-1, -1, rows, -1)], 2)
+    return torch.cat([x, x[..., -1:].expand(-1, -1, -1, columns)], 3).contiguous(memory_format=layout)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
@@ -45,19 +52,14 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _continued(x: Tensor, counts: tuple[int, int], dim: int, padding: str) -> Tensor:
-    parts = (_beyond(x, counts[0], dim, padding, False), x, _beyond(x, counts[1], dim, padding, True))
-    present = [part for part in parts if part is not None]
-    return x if len(present) == 1 else torch.cat(present, dim)
-
-
-def _beyond(x: Tensor, count: int, dim: int, padding: str, end: bool) -> Tensor | None:
-    """What lies before or after an axis."""
+def _continued(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
     if count == 0:
-        return None
+        return x
     last = x.shape[dim] - 1
     if padding == "reflect":
-        return x.narrow(dim, last - count if end else 1, count).flip(dim)
-    size = [-1] * x.dim()
-    size[dim] = count
-    return x.narrow(dim, last if end else 0, 1).expand(size)
+        before, after = x.narrow(dim, 1, count).flip(dim), x.narrow(dim, last - count, count).flip(dim)
+    else:
+        size = [-1] * x.dim()
+        size[dim] = count
+        before, after = x.narrow(dim, 0, 1).expand(size), x.narrow(dim, last, 1).expand(size)
+    return torch.cat([before, x, after], dim)

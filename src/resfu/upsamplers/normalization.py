@@ -28,9 +28,7 @@ class UpsampledGroupNorm(GroupNorm):
         """Normalise by the mean and variance of the map upsampled to `size`; see `ops.upsampled_group_norm`."""
         if size is None or tuple(input.shape[-2:]) == size:
             return super().forward(input)
-        return upsampled_group_norm(
-            input, size, self.num_groups, self.weight, self.bias, self.eps, neighbours, backend
-        )
+        return upsampled_group_norm(input, size, self.num_groups, self.weight, self.bias, self.eps, neighbours, backend)
 
 
 def group_norm(channels: int) -> GroupNorm:

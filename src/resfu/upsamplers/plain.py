@@ -26,23 +26,19 @@ def is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
         and not any(own[hooks] for hooks in _HOOKS)
         and not torch_module._has_any_global_hook()
         and "forward" not in own  # replaced in this object alone
-        and module._compiled_call_impl is None  # by module.compile()
+        and own.get("_compiled_call_impl") is None  # set by module.compile()
     )
 
 
 def is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a plain 1 x 1 convolution, with groups or without."""
-    return (
-        is_plain(module, nn.Conv2d)
-        and module.kernel_size == module.stride == (1, 1)
-        and module.padding == (0, 0)
-    )
+    if not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d):
+        return False
+    return module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0)
 
 
 def is_plain_group_norm(module: nn.Module) -> TypeGuard[nn.GroupNorm]:
     """Whether it is a plain GroupNorm with an affine."""
-    return (
-        is_plain(module, nn.GroupNorm, GroupNorm, UpsampledGroupNorm)
-        and module.weight is not None
-        and module.bias is not None
-    )
+    if not isinstance(module, nn.GroupNorm) or not is_plain(module, nn.GroupNorm, GroupNorm, UpsampledGroupNorm):
+        return False
+    return module.weight is not None and module.bias is not None

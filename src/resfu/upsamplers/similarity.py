@@ -65,7 +65,9 @@ class SimilarityBlock(nn.Module):
         if isinstance(self.norm, UpsampledGroupNorm):
             return self.norm(key, size, neighbours, backend)
         if tuple(key.shape[-2:]) != size:
-            key = sample(key, *(key_position(P, p, neighbours, key.device) for P, p in zip(size, key.shape[-2:], strict=True)))
+            key = sample(
+                key, *(key_position(P, p, neighbours, key.device) for P, p in zip(size, key.shape[-2:], strict=True))
+            )
         return self.norm(key)
 
     def _compressor(self) -> Compressor | None:

@@ -10,6 +10,7 @@ from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassemble.api import correlate, which_backend
 from resfu.ops.similarity import cpu, fused, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
+from resfu.ops.similarity.gathered import gathered_taps
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
 _BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
@@ -150,5 +151,9 @@ def inner_product_scores(
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
+    if torch.compiler.is_compiling():  # one sum, not K x K
+        taps = gathered_taps(key, kernel_size, step).unflatten(3, (-1, kernel_size)).unflatten(2, (-1, kernel_size))
+        products = (query[:, :, :, None, :, None] * taps).sum(1)  # [B, H, K, W, K]
+        return products.permute(0, 2, 4, 1, 3).flatten(1, 2)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
     return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
 from resfu.ops.layout import pad
+from resfu.ops.similarity.gathered import gathered_taps
 
 Rows = Callable[[int, int], Tensor]
 
@@ -48,6 +49,8 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     if key.shape[-2:] != query.shape[-2:]:
         return _upsampled(key, weight, groups, (H, W), step, neighbours)
     rh, rw = integer_ratio(H, h), integer_ratio(W, w)
+    if (rh is None or rw is None) and torch.compiler.is_compiling():
+        return _gathered(key, weight, groups, step)
     if rh is None or rw is None:
         return _sampled(key, weight, groups, (H, W), step)
     top, left = rh * (K // 2), rw * (K // 2)
@@ -94,6 +97,13 @@ def _sampled(key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], st
         return total
 
     return rows
+
+
+def _gathered(key: Tensor, weight: Tensor, groups: int, step: tuple[int, int]) -> Rows:
+    """The same as one convolution of all taps side by side: compiling K x K of them takes minutes at K = 7."""
+    K = weight.shape[-1]
+    taps = gathered_taps(key, K, step)
+    return lambda first, last: F.conv2d(taps[:, :, first * K : last * K], weight, stride=K, groups=groups)
 
 
 def _channels_last(x: Tensor) -> Tensor:
