@@ -11,10 +11,10 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed  ## train a small network with bilinear and with ReSFU on procedural scenes, and write a report
-	$(BIN)/resfu compare --upsamplers bilinear,resfu --data scenes --output runs/demo
+	$(BIN)/resfu compare --recipe scenes --upsamplers bilinear,resfu --output runs/demo
 
-test: .venv/.installed  ## every test
-	$(BIN)/python -m pytest
+test: .venv/.installed  ## every test, in two processes of one thread each
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from benchmarks import results
 from resfu import SAPA
 from resfu.evaluation.cost import Latency, rounds
 from resfu.ops import reassemble
-from resfu.ops.reassemble import cpu, tiles
+from resfu.ops.reassembly import cpu, tiles
 from resfu.upsamplers import projection
 
 ROUNDS = 9

@@ -15,7 +15,7 @@ NOT_RUN = "# not run"
 
 
 def examples():
-    for name in ("README.md", "docs/upsamplers.md"):
+    for name in ("README.md", "docs/upsamplers.md", "docs/own_data.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         for fence in FENCE.finditer(text):
             line = text.count("\n", 0, fence.start()) + 2
@@ -39,6 +39,7 @@ def test_every_document_of_examples_has_some():
     found = [param.values[0].name for param in examples()]
     assert found.count("README.md") >= 1
     assert found.count("upsamplers.md") >= 9
+    assert found.count("own_data.md") >= 3
 
 
 def table():

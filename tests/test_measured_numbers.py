@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from resfu.compare.comparison import Comparison
 from resfu.compare.summary import Spread
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,20 @@ def test_comparisons(name):
         assert all(summary[key]["mean"] == pytest.approx(sum(run[key] for run in runs) / len(runs)) for key in summary)
         cells = [upsampler, *(str(Spread(tuple(run[key] for run in runs))) for key in summary)]
         assert any(row[: len(cells)] == cells for row in rows(COMPARISONS[name])), cells
+
+
+@pytest.mark.parametrize("name", [*COMPARISONS, "camvid-ablations"])
+def test_the_settings_of_comparisons_are_those_of_today(name):
+    found = results(name)
+    given = {key: found["settings"][key] for key in ("model", "data", "trainer")}
+    comparison = Comparison(*(found["settings"][key] for key in ("recipe", "upsamplers", "seeds")), given)
+    if "task" in found:
+        assert comparison.task.name == found["task"]
+    settings = comparison.to_dict()
+    for group, values in given.items():
+        for key, value in values.items():
+            inner = settings[group][key]
+            assert value.items() <= inner.items() if isinstance(value, dict) else value == inner, key
 
 
 def time(taken):

@@ -4,12 +4,14 @@ import importlib.resources
 import subprocess
 import sys
 
+import pytest
+
 import resfu
 
 PUBLIC = {
     "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
     "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "create_host", "create_upsampler", "ops", "upsamplers",
+    "create_host", "create_upsampler", "load", "ops", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
@@ -23,12 +25,17 @@ start = time.perf_counter()
 import resfu
 print(time.perf_counter() - start)
 heavy = {"lightning", "timm", "transformers", "torchvision", "matplotlib", "triton"}
+resfu.UPSAMPLERS, resfu.create_host, resfu.load, resfu.ReSFU, resfu.ops.reassemble
 print(sorted(heavy & set(sys.modules)))
 """
 
 
 def test_public_names():
-    assert set(resfu.__all__) == PUBLIC
+    assert set(resfu.__all__) == set(dir(resfu)) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(resfu, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        resfu.nothing  # noqa: B018
     assert set(resfu.ops.__all__) == OPS
 
 

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from resfu.cli import main
-from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
+from resfu.tasks.instances import InstanceModule
+from resfu.tasks.label_maps import LabelMapModule
+from resfu.tasks.panoptic import PanopticModule
 
 pytest.importorskip("matplotlib", reason="needs the extra viz")
 
@@ -24,8 +25,9 @@ def checkpoint(tmp_path):
 
     def save(upsampler, palette=None):
         path = tmp_path / f"{upsampler}.ckpt"
-        task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2)
+        task = LabelMapModule("efficientnet-lite0", upsampler, num_classes=2)
         content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "palette": palette}
+        content["datamodule_hyper_parameters"] = {"dataset": "scenes"}
         torch.save(content, path)
         return str(path)
 
@@ -59,8 +61,11 @@ def test_features_of_trained_networks(photo, checkpoint, capsys):
 @pytest.mark.parametrize("host", ["mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"])
 def test_features_of_networks_that_find_objects(photo, tmp_path, host):
     options = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 5}
-    task = DetectionTask(host, "resfu", 1, 1, host_options=options)
+    counts = {"stuff_classes": 1} if host.startswith("panoptic") else {}
+    module = PanopticModule if counts else InstanceModule
+    task = module(host, "resfu", 1, **counts, host_options=options)
     content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    content["datamodule_hyper_parameters"] = {"dataset": "scenes"}
     categories = [[1, "cat", True, [9, 9, 9]], [2, "sky", False, [0, 0, 250]]]
     heights = []
     for known in (categories, []):

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from resfu.cli import main
 from resfu.data import ACDC, Synapse
-from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.data.medical.tally import Tally
+from resfu.data.medical.writers import Case
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (4, 40, 32)
 
@@ -16,7 +19,18 @@ def test_raw_files_become_a_dataset(name, tmp_path, capsys):
     raw = write_medical_fixture(f"{name}-nifti", tmp_path / "raw", count=1, size=SIZE)
     words = ["prepare", name, str(raw), str(tmp_path / "out"), "--splits", str(raw / "splits.json")]
     assert main(words) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'out'}\n"
+    assert (
+        captured.err.splitlines()
+        == {
+            "synapse": ["train: 1 volume, 4 slices", "test: 1 volume, 4 slices", "labelled: 8 of 8 classes"],
+            "acdc": [
+                *(f"{split}: 2 volumes, 8 slices" for split in ("train", "val", "test")),
+                "labelled: 3 of 3 classes",
+            ],
+        }[name]
+    )
     data = {"synapse": Synapse, "acdc": ACDC}[name]("test", tmp_path / "out")
     assert len(data) == {"synapse": 4, "acdc": 8}[name]
     assert main(words) == 2
@@ -50,6 +64,23 @@ def test_what_is_refused_does_not_stand_in_the_way_of_the_corrected_command(name
     assert main([*right, "--labels", str(tmp_path / "map.json")]) == 2
     assert "holds the labels" in capsys.readouterr().err
     assert main(right) == 0
+
+
+@pytest.mark.parametrize("name", ["synapse", "acdc"])
+def test_a_scan_that_is_damaged_leaves_nothing_of_the_others(name, tmp_path, capsys):
+    raw = write_medical_fixture(f"{name}-nifti", tmp_path / "raw", count=1, size=SIZE)
+    last = sorted(raw.rglob("*.nii.gz"))[-1]
+    last.write_bytes(last.read_bytes()[:200])
+    words = ["prepare", name, str(raw), str(tmp_path / "out"), "--splits", str(raw / "splits.json")]
+    assert main(words) == 2
+    assert last.name in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_scan_has_is_named():
+    tally = Tally(["background", "aorta", "liver", "spleen"])
+    tally.add(Case("test", 1, np.zeros((1, 2, 2), np.float32), np.full((1, 2, 2), 2, np.uint8)))
+    assert tally.lines() == ["test: 1 volume, 1 slice", "labelled: 1 of 3 classes; none has aorta, spleen"]
 
 
 def test_wrong_words_are_one_line(tmp_path, capsys):

@@ -2,111 +2,77 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-import resfu.cli.reproduce as module
-import resfu.compare.run
+import resfu.hosts
 from resfu.cli import main
-from resfu.compare.run import Record
-from resfu.data.fixtures import write_fixture
-from resfu.training.task import SegmentationTask
+from resfu.compare.reproduce.trainings import Training
+from resfu.tasks.label_maps import LabelMapModule
+from resfu.training.last_checkpoint import LastCheckpoint
+from resfu.training.record import Record
+from tests.support.label_fixtures import write_fixture
 
-TINY = {
-    "base": ["base.yaml"],
-    "model": {"host": "segformer-mit-b0", "upsampler": "bilinear", "schedule": {"total_steps": 10}},
-}
-BASE = {
-    "data": {"dataset": "ade20k", "crop_size": [32, 32], "test_split": "val", "batch_size": 2},
-    "trainer": {
-        "accelerator": "cpu",
-        "max_steps": 2,
-        "val_check_interval": 99,
-        "check_val_every_n_epoch": None,
-        "log_every_n_steps": 1,
-    },
-}
-
-
-@pytest.fixture(autouse=True)
-def _unchanged(monkeypatch):
-    """Lightning's seeding writes into the environment and moves the generators."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.set_num_threads(threads)
+B1 = ["--rows", "segformer-mit-b1_bilinear*,segformer-mit-b1_resfu*"]
+TINY = "--data.base_size null --data.eval_size null --data.num_workers 0 --crop 32 --batch-size 2 --steps 2"
+TINY += " --model.pretrained false --model.schedule.warmup_steps 0 --model.schedule.total_steps 10"
+TINY += " --trainer.accelerator cpu --trainer.val_check_interval 99 --trainer.log_every_n_steps 1"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Recipes of three rows of Table 3 that stand for a tiny training, and its data."""
-    folder = tmp_path_factory.mktemp("reproduce")
-    write_fixture("ade20k", folder / "ade", count=3, size=(32, 32))
-    recipes = folder / "recipes"
-    recipes.mkdir()
-    (recipes / "base.yaml").write_text(yaml.safe_dump(BASE))
-    for host, upsampler in (("b1", "bilinear"), ("b1", "resfu"), ("b5", "bilinear")):
-        TINY["model"]["upsampler"] = upsampler
-        (recipes / f"segformer-mit-{host}_{upsampler}_ade20k.yaml").write_text(yaml.safe_dump(TINY))
-    return folder
+    """The data."""
+    return write_fixture("ade20k", tmp_path_factory.mktemp("reproduce") / "ade", count=3, size=(32, 32))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """The row's network at the size of SegFormer-B0."""
+    b0 = resfu.hosts.HOSTS["segformer-mit-b0"]
+    monkeypatch.setitem(resfu.hosts.HOSTS, "segformer-mit-b1", b0)
 
 
 def words(place, output, *more):
-    common = ["--data.root", str(place / "ade"), "--recipes", str(place / "recipes"), "--output", str(output)]
-    return ["reproduce", "table3", "--rows", "segformer-mit-b1_bilinear*,segformer-mit-b1_resfu*", *common, *more]
+    return ["reproduce", "table3", *B1, "--root", str(place), "--output", str(output), *TINY.split(), *more]
 
 
 def test_interrupted_and_called_again_it_ends_as_if_it_had_not_been(place, tmp_path, monkeypatch, capsys):
-    commands = []
+    whole_step = LastCheckpoint.on_train_batch_end
 
-    def in_this_process(words):
-        commands.append(words[0])
-        return main(words)
+    def cut_after_a_step(self, trainer, module, *others):
+        whole_step(self, trainer, module, *others)
+        if module.hparams["upsampler"] == "resfu" and trainer.global_step == 1:
+            raise KeyboardInterrupt
 
-    def cut_before_the_test(words):
-        return 130 if words[0] == "test" else main(words)
-
-    def cut_after_a_step(words):
-        if words[0] == "fit" and "_resfu_" in words[2]:
-            assert main([*words, "--trainer.max_steps", "1"]) == 0
-            return 130
-        return main(words)
-
-    monkeypatch.setattr(module, "command", cut_after_a_step)
-    assert main(words(place, tmp_path / "cut")) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_batch_end", cut_after_a_step)
+        assert main(words(place, tmp_path / "cut", "--save_every", "1")) == 130
     captured = capsys.readouterr()
     assert "the same command goes on" in captured.err
     begun = json.loads((tmp_path / "cut" / "table3.json").read_text())["rows"]
     assert [row["measured"] is None for row in begun] == [False, True]
 
-    monkeypatch.setattr(module, "command", cut_before_the_test)
-    assert main(words(place, tmp_path / "cut")) == 130
+    def cut_before_the_test(self, batch, batch_idx):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelMapModule, "test_step", cut_before_the_test)
+        assert main(words(place, tmp_path / "cut", "--save_every", "1")) == 130
     capsys.readouterr()
-    monkeypatch.setattr(module, "command", in_this_process)
-    assert main(words(place, tmp_path / "cut")) == 0
-    assert commands == ["fit", "test"]  # the finished row is not repeated
+    assert main(words(place, tmp_path / "cut", "--save_every", "1")) == 0
     said = capsys.readouterr().out
     assert "segformer-mit-b1_bilinear_ade20k, seed 0: finished before" in said
     assert "segformer-mit-b1_resfu_ade20k, seed 0: goes on from its checkpoint" in said
     assert "40.97" in said
     assert "(+2.87)" in said  # 43.84 - 40.97, as printed in the paper
 
-    assert main(words(place, tmp_path / "whole")) == 0
+    assert main(words(place, tmp_path / "whole", "--save_every", "1")) == 0
     cut, whole = (json.loads((tmp_path / name / "table3.json").read_text())["rows"] for name in ("cut", "whole"))
     assert cut == whole
     bilinear, resfu = whole
-    assert (resfu["label"], resfu["host"], resfu["recipe"]) == (
-        "resfu",
-        "segformer-mit-b1",
-        "segformer-mit-b1_resfu_ade20k",
-    )
+    assert (resfu["label"], resfu["host"], resfu["recipe"]) == ("resfu", "segformer-mit-b1", "segformer-mit-b1_ade20k")
     assert resfu["published"] == {"miou": 43.84, "macc": 54.75, "biou": 28.06, "params_m": 13.86}
     assert resfu["measured"]["parameters"] - bilinear["measured"]["parameters"] == 3 * 47_570
     gain = resfu["measured"]["miou"]["mean"] - bilinear["measured"]["miou"]["mean"]
@@ -114,65 +80,65 @@ def test_interrupted_and_called_again_it_ends_as_if_it_had_not_been(place, tmp_p
     assert resfu["measured"]["miou"]["std"] is None
     steps = torch.load(tmp_path / "cut/runs/segformer-mit-b1_resfu_ade20k-seed0/checkpoints/last.ckpt")["global_step"]
     assert steps == 2
-    assert main(words(place, tmp_path / "cut", "--model.loss_average", "valid")) == 2
-    assert "other options (none)" in capsys.readouterr().err
+    assert Path(tmp_path / "cut" / "sheets" / "segformer-mit-b1.png").is_file()
+    assert main(words(place, tmp_path / "cut", "--save_every", "1", "--model.loss_average", "valid")) == 2
+    assert "holds trainings with other settings (" in capsys.readouterr().err
 
 
-def test_a_dry_run_prints_commands_and_leaves_nothing(place, tmp_path, capsys):
-    given = words(place, tmp_path / "out", "--dry-run", "--seeds", "2", "--trainer.devices", "4", "--save_every=9")
-    assert main(given) == 0
+def test_a_dry_run_names_the_trainings_and_leaves_nothing(place, tmp_path, capsys):
+    assert main(words(place, tmp_path / "out", "--dry-run", "--seeds", "2", "--trainer.devices", "4")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.startswith("#") for line in lines] == [True, False, False] * 4
-    fit, test = (shlex.split(line) for line in lines[4:6])
-    assert fit[:2] == ["resfu", "fit"]
-    assert fit[fit.index("--seed_everything") + 1] == "1"
-    assert fit[-3:] == ["--trainer.devices", "4", "--save_every=9"]
-    assert test[:2] == ["resfu", "test"]
-    assert test[-2:] == ["--trainer.devices", "4"]
+    assert [line.startswith("  ") for line in lines] == [False, True] * 4
+    assert lines[2:4] == [
+        "segformer-mit-b1_bilinear_ade20k, seed 1: begins",
+        "  recipe segformer-mit-b1_ade20k, upsampler bilinear, in "
+        f"{tmp_path}/out/runs/segformer-mit-b1_bilinear_ade20k-seed1",
+    ]
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failing_row_is_named(place, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(module, "command", lambda words: 2)
-    assert main(words(place, tmp_path)) == 2
-    assert "`resfu fit` of segformer-mit-b1_bilinear_ade20k ended with the exit code 2" in capsys.readouterr().err
+def test_a_row_is_named_by_its_label(tmp_path, capsys):
+    assert main(["reproduce", "table3", "--row", "sapa", "--dry-run", "--output", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "segformer-mit-b1_sapa_ade20k, seed 0: begins",
+        "segformer-mit-b5_sapa_ade20k, seed 0: begins",
+    ]
+    assert lines[1].startswith("  recipe segformer-mit-b1_ade20k, upsampler sapa, in ")
+    words = ["reproduce", "table5", "--row", "segmenter-vit-s_resfu+alignment=semantic+*", "--dry-run", "--output", "x"]
+    assert main(words) == 0
+    assert "upsampler resfu+alignment=semantic+guided_query=false, in x/runs/" in capsys.readouterr().out
 
 
 def test_a_training_that_stopped_early_is_not_measured(place, tmp_path, capsys, monkeypatch):
-    commands = []
-
-    def noted(words):
-        commands.append(words[0])
-        return main(words)
-
     def stop(self, *others):
         self.trainer.should_stop = True  # as Lightning does when the time is over
 
-    monkeypatch.setattr(module, "command", noted)
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentationTask, "on_train_batch_end", stop)
+        patch.setattr(LabelMapModule, "on_train_batch_end", stop)
         assert main(words(place, tmp_path, "--save_every=1")) == 2
     assert re.search(r"last\.ckpt is not measured: it has had 1 of 2 steps\. The same command", capsys.readouterr().err)
-    assert commands == ["fit"]
+    run = tmp_path / "runs" / "segformer-mit-b1_bilinear_ade20k-seed0"
+    assert not (run / "metrics.json").exists()
     assert main(words(place, tmp_path, "--save_every=1")) == 0
-    assert commands == ["fit", "fit", "test", "fit", "test"]
-    monkeypatch.setattr(module, "command", lambda words: 0 if words[0] == "fit" else main(words))
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    monkeypatch.setattr(LastCheckpoint, "on_train_batch_end", lambda *others: None)
     assert main(words(place, tmp_path / "other")) == 2
     assert "ade20k left no " in capsys.readouterr().err
 
 
-def test_options_bind_from_the_first_checkpoint_on(place, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(module, "command", main)
-    assert main(words(place, tmp_path, "--model.hots", "x")) == 2
-    assert "unknown option: --model.hots x" in capsys.readouterr().err
-    monkeypatch.setattr(module, "command", lambda words: 130)
-    assert main(words(place, tmp_path, "--model.host", "segformer-mit-b0")) == 130
-    assert json.loads((tmp_path / "options.json").read_text()) == ["--model.host", "segformer-mit-b0"]
+def test_settings_bind_from_the_first_checkpoint_on(place, tmp_path, capsys, monkeypatch):
+    assert main(words(place, tmp_path / "x", "--model.hots", "x")) == 2
+    assert "unknown key model.hots" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
+    def interrupt(self, *others):
+        raise KeyboardInterrupt
 
-def test_a_command_is_a_process(capfd):
-    assert module.command(["nonsense"]) == 2
-    assert capfd.readouterr().err.startswith("resfu: unknown command 'nonsense'")
+    monkeypatch.setattr(Training, "carry_out", interrupt)
+    assert main(words(place, tmp_path)) == 130
+    assert json.loads((tmp_path / "settings.json").read_text())["data"]["root"] == str(place)
+    assert main(words(place, tmp_path, "--model.loss_average", "valid")) == 130  # nothing had begun
 
 
 @pytest.mark.parametrize(
@@ -180,38 +146,39 @@ def test_a_command_is_a_process(capfd):
     [
         (["table9"], "choose from table1, .*table8, table10, table11, table12, got 'table9'"),
         (["table3", "--rows", "cubist"], "no row fits 'cubist'; their labels are bilinear, deconv"),
-        (["table1"], r"there is no recipe .*pspnet-resnet50_bilinear_ade20k\.yaml"),
         (
-            ["table3", "--scale", "small", "--data", "ct", "--root", "x"],
-            "in mIoU, which transunet-small on ct is not measured in",
+            ["table3", "--scale", "small", "--recipe", "ct"],
+            "these tables are of label maps, and the recipe ct of volumes",
         ),
         (
-            ["table3", "--scale", "small", "--host", "mask-rcnn-resnet50"],
-            r"in mIoU, which mask-rcnn-resnet50 on scenes is not measured in \(mask AP\): give another --host",
+            ["table3", "--scale", "small", "--recipe", "scenes-instances"],
+            "of label maps, and the recipe scenes-instances of instances: give another --recipe",
         ),
         (["table3", "--scale", "small", "--steps", "0"], "--steps: expected a whole number of at least 1"),
+        (["table3", "table10", "--scale", "small", "--recipe", "ct"], "need a recipe each: call them one by one"),
+        (["table10", "--scale", "small", "--recipe", "scenes"], "of volumes, and the recipe scenes of label maps"),
+        (["table12", "--scale", "small", "--crop", "64"], r"unknown key data\.crop_size"),
     ],
 )
-def test_bad_words_end_with_a_line_that_says_so(place, tmp_path, capsys, given, message):
+def test_bad_words_end_with_a_line_that_says_so(tmp_path, capsys, given, message):
     output = tmp_path / "out"
-    assert main(["reproduce", *given, "--output", str(output), "--recipes", str(place / "recipes")]) == 2
+    assert main(["reproduce", *given, "--output", str(output)]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not output.exists()
 
 
 def test_at_small_scale_it_is_a_comparison_that_can_be_interrupted(tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
-    small = (
-        "--size 64 --train-images 4 --val-images 2 --steps 3 --batch-size 2 --pictures 1 --threads 1 --validations 1"
-    )
-    given = ["reproduce", "table6", "table7", "--scale", "small", "--output", str(output), "--no-pretrained"]
-    given += ["--root", str(tmp_path / "cache"), *small.split()]
-    monkeypatch.setattr(resfu.compare.run, "CHECKPOINT_EVERY", 1)
+    small = "--crop 64 --steps 3 --batch-size 2 --threads 1 --save_every 1 --trainer.val_check_interval 3"
+    small += " --trainer.check_val_every_n_epoch null --model.pretrained false --model.schedule.warmup_steps 1"
+    given = ["reproduce", "table6", "table7", "--scale", "small", "--output", str(output)]
+    given += ["--root", str(tmp_path / "cache"), *small.split(), "--data.options", "{size: [64, 64]}"]
+    given += ["--data.train_options", "{count: 4}", "--data.eval_options", "{count: 2}"]
     saved = Record.on_train_batch_end
 
-    def interrupt(self, trainer, *others):
-        saved(self, trainer, *others)
-        if "concat" in str(self.folder.path) and trainer.global_step == 2:
+    def interrupt(self, trainer, module, *others):
+        saved(self, trainer, module, *others)
+        if "concat" in str(module.hparams["upsampler_options"]) and trainer.global_step == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

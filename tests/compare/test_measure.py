@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ def test_the_upsamplers_part_is_what_sets_two_networks_apart(host):
     cost = {}
     for name in ("nearest", "bilinear"):
         network = resfu.create_host(host, name, num_classes=3)
-        cost[name] = measure_cost(network, images, repeats=2)
+        cost[name] = measure_cost(network, images, nullcontext, repeats=2)
         assert cost[name]["parameters"] == sum(p.numel() for p in network.parameters())
         assert cost[name]["upsampler_parameters"] == 0
         assert 0 < cost[name]["upsampler_ms"] < cost[name]["host_ms"] * 2
@@ -23,7 +25,7 @@ def test_the_upsamplers_part_is_what_sets_two_networks_apart(host):
 
 def test_measuring_ends_in_evaluation_mode_without_hooks():
     network = resfu.create_host("efficientnet-lite0", "resfu", num_classes=3)
-    cost = measure_cost(network, torch.rand(1, 3, 32, 32), repeats=1)
+    cost = measure_cost(network, torch.rand(1, 3, 32, 32), nullcontext, repeats=1)
     assert not network.training
     assert not any(module._forward_hooks for module in network.modules())
     own = sum(p.numel() for p in network.head.slot.parameters())

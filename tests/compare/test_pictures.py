@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 import resfu
-from resfu.compare.pictures import FeaturePair, choose, feature_pair, make_pictures, save_sheets, shared_colours
 from resfu.data import SegmentationDataset
+from resfu.tasks.label_pictures import label_map_pictures
+from resfu.tasks.pictures import FeaturePair, choose, feature_pair, save_sheets, shared_colours
 from resfu.visualize import fit_pca
 from resfu.visualize.masks import CORRECT, IGNORED, WRONG
 
@@ -39,11 +40,11 @@ def hosts():
 
 
 def test_pictures_show_what_the_networks_say(hosts):
-    first, second = make_pictures(hosts, Two(), [0, 1])
+    first, second = label_map_pictures(hosts, Two(), [0, 1])
     assert (first.name, second.name) == ("image-0", "image-1")
-    assert [layer.words for layer in first.references] == ["image", "ground truth over the image", "ground truth"]
-    assert all(layer.picture.shape == (40, 56, 3) for layer in first.references)
-    right, wrong = ({layer.words: layer for layer in first.results[name]} for name in ("bilinear", "resfu"))
+    assert [view.words for view in first.references] == ["image", "ground truth over the image", "ground truth"]
+    assert all(view.picture.shape == (40, 56, 3) for view in first.references)
+    right, wrong = ({view.words: view for view in first.results[name]} for name in ("bilinear", "resfu"))
     assert right["errors"].caption == "errors: 0.0 % of the pixels"
     assert wrong["errors"].caption == "errors: 100.0 % of the pixels"
     assert (right["prediction"].picture == (0, 0, 255)).all()

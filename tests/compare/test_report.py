@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from resfu.compare.report import render_report
+from resfu.compare.summary import markdown
+from resfu.tasks.pictures import VolumePictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -87,8 +89,8 @@ def test_the_table_holds_the_numbers(html):
 def test_the_table_of_classes_averages_seeds(html):
     rows = re.findall(r"<tr><th scope=\"row\"><span class=\"swatch\".*?</tr>", html)
     assert len(rows) == 3
-    assert re.findall(r"<td>([\d.]+|none)", rows[0]) == ["46.0", "55.5"]  # means of 45, 47 and of 55, 56
-    assert re.findall(r"<td>([\d.]+|none)", rows[2]) == ["none", "none"]
+    assert re.findall(r"<td>([\d.]+|-)", rows[0]) == ["46.00", "55.50"]  # means of 45, 47 and of 55, 56
+    assert re.findall(r"<td>([\d.]+|-)", rows[2]) == ["-", "-"]
     assert "background:#108000" in rows[1]
 
 
@@ -98,15 +100,15 @@ def test_pictures_are_embedded_as_they_are(html, pictures):
     for shown, meant in zip(data["images"], pictures, strict=True):
         assert (shown["height"], shown["width"]) == (8, 12)
         pairs = list(zip(shown["references"], meant.references, strict=True))
-        for name, layers in meant.results.items():
-            pairs += zip(shown["results"][name], layers, strict=True)
+        for name, views in meant.results.items():
+            pairs += zip(shown["results"][name], views, strict=True)
         assert len(pairs) == 3 + 2 * 4
-        for given, layer in pairs:
-            assert (given["words"], given["caption"]) == (layer.words, layer.caption or layer.words)
-            assert given["source"].startswith("data:image/jpeg" if layer.photo else "data:image/png")
+        for given, view in pairs:
+            assert (given["words"], given["caption"]) == (view.words, view.caption or view.words)
+            assert given["source"].startswith("data:image/jpeg" if view.photo else "data:image/png")
             picture = decode(given["source"])
-            assert picture.shape == layer.picture.shape
-            assert layer.photo or (picture == layer.picture).all()
+            assert picture.shape == view.picture.shape
+            assert view.photo or (picture == view.picture).all()
     assert data["key"][:4] == [
         ["var(--good)", "correct"],
         ["var(--wrong)", "wrong"],
@@ -190,8 +192,10 @@ def test_a_browser_draws_the_page_and_answers_a_reader(html, opened):
     tags = [tag for tag, _ in page.tags]
     assert tags.count("svg") == 2
     views = [a for _, a in page.tags if a.get("class") == "view"]
-    assert len(views) == 1 + 3 + 2 * 4  # slider, references, four layers for each upsampler
+    assert len(views) == 1 + 3 + 2 * 4  # slider, references, four views for each upsampler
     assert all(a.get("tabindex") == "0" for a in views)
+    assert all(a.get("role") == "group" and a.get("aria-label") for a in views)
+    assert not any("hidden" in a for tag, a in page.tags if tag == "section")
     assert all(a.get("alt") for tag, a in page.tags if tag == "img")
     lines = [a["d"] for tag, a in page.tags if tag == "path" and a["class"] == "line"]
     assert len(lines) == 8
@@ -206,6 +210,56 @@ def test_a_browser_draws_the_page_and_answers_a_reader(html, opened):
     assert root["data-chosen"] == 'second "<img src=x onerror=1>"'
 
 
+# What lies beside the screen, and what the picture panes are called, on a phone.
+PHONE = """
+window.addEventListener("load", () => {
+  const root = document.documentElement, all = (s) => [...document.querySelectorAll(s)];
+  root.dataset.width = innerWidth;
+  root.dataset.scrolls = root.scrollWidth > innerWidth;
+  root.dataset.beside = all(".results td, .results th, .view, #panels figcaption, .classes td")
+    .filter((e) => e.getBoundingClientRect().right > innerWidth).length;
+  root.dataset.line = all(".results td")[2].innerText.replaceAll("\\n", " ");
+  root.dataset.captions = all("#panels figcaption").map((e) => e.innerText).join("; ");
+  root.dataset.slices = all("#slices figcaption").map((e) => e.innerText).join("; ");
+  parent.postMessage({ ...root.dataset }, "*");
+});
+"""
+# A browser's own window is at least 500 pixels wide.
+FRAME = """<!doctype html><html><body><iframe src="phone.html" width="390" height="2000" style="border: 0"></iframe>
+<script>addEventListener("message", (event) => Object.assign(document.documentElement.dataset, event.data));</script>
+</body></html>"""
+
+
+def test_a_phone_shows_every_number_and_picture_with_its_name(results, pictures, opened, tmp_path):
+    slices = np.zeros((3, 6, 4, 3), np.uint8)
+    volume = VolumePictures("case", [2, 7, 12], {name: list(slices) for name in ("image", "bilinear", "resfu")})
+    html = render_report(results, pictures, [volume])
+    (tmp_path / "phone.html").write_text(html.replace("</body>", f"<script>{PHONE}</script></body>"), "utf-8")
+    root = opened(FRAME).first("html")
+    assert "data-error" not in root
+    assert root["data-width"] == "390"
+    assert root["data-scrolls"] == "false"
+    assert root["data-beside"] == "0"
+    assert "bIoU" in root["data-line"]
+    assert "31.00 ± 1.41" in root["data-line"]
+    captions = root["data-captions"].split("; ")
+    assert {"image", "bilinear: features after", "resfu: features after", "resfu: prediction"} <= set(captions)
+    assert root["data-slices"] == "image; bilinear; resfu"
+
+
+def test_without_scripts_no_heading_stands_over_nothing(html):
+    page = Elements(html)
+    drawn = {a["id"]: "hidden" in a for tag, a in page.tags if tag == "section" and "id" in a}
+    assert drawn == {"pictures": True, "volumes": True, "training": True}
+    assert any(tag == "noscript" for tag, _ in page.tags)
+
+
+def test_every_number_of_the_table_has_its_heading_for_narrow_screens(html):
+    row = re.search(r'<tr><th scope="row">resfu</th>(.*?)</tr>', html)
+    labels = re.findall(r'<span class="label" aria-hidden="true">([^<]+)</span></td>', row.group(1))
+    assert labels == ["mIoU", "mAcc", "bIoU", "parameters (M)", "MACs (G)", "host (ms)", "upsampler (ms)", "peak (MB)"]
+
+
 def test_a_browser_draws_a_page_of_one_upsampler_without_pictures(results, opened):
     results["settings"]["upsamplers"] = ["resfu"]
     results["runs"] = [run for run in results["runs"] if run["upsampler"] == "resfu"]
@@ -214,3 +268,12 @@ def test_a_browser_draws_a_page_of_one_upsampler_without_pictures(results, opene
     assert "data-error" not in root
     assert root["data-ready"] == "true"
     assert not any(attributes.get("id") == "pictures" for _, attributes in page.tags)
+
+
+def test_one_class_has_its_row(results, pictures):
+    results["classes"], results["palette"] = ["only"], [[1, 2, 3]]
+    for run in results["runs"]:
+        run["iou"] = run["iou"][:1]
+    html = render_report(results, pictures)
+    assert html.count("only</th>") == 1
+    assert "| bilinear | 51.00 ± 1.41 |" in markdown(results)

@@ -1,18 +1,20 @@
 import pytest
 from rich.console import Console
 
-from resfu.compare.kinds import LABEL_MAPS
 from resfu.compare.reproduce.side_by_side import Measured, records, table
 from resfu.compare.summary import Spread
 from resfu.evaluation.published import published_rows
+from resfu.tasks import TASKS
 
 
 def test_gains_are_taken_seed_by_seed(capsys):
     seeds = {"bilinear": (10.0, 20.0), "fade": (12.0, 21.0), "resfu": (13.0,)}
 
+    keys = [score.key for score in TASKS["label maps"].scores]
+
     def measured(row):
         values = seeds.get(row.label)
-        return None if values is None else Measured(dict.fromkeys(LABEL_MAPS.metrics, Spread(values)), 13_720_000)
+        return None if values is None else Measured(dict.fromkeys(keys, Spread(values)), 13_720_000)
 
     rows = published_rows([3], host="segformer-mit-b1")
     found = {record["label"]: record for record in records(rows, measured)}

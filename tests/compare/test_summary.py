@@ -3,8 +3,11 @@ import math
 
 import pytest
 
-from resfu.compare.kinds import LABEL_MAPS
 from resfu.compare.summary import Spread, best, cells, headings, markdown, note, summarise
+from resfu.tasks import TASKS
+
+LABEL_MAPS = TASKS["label maps"]
+MIOU = LABEL_MAPS.scores[0]
 
 
 def test_spread_is_the_sample_standard_deviation():
@@ -39,8 +42,8 @@ def test_a_row_stands_under_its_headings(results):
 
 def test_best_is_marked_only_where_there_is_a_choice(results):
     rows = summarise(results)
-    assert best(rows, "miou") == {"resfu"}
-    assert best(rows[:1], "miou") == set()
+    assert best(rows, MIOU) == {"resfu"}
+    assert best(rows[:1], MIOU) == set()
 
 
 def test_markdown_is_a_table_with_the_best_in_bold(results):

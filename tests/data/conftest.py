@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resfu.data.fixtures import write_fixture
+from tests.support.label_fixtures import write_fixture
 
 
 @pytest.fixture(scope="session")

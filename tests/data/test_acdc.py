@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from resfu.data import ACDC, create_dataset
-from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.data.generated.volumes import cardiac_volume
 from resfu.data.medical.prepare import ACDC_SPLITS, prepare_acdc
-from resfu.data.medical.procedural import cardiac_volume
+from tests.support.medical_fixtures import write_medical_fixture
 
 SIZE = (3, 40, 32)
 

@@ -23,6 +23,7 @@ def root(tmp_path):
         image = np.stack([10 * label, np.full_like(label, index), np.zeros_like(label)], axis=-1)
         write(tmp_path / "images" / "train" / f"{name}.png", image)
         write(tmp_path / "labels" / "train" / f"{name}.png", label)
+    (tmp_path / "images" / "train" / "._a.png").write_bytes(b"\0\5\x16\7")  # macOS's note beside a copy
     return tmp_path
 
 

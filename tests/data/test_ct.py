@@ -11,7 +11,7 @@ import torch
 from torchvision import tv_tensors
 
 from resfu.data import create_dataset
-from resfu.data.medical.procedural import CT, Cardiac, cardiac_volume, ct, ct_volume
+from resfu.data.generated.volumes import CT, Cardiac, cardiac_volume, ct, ct_volume
 
 SIZE = (6, 48, 40)
 
@@ -30,7 +30,7 @@ def test_a_volume_depends_on_its_arguments_alone(make):
 
 def test_another_process_makes_the_same_labels():
     code = (
-        "import hashlib; from resfu.data.medical.procedural import ct_volume;"
+        "import hashlib; from resfu.data.generated.volumes import ct_volume;"
         f"print(hashlib.sha256(ct_volume(1, 'val', 2, {SIZE})[1].tobytes()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
@@ -102,7 +102,7 @@ def test_hearts_come_in_two_phases(tmp_path):
 
 @pytest.fixture
 def made(monkeypatch):
-    """The indices that were generated, in order."""
+    """The indices that were generated."""
     calls = []
 
     def counted(seed, split, index, size):
@@ -116,13 +116,13 @@ def made(monkeypatch):
 def test_volumes_are_kept_and_a_larger_count_adds_to_them(tmp_path, made):
     CT("train", tmp_path, size=SIZE, count=2)
     CT("train", tmp_path, size=SIZE, count=2)
-    assert made == [0, 1]
+    assert sorted(made) == [0, 1]  # in two threads
     CT("train", tmp_path, size=SIZE, count=3)
-    assert made == [0, 1, 2]
+    assert made[2:] == [2]
     CT("train", tmp_path, size=SIZE, count=1, seed=1)
     CT("val", tmp_path, size=SIZE, count=1)
     CT("train", tmp_path, size=(6, 40, 48), count=1)
-    assert made == [0, 1, 2, 0, 0, 0]
+    assert made[3:] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "deleted"])
@@ -135,7 +135,8 @@ def test_a_damaged_volume_is_generated_again(tmp_path, made, damage):
         mended = data[8]
     assert torch.equal(mended["image"], whole["image"])
     assert path.read_bytes() == content
-    assert made == [0, 1, 1]
+    assert sorted(made[:2]) == [0, 1]
+    assert made[2:] == [1]
     assert [file.name for file in path.parent.iterdir() if file.suffix != ".npz"] == []
 
 

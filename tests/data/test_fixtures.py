@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from resfu.data import DATASETS, Scenes, create_dataset
-from resfu.data.fixtures import FIXTURES, write_fixture
-from resfu.data.medical.fixtures import MEDICAL_FIXTURES
+from tests.support.label_fixtures import FIXTURES, write_fixture
+from tests.support.medical_fixtures import MEDICAL_FIXTURES
 
 # The class that each of the 16 of the scenes (sky to soil, rock to cable) becomes, from the published lists of classes.
 EXPECTED = {
@@ -23,9 +23,9 @@ SIZE = (40, 56)
 
 
 def test_every_dataset_on_disk_has_a_fixture():
-    generated = {"scenes", "ct", "cardiac"}
+    generated, own = {"scenes", "ct", "cardiac"}, {"folder", "volume-folder"}
     assert set(EXPECTED) == set(FIXTURES)
-    assert set(DATASETS) == {*FIXTURES, *generated, *(name for name in MEDICAL_FIXTURES if "nifti" not in name)}
+    assert set(DATASETS) == {*FIXTURES, *generated, *own, *(name for name in MEDICAL_FIXTURES if "nifti" not in name)}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from resfu.data import PascalContext, PascalContext60, PascalVOC, create_dataset
-from resfu.data.pascal import voc_palette
+from resfu.data.palette import voc_palette
 
 
 def kit_palette(count):
@@ -33,7 +33,7 @@ def voc(tmp_path, save):
         label.save(tmp_path / "SegmentationClass" / f"{name}.png")
     lists = tmp_path / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("2007_000039\n2007_000032\n")
+    (lists / "train.txt").write_text("2007_000039\n2007_000032\n", encoding="utf-8-sig")  # a Windows editor
     (lists / "trainaug.txt").write_text("2007_000032\n2010_000001")
     return tmp_path
 

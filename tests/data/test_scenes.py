@@ -12,11 +12,11 @@ from scipy import ndimage
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
-from resfu.data.scenes import Scenes
-from resfu.data.scenes.classes import CLASSES, PALETTE, STUFF, THINGS
-from resfu.data.scenes.layout import layout
-from resfu.data.scenes.render import make_scene
-from resfu.data.scenes.seeding import Stream, generator
+from resfu.data.generated.scenes import Scenes
+from resfu.data.generated.scenes.classes import CLASSES, PALETTE, STUFF, THINGS
+from resfu.data.generated.scenes.layout import layout
+from resfu.data.generated.scenes.render import make_scene
+from resfu.data.generated.seeding import Stream, generator
 
 SIZE = (64, 80)
 COUNT = 60
@@ -83,7 +83,7 @@ def test_any_order_gives_the_same_labels():
 
 def test_a_fresh_process_gives_the_same_labels():
     code = (
-        "import hashlib; from resfu.data.scenes.render import make_scene\n"
+        "import hashlib; from resfu.data.generated.scenes.render import make_scene\n"
         f"scene = make_scene(0, 'train', 4, {SIZE})\n"
         "print(hashlib.sha256(scene.categories[scene.ids - 1].tobytes()).hexdigest())"
     )

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from resfu.data.scenes import shapes
-from resfu.data.scenes.classes import CLASSES
-from resfu.data.scenes.layout import layout
-from resfu.data.scenes.materials import HUES, TEXTURES, choose_material
-from resfu.data.scenes.raster import Placement, Polygon, Stroke, rasterise
-from resfu.data.scenes.render import _majority
-from resfu.data.scenes.textures import PERIOD, cut, texture_bank
+from resfu.data.generated.scenes import shapes
+from resfu.data.generated.scenes.classes import CLASSES
+from resfu.data.generated.scenes.layout import layout
+from resfu.data.generated.scenes.materials import HUES, TEXTURES, choose_material
+from resfu.data.generated.scenes.raster import Placement, Polygon, Stroke, rasterise
+from resfu.data.generated.scenes.render import _majority
+from resfu.data.generated.scenes.textures import PERIOD, cut, texture_bank
 
 SQUARE = np.array([(0, 0), (10, 0), (10, -10), (0, -10)], dtype=float)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from resfu.data.scenes import Scenes, dataset
-from resfu.data.scenes.render import make_scene
-from resfu.data.scenes.store import SceneStore, default_cache_dir
+from resfu.data.generated.scenes import Scenes, dataset
+from resfu.data.generated.scenes.render import make_scene
+from resfu.data.generated.store import GeneratedStore, default_cache_dir
 
 SIZE = (32, 40)
 
@@ -104,11 +104,11 @@ def test_an_interruption_leaves_only_whole_files(tmp_path):
     def make(index):
         if index == 3:
             raise KeyboardInterrupt
-        return make_scene(0, "train", index, SIZE)
+        return vars(make_scene(0, "train", index, SIZE))
 
-    store = SceneStore(tmp_path, SIZE, make)
+    store = GeneratedStore(tmp_path, [f"{index:06d}" for index in range(30)], make)
     with pytest.raises(KeyboardInterrupt):
-        store.fill(30, "interrupted")
+        store.fill("interrupted")
     left = files(tmp_path)
     assert len(left) < 30
     for path in left:
@@ -133,7 +133,9 @@ def test_two_at_a_time_fill_one_folder(tmp_path):
 
     def fill():
         try:
-            SceneStore(tmp_path, SIZE, lambda index: make_scene(0, "train", index, SIZE)).fill(12, "together")
+            names = [f"{index:06d}" for index in range(12)]
+            make = lambda index: vars(make_scene(0, "train", index, SIZE))  # noqa: E731
+            GeneratedStore(tmp_path, names, make).fill("together")
         except Exception as error:
             errors.append(error)
 

@@ -77,6 +77,10 @@ def test_training_samples_have_the_networks_size_and_known_labels(tmp_path):
 
 
 def test_colours_and_impossible_sizes_are_refused(sample):
+    odd = sample["image"].clone()
+    odd[:, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="a medical slice holds NaN or infinity"):
+        SplineResize((8, 8), label=True)({**sample, "image": tv_tensors.Image(odd)})
     sample["image"][1] += 1
     with pytest.raises(ValueError, match="one channel three times"):
         slice_eval_transform((16, 16), ZERO, ONE)(sample)

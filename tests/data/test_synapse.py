@@ -11,11 +11,11 @@ import torch
 from torchvision import tv_tensors
 
 from resfu.data import Synapse, create_dataset
-from resfu.data.medical.fixtures import write_medical_fixture
+from resfu.data.generated.volumes import ct_volume
 from resfu.data.medical.nifti import NiftiVolume, scale_window
 from resfu.data.medical.prepare import SYNAPSE_SPLITS, prepare_synapse
-from resfu.data.medical.procedural import ct_volume
 from resfu.data.medical.writers import Case, write_synapse
+from tests.support.medical_fixtures import write_medical_fixture
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mini-ct"
 SIZE = (5, 48, 40)

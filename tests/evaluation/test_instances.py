@@ -205,6 +205,11 @@ def test_what_makes_no_sense_is_refused():
         metrics.update(1, square()[None, None].float(), [1.0], [1])
     with pytest.raises(ValueError, match="engine must be"):
         InstanceMetrics(truth({}), engine="hotcoco")  # pyright: ignore[reportArgumentType]
+    for key in ("area", "iscrowd", "segmentation"):
+        incomplete = truth({1: [(square(), 3, 0)]})
+        incomplete["annotations"][0][key] = None
+        with pytest.raises(ValueError, match=rf"the annotation 0 has no {key}: give what dataset.ground_truth\(\)"):
+            InstanceMetrics(incomplete)
     with pytest.raises(ValueError, match=r"no annotations: give what dataset.ground_truth\(\) returns"):
         InstanceMetrics({"images": [], "categories": []})
 

@@ -186,3 +186,15 @@ def test_what_makes_no_sense_is_refused(found, segments, message):
 def test_there_must_be_a_class():
     with pytest.raises(ValueError, match="a class of things or stuff, got 0 and 0"):
         PanopticMetrics(0, 0)
+
+
+def test_one_class_has_lists_of_one():
+    for numbers, group in (((1, 0), "_things"), ((0, 1), "_stuff")):
+        metrics = PanopticMetrics(*numbers)
+        metrics.update(strip((1, 4)), [segment(1)], strip((1, 4)), [segment(1)])
+        for result in (metrics.compute(), metrics.compute()):  # the second is torchmetrics' own copy
+            assert [result[f"{name}_by_class"].tolist() for name in ("pq", "sq", "rq")] == [[100]] * 3
+            assert result[f"pq{group}"] == result["pq"] == 100
+        # As a step of a training calls it.
+        forward = metrics(strip((1, 4)), [segment(1)], strip((1, 4)), [segment(1)])
+        assert forward["pq_by_class"].tolist() == [100]

@@ -72,7 +72,7 @@ def test_an_h5_dataset_is_a_volume(volume, tmp_path):
 def test_a_nifti_file_keeps_the_scans_affine(tmp_path):
     affine = np.array([[-0.8, 0, 0.1, 12], [0, 0.8, 0, -30], [0.05, 0, 3, 7], [0, 0, 0, 1]])
     labels = np.random.default_rng(0).integers(0, 9, (3, 5, 4))
-    for name in ("labels.nii", "labels.nii.gz"):
+    for name in ("labels.nii", "labels.nii.gz", "LABELS.NII.GZ"):
         write_nifti(labels, tmp_path / name, affine)
         read = nibabel.load(tmp_path / name)
         assert np.allclose(read.affine, affine, atol=1e-6)
@@ -88,6 +88,14 @@ def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
         predict_volume(bright, volume[0], size=16)
     with pytest.raises(ValueError, match=r"the network gave \[1, 16, 16\]; expected logits \[1, K, 16, 16\]"):
         predict_volume(lambda images: images[:, 0], volume, size=16)
+    with pytest.raises(ValueError, match="the network gave NaN for slice 0"):
+        predict_volume(lambda images: bright(images) * torch.nan, volume, size=16)
+    odd = volume.copy()
+    odd[2, 3, 4], odd[2, 5, 6] = np.nan, np.inf
+    slices = predict_slices(bright, odd, size=16)
+    assert [next(slices).shape for _ in range(2)] == [(30, 22)] * 2
+    with pytest.raises(ValueError, match="2 voxels of slice 2 are NaN or infinite"):
+        next(slices)
     with pytest.raises(ValueError, match="holds no slice"):
         predict_volume(bright, volume[:0])
     labels = np.zeros((2, 3, 4), dtype=np.int64)

@@ -1,5 +1,6 @@
 """Dice and HD95 against a loop over all pairs of voxels, cases worked by hand, and the rules of TransUNet."""
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -130,6 +131,39 @@ def test_impossible_masks_and_spacings_are_refused():
             hd95(full, full, spacing)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_integer_masks_are_masks(dtype):
+    first, second = (blob(np.random.default_rng(seed), (5, 6, 7), 0.4) for seed in range(2))
+    integers = first.astype(dtype), second.astype(dtype)
+    assert hd95(*integers) == hd95(first, second)
+    assert hd95(integers[0][::2], second[::2]) == hd95(first[::2], second[::2])  # not in one piece
+    assert dice(*integers) == dice(first, second)
+    assert np.array_equal(surface(integers[0]), surface(first))
+    assert surface_distance.bounding_box(integers[0]) == surface_distance.bounding_box(first)
+    assert hd95(torch.from_numpy(first), second.tolist()) == hd95(first, second)
+
+
+def test_what_is_no_mask_is_refused():
+    full = np.ones((2, 2, 2), dtype=bool)
+    for measure in (hd95, dice):
+        with pytest.raises(ValueError, match="second mask must be bool, got float64: decide what is inside first"):
+            measure(full, full * 0.5)
+        with pytest.raises(ValueError, match="first mask must be bool, or 0 and 1; got int64 from 3 to 3: give one"):
+            measure(full * 3, full)
+        with pytest.raises(ValueError, match="from -1 to -1"):
+            measure(full, -full.astype(int))
+        with pytest.raises(ValueError, match=r"one shape, got \(2, 2, 2\) and \(1, 2, 2\)"):
+            measure(full, full[:1])
+        with pytest.raises(ValueError, match="first mask must be an array"):
+            measure(True, full)
+    for measure in (surface, surface_distance.bounding_box):
+        with pytest.raises(ValueError, match="the mask must be bool, got float32"):
+            measure(full.astype(np.float32))
+    for spacing in (1.5, ("a", "b", "c"), (1, 2, 3, 4)):
+        with pytest.raises(ValueError, match="spacing must hold 3 positive numbers, one per axis; got"):
+            hd95(full, full, spacing)
+
+
 @pytest.fixture
 def pair():
     """Organ 1 in both, 2 predicted only, 3 labelled only, 4 in neither."""
@@ -174,28 +208,56 @@ def test_means_over_cases_and_organs():
     metrics.update("b", *(torch.from_numpy(volume) for volume in shifted(2)))
     found = metrics.compute()
     # Case b: half of the 64 voxels overlap; organ 2 is in no volume, which counts 0.
-    assert found["dice"].tolist() == [75, 0]
-    assert found["mdice"] == 37.5
+    assert found["dice_by_class"].tolist() == [75, 0]
+    assert found["dice"] == 37.5
     expected = brute_hd95(*(volume == 1 for volume in shifted(2)), (1, 1, 1))
-    assert found["hd95"].tolist() == pytest.approx([expected / 2, 0])
-    assert found["mhd95"] == pytest.approx(expected / 4)
+    assert found["hd95_by_class"].tolist() == pytest.approx([expected / 2, 0])
+    assert found["hd95"] == pytest.approx(expected / 4)
     assert list(found["cases"]) == ["a", "b"]
     assert found["cases"]["b"]["dice"].tolist() == [50, 0]
     assert found["cases"]["b"]["hd95"].tolist() == pytest.approx([expected, 0])
 
 
+def test_the_distance_of_organs_found_leaves_out_the_rest(pair):
+    for convention in ("transunet", "strict"):
+        metrics = VolumeMetrics(5, convention)
+        metrics.update("a", *pair)
+        metrics.update("b", np.zeros_like(pair[1]), pair[1])
+        found = metrics.compute()
+        assert found["convention"] == convention
+        assert found["hd95_found_by_class"].tolist() == pytest.approx([1, NAN, NAN, NAN], nan_ok=True)
+        assert found["hd95_found"] == 1
+        assert found["cases"]["b"]["hd95_found"].isnan().all()
+        counts = [found[f"{key}_by_class"].tolist() for key in ("found", "missed", "spurious")]
+        assert [found[key] for key in ("found", "missed", "spurious")] == [sum(each) for each in counts]
+        assert counts == [[1, 0, 0, 0], [1, 0, 2, 0], [0, 1, 0, 0]]
+
+
+def test_one_organ_has_lists_of_one():
+    metrics = VolumeMetrics(2)
+    for _ in range(2):  # a copy and a reset keep it so
+        metrics = copy.deepcopy(metrics)
+        metrics.update("a", *shifted(0))
+        found = metrics.compute()
+        keys = ("dice", "hd95", "hd95_found", "found", "missed", "spurious")
+        vectors = [found[f"{key}_by_class"] for key in keys]
+        assert [list(v.shape) for v in (*vectors, *found["cases"]["a"].values())] == [[1]] * 9
+        assert (found["dice"], found["dice_by_class"].tolist()) == (100, [100])
+        metrics.reset()
+
+
 def test_strict_means_leave_out_what_has_no_value():
     metrics = VolumeMetrics(3, convention="strict")
     with pytest.warns(UserWarning, match="before the ``update``"):  # torchmetrics' own
-        assert math.isnan(metrics.compute()["mdice"])
+        assert math.isnan(metrics.compute()["dice"])
     metrics.update("a", *shifted(0))
     prediction, label = shifted(0)
     metrics.update("b", np.zeros_like(prediction), label)
     found = metrics.compute()
-    assert found["dice"].tolist() == [50, 100]
-    assert found["mhd95"] == pytest.approx(math.sqrt(8**2 + 12**2 + 12**2) / 2)
-    assert math.isnan(found["hd95"][1])
-    assert (found["missed"].tolist(), found["spurious"].tolist()) == ([1, 0], [0, 0])
+    assert found["dice_by_class"].tolist() == [50, 100]
+    assert found["hd95"] == pytest.approx(math.sqrt(8**2 + 12**2 + 12**2) / 2)
+    assert math.isnan(found["hd95_by_class"][1])
+    assert (found["missed_by_class"].tolist(), found["spurious_by_class"].tolist()) == ([1, 0], [0, 0])
 
 
 def test_states_survive_a_checkpoint_and_join_exactly(tmp_path):
@@ -214,7 +276,7 @@ def test_states_survive_a_checkpoint_and_join_exactly(tmp_path):
     for name, scores in expected["cases"].items():
         assert torch.equal(found["cases"][name]["dice"], scores["dice"])
         assert torch.equal(found["cases"][name]["hd95"], scores["hd95"])
-    assert found["mdice"] == pytest.approx(expected["mdice"], rel=1e-15)
+    assert found["dice"] == pytest.approx(expected["dice"], rel=1e-15)
     loaded.merge_state(first)
     with pytest.raises(ValueError, match="several processes scored the case case0000"):
         loaded.compute()
@@ -227,7 +289,7 @@ def test_a_reset_forgets_the_cases():
         metrics.update("a", *shifted(1))
     metrics.reset()
     metrics.update("a", *shifted(0))
-    assert metrics.compute()["mdice"] == 100
+    assert metrics.compute()["dice"] == 100
 
 
 def test_volumes_that_cannot_be_scored_are_refused(pair):

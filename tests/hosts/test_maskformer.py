@@ -14,6 +14,7 @@ import resfu
 from resfu.hosts.maskformer import MaskFormer
 from resfu.hosts.pixel_decoder import PixelDecoder
 from resfu.hosts.set_loss import Prediction, set_losses
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.swin import SwinVariant
 from resfu.upsamplers.jbu import JBU, StackJBU
 
@@ -106,7 +107,7 @@ def test_upsamplers_add_the_published_parameters(
 def test_with_nearest_the_pixel_decoder_is_that_of_transformers_to_the_bit() -> None:
     torch.manual_seed(0)
     other = MaskFormerPixelDecoder(in_features=20, lateral_widths=[5, 6, 7], feature_size=32, mask_feature_size=32)
-    ours = PixelDecoder((5, 6, 7, 20), "nearest", channels=32)
+    ours = PixelDecoder((5, 6, 7, 20), SlotFactory("nearest"), channels=32)
     ours.load_state_dict(other.state_dict())
     sizes = ((25, 37), (13, 19), (7, 10), (4, 5))
     features = [torch.randn(2, width, *size) for width, size in zip((5, 6, 7, 20), sizes, strict=True)]
@@ -189,7 +190,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
-def test_images_and_labels_are_continued_to_a_multiple_of_32() -> None:
+def test_images_and_labels_are_padded_to_a_multiple_of_32() -> None:
     host = build("bilinear")
     images, label = torch.randn(1, 3, 50, 70), torch.randint(CLASSES, (1, 50, 70))
     continued = F.pad(images, (0, 26, 0, 14), mode="replicate")
@@ -209,6 +210,19 @@ def focal(logits: Tensor, mask: Tensor) -> Tensor:
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
     p = logits.sigmoid()
     return 1 - (2 * (p * mask).sum() + 1) / (p.sum() + mask.sum() + 1)
+
+
+def test_images_are_padded_as_the_original_does_on_request() -> None:
+    """With zeros, and labels that are ignored there."""
+    host = build("bilinear", continuation="zeros")
+    images, label = torch.randn(1, 3, 50, 70), torch.randint(CLASSES, (1, 50, 70))
+    continued = F.pad(images, (0, 26, 0, 14))
+    ignored = F.pad(label, (0, 26, 0, 14), value=255)
+    with torch.no_grad():
+        torch.testing.assert_close(host(images), host(continued)[..., :50, :70], rtol=0, atol=0)
+        losses = host.losses(images, label, F.cross_entropy)
+        torch.testing.assert_close(losses, host.losses(continued, ignored, F.cross_entropy), rtol=0, atol=0)
+        assert (host(images) - build("bilinear")(images)).abs().max() > 1e-4
 
 
 def losses_by_hand(prediction: Prediction, label: Tensor) -> dict[str, Tensor]:

@@ -4,16 +4,20 @@ import pickle
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import resfu
 from resfu.hosts.mit import MixTransformer
+from resfu.hosts.timm_weights import timm_weights
 from resfu.hosts.weights import read_weights
 
 # From transformers' present names to those of the published checkpoints, in this order.
@@ -95,17 +99,33 @@ def test_segformer_by_name_without_a_network_says_what_to_do(tmp_path: Path) -> 
     assert "give the path" in last
 
 
+@pytest.mark.parametrize("fetch", [lambda: MixTransformer("b0").load(True), lambda: timm_weights(True, "resnet50c")])
+def test_a_hub_out_of_reach_is_not_asked_again_and_again(
+    fetch: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six times a file, with pauses, took 50 to 110 s."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(ValueError, match=r"could not be fetched and are not in the cache\. Without a network, give"):
+        fetch()
+    assert waits == []
+    assert constants.HF_HUB_OFFLINE is False
+
+
 def test_efficientnet_from_a_file_and_what_does_not_fit(tmp_path: Path) -> None:
     torch.manual_seed(3)
     weights = resfu.create_host("efficientnet-lite0", upsampler="nearest").encoder.state_dict()
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": weights}, path)
     loaded = resfu.create_host("efficientnet-lite0", upsampler="nearest", pretrained=str(path)).encoder.state_dict()
-    torch.testing.assert_close(loaded["blocks.10.project_conv.weight"], weights["blocks.10.project_conv.weight"])
-    del weights["bn0.weight"]
+    torch.testing.assert_close(loaded["blocks.4.2.conv_pwl.weight"], weights["blocks.4.2.conv_pwl.weight"])
+    del weights["bn1.weight"]
     weights["conv_stem.weight"] = torch.zeros(1)
     torch.save(weights | {"extra": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r"missing: bn0\.weight; unexpected: extra; misshapen: conv_stem\.weight"):
+    with pytest.raises(ValueError, match=r"missing: bn1\.weight; unexpected: extra; misshapen: conv_stem\.weight"):
         resfu.create_host("efficientnet-lite0", pretrained=str(path))
 
 

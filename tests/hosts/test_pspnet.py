@@ -15,6 +15,7 @@ import resfu
 from resfu.hosts import timm_weights
 from resfu.hosts.pspnet import PSPHead, PSPNet
 from resfu.hosts.resnet import DilatedResNet
+from resfu.hosts.slot import SlotFactory
 from resfu.upsamplers import Iterative
 
 BASES = {50: 46_678_006, 101: 65_670_134}
@@ -87,7 +88,7 @@ def test_encoder_sizes_round_up() -> None:
 
 def test_the_head_computes_what_the_configuration_says() -> None:
     torch.manual_seed(0)
-    head = PSPHead((4, 4, 8, 6), num_classes=7, upsampler="bilinear", channels=5, auxiliary=False).eval()
+    head = PSPHead((4, 4, 8, 6), num_classes=7, create_slot=SlotFactory("bilinear"), channels=5, auxiliary=False).eval()
     for module in head.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -188,7 +189,7 @@ def test_the_smallest_images(upsampler: str) -> None:
 
 def test_published_initialisation() -> None:
     torch.manual_seed(0)
-    head = PSPHead((64, 256, 512, 256, 512), num_classes=150, upsampler="nearest", channels=64)
+    head = PSPHead((64, 256, 512, 256, 512), num_classes=150, create_slot=SlotFactory("nearest"), channels=64)
     assert head.auxiliary is not None
     for classifier in (head.classifier, head.auxiliary[-1]):
         assert classifier.weight.std().item() == pytest.approx(0.01, rel=0.03)

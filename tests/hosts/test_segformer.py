@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import resfu
 from resfu.hosts.segformer import SegFormer, SegFormerHead
+from resfu.hosts.slot import SlotFactory
 
 
 def count(module: nn.Module) -> int:
@@ -50,7 +51,7 @@ def test_layer_norms_have_the_published_epsilon(host: SegFormer) -> None:
 
 def test_the_head_computes_what_the_configuration_says() -> None:
     torch.manual_seed(0)
-    head = SegFormerHead((3, 4, 5, 6), num_classes=7, upsampler="bilinear", channels=8).eval()
+    head = SegFormerHead((3, 4, 5, 6), num_classes=7, create_slot=SlotFactory("bilinear"), channels=8).eval()
     for module in head.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -95,7 +96,7 @@ def test_every_slot_is_guided_by_projected_c1(host: SegFormer) -> None:
 
 def test_published_initialisation() -> None:
     torch.manual_seed(0)
-    head = SegFormerHead((64, 128, 320, 512), num_classes=150, upsampler="nearest")
+    head = SegFormerHead((64, 128, 320, 512), num_classes=150, create_slot=SlotFactory("nearest"))
     assert head.classifier.weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert head.classifier.bias is not None
     assert head.classifier.bias.abs().max() == 0

@@ -108,6 +108,50 @@ def test_the_encoder_equals_that_of_timm(height: int, width: int) -> None:
             torch.testing.assert_close(features[:, :, y, x], tokens[:, 1 + y * (width // 16) + x], rtol=1e-5, atol=1e-5)
 
 
+def published_positions(embedding: Tensor, side: int, h: int, w: int) -> Tensor:
+    """As mmsegmentation and Segmenter's authors resample it: bicubic, a = -0.75, no antialiasing."""
+    grid = embedding[:, 1:].mT.unflatten(2, (side, side))
+    grid = F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False)
+    return torch.cat([embedding[:, :1], grid.flatten(2).mT], 1)
+
+
+def test_positions_are_resampled_as_published_on_request(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoders = [PlainViT("s", image_size=64, depth=1, antialias_positions=flag).eval() for flag in (True, False)]
+    embedding = torch.randn(1, 17, 384)
+    for encoder in encoders:
+        encoder.load_state_dict(encoders[0].state_dict())
+        encoder.vit.pos_embed.data.copy_(embedding)
+    images = torch.randn(1, 3, 48, 112)
+    torch.save(encoders[0].vit.state_dict(), tmp_path / "weights.pth")
+    with torch.no_grad():
+        at_its_size = [encoder(images[..., :48])[0] for encoder in encoders]
+        antialiased, published = (encoder(images)[0] for encoder in encoders)
+        # A network made for that size, with the embedding resampled by hand, has nothing to resample.
+        fitting = PlainViT("s", image_size=112, depth=1).eval()
+        fitting.load_state_dict(encoders[0].state_dict() | {"vit.pos_embed": published_positions(embedding, 4, 7, 7)})
+        square = torch.randn(1, 3, 112, 112)
+        torch.testing.assert_close(encoders[1](square)[0], fitting(square)[0])
+    assert not torch.allclose(*at_its_size, atol=1e-3)  # 48 x 48 is not the size either
+    assert (antialiased - published).norm() > 0.01 * published.norm()
+    loaded = PlainViT("s", image_size=96, depth=1, antialias_positions=False)
+    loaded.load(tmp_path / "weights.pth")
+    torch.testing.assert_close(loaded.vit.pos_embed.data, published_positions(embedding, 4, 6, 6))
+    with pytest.raises(ValueError, match="antialias_positions must be true or false"):
+        Segmenter("s", "bilinear", 4, depth=1, antialias_positions="no")
+
+
+def test_images_are_padded_with_zeros_on_request() -> None:
+    torch.manual_seed(0)
+    host = Segmenter("s", "bilinear", 4, depth=1, image_size=32, continuation="zeros").eval()
+    images = torch.randn(1, 3, 41, 75)
+    with torch.no_grad():
+        expected = host(F.pad(images, (0, 5, 0, 7)))[..., :41, :75]
+        torch.testing.assert_close(host(images), expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="continuation must be one of border, zeros, got 'mirror'"):
+        Segmenter("s", "bilinear", 4, depth=1, image_size=32, continuation="mirror")
+
+
 def test_the_encoder_has_the_published_form() -> None:
     for variant, (depth, heads, tokens) in {"s": (12, 6, 1025), "l": (24, 16, 1601)}.items():
         with torch.device("meta"):
@@ -142,7 +186,7 @@ def test_a_block_of_convolutions_guides_and_only_where_features_guide() -> None:
     assert (features.shape[1:], guidance.shape[1:], size) == ((384, 3, 4), (32, 12, 16), (12, 16))
 
 
-def test_images_are_continued_and_the_logits_cropped() -> None:
+def test_images_are_padded_and_the_logits_cropped() -> None:
     torch.manual_seed(0)
     host = Segmenter("s", "resfu", 4, depth=1, image_size=32).eval()
     images = torch.randn(1, 3, 41, 75)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import resfu
-from resfu.hosts.slot import Slot
+from resfu.hosts.slot import Slot, SlotFactory
 from resfu.upsamplers import Iterative
 
 
@@ -71,3 +71,31 @@ def test_every_upsampler_also_goes_the_other_way(upsampler):
 def test_what_the_network_sets_is_refused():
     with pytest.raises(ValueError, match="must not hold channels"):
         Slot("resfu", 8, 8, 2, {"channels": 4})
+
+
+@pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
+def test_slots_draw_from_a_stream_of_their_own(upsampler):
+    """What a network makes before, between and after its slots starts the same, whatever they draw."""
+    torch.manual_seed(0)
+    want = [torch.randn(3) for _ in range(3)]
+    torch.manual_seed(0)
+    create_slot = SlotFactory(upsampler)
+    got = [torch.randn(3)]
+    first = create_slot(32, 32, 2)
+    got.append(torch.randn(3))
+    second, guidance = create_slot(32, 32, 2), create_slot.image_guidance(4, 32)
+    got.append(torch.randn(3))
+    assert all(map(torch.equal, got, want))
+    assert (guidance is not None) == first.needs_guides
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    # Two slots are two draws; what starts from a constant is the same in both.
+    assert all(not torch.equal(a, b) for a, b in pairs if a.dim() > 1 and a.std() > 0)
+
+
+def test_the_same_seed_gives_the_same_slots():
+    slots = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        slots.append(SlotFactory("resfu", {"kernel_size": 5})(32, 32, 2))
+    assert all(map(torch.equal, *(slot.parameters() for slot in slots)))
+    assert slots[0].upsampler.kernel_size == 5

@@ -13,6 +13,7 @@ import resfu
 from resfu.hosts import timm_weights
 from resfu.hosts.dice_loss import dice_loss
 from resfu.hosts.hybrid_vit import HybridViT
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.transunet import TransUNet, TransUNetHead
 from resfu.upsamplers.jbu import JBU, StackJBU
 
@@ -106,6 +107,67 @@ def test_the_encoder_equals_that_of_timm(height: int, width: int) -> None:
             torch.testing.assert_close(features[3][:, :, y, x], theirs, rtol=1e-4, atol=1e-5)
 
 
+def original_maps(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+    """The encoder of the published TransUNet as its layers read: maps at strides 2, 4, 8, and 16 before the tokens."""
+
+    def conv(x: Tensor, name: str, stride: int = 1) -> Tensor:
+        w = weights[f"{name}.weight"]
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.var((1, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+        return F.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2)
+
+    def norm(x: Tensor, name: str, groups: int = 32, eps: float = 1e-6) -> Tensor:
+        return F.group_norm(x, groups, weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+
+    def unit(x: Tensor, name: str, stride: int) -> Tensor:
+        y = norm(conv(x, f"{name}.conv1"), f"{name}.norm1").relu()
+        y = norm(conv(y, f"{name}.conv2", stride), f"{name}.norm2").relu()
+        y = norm(conv(y, f"{name}.conv3"), f"{name}.norm3")
+        if f"{name}.downsample.conv.weight" in weights:
+            x = conv(x, f"{name}.downsample.conv", stride)
+            x = norm(x, f"{name}.downsample.norm", groups=x.shape[1], eps=1e-5)
+        return (x + y).relu()
+
+    maps = [norm(conv(images, "stem.conv", 2), "stem.norm").relu()]
+    x = F.max_pool2d(maps[0], 3, stride=2)
+    for stage, stride in enumerate((1, 2, 2)):
+        for number in range(2):
+            x = unit(x, f"stages.{stage}.blocks.{number}", stride if number == 0 else 1)
+        maps.append(x)
+    maps[1] = F.pad(maps[1], (0, 1, 0, 1))
+    return maps
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 80)])
+def test_the_form_of_transunet_is_that_of_the_original(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    encoder = HybridViT((2, 2, 2), 64, 1, image_size=64, form="transunet").double().eval()
+    resnet = randomised(encoder.vit.patch_embed.backbone)
+    images = torch.rand(2, 3, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        expected = original_maps(resnet.state_dict(), images)
+        stride_16: list[Tensor] = []
+        encoder.vit.patch_embed.proj.register_forward_pre_hook(lambda _, args: stride_16.append(args[0]))
+        features = [*encoder(images)[:3], *stride_16]
+    shapes = [(c, height // s, width // s) for c, s in ((64, 2), (256, 4), (512, 8), (1024, 16))]
+    assert [tuple(level.shape[1:]) for level in features] == shapes
+    for ours, theirs in zip(features, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_both_forms_take_the_same_weights_and_differ() -> None:
+    hosts = [build("bilinear", encoder_form=form) for form in ("timm", "transunet")]
+    hosts[1].load_state_dict(randomised(hosts[0]).state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for first, second in zip(*(host.encoder(images)[:3] for host in hosts), strict=True):
+            assert (first - second).norm() > 0.05 * first.norm()
+    with torch.device("meta"):
+        options = {"encoder_form": "transunet"}
+        assert count(resfu.create_host("transunet-r50-vit-b16", "bilinear", 9, host_options=options)) == BASE
+    with pytest.raises(ValueError, match="form must be one of timm, transunet, got 'original'"):
+        build("bilinear", encoder_form="original")
+
+
 def test_the_encoder_has_the_published_form() -> None:
     with torch.device("meta"):
         vit = HybridViT().vit
@@ -133,7 +195,7 @@ def doubled(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", [{}, {"iterative": True}])
 def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    head = TransUNetHead((4, 6, 8, 5), 3, "bilinear", options, channels=(12, 10, 8, 6)).eval().double()
+    head = TransUNetHead((4, 6, 8, 5), 3, SlotFactory("bilinear", options), channels=(12, 10, 8, 6)).eval().double()
     weights = randomised(head).state_dict()
 
     def block(x: Tensor, name: str) -> Tensor:
@@ -158,7 +220,7 @@ def test_with_bilinear_the_decoder_is_the_original(options: dict[str, object]) -
 
 def test_initialisation_is_that_of_pytorch() -> None:
     torch.manual_seed(0)
-    head = TransUNetHead((64, 256, 512, 768), 9, "nearest")
+    head = TransUNetHead((64, 256, 512, 768), 9, SlotFactory("nearest"))
     convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) == 10
     for conv in convolutions:
@@ -206,7 +268,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
-def test_images_are_continued_to_a_multiple_of_16_and_not_normalised() -> None:
+def test_images_are_padded_to_a_multiple_of_16_and_not_normalised() -> None:
     host = build("bilinear")
     images = torch.rand(1, 3, 33, 70)
     continued = F.pad(images, (0, 10, 0, 15), mode="replicate")

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from triton_interpreted import surrounded, tl, triton  # new memory is full of NaN there
 
-from resfu.ops import filters, filters_triton, guided_filter
-from resfu.ops.filters import _guided_filter
+from resfu.ops import guided_filter
+from resfu.ops.filters import api, operators
+from resfu.ops.filters import triton as kernels
 from resfu.ops.grid import lr_cell
 
 np.seterr(over="raise", divide="raise", invalid="raise")
@@ -47,7 +48,7 @@ def random_map(size: tuple[int, ...], layout: torch.memory_format | None, dtype:
 def compare(case: tuple) -> dict:
     low, size, radius, B, C, layout, *dtypes = case
     guide, x = (random_map((B, C, *s), layout, d) for s, d in zip((size, low), dtypes, strict=True))
-    got = filters_triton.guided_filter(guide, x, radius, 1e-3)
+    got = kernels.guided_filter(guide, x, radius, 1e-3)
     assert got.shape == guide.shape
     assert got.dtype == torch.promote_types(*dtypes)
     assert not got.isnan().any()
@@ -64,7 +65,7 @@ def compare(case: tuple) -> dict:
 @triton.jit
 def neighbours_kernel(q, out, W, w, COUNT: tl.constexpr, INDEX: tl.constexpr):
     n = tl.arange(0, COUNT)
-    left, right, across = filters_triton._neighbours(tl.load(q + n), W, w, INDEX, tl.float64)
+    left, right, across = kernels._neighbours(tl.load(q + n), W, w, INDEX, tl.float64)
     tl.store(out + n, left.to(tl.float64))
     tl.store(out + COUNT + n, right.to(tl.float64))
     tl.store(out + 2 * COUNT + n, across)
@@ -84,7 +85,13 @@ def far_from_zero() -> float:
     """Mean 100, deviation 0.1: in fp32 a mean square less a squared mean would have no digit of the variance right."""
     guide, x = 100 + 0.1 * torch.randn(1, 1, 6, 40), torch.randn(1, 1, 6, 40)
     want = guided_filter(guide.double(), x.double(), 2)
-    return (_guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
+    return (operators.guided_filter(guide, x, 2, 1e-3).double() - want).abs().max().item()
+
+
+def flat() -> float:
+    """One pixel has no variance: without a ridge the filter gives the map itself."""
+    guide, x = torch.randn(1, 2, 1, 1), torch.randn(1, 2, 1, 1)
+    return (kernels.guided_filter(guide, x, 2, 0.0) - x).abs().max().item()
 
 
 def derivatives() -> float:
@@ -96,24 +103,27 @@ def derivatives() -> float:
     worst = 0.0
     for low in ((3, 4), (2, 3)):
         guide, x, grad = maps(3, 4), maps(*low), torch.randn(1, 1, 3, 4, dtype=FP64)
-        got = torch.autograd.grad(_guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
+        got = torch.autograd.grad(operators.guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
         want = torch.autograd.grad(guided_filter(guide, x, 1, 1e-2), (guide, x), grad)
         worst = max(worst, *((a - b).abs().max().item() for a, b in zip(got, want, strict=True)))
-        (only,) = torch.autograd.grad(_guided_filter(guide.detach(), x, 1, 1e-2), x, grad)
+        (only,) = torch.autograd.grad(operators.guided_filter(guide.detach(), x, 1, 1e-2), x, grad)
         worst = max(worst, (only - want[1]).abs().max().item())
-    twice = [torch.autograd.grad(f(guide, guide**2, 1, 1e-2).sum(), guide)[0] for f in (_guided_filter, guided_filter)]
+    twice = [
+        torch.autograd.grad(f(guide, guide**2, 1, 1e-2).sum(), guide)[0]
+        for f in (operators.guided_filter, guided_filter)
+    ]
     worst = max(worst, (twice[0] - twice[1]).abs().max().item())
     small = maps(2, 3), maps(1, 2)
     check = {"fast_mode": True, "check_undefined_grad": False}
-    assert torch.autograd.gradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
-    assert torch.autograd.gradgradcheck(lambda g, x: _guided_filter(g, x, 1, 1e-1), small, **check)
-    torch.library.opcheck(_guided_filter, (*small, 1, 1e-1))
+    assert torch.autograd.gradcheck(lambda g, x: operators.guided_filter(g, x, 1, 1e-1), small, **check)
+    assert torch.autograd.gradgradcheck(lambda g, x: operators.guided_filter(g, x, 1, 1e-1), small, **check)
+    torch.library.opcheck(operators.guided_filter, (*small, 1, 1e-1))
     return worst
 
 
 def captured() -> float:
     """Dispatch as on CUDA: the compiler sees one operator, forward and backward are what they are without it."""
-    filters.which_backend = lambda *_: "triton"
+    api.which_backend = lambda *_: "triton"
     guide, x = torch.randn(1, 2, 4, 5, requires_grad=True), torch.randn(1, 2, 2, 3, requires_grad=True)
     graphs = []
 
@@ -143,5 +153,5 @@ if __name__ == "__main__":
         for case in CASES:
             print(json.dumps(compare(case)), flush=True)
     else:
-        found = {"far_from_zero": far_from_zero(), "derivatives": derivatives(), "captured": captured()}
+        found = {"far_from_zero": far_from_zero(), "flat": flat(), "derivatives": derivatives(), "captured": captured()}
         print(json.dumps(found | {"wide_map": wide_map(40000, 30000)}))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from triton_interpreted import difference  # new memory is full of NaN there, and bf16 multiplied as such
 
-from resfu.ops.similarity import Compressor, fused, similarity_scores
+from resfu.ops.similarity import Compressor, operators, similarity_scores
 
 kernels = importlib.import_module("resfu.ops.similarity.triton")
 kernels._pixels = lambda area, N, dtype: 16  # several tiles, the last one not full
@@ -65,8 +65,8 @@ def check_scores(mutate: bool) -> None:
         wanted = similarity_scores(*arguments(exact, low), neighbours=neighbours, backend="reference")
         eager = similarity_scores(*arguments(tensors, low), neighbours=neighbours)
         key, query, weight, _, compressor, _ = arguments(tensors, low)
-        assert fused.takes(key, query, weight, compressor, low)
-        got = fused.paired_scores(*arguments(tensors, low), neighbours)
+        assert operators.takes(key, query, weight, compressor, low)
+        got = operators.paired_scores(*arguments(tensors, low), neighbours)
         assert got.dtype == dtype
         errors = {"difference": difference(got.double(), wanted), "eager": difference(eager.double(), wanted)}
         print(json.dumps({"case": str((kind, low, high, K, groups, D, M)), "dtype": str(dtype), **errors}))
@@ -85,7 +85,7 @@ def check_derivatives() -> None:
             if detail:
                 key = key + 0.5 * rest[0].roll(1, 2)
             if dtype == torch.float32:
-                scores = fused.paired_scores(*arguments([key, *rest], low), "fine")
+                scores = operators.paired_scores(*arguments([key, *rest], low), "fine")
             else:
                 scores = similarity_scores(*arguments([key, *rest], low), backend="reference")
             first = torch.autograd.grad(scores, inputs, cotangent.to(dtype), retain_graph=True)
@@ -99,7 +99,7 @@ def check_derivatives() -> None:
 def check_operator() -> None:
     """That what compilers are told about the operator is true."""
     tensors = [t.requires_grad_() for t in random_inputs(False, (2, 2), (4, 4), 3, 2, 16, 32)]
-    torch.library.opcheck(fused.similarity_scores, (*tensors, 8, 1e-5, 2, 2, "fine"))
+    torch.library.opcheck(operators.similarity_scores, (*tensors, 8, 1e-5, 2, 2, "fine"))
     print(json.dumps({"case": "opcheck", "dtype": "torch.float32", "difference": 0.0}))
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from resfu.ops import box_filter, gaussian_filter, guided_filter
-from resfu.ops.filters_reference import window_mean
+from resfu.ops.filters.reference import window_mean
 
 
 def _naive_box(x, radius):
@@ -123,6 +123,22 @@ def test_guided_filter_reproduces_constants_and_linear_maps(stride):
     torch.testing.assert_close(guided_filter(guide, constant, stride=stride), constant, rtol=1e-12, atol=1e-12)
     linear = 3 * guide - 1
     torch.testing.assert_close(guided_filter(guide, linear, eps=0.0, stride=stride), linear, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(("size", "radius"), [((1, 1), 2), ((9, 9), 0), ((9, 9), 2)])
+def test_a_flat_guide_without_a_ridge_has_no_slope(backend, size, radius):
+    guide = torch.full((1, 2, *size), 0.37, requires_grad=True)
+    x = torch.randn(1, 2, *size, requires_grad=True)
+    got = guided_filter(guide, x, radius, eps=0.0, backend=backend)
+    torch.testing.assert_close(got, box_filter(box_filter(x, radius), radius))
+    assert all(g.isfinite().all() for g in torch.autograd.grad(got.sum(), (guide, x)))
+
+
+@pytest.mark.parametrize("eps", [-1e-3, float("nan"), float("inf")])
+def test_a_ridge_is_a_number_from_0(eps):
+    with pytest.raises(ValueError, match="eps must be a number from 0, got"):
+        guided_filter(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), eps=eps)
 
 
 def test_guided_filter_bands_equal_the_whole():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from resfu.ops import correlate, reassemble, which_backend, window_softmax
+from resfu.ops.reassembly.tiles import tiles
 
 CASES = [
     # neighbours, low resolution, high resolution, K, groups, padding
@@ -17,6 +18,9 @@ CASES = [
     ("coarse", (5, 6), (10, 12), 5, 1, "zero"),
     ("coarse", (5, 6), (13, 17), 3, 4, "reflect"),
     ("coarse", (5, 7), (5, 14), 3, 2, "zero"),
+    ("coarse", (9, 7), (10, 18), 3, 2, "replicate"),
+    ("coarse", (17, 3), (29, 4), 3, 1, "zero"),  # rows of tiles that differ in height
+    ("fine", (13, 3), (46, 4), 3, 2, "replicate"),
     ("coarse", (7, 9), (14, 18), 3, 1, "replicate"),
     ("dense", (9, 8), (9, 8), 7, 1, "reflect"),
     ("dense", (9, 8), (9, 8), 3, 2, "zero"),
@@ -189,6 +193,30 @@ def test_last_row_receives_its_whole_gradient():
         (grad,) = torch.autograd.grad(reassemble(x, a).sum(), x)
         assert grad[0, 0, -1].item() == pytest.approx(want)
         assert grad[0, 0, 0].item() == pytest.approx([4.0, 2.0, 0.25][row])
+
+
+def test_rows_of_tiles_that_differ_in_height_make_few_blocks():
+    for h, H in ((17, 29), (13, 46), (32, 40)):
+        blocks = tiles(H, H, h, h, "fine").blocks(8)
+        assert len(blocks) == 1
+        assert blocks[0].pixel is not None
+    for h, H in ((17, 34), (17, 17), (13, 52), (64, 65)):
+        assert all(block.pixel is None for block in tiles(H, H, h, h, "fine").blocks(8))
+
+
+@pytest.mark.parametrize("size", [(12, 12), (17, 29), (41, 36), (29, 17)])
+def test_how_far_a_nan_in_a_gradient_reaches(size):
+    x, a = torch.randn(1, 2, 12, 12, requires_grad=True), torch.randn(1, 9, *size, requires_grad=True)
+    grad = torch.ones(1, 2, *size)
+    row, column = (n // 2 for n in size)
+    grad[0, 0, row, column] = float("nan")
+    out = reassemble(x, a, neighbours="coarse", backend="cpu")
+    to_features, to_weights = torch.autograd.grad(out, (x, a), grad)
+    bad = to_features[0, 0].isnan().nonzero() - torch.tensor([row * 12 // size[0], column * 12 // size[1]])
+    assert len(bad) >= 9
+    assert bad.abs().max() <= 1 + 3
+    assert to_features[0, 1].isfinite().all()
+    assert to_weights.isnan().any(1).nonzero().tolist() == [[0, row, column]]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

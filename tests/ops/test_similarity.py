@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resfu.ops import upsampled_group_norm
 from resfu.ops.similarity import inner_product_scores, reference
@@ -111,3 +112,29 @@ def test_inner_product_at_the_centre_is_the_product_with_the_upsampled_key():
     torch.testing.assert_close(scores[:, 4], want)
     shifted = F.interpolate(key, size=(9, 8), mode="bilinear")[:, :, 3:]  # one LR row further down
     torch.testing.assert_close(scores[:, 7, :6], (query[:, :, :6] * shifted).sum(1))
+
+
+class _Dilated(TorchDispatchMode):
+    """Notes what every dilated convolution and its gradients compute in."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "convolution" in str(function) and any(isinstance(a, list) and max(a, default=0) == 3 for a in args):
+            self.dtypes.append(next(a.dtype for a in args if isinstance(a, torch.Tensor)))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dilation", [None, 3], ids=["by ratio", "fixed"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_dilated_convolutions_with_gradients_leave_half_precision(dilation, autocast):
+    """oneDNN's bf16 weight gradient of theirs is wrong in channels-last order, into which inductor brings them."""
+    dtype = torch.float32 if autocast else torch.bfloat16
+    block = SimilarityBlock(8, 3, 4, 16).to(dtype)
+    maps = [torch.randn(1, 8, 6, 9, dtype=dtype) for _ in range(2)]
+    with _Dilated() as dilated, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        block(*maps, (2, 3), dilation=dilation).sum().backward()
+    assert len(dilated.dtypes) == 2  # forward and backward
+    assert set(dilated.dtypes) == {torch.float32}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resfu.ops.similarity import Compressor, fused, similarity_scores
+from resfu.ops.similarity import Compressor, operators, similarity_scores
 from resfu.upsamplers.similarity import SimilarityBlock
 
 
@@ -79,7 +79,7 @@ class TestBackward:
 
     def test_composition(self, key_size, size, kernel_size, neighbours):
         key, query, weight, bias, *rest = tensors = random_inputs(key_size, size, kernel_size)
-        got = fused.composition(key, query, weight, bias, Compressor(*rest), (4, 6), neighbours)
+        got = operators.composition(key, query, weight, bias, Compressor(*rest), (4, 6), neighbours)
         torch.testing.assert_close(got, scores(tensors, (4, 6), neighbours, "reference"), rtol=1e-10, atol=1e-10)
 
 
@@ -87,7 +87,7 @@ def test_what_the_kernels_take():
     def takes(key_size, size, changed=None, **options):
         tensors = random_inputs(key_size, size, **{"dtype": torch.float32} | options)
         key, query, weight, _, *rest = tensors
-        return fused.takes(key.to(changed), query, weight, Compressor(*rest), (4, 6))
+        return operators.takes(key.to(changed), query, weight, Compressor(*rest), (4, 6))
 
     assert takes((4, 6), (9, 13))
     assert takes((8, 12), (8, 12))
@@ -167,7 +167,7 @@ class TestOnTheGPU:
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
     def test_opcheck(self):
         tensors = [t.cuda().requires_grad_() for t in random_inputs((4, 6), (9, 13), dtype=torch.float32)]
-        torch.library.opcheck(fused.similarity_scores, (*tensors, 8, 1e-5, 4, 6, "fine"))
+        torch.library.opcheck(operators.similarity_scores, (*tensors, 8, 1e-5, 4, 6, "fine"))
 
     @staticmethod
     def inputs(case, dtype):

@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 
 import resfu
 from resfu.ops import box_filter, correlate, gaussian_filter, guided_filter, reassemble
-from resfu.ops.similarity import Compressor, fused
+from resfu.ops.similarity import Compressor, operators
 
 # PyTorch scripts some formulas of its own when the first dual number is made.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
@@ -20,7 +20,7 @@ WEIGHTS = torch.randn(1, 9, 6, 8, dtype=torch.double, generator=torch.Generator(
 def scores(weight):
     norm = torch.ones(8, dtype=torch.double)
     compressor = Compressor(torch.ones(8, 8, 1, 1), norm, norm, norm, torch.ones(9, 8, 1, 1), torch.ones(9))
-    return fused.paired_scores(X, QUERY, weight, norm, compressor, (3, 4), "fine")
+    return operators.paired_scores(X, QUERY, weight, norm, compressor, (3, 4), "fine")
 
 
 OPERATIONS = {

@@ -141,5 +141,5 @@ class TestOnTheGPU:
     def test_opcheck(self):
         padded = torch.randn(1, 4, 7, 8, device="cuda", requires_grad=True)
         weights = torch.randn(1, 16, 6, 8, device="cuda", requires_grad=True)
-        importlib.import_module("resfu.ops.reassemble.windows")
+        importlib.import_module("resfu.ops.reassembly.operators")
         torch.library.opcheck(torch.ops.resfu.window_sum.default, (padded, weights, 4, 3, 4, "fine", 1))

@@ -9,7 +9,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-kernels = importlib.import_module("resfu.ops.reassemble.triton")
+kernels = importlib.import_module("resfu.ops.reassembly.triton_kernels")
 POINTERS = {"x", "w", "s", "out", "grad", "guide", "key", "query", "paired", "reduce", "score"}
 SUMS = {"m", "n", "bias", "reduce_bias", "score_bias"}
 LAST, FIRST = {"xc", "gc", "oc", "mc", "kc", "qc"}, {"xw", "gw", "ow", "mw", "kw", "qw"}
@@ -48,7 +48,7 @@ def compile_kernel(
 
 
 def compile_filters(dtype: str, channels_last: bool, capability: int) -> None:
-    filters = importlib.import_module("resfu.ops.filters_triton")
+    filters = importlib.import_module("resfu.ops.filters.triton")
     chosen = {"products": False, "EPS": 1e-3, "INDEX": tl.int32, "ROWS": 16}
     chosen |= {"COLUMNS": 128, "CHANNELS": 4} if channels_last else {"COLUMNS": 256, "CHANNELS": 1}
     ones = dict.fromkeys(("C", "H", "W", "h", "w_low", "chunks", "blocks", "parts"), 1)  # known at compile time, too
@@ -85,7 +85,7 @@ def compile_reassembly(dtype: str, channels_last: bool, capability: int) -> None
 
 def compile_large_windows(dtype: str, channels_last: bool, capability: int) -> None:
     """JBU's windows, and those of ReSFU where several cells make a tile: as large as the launches choose them."""
-    chosen = importlib.import_module("resfu.ops.reassemble.triton_tiles")
+    chosen = importlib.import_module("resfu.ops.reassembly.triton_tiles")
     size = {"fp32": 4, "bf16": 2}[dtype]
     for neighbours, low, high, M in (("dense", 64, 64, 7), ("fine", 32, 64, 6), ("fine", 32, 32, 4)):
         tiles = chosen.tiling(high, high, low, low, M, neighbours, channels_last, size)

@@ -14,14 +14,15 @@ import torch
 
 from resfu.ops import window_softmax
 from resfu.ops.grid import lr_cell
-from resfu.ops.reassemble import cpu, windows
-from resfu.ops.reassemble.tiles import window_start
+from resfu.ops.reassembly import cpu, operators
+from resfu.ops.reassembly.tiles import window_start
 
 triton = importlib.import_module("triton")
 tl = importlib.import_module("triton.language")
 interpreter = importlib.import_module("triton.runtime.interpreter")
 create_dot = interpreter.InterpreterBuilder.create_dot
-kernels = importlib.import_module("resfu.ops.reassemble.triton")
+kernels = importlib.import_module("resfu.ops.reassembly.triton")
+device = importlib.import_module("resfu.ops.reassembly.triton_kernels")
 torch.utils.deterministic.fill_uninitialized_memory = True
 torch.use_deterministic_algorithms(True)  # torch.empty is full of NaN
 
@@ -68,9 +69,9 @@ def surrounded(x: torch.Tensor, margins: tuple[int, int, int, int], fill: float)
 def positions_kernel(p, P, length, out, COUNT: tl.constexpr, FINE: tl.constexpr):
     n = tl.arange(0, COUNT)
     p, P, length = tl.load(p + n), tl.load(P + n), tl.load(length + n)
-    tl.store(out + n, kernels._start(p, P, length, FINE).to(tl.float64))
-    tl.store(out + COUNT + n, kernels._fraction(p, P, length, tl.float64))
-    tl.store(out + 2 * COUNT + n, kernels._first(p, P, length, FINE).to(tl.float64))
+    tl.store(out + n, device._start(p, P, length, FINE).to(tl.float64))
+    tl.store(out + COUNT + n, device._fraction(p, P, length, tl.float64))
+    tl.store(out + 2 * COUNT + n, device._first(p, P, length, FINE).to(tl.float64))
 
 
 def positions() -> None:
@@ -128,7 +129,7 @@ def main() -> None:
         got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
         share = window_softmax(scores.to(exact), groups, low if mask else None)
         worst = max(
-            worst, difference(got.to(exact), windows.reassemble(padded.to(exact), share, low, neighbours, groups))
+            worst, difference(got.to(exact), operators.reassemble(padded.to(exact), share, low, neighbours, groups))
         )
         print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), "difference": worst}))
 

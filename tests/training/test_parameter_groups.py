@@ -9,12 +9,20 @@ from resfu.training.parameter_groups import Optimisation, create_optimizer, para
 from resfu.training.schedule import Schedule, poly_scheduler
 
 
+class Encoder(nn.Sequential):
+    """A convolution, a norm inside and one at the output."""
+
+    @property
+    def output_norms(self):
+        return [self[2]]
+
+
 class Network(nn.Module):
     """Named as a host is: encoder.*, head.*, and the two similarity blocks inside the head."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.encoder = Encoder(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(1, 4))
         self.head = nn.ModuleDict(
             {
                 "slot": nn.ModuleDict(
@@ -52,6 +60,8 @@ def test_groups_by_hand():
         "encoder.0.bias": (1e-3, 0.1),
         "encoder.1.weight": (1e-3, 0.0),
         "encoder.1.bias": (1e-3, 0.0),
+        "encoder.2.weight": (1e-3, 0.0),
+        "encoder.2.bias": (1e-3, 0.0),
         f"{slot}.semantic_similarity.0.weight": (5.0, 0.1 / 500),
         f"{slot}.semantic_similarity.0.bias": (5.0, 0.1 / 500),
         f"{slot}.semantic_similarity.1.weight": (5.0, 0.0),
@@ -71,17 +81,17 @@ def test_groups_by_hand():
     ("undecayed", "spared"),
     [
         ("none", set()),
-        ("encoder_norms", {"encoder.1.weight", "encoder.1.bias"}),
+        ("encoder_norms", {f"encoder.{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}),
+        ("encoder_block_norms", {"encoder.1.weight", "encoder.1.bias"}),
         (
-            "norms_and_biases",
+            "norms",
             {
-                "encoder.0.bias",
                 "encoder.1.weight",
                 "encoder.1.bias",
-                "head.slot.semantic_similarity.0.bias",
+                "encoder.2.weight",
+                "encoder.2.bias",
                 "head.slot.semantic_similarity.1.weight",
                 "head.slot.semantic_similarity.1.bias",
-                "head.slot.query.bias",
                 "head.norm.weight",
                 "head.norm.bias",
             },
@@ -106,7 +116,7 @@ def test_positions_and_queries_go_without_decay():
     spared, of_norms = ({name for name, (_, decay) in groups.items() if decay == 0} for groups in (found, norms))
     assert spared - of_norms == {
         "encoder.0.pos_embed",
-        "encoder.2.relative_position_bias_table",
+        "encoder.3.relative_position_bias_table",
         "head.queries.weight",
     }
     assert of_norms < spared

@@ -75,6 +75,44 @@ def test_the_ratio_it_is_built_for(create, maps, name, ratio):
         assert up(x).shape == (2, 32, 12, 20)
 
 
+def test_odd_sizes(up, maps):
+    x, y = maps(up.double(), low=(8, 11), high=(16, 21), dtype=torch.float64)
+    y.requires_grad_(up.guided)
+    size = (16, 21) if up.image_guided else None  # an image does not say how large the output is
+    got = up(x.requires_grad_(), y, size)
+    assert got.shape == (2, 32, 16, 21)
+    assert got.is_contiguous()
+    torch.testing.assert_close(up(x, y, size=(16, 21)), got)
+    assert up(x[:0], y[:0], size).shape == (0, 32, 16, 21)
+    last = up(*(t.contiguous(memory_format=torch.channels_last) for t in (x, y)), size)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    if up.ratios != "any":  # the whole size, cropped
+        whole = up(x, torch.cat([y, y[..., -1:]], -1))
+        torch.testing.assert_close(got, whole[..., :21])
+        wanted = [x, y] if up.guided else [x]
+        grad = torch.randn_like(got)
+        found, expected = (torch.autograd.grad(out, wanted, grad) for out in (got, whole[..., :21]))
+        for f, e in zip(found, expected, strict=True):
+            torch.testing.assert_close(f, e)
+        assert up(x, y, size=(15, 21)).shape == (2, 32, 15, 21)
+
+
+@pytest.mark.parametrize("name", [n for n in LIMITED if resfu.UPSAMPLERS[n].ratios in ("fixed", "integer")])
+def test_sizes_less_than_one_ratio_short_are_crops(create, maps, name):
+    up = create(name, scale_factor=4)
+    x, y = maps(up, low=(5, 6), high=(17, 22))
+    whole = torch.nn.functional.pad(y, (0, 2, 0, 3), mode="replicate")
+    torch.testing.assert_close(up(x, y, size=(17, 22)), up(x, whole)[..., :17, :22])
+    with pytest.raises(ValueError, match=r"features of 5 x 6 give .* not 16 x 22.*cropped"):
+        up(x, y, size=(16, 22))
+
+
+def test_an_image_larger_than_an_odd_output_is_extended_in_proportion(create):
+    up, x, image = create("stack-jbu"), torch.randn(1, 32, 8, 11), torch.randn(1, 3, 64, 84)
+    extended = torch.nn.functional.pad(image, (0, 4, 0, 0), mode="replicate")
+    torch.testing.assert_close(up(x, image, size=(16, 21)), up(x, extended)[..., :21])
+
+
 @pytest.mark.parametrize("name", LIMITED)
 def test_other_ratios_are_refused_by_name(create, maps, name):
     up = create(name)
@@ -139,7 +177,15 @@ def test_a_single_pixel(create, maps, name):
 
 
 def test_empty_batch(up, maps):
-    assert up(*maps(up, batch=0)).shape == (0, 32, 10, 12)
+    x, y = (t.requires_grad_() for t in maps(up, batch=0))
+    out = up(x, y)
+    assert out.shape == (0, 32, 10, 12)
+    out.sum().backward()  # as PyTorch's layers: every gradient is there, and 0
+    for tensor in (x, *([y] if up.guided else []), *up.parameters()):
+        assert tensor.grad.shape == tensor.shape
+        assert not tensor.grad.any()
+    with torch.no_grad():
+        assert not up(x, y).requires_grad
 
 
 def test_nan_passes_through(up, maps):

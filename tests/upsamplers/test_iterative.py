@@ -31,6 +31,21 @@ def test_without_guidance_the_steps_double():
     assert up(torch.zeros(1, 2, 4, 5), size=(17, 21)).shape == (1, 2, 17, 21)
 
 
+@pytest.mark.parametrize("name", ["carafe", "fade", "a2u"])
+def test_steps_of_whole_ratios_go_through_the_sizes_of_an_odd_encoder(create, maps, name):
+    up = Iterative(create(name) for _ in range(3)).double()  # 41 x 27 -> 21 x 14 -> 11 x 7 -> 6 x 4
+    x, y = maps(up.steps[0], low=(6, 4), high=(41, 27), dtype=torch.double)
+    coarse = [torch.nn.functional.adaptive_avg_pool2d(y, size) for size in ((11, 7), (21, 14))]
+    want = x
+    for step, guide in zip(up.steps, [*coarse, y], strict=True):
+        want = step(want, guide)
+    assert want.shape[-2:] == (41, 27)
+    torch.testing.assert_close(up(x, y), want)
+    torch.testing.assert_close(up(x, [*coarse, y]), want)
+    if name == "carafe":
+        torch.testing.assert_close(up(x, size=(41, 27)), want)
+
+
 def test_bad_chains_are_named():
     with pytest.raises(ValueError, match="at least one step"):
         Iterative([])

@@ -41,6 +41,19 @@ def test_fade_gate_mixes_in_the_guidance(gated):
     torch.testing.assert_close(up(x, y), want)
 
 
+def test_fade_repeats_exactly():
+    """At 41 PyTorch's own repetition reads the pixel before at every 41st place."""
+    up = resfu.FADE(4, 4, kernel_size=3, gated=True).double()
+    torch.nn.init.zeros_(up.guidance_compressor.weight)
+    torch.nn.init.normal_(up.encoder.weight)
+    torch.nn.init.normal_(up.gate.weight)
+    x = torch.randn(1, 4, 1, 5, dtype=torch.double)
+    out = up(x, torch.zeros(1, 4, 1, 205, dtype=torch.double)).detach()
+    blocks = out.unflatten(-1, (5, 41))[..., :-1]  # one kernel and one gate a block; the encoder pads the last pixel
+    torch.testing.assert_close(blocks[..., 1:2].expand_as(blocks[..., 1:]), blocks[..., 1:])
+    torch.testing.assert_close(blocks[..., 1:, 0], blocks[..., 1:, 1])
+
+
 def test_sapa_norms():
     x, y = torch.randn(1, 8, 3, 4, dtype=torch.double), torch.randn(1, 6, 6, 8, dtype=torch.double)
     layer = resfu.SAPA(8, 6, norm="layer").double()

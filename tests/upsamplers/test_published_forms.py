@@ -5,8 +5,8 @@
 
 import pytest
 import torch
-from benchmarks import plain, published
 
+from benchmarks import plain, published
 from resfu import CARAFE, FADE, SAPA, DySample, ReSFU, StackJBU
 
 # upsampler, its plain form, ratio

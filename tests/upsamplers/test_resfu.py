@@ -56,10 +56,10 @@ def test_the_reference_runs_none_of_the_fast_operations(monkeypatch):
 
     up = _random(16, 12, backend="reference")
     fast_ones = {
-        "ops.filters": ("_box_sum", "_coefficients"),
+        "ops.filters.operators": ("box_sum", "_coefficients"),
         "ops.similarity.normalization": ("interpolation_matrix",),
         "ops.similarity.cpu": ("paired_central_difference", "concatenation"),
-        "ops.reassemble.windows": ("reassemble", "correlate", "window_sum"),
+        "ops.reassembly.operators": ("reassemble", "correlate", "window_sum"),
         "upsamplers.projection": ("_affine",),
     }
     for module, names in fast_ones.items():
@@ -138,3 +138,8 @@ def test_groups_of_a_single_value(backend):
     x, y = torch.randn(2, 8, 1, 1, dtype=torch.double), torch.randn(2, 8, 1, 1, dtype=torch.double)
     torch.testing.assert_close(up(x[:1], y[:1]), x[:1])  # replicated neighbours: the kernel sums to 1
     torch.testing.assert_close(up(x[:1], y[:1]), up(x, y)[:1])
+
+
+def test_a_guided_filter_without_a_ridge_is_refused():
+    with pytest.raises(ValueError, match="guided_filter_eps must be above 0"):
+        resfu.ReSFU(8, 8, guided_filter_eps=0.0)

@@ -174,7 +174,7 @@ def test_the_kernel_of_a_pixel_is_that_of_explain(image, photo):
     host = make_host()
     explanation = explain_call(call_of(host, image))
     with torch.no_grad():
-        levels = host.encoder(host._continued(image[None]))
+        levels = host.encoder(host._padded(image[None]))
         expected = host.head.slots["s8"].upsampler.explain(levels[2], levels[0])
     place = explanation.call.frame.to_map((11, 25), (12, 20))
     assert place == (5, 12)  # pixels 2 wide
@@ -266,7 +266,7 @@ def test_the_chain_is_the_same_module_step_by_step(image, photo):
     call = call_of(host, image)
     made = iterate_call(call)
     with torch.no_grad():
-        levels = host.encoder(host._continued(image[None]))
+        levels = host.encoder(host._padded(image[None]))
         first = call.module(levels[2], levels[1])
         second = call.module(first, levels[0])
     assert made.own_guides

@@ -3,8 +3,6 @@
 import argparse
 from typing import NoReturn
 
-from resfu import UPSAMPLERS
-
 
 class Parser(argparse.ArgumentParser):
     """Refuses bad options in one line, as every other user error."""
@@ -43,8 +41,19 @@ def volume_size(text: str) -> tuple[int, int, int]:
     return slices, height, width
 
 
+def spacing(text: str) -> tuple[float, float, float]:
+    """(x, y, z) in mm from "XxYxZ"."""
+    try:
+        x, y, z = map(float, text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected XxYxZ in mm, such as 0.8x0.8x3, got {text!r}") from None
+    return x, y, z
+
+
 def upsamplers(text: str) -> tuple[str, ...]:
     """Keys of `resfu.UPSAMPLERS` with commas between; "all" for every one."""
+    from resfu.upsamplers import UPSAMPLERS  # torch
+
     if text.strip() == "all":
         return tuple(UPSAMPLERS)
     names = tuple(name.strip() for name in text.split(",") if name.strip())

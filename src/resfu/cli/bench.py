@@ -1,7 +1,6 @@
 """`resfu bench`: time upsamplers side by side at chosen sizes."""
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,9 @@ from rich.table import Table
 
 from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.narrow import print_table
 from resfu.evaluation.bench import DTYPES, Pass, Row, Workload, measure
+from resfu.files.atomic import write_json
 from resfu.upsamplers import UPSAMPLERS
 
 _WIDTH = 100  # of the output where it goes into a file
@@ -54,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
             "upsamplers": {name: asdict(row) for name, row in rows.items()},
             "left_out": left_out,
         }
-        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(output, record)
         console.print(f"written to {output}", soft_wrap=True, highlight=False)
     return 1 if options.upsamplers and left_out else 0
 
@@ -89,7 +90,7 @@ def _print(console: Console, workload: Workload, rows: Mapping[str, Row], left_o
         counts = [_count(row.parameters), _count(row.multiply_accumulates)]
         cells = [cell for each in (row.forward, row.forward_backward) for cell in _cells(each)]
         table.add_row(name, str(row.steps), *counts, *cells)
-    console.print(table)
+    print_table(console, table)
     for name, reason in left_out.items():
         console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
 

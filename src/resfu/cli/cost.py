@@ -1,7 +1,6 @@
 """`resfu cost`: what a network costs with each upsampler, and the published cost tables recounted."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -12,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from resfu.cli.arguments import Parser, positive, size, variants
+from resfu.compare.narrow import print_table
 from resfu.compare.variants import parse_variant
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
+from resfu.files.atomic import write_json
 from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
@@ -42,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         console.width = _WIDTH
     code, record = _tables(console, options.tables) if options.host is None else _host(console, options)
     if options.json is not None:
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, record)
         console.print(f"written to {options.json}", soft_wrap=True, highlight=False)
     return code
 
@@ -71,7 +72,7 @@ def _host(console: Console, options: argparse.Namespace) -> tuple[int, dict]:
         counts = (work.paper, work.with_custom_operations, work.as_run) if work else ()
         giga = [f"{n / 1e9:.3f}" for count in counts for n in (count, count - rest)]
         table.add_row(name, f"{total:,}", f"{total - parameters:,}", *giga)
-    console.print(table)
+    print_table(console, table)
     for name, reason in left_out.items():
         console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
     record = {

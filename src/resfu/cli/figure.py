@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from resfu.cli.arguments import Parser, positive, upsamplers
-from resfu.compare.pictures import FeaturePair, shared_colours
-from resfu.compare.weights import Network, Task, find_weights, load_task
 from resfu.data.image_files import read_image
 from resfu.hosts import HOSTS, create_host
-from resfu.training.detection import DetectionTask
-from resfu.training.object_files import draw_found
+from resfu.tasks.loading import find_weights, load_module
+from resfu.tasks.pictures import FeaturePair, shared_colours
+from resfu.training.module import TrainingModule
 from resfu.upsamplers import UPSAMPLERS
-from resfu.visualize import Picture, colour_labels, figures
+from resfu.visualize import Picture, figures
 
 _HOST = "efficientnet-lite0"
 
@@ -27,25 +27,19 @@ _HOST = "efficientnet-lite0"
 class _Network:
     """A network to look through, what to call it, and in words where its weights come from.
 
-    A trained one brings its task, which knows the classes that it predicts.
+    A trained one brings its task's module, which knows the classes that it predicts.
     """
 
     label: str
     title: str
     origin: str
-    host: Network
-    task: Task | None = None
+    host: Any
+    module: TrainingModule | None = None
 
     @torch.no_grad()
     def prediction(self, image: Tensor) -> Picture | None:
         """What a trained network says of an image [3, H, W], in colours; None where it has no colours for it."""
-        if isinstance(self.task, DetectionTask) and self.task.categories:
-            picture = (image * 255).round().byte().permute(1, 2, 0).numpy()  # these networks take images in 0..1
-            return draw_found(picture, self.host([image])[0], self.task.categories)
-        palette = None if self.task is None or isinstance(self.task, DetectionTask) else self.task.palette
-        if palette is None:
-            return None
-        return colour_labels(self.host(image[None]).argmax(1)[0], torch.tensor(palette, dtype=torch.uint8))
+        return None if self.module is None else self.module.picture(image)
 
 
 @dataclass(frozen=True)
@@ -58,11 +52,11 @@ class _Look:
     slot: str | None
     pixels: Sequence[tuple[int, int]]
 
-    def image(self, host: Network) -> Tensor:
+    def image(self, host: Any) -> Tensor:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
         return (self.rgb - mean) / std
 
-    def calls(self, host: Network) -> dict[str, figures.SlotCall]:
+    def calls(self, host: Any) -> dict[str, figures.SlotCall]:
         return figures.slot_calls(host, self.image(host), (self.photo.shape[0], self.photo.shape[1]))
 
     def file(self, *words: str) -> Path:
@@ -172,8 +166,8 @@ def _trained(places: Sequence[Path]) -> list[_Network]:
     for n, (name, file) in enumerate(found):
         earlier = sum(other == name for other, _ in found[:n])
         label = f"{name}-{earlier + 1}" if earlier else name
-        task = load_task(file)
-        networks.append(_Network(label, label, f"trained, {file}", task.host, task))
+        module = load_module(file)
+        networks.append(_Network(label, label, f"trained, {file}", module.host, module))
     return networks
 
 

@@ -1,121 +1,106 @@
-"""`resfu fit`, `validate`, `test` and `predict`."""
+"""`resfu fit`: train a network from a recipe."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-from resfu.cli.configuration import Configuration
-from resfu.compare.folder import write_json
-from resfu.evaluation.cost.host import inference_parameters
-from resfu.training.interruption import interruptible
-from resfu.training.last_checkpoint import read_progress
-from resfu.training.quiet import known_warnings_ignored
+from resfu.cli.arguments import Parser
+from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
 
 
-def fit(words: list[str]) -> int:
-    """Train; with `--ckpt_path` go on with an interrupted training."""
-    return _guarded("fit", words, _fit)
+def run(argv: Sequence[str]) -> int:
+    """Run the command on the words after `resfu fit`; returns the exit code."""
+    options, settings = parse(_parser(), argv)
+    recipes, checkpoint = list(options.recipe or ()), options.checkpoint
+    saved = Path(options.run or "") / "config.yaml"
+    if checkpoint is not None and not recipes and options.run and saved.is_file():
+        recipes = [str(saved)]
+    base = read_recipes(recipes)
+    own: dict[str, Any] = {}
+    if options.seed is not None:
+        own["seed_everything"] = options.seed
+    if options.upsampler is not None:
+        from resfu.compare.variants import parse_variant  # torch
+
+        name, chosen = parse_variant(options.upsampler)
+        own["model"] = {"upsampler": name, "upsampler_options": chosen or None}
+    return _train(options, [base, own, chosen_settings(options, base, settings)], checkpoint)
 
 
-def validate(words: list[str]) -> int:
-    """Measure a checkpoint on the validation split."""
-    return _guarded("validate", words, _validate)
+def _train(options: Any, settings: list[dict[str, Any]], given: str | None) -> int:
+    import torch
+    from rich.console import Console
 
+    from resfu.cli.checkpoints import checkpoint_path, user_errors
+    from resfu.tasks.experiment import Experiment
+    from resfu.tasks.loading import checkpoint_settings
+    from resfu.tasks.run import RunFolder, console_progress, train
+    from resfu.training.last_checkpoint import read_progress
 
-def test(words: list[str]) -> int:
-    """Measure a checkpoint on the test split and print the classes."""
-    return _guarded("test", words, _test)
-
-
-def predict(words: list[str]) -> int:
-    """Write the label maps of image files or scans, or the objects found in image files."""
-    return _guarded("predict", words, _predict)
-
-
-def _guarded(command: str, words: list[str], action: Callable[[Configuration], None]) -> int:
-    try:
-        with known_warnings_ignored():
-            configuration = Configuration(command, words)
-            with interruptible():
-                action(configuration)
-    except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
-    except ModuleNotFoundError as error:
-        if error.name is not None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console(stderr=not sys.stdout.isatty() and sys.stderr.isatty())
+    with user_errors():
+        checkpoint = None
+        if given is not None:
+            checkpoint = checkpoint_path(given, options.run)
+            settings = [checkpoint_settings(checkpoint), *settings]
+        experiment = Experiment(*settings)
+        _check_length(experiment.settings["trainer"])
+        folder = RunFolder(
+            Path(options.run or experiment.settings["trainer"]["default_root_dir"] or f"runs/{experiment.name}")
+        )
+        # Read now: a training that goes on overwrites it.
+        before = None if checkpoint is None else read_progress(checkpoint)[0]
+        resume = f"resfu fit --run {folder.path} --checkpoint last"
+        try:
+            trained = train(experiment, folder, checkpoint=checkpoint, progress=console_progress(experiment, console))
+        except KeyboardInterrupt:
+            if folder.last.is_file():
+                print(f"interrupted: `{resume}` goes on from the last checkpoint", file=sys.stderr)
             raise
-        raise ValueError(str(error)) from error  # Lightning's own, for an accelerator that is not there
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        raise ValueError(f"the checkpoint does not fit the network: {error}") from error
-    except ValueError as error:
-        # A worker process sends its whole traceback; the user's part is its last line.
-        message = str(error).strip().splitlines()
-        if message and message[0].startswith("Caught "):
-            raise ValueError(message[-1].partition(": ")[2]) from error
-        raise
+    if not trained.trainer.is_global_zero:
+        return 0
+    if trained.trainer.global_step == before:
+        print(f"nothing to do: {checkpoint} is at the last step ({before}); more --steps prolong a run")
+    results = ", ".join(str(path) for path in (folder.last, folder.best) if path.is_file())
+    print(f"results: {results or folder.path}")
+    if not folder.best.is_file():
+        print("there was no validation, so there is no best.ckpt")
     return 0
 
 
-def _fit(configuration: Configuration) -> None:
-    run = configuration.run_folder
-    if (run / "checkpoints" / "last.ckpt").exists() and configuration.checkpoint is None:
-        raise ValueError(
-            f"{run} holds a run already: go on with it by --ckpt_path last, or choose another folder by --run."
-        )
-    trainer = configuration.trainer
-    # Read now: a training that goes on overwrites it.
-    before = None if configuration.checkpoint is None else read_progress(configuration.checkpoint)[0]
-    trainer.fit(configuration.model, datamodule=configuration.datamodule, ckpt_path=_checkpoint(configuration))
-    if trainer.global_step == before and trainer.is_global_zero:
-        print(f"nothing to do: {configuration.checkpoint} is at the last step ({before}); max_steps prolongs a run")
+def _check_length(trainer: dict[str, Any]) -> None:
+    """Refuse what Lightning would train for 1000 epochs."""
+    if trainer["max_steps"] == -1 and not (trainer["max_epochs"] or trainer["max_time"] or trainer["fast_dev_run"]):
+        raise ValueError("nothing says how long to train: give a recipe, such as --recipe scenes, or --steps N.")
 
 
-def _validate(configuration: Configuration) -> None:
-    _needs_checkpoint(configuration)
-    configuration.trainer.validate(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
-    _write_metrics(configuration)
-
-
-def _test(configuration: Configuration) -> None:
-    _needs_checkpoint(configuration)
-    configuration.trainer.test(configuration.model, configuration.datamodule, ckpt_path=_checkpoint(configuration))
-    _write_metrics(configuration)
-
-
-def _predict(configuration: Configuration) -> None:
-    _needs_checkpoint(configuration)
-    output = configuration.config.output
-    bar = configuration.config.trainer.enable_progress_bar is not False
-    writer = configuration.kind.writer(output, configuration.datamodule, bar)
-    trainer = configuration.trainer
-    trainer.callbacks.append(writer)  # pyright: ignore[reportAttributeAccessIssue]
-    trainer.predict(
-        configuration.model,
-        datamodule=configuration.datamodule,
-        return_predictions=False,
-        ckpt_path=_checkpoint(configuration),
+def _parser() -> Parser:
+    parser = Parser(
+        prog="resfu fit",
+        description="Train a network from a recipe. Its folder gets config.yaml, checkpoints/ and logs/. "
+        + SETTINGS_HELP,
+        allow_abbrev=False,
     )
-    for problem in writer.skipped:
-        print(f"resfu: skipped: {problem}", file=sys.stderr)
-    print(f"{configuration.kind.written(configuration.datamodule)} in {writer.folder}: {len(writer.written)}")
-
-
-def _write_metrics(configuration: Configuration) -> None:
-    file = configuration.config.metrics
-    if file is not None and configuration.trainer.is_global_zero:
-        model = configuration.model
-        write_json(
-            Path(file), {"parameters": inference_parameters(model.host), **configuration.kind.plain(model.results)}
-        )
-
-
-def _needs_checkpoint(configuration: Configuration) -> None:
-    if configuration.checkpoint is None:
-        raise ValueError(f"`resfu {configuration.command}` needs --ckpt_path: a file, or 'last' or 'best' of --run.")
-
-
-def _checkpoint(configuration: Configuration) -> str | None:
-    return None if configuration.checkpoint is None else str(configuration.checkpoint)
+    add = parser.add_argument
+    add(
+        "--recipe",
+        "--config",
+        "-c",
+        action="append",
+        metavar="NAME",
+        help="of `resfu list recipes`, or a YAML file; a later one takes precedence over an earlier one",
+    )
+    add("--upsampler", metavar="NAME", help="with constructor arguments if wanted: resfu+kernel_size=5+groups=2")
+    add("--seed", type=int, metavar="N", help="of weights, order and augmentation (0)")
+    add("--run", metavar="DIR", help="folder of the run (runs/HOST_UPSAMPLER_DATA)")
+    add(
+        "--checkpoint",
+        "--ckpt_path",
+        metavar="PATH",
+        help="go on with a training: 'last' of the run, or a file",
+    )
+    add_training_options(parser)
+    return parser

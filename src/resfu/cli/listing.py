@@ -1,4 +1,4 @@
-"""`resfu list`: what can be built by name."""
+"""`resfu list`: what can be built by name, the recipes, and the settings of a training."""
 
 import argparse
 import inspect
@@ -10,21 +10,55 @@ from rich.markup import escape
 from rich.table import Table
 
 from resfu import HOSTS, UPSAMPLERS, Upsampler, create_upsampler
+from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters
+from resfu.recipes import read_recipe, recipe_names
 
 _CHANNELS = 256
 _RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fixed at construction"}
 
 
 def run(words: list[str]) -> int:
-    """Print the upsamplers and the hosts; needs no extra of the package."""
+    """Print what is asked for; all but the settings need no extra of the package."""
     parser = argparse.ArgumentParser(
         prog="resfu list",
         description=f"List the upsamplers and the hosts. Parameters are those of the ratio 2, {_CHANNELS} channels and "
         f"as many of the guidance (3 of an image). A wide terminal also shows what each upsampler does.",
     )
-    parser.parse_args(words)
+    parser.add_argument(
+        "what", nargs="?", choices=["upsamplers", "recipes", "settings"], default="upsamplers", help="(upsamplers)"
+    )
+    words_on_task = "with settings: of label maps, volumes, instances or panoptic (label maps)"
+    parser.add_argument("--task", default="label maps", metavar="NAME", help=words_on_task)
+    options = parser.parse_args(words)
     console = Console()
+    if options.what == "recipes":
+        _print_recipes(console)
+    elif options.what == "settings":
+        _print_settings(options.task)
+    else:
+        _print_upsamplers(console)
+    return 0
+
+
+def _print_recipes(console: Console) -> None:
+    table = Table("recipe", "network", "data", title="resfu fit --recipe NAME")
+    for name in recipe_names():
+        settings = read_recipe(name)
+        table.add_row(name, settings["model"]["host"], settings["data"]["dataset"])
+    console.print(table)
+
+
+def _print_settings(task: str) -> None:
+    from resfu.tasks import TASKS  # the extra `train`
+    from resfu.tasks.experiment import parser
+
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}.")
+    print(parser(task).format_help())
+
+
+def _print_upsamplers(console: Console) -> None:
     upsamplers = _upsamplers(summary=True)
     if console.measure(upsamplers, options=console.options.update(width=10_000)).maximum > console.width:
         upsamplers = _upsamplers(summary=False)
@@ -32,8 +66,8 @@ def run(words: list[str]) -> int:
     hosts = Table("host", title=title, min_width=len(title))
     for name in HOSTS:
         hosts.add_row(name)
-    console.print(upsamplers, hosts)
-    return 0
+    print_table(console, upsamplers)
+    console.print(hosts)
 
 
 def _upsamplers(summary: bool) -> Table:

@@ -9,15 +9,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from resfu.cli.arguments import Parser
+from resfu.cli.arguments import Parser, spacing
+from resfu.data import DATASETS
+from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.label_maps import SYNAPSE_LABELS, LabelMap
+from resfu.data.medical.nonfinite import Nonfinite
 from resfu.data.medical.prepare import prepare_acdc, prepare_synapse
+from resfu.data.medical.tally import Tally
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu prepare`; returns 0."""
     options = _parser().parse_args(argv)
-    given: dict[str, Any] = {"on_error": options.on_error}
+    given: dict[str, Any] = {
+        "on_error": options.on_error,
+        "geometry": Geometry(options.orientation, options.spacing),
+        "nonfinite": Nonfinite(options.nonfinite, options.fill_value),
+        "on_mismatch": options.on_mismatch,
+    }
     if options.splits is not None:
         given["splits"] = _read_json(options.splits)
     if options.labels is not None:
@@ -27,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
     elif options.flip:
         raise ValueError("--flip belongs to synapse.")
     prepare = prepare_synapse if options.dataset == "synapse" else prepare_acdc
+    tally = Tally(DATASETS[options.dataset].classes)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(options.dataset, total=None)
@@ -34,8 +44,11 @@ def run(argv: Sequence[str]) -> int:
             options.raw,
             options.out,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_case=tally.add,
             **given,
         )
+    for line in tally.lines():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     print(folder)
     return 0
 
@@ -72,5 +85,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", metavar="NAME", help=f"what the stored ids mean: {names}, or a JSON file (btcv; acdc: 0 to 3)")
     add("--splits", type=Path, metavar="FILE", help='JSON with the cases of each split: {"train": [5, 6], "test": [1]}')
     add("--flip", action="store_true", help="synapse: reverse the last axis, as mmsegmentation's converter does")
+    add(
+        "--orientation",
+        metavar="LAS",
+        help="where a slice's first index, its second and the slices point, by the affines; 'stored': as in the files "
+        "(that of the first scan, or where that gives no axial slices LAS, acdc: LPS)",
+    )
+    add("--spacing", type=spacing, metavar="XxYxZ", help="resample to these distances of voxels in mm (as they are)")
+    add("--nonfinite", choices=["error", "fill"], default="error", help="at voxels that are NaN or infinite (error)")
+    add(
+        "--fill-value",
+        type=float,
+        metavar="V",
+        help="of --nonfinite fill, in the values of the scan (synapse: -125 HU; acdc: the least finite value)",
+    )
+    add(
+        "--on-mismatch",
+        choices=["raise", "warn"],
+        default="raise",
+        help="at a label that lies elsewhere in the patient than its image (raise)",
+    )
     add("--on-error", choices=["raise", "skip"], default="raise", help="what a damaged scan leads to (raise)")
     return parser

@@ -1,149 +1,129 @@
 """`resfu reproduce`: train the rows of the published tables and show published and measured numbers side by side."""
 
 import argparse
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from resfu.cli import compare
 from resfu.cli.arguments import Parser, seeds
-from resfu.compare.folder import write_json
-from resfu.compare.kinds import KINDS, VOLUMES, Kind, kind_of
+from resfu.cli.checkpoints import user_errors
+from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
+from resfu.compare.comparison import Comparison
 from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.narrow import print_table
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
+from resfu.compare.reproduce.sheets import save_sheet
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
-from resfu.compare.reproduce.trainings import Training, claim, measured, plan, train
-from resfu.compare.settings import Settings
+from resfu.compare.reproduce.trainings import claim, measured, plan
+from resfu.compare.run import compare
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
+from resfu.files.lock import locked
+from resfu.tasks import Task, task_of
 
-# What stands for a network that finds objects at a small scale.
-_SMALL_HOSTS = {
-    "mask-rcnn-resnet50": "mask-rcnn-efficientnet-lite0",
-    "panoptic-fpn-resnet50": "panoptic-fpn-efficientnet-lite0",
-}
+# What stands for the published networks and data at a small scale, by task.
+_SMALL = {"label maps": "scenes", "volumes": "ct", "instances": "scenes-instances", "panoptic": "scenes-panoptic"}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu reproduce`; returns the exit code."""
-    options, rest = _parser().parse_known_args(argv)
+    options, settings = parse(_parser(), argv)
     rows = select_rows(options.tables, options.rows)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     try:
-        (_small if options.scale == "small" else _by_recipes)(rows, options, rest)
+        with user_errors():
+            (_small if options.scale == "small" else _published)(rows, options, settings)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     return 0
 
 
-def command(words: list[str]) -> int:
-    """Carry out `resfu WORDS` and return its exit code.
-
-    In a process of its own: all of its memory is free afterwards, and Lightning may start it once more for every GPU.
-    """
-    process = subprocess.Popen([sys.executable, "-m", "resfu", *words])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # the terminal interrupted it too
-        raise
-
-
-def _by_recipes(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
+def _published(rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]) -> None:
     output = Path(options.output)
-    trainings = plan(rows, Path(options.recipes), output, options.seeds)
+    trainings = plan(rows, output, options.seeds)
+    settings = chosen_settings(options, {}, settings)
     if options.dry_run:
-        for training in trainings:
-            print(f"# {training.name}, seed {training.seed}: {training.state}")
-            for words in training.commands(options.root, rest):
-                print(shlex.join(["resfu", *words]))
+        for each in trainings:
+            model = each.experiment(settings).settings["model"]
+            own = variant_name(model["upsampler"], model["upsampler_options"] or {})
+            print(f"{each.name}, seed {each.seed}: {each.folder.state}")
+            print(f"  recipe {recipe_name(each.row)}, upsampler {own}, in {each.folder.path}")
         return
     console = Console()
 
     def found(row: PublishedRow) -> Measured | None:
-        return measured(recipe_name(row), trainings)
+        return measured(row, trainings)
 
-    claim(output, rest)
-    try:
-        train(trainings, options.root, rest, command, console)
-    finally:
-        settings = {"scale": options.scale, "seeds": list(options.seeds), "options": rest}
-        caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
-        _report(rows, found, output, settings, caption, console)
-    _draw_objects(rows, trainings, output, console)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """The comparison that stands for rows of one kind."""
-
-    words: list[str]
-    options: argparse.Namespace
-    settings: Settings
+    with locked(output, "resfu reproduce", "choose another folder by --output"):
+        claim(output, settings)
+        try:
+            for each in trainings:
+                each.carry_out(settings, console)
+        finally:
+            about = {"scale": options.scale, "seeds": list(options.seeds), "settings": settings}
+            caption = "Published: arXiv 2407.02283. In parentheses: over the first row."
+            _report(rows, found, output, about, caption, console)
+        for host in dict.fromkeys(row.host for row in rows):
+            last = {each.row.label: each.folder.last for each in reversed(trainings) if each.row.host == host}
+            sheet = output / "sheets" / f"{host}.png"
+            save_sheet(dict(reversed(last.items())), sheet)
+            console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _small(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> None:
-    groups: dict[str, list[PublishedRow]] = {}
-    for row in rows:
-        groups.setdefault(_kind(row).name, []).append(row)
-    if len(groups) > 1 and not all(KINDS[name].objects for name in groups):
-        qualities = " and tables in ".join(_quality(KINDS[name]) for name in groups)
-        raise ValueError(f"tables in {qualities} do not go together at a small scale: call them one by one.")
-    comparisons = {name: _comparison(group, options, rest) for name, group in groups.items()}
+def _small(rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    groups = {
+        name: list(group)
+        for name, group in groupby(sorted(rows, key=lambda row: _task(row).name), key=lambda row: _task(row).name)
+    }
+    if options.recipe and len(groups) > 1:
+        raise ValueError(f"tables of {' and '.join(groups)} need a recipe each: call them one by one.")
+    output = Path(options.output)
+    comparisons = {name: _comparison(name, group, options, settings) for name, group in groups.items()}
+    console, results = Console(), {}
+    for name, comparison in comparisons.items():
+        folder = output if len(comparisons) == 1 else output / name.replace(" ", "-")
+        if options.dry_run:
+            variants = ",".join(comparison.upsamplers)
+            print(f"resfu compare --recipe {comparison.recipe} --upsamplers {variants} --output {folder}")
+        else:
+            results[name] = compare(comparison, folder, console=console)
     if options.dry_run:
-        for comparison in comparisons.values():
-            print(shlex.join(["resfu", "compare", *comparison.words]))
         return
-    results = {name: compare.train(each.settings, each.options) for name, each in comparisons.items()}
-    settings = [each.settings for each in comparisons.values()]
+    shown = " and ".join(f"{each.settings['model']['host']} on {each.recipe}" for each in comparisons.values())
     caption = (
-        f"Measured with another network and other data: {' and '.join(each.host for each in settings)} on "
-        f"{settings[0].data}, {settings[0].steps} steps. Compare what stands in parentheses, the difference to the "
-        "first row."
+        f"Measured with another network and other data: {shown}. Compare what stands in parentheses, the difference to "
+        "the first row."
     )
-    about = {"scale": "small", "comparisons": [each.to_dict() for each in settings]}
+    about = {"scale": "small", "comparisons": [each.to_dict() for each in comparisons.values()]}
 
     def found(row: PublishedRow) -> Measured:
-        return compared(results[_kind(row).name], _variant(row), row.metrics)
+        return compared(results[_task(row).name], variant_name(row.upsampler, row.upsampler_options), row)
 
-    _report(rows, found, Path(options.output), about, caption, Console())
+    _report(rows, found, output, about, caption, console)
 
 
-def _comparison(rows: list[PublishedRow], options: argparse.Namespace, rest: list[str]) -> _Comparison:
-    """What to compare for rows of one kind; objects in a folder for each network."""
-    names, kind = dict.fromkeys(map(_variant, rows)), _kind(rows[0])
-    words = ["--upsamplers", ",".join(names), "--seeds", ",".join(map(str, options.seeds)) + ","]
-    words += ["--data", "ct"] if kind is VOLUMES else []
-    words += ["--host", _SMALL_HOSTS[rows[0].host]] if kind.objects else []
-    words += [*rest, *(["--root", options.root] if options.root else []), "--output", options.output]
-    settings = compare.settings_of(compare.parse(words))
-    if settings.kind is not kind:
+def _comparison(
+    task: str, rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]
+) -> Comparison:
+    """What to compare for the rows of one task."""
+    recipe = options.recipe or _SMALL[task]
+    names = dict.fromkeys(variant_name(row.upsampler, row.upsampler_options) for row in rows)
+    chosen = chosen_settings(options, read_recipes([recipe]), settings)
+    comparison = Comparison(recipe, list(names), options.seeds, chosen)
+    if comparison.task.name != task:
         raise ValueError(
-            f"these tables are in {_quality(kind)}, which {settings.host} on {settings.data} is not measured in "
-            f"({_quality(settings.kind)}): give another --host or --data, or other --rows."
+            f"these tables are of {task}, and the recipe {recipe} of {comparison.task.name}: give another --recipe, or "
+            "other --rows."
         )
-    if kind.objects:
-        words[-1] = str(Path(options.output) / settings.host)
-    return _Comparison(words, compare.parse(words), settings)
-
-
-def _draw_objects(rows: list[PublishedRow], trainings: list[Training], output: Path, console: Console) -> None:
-    """Of each host that finds objects a sheet, by the first seed of every row."""
-    for host in dict.fromkeys(row.host for row in rows if _kind(row).objects):
-        from resfu.compare.reproduce.object_sheets import save_object_sheet
-
-        names = {recipe_name(row): row.label for row in rows if row.host == host}
-        found = {names[each.name]: each.last for each in reversed(trainings) if each.name in names}
-        sheet = output / "sheets" / f"{host}.png"
-        save_object_sheet(dict(reversed(found.items())), sheet)
-        console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
+    return comparison
 
 
 def _report(
@@ -159,20 +139,13 @@ def _report(
         lines = records(group, found)
         write_json(output / f"table{number}.json", {"table": number, **about, "rows": lines})
         for host in dict.fromkeys(line["host"] for line in lines):
-            console.print(table([line for line in lines if line["host"] == host], f"Table {number}, {host}"))
+            shown = table([line for line in lines if line["host"] == host], f"Table {number}, {host}")
+            print_table(console, shown, names=2)
     console.print(caption, highlight=False)
 
 
-def _kind(row: PublishedRow) -> Kind:
-    return kind_of(row.host, row.dataset)
-
-
-def _quality(kind: Kind) -> str:
-    return next(iter(kind.metrics.values()))
-
-
-def _variant(row: PublishedRow) -> str:
-    return variant_name(row.upsampler, row.upsampler_options)
+def _task(row: PublishedRow) -> Task:
+    return task_of(row.host, row.dataset)
 
 
 def _table(text: str) -> int:
@@ -186,12 +159,12 @@ def _patterns(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="resfu reproduce",
-        description="Train the rows of published tables, by `resfu fit` and `resfu test`, and print published and "
-        "measured numbers side by side; table*.json holds them. Interrupted, the same command goes on where it was. "
-        "Further options go to `resfu fit`, or with --scale small to `resfu compare`.",
+        description="Train the rows of published tables, each from its recipe, measure them on the test split, and "
+        "print published and measured numbers side by side; table*.json holds them. Interrupted, the same command goes "
+        "on where it was. " + SETTINGS_HELP,
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -201,16 +174,12 @@ def _parser() -> argparse.ArgumentParser:
         "--scale",
         choices=["published", "small"],
         default="published",
-        help="small: the same upsamplers in a small network on any data, by `resfu compare`, whose options it takes",
+        help="small: the same upsamplers in a small network on generated data",
     )
-    add("--rows", type=_patterns, default=[], metavar="A,B", help="only these: labels (resfu, c, K=*) or recipes")
+    add("--recipe", metavar="NAME", help="with --scale small: another recipe than that of the task")
+    words = "only these: labels (resfu, c, K=*) or trainings (segmenter-vit-s_*)"
+    add("--rows", "--row", type=_patterns, default=[], metavar="A,B", help=words)
     add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
-    add(
-        "--data.root",
-        dest="root",
-        metavar="DIR",
-        help="folder of the data (the recipes'; ADE20K's, Synapse's, ACDC's or COCO's)",
-    )
-    add("--recipes", default="recipes", metavar="DIR", help="folder of the recipes (recipes)")
-    add("--dry-run", action="store_true", help="print the commands that would run")
+    add("--dry-run", action="store_true", help="print what would be trained")
+    add_training_options(parser)
     return parser

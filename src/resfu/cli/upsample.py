@@ -9,9 +9,11 @@ import torch
 
 from resfu.cli.arguments import Parser, positive, upsamplers
 from resfu.compare.photo import Source, find_source, upsample_photo
-from resfu.compare.weights import find_weights
 from resfu.data.image_files import UnreadableFileError, read_image
-from resfu.training.photos import find_images
+from resfu.files.atomic import replacing
+from resfu.tasks.files import find_files
+from resfu.tasks.loading import find_weights
+from resfu.tasks.photos import SUFFIXES
 from resfu.upsamplers import UPSAMPLERS
 
 _DEMO = Path("runs/demo")
@@ -22,12 +24,12 @@ def run(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    images = find_images(options.images)
+    images = find_files(options.images, SUFFIXES, "image")
     sources = _sources(options.upsamplers, options.checkpoint)
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     skipped = 0
-    for path in images:
+    for name, path in images.items():
         try:
             photo = read_image(path)
         except UnreadableFileError as error:
@@ -36,8 +38,10 @@ def run(argv: Sequence[str]) -> int:
             print(f"resfu: skipped: {error}", file=sys.stderr)
             skipped += 1
             continue
-        file = output / f"{path.stem}-features.png"
-        upsample_photo(photo, sources, path.name, options.longest_side).save(file, optimize=True)
+        file = output / f"{name}-features.png"
+        picture = upsample_photo(photo, sources, path.name, options.longest_side)
+        with replacing(file) as draft:
+            picture.save(draft, optimize=True)
         print(file)
     return 1 if skipped else 0
 

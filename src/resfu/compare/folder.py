@@ -1,49 +1,13 @@
-"""The output folder of a comparison: what lies where, and files that are either whole or not there."""
+"""The output folder of a comparison: what lies where."""
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from resfu.compare.settings import Settings, check_same
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where one training keeps its things."""
-
-    path: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """State of an unfinished training."""
-        return self.path / "unfinished.ckpt"
-
-    @property
-    def weights(self) -> Path:
-        """Lightning checkpoint of the trained network, without the optimiser's state."""
-        return self.path / "weights.ckpt"
-
-    @property
-    def metrics(self) -> Path:
-        """Written last: a run that has it is finished."""
-        return self.path / "metrics.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.metrics.is_file() and self.weights.is_file()
-
-    @property
-    def state(self) -> str:
-        """In words what an earlier call did here; empty for nothing."""
-        if self.finished:
-            return "finished before"
-        return "goes on from its checkpoint" if self.checkpoint.is_file() else ""
+from resfu.compare.comparison import Comparison, check_same
+from resfu.files.atomic import write_json
+from resfu.tasks.run import RunFolder
 
 
 class OutputFolder:
@@ -81,20 +45,20 @@ class OutputFolder:
         """The folder of one training."""
         return RunFolder(self.path / "runs" / f"{upsampler}-seed{seed}")
 
-    def check(self, settings: Settings) -> None:
+    def check(self, comparison: Comparison) -> None:
         """Refuse to go on with another experiment.
 
         Raises:
             ValueError: for a folder that holds a comparison with other settings.
         """
         if self.settings.is_file():
-            check_same(json.loads(self.settings.read_text("utf-8")), settings.to_dict(), self.path)
+            check_same(json.loads(self.settings.read_text("utf-8")), comparison.to_dict(), self.path)
 
-    def begin(self, settings: Settings, overwrite: bool = False) -> None:
+    def begin(self, comparison: Comparison, overwrite: bool = False) -> None:
         """Claim the folder for an experiment, or go on with the one that is there.
 
         Args:
-            settings: of this call.
+            comparison: of this call.
             overwrite: remove what an earlier comparison wrote there, and begin again.
 
         Raises:
@@ -102,14 +66,16 @@ class OutputFolder:
         """
         if overwrite and self.settings.is_file():
             self._clear()
-        self.check(settings)
-        write_json(self.settings, settings.to_dict())
+        self.check(comparison)
+        write_json(self.settings, comparison.to_dict())
 
     def _clear(self) -> None:
         """Remove what a comparison wrote, and nothing else that may lie there, such as runs of `resfu fit`."""
         runs = self.path / "runs"
         for run in runs.glob("*-seed*"):
-            if any((run / name).is_file() for name in ("metrics.json", "weights.ckpt", "unfinished.ckpt")):
+            if any(
+                (run / name).is_file() for name in ("metrics.json", "weights.ckpt", "config.yaml", "unfinished.ckpt")
+            ):
                 shutil.rmtree(run)
         for sheet in self.sheets.glob("*.png"):
             sheet.unlink()
@@ -118,16 +84,3 @@ class OutputFolder:
                 folder.rmdir()
         for name in ("settings.json", "results.json", "table.md", "report.html"):
             (self.path / name).unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from resfu.compare.pictures import feature_pair, shared_colours
-from resfu.compare.weights import Network, load_host
 from resfu.evaluation.cost import count_parameters
 from resfu.hosts import create_host
+from resfu.tasks.loading import load_module
+from resfu.tasks.pictures import FeaturePair, shared_colours
 from resfu.upsamplers import Upsampler
 from resfu.visualize import Panel, Picture, draw_kernels, draw_sheet, figures, find_edges
 
@@ -23,7 +24,7 @@ HOST = "efficientnet-lite0"
 class Source:
     """A network to look through, and in words where its weights come from."""
 
-    host: Network
+    host: Any
     origin: str
     trained: bool
 
@@ -49,7 +50,7 @@ def find_source(upsampler: str, weights: Mapping[str, Path]) -> Source:
         ValueError: for an unknown upsampler, or weights that cannot be had.
     """
     if upsampler in weights:
-        return Source(load_host(weights[upsampler]), f"trained, {weights[upsampler]}", trained=True)
+        return Source(load_module(weights[upsampler]).host, f"trained, {weights[upsampler]}", trained=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         host = create_host(HOST, upsampler, num_classes=2, pretrained=True)
@@ -71,10 +72,12 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
     photo = _shrunk(photo, longest_side)
     rgb = torch.from_numpy(photo).permute(2, 0, 1).float() / 255
     images = [_normalised(rgb, source.host) for source in sources.values()]
-    pairs = [[feature_pair(source.host, image)] for source, image in zip(sources.values(), images, strict=True)]
+    # One pass through each network gives its features and its kernels.
+    passes = [figures.slot_calls(source.host, image) for source, image in zip(sources.values(), images, strict=True)]
+    pairs = [[FeaturePair.of(figures.choose_call(calls))] for calls in passes]
     rows: list[list[Panel | None]] = []
     bases = shared_colours(pairs)
-    for (name, source), image, (pair,), basis in zip(sources.items(), images, pairs, bases, strict=True):
+    for (name, source), calls, (pair,), basis in zip(sources.items(), passes, pairs, bases, strict=True):
         before, after = pair.colour(basis)
         h, w = pair.before.shape[-2:]
         H, W = pair.after.shape[-2:]
@@ -86,23 +89,23 @@ def upsample_photo(photo: Picture, sources: Mapping[str, Source], title: str, lo
                 Panel(after, f"{name} ({state}), {H} x {W}"),
             ]
         )
-        kernels = _kernels(photo, source.host, image)
+        kernels = _kernels(photo, calls)
         if kernels is not None:
             rows[-1].append(Panel(kernels, f"{name} ({state}), kernels of some pixels"))
     return draw_sheet(rows, title=title, panel_height=320)
 
 
-def _normalised(rgb: Tensor, host: Network) -> Tensor:
+def _normalised(rgb: Tensor, host: Any) -> Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
     return (rgb - mean) / std
 
 
-def _kernels(photo: Picture, host: Network, image: Tensor) -> Picture | None:
-    """Some kernels of the ReSFU of `feature_pair`; None in a network without one."""
-    found = [call for slot in figures.slot_calls(host, image).values() for call in slot.resfu]
+def _kernels(photo: Picture, calls: Mapping[str, figures.SlotCall]) -> Picture | None:
+    """Some kernels of the ReSFU whose features are shown; None in a network without one."""
+    found = figures.choose_call(calls).resfu
     if not found:
         return None
-    call = min(found, key=lambda call: (-call.size[0] * call.size[1], call.features.shape[-2:].numel()))
+    call = found[-1]  # of a chain the step with the finest output
     pixels = [call.frame.to_map(pixel, call.size) for pixel in find_edges(photo, 2, 3)]
     # The kernels cover the image with its continuation.
     height, width = photo.shape[:2]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resfu.compare.kinds import VOLUMES
-from resfu.compare.pictures import ImagePictures, Layer
-from resfu.compare.summary import best, cells, headings, kind_in, note, summarise
-from resfu.compare.volumes import VolumePictures, organ_scores
+from resfu.compare.classes import class_scores, scores_by_class
+from resfu.compare.summary import best, cells, headings, note, summarise, task_in
+from resfu.recipes import flattened
+from resfu.tasks.pictures import ImagePictures, View, VolumePictures
 from resfu.visualize import Picture
 
 _PHOTO_QUALITY = 92
@@ -40,13 +40,13 @@ def render_report(
     page = resources.files("resfu.compare").joinpath("page")
     names = settings["upsamplers"]
     fields = {
-        "title": escape(f"{_listed(names)} on {settings['data']}"),
+        "title": escape(f"{_listed(names)} on {settings['data']['dataset']}"),
         "lead": escape(_lead(results)),
         "style": page.joinpath("report.css").read_text("utf-8"),
         "table": _table(results),
         "table_note": escape(note(results)),
-        "classes": _organ_table(results) if kind_in(results) is VOLUMES else _class_table(results),
-        "classes_note": escape(kind_in(results).class_values),
+        "classes": _class_table(results),
+        "classes_note": escape(task_in(results).class_note),
         "settings": _settings(results),
         "data": _embedded(_data(results, pictures) | {"volumes": [_volume(item) for item in volumes]}),
         "script": "\n".join(
@@ -65,64 +65,56 @@ def _listed(names: Sequence[str]) -> str:
 
 def _lead(results: Mapping[str, Any]) -> str:
     settings = results["settings"]
-    encoder = ("pretrained" if settings["pretrained"] else "untrained") + (
-        ", frozen" if settings["freeze_encoder"] else ", trained along"
+    model, trainer = settings["model"], settings["trainer"]
+    encoder = ("pretrained" if model["pretrained"] else "untrained") + (
+        ", frozen" if model["freeze_encoder"] else ", trained along"
     )
+    length = f"{trainer['max_steps']} steps" if trainer["max_steps"] > 0 else f"{trainer['max_epochs']} epochs"
     return (
-        f"The same network, {settings['host']} (encoder {encoder}), trained {settings['steps']} steps of batch "
-        f"{settings['batch_size']} with each upsampler in its place, from the same initial weights and on the same "
-        f"batches; evaluated on {results['images']} validation {kind_in(results).counted}."
+        f"The same network, {model['host']} (encoder {encoder}), trained {length} of batch "
+        f"{settings['data']['batch_size']} with each upsampler in its place, from the same initial weights and on the "
+        f"same batches; evaluated on {results['count']} validation {task_in(results).counted}."
     )
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    rows, metrics = summarise(results), kind_in(results).metrics
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in headings(kind_in(results)))
+    rows, scores, titles = summarise(results), task_in(results).scores, headings(task_in(results))
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in titles)
     body = []
     for row in rows:
         words = [escape(word).replace(" ± ", ' <span class="spread">± ') for word in cells(row)]
         out = [f'<th scope="row">{words[0]}</th>']
         for column, word in enumerate(words[1:], 1):
-            key = list(metrics)[column - 1] if column <= len(metrics) else None
+            score = scores[column - 1] if column <= len(scores) else None
             gain = ""
-            if key and row is not rows[0]:
-                more = row.metrics[key].mean - rows[0].metrics[key].mean
+            if score and row is not rows[0]:
+                more = row.metrics[score.key].mean - rows[0].metrics[score.key].mean
                 gain = "" if math.isnan(more) else f' <span class="gain">({more:+.2f})</span>'
-            mark = ' class="best"' if key and row.upsampler in best(rows, key) else ""
-            out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}</td>")
+            mark = ' class="best"' if score and row.upsampler in best(rows, score) else ""
+            label = f'<span class="label" aria-hidden="true">{escape(titles[column])}</span>'  # for narrow screens
+            out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}{label}</td>")
         body.append(f"<tr>{''.join(out)}</tr>")
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
 def _class_table(results: Mapping[str, Any]) -> str:
-    names, (key, *_) = results["settings"]["upsamplers"], kind_in(results).by_class
-    head = '<th scope="col">class</th>' + "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    names, scores, row = results["settings"]["upsamplers"], scores_by_class(results), task_in(results).row
+    several = len(scores) > 1
+    titles = [f"{name}: {score.class_title or score.title}" if several else name for name in names for score in scores]
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in [row, *titles])
     body = []
-    for index, label in enumerate(results["classes"]):
+    for index, (label, by_name) in enumerate(class_scores(results).items()):
         out = [f'<th scope="row">{_swatch(results["palette"][index])}{escape(label)}</th>']
         for name in names:
-            values = [run[key][index] for run in results["runs"] if run["upsampler"] == name]
-            known = [value for value in values if value is not None]
-            if known:
-                mean = math.fsum(known) / len(known)
-                bar = f'<span class="bar" aria-hidden="true"><i style="width:{mean:.0f}%"></i></span>'
-                out.append(f"<td>{mean:.1f}{bar}</td>")
-            else:
-                out.append("<td>none</td>")
+            out += [f"<td>{escape(str(word))}{'' if several else _bar(word.mean)}</td>" for word in by_name[name]]
         body.append(f"<tr>{''.join(out)}</tr>")
     return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
-def _organ_table(results: Mapping[str, Any]) -> str:
-    names = results["settings"]["upsamplers"]
-    titles = ["organ", *(f"{name}: {metric}" for name in names for metric in VOLUMES.by_class.values())]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    body = []
-    for index, (organ, scores) in enumerate(organ_scores(results).items(), 1):
-        swatch = _swatch(results["palette"][index])
-        words = "".join(f"<td>{escape(score)}</td>" for name in names for score in scores[name])
-        body.append(f'<tr><th scope="row">{swatch}{escape(organ)}</th>{words}</tr>')
-    return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+def _bar(percent: float) -> str:
+    if math.isnan(percent):
+        return ""
+    return f'<span class="bar" aria-hidden="true"><i style="width:{percent:.0f}%"></i></span>'
 
 
 def _swatch(colour: Sequence[int] | None) -> str:
@@ -134,7 +126,7 @@ def _settings(results: Mapping[str, Any]) -> str:
     tables = []
     for title in ("settings", "versions", "machine"):
         lines = []
-        for key, value in results[title].items():
+        for key, value in flattened(results[title]).items():
             words = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
             lines.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(words)}</td></tr>')
         tables.append(f'<table class="settings"><caption>{title}</caption><tbody>{"".join(lines)}</tbody></table>')
@@ -143,9 +135,8 @@ def _settings(results: Mapping[str, Any]) -> str:
 
 def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict[str, Any]:
     charts = []
-    kind = kind_in(results)
-    quality, words = next(iter(kind.metrics.items()))
-    for key, title in (("loss", "Training loss"), (quality, f"Validation {words} (%)")):
+    first = task_in(results).scores[0]
+    for key, title in (("loss", "Training loss"), (first.key, f"Validation {first.title} ({first.unit})")):
         series = [
             {"upsampler": run["upsampler"], "seed": run["seed"], "points": run["curves"][key]}
             for run in results["runs"]
@@ -155,7 +146,7 @@ def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict
     colours = [[_hex(colour), name] for colour, name in named if colour is not None]
     return {
         "upsamplers": results["settings"]["upsamplers"],
-        "key": colours if kind.objects else _ERRORS + colours,
+        "key": _ERRORS + colours if task_in(results).shows_errors else colours,
         "curves": charts,
         "images": [_image(item) for item in pictures],
     }
@@ -167,20 +158,20 @@ def _image(item: ImagePictures) -> dict[str, Any]:
         "name": item.name,
         "width": width,
         "height": height,
-        "references": [_layer(layer) for layer in item.references],
-        "results": {name: [_layer(layer) for layer in layers] for name, layers in item.results.items()},
+        "references": [_view(view) for view in item.references],
+        "results": {name: [_view(view) for view in views] for name, views in item.results.items()},
     }
 
 
-def _layer(layer: Layer) -> dict[str, str]:
-    source = _data_uri(layer.picture, layer.photo)
-    return {"words": layer.words, "caption": layer.caption or layer.words, "source": source}
+def _view(view: View) -> dict[str, str]:
+    source = _data_uri(view.picture, view.photo)
+    return {"words": view.words, "caption": view.caption or view.words, "source": source}
 
 
 def _volume(item: VolumePictures) -> dict[str, Any]:
-    height, width = item.layers["image"][0].shape[:2]
-    layers = {name: [_data_uri(picture, photo=True) for picture in shown] for name, shown in item.layers.items()}
-    return {"name": item.name, "width": width, "height": height, "slices": item.slices, "layers": layers}
+    height, width = item.views["image"][0].shape[:2]
+    views = {name: [_data_uri(picture, photo=True) for picture in shown] for name, shown in item.views.items()}
+    return {"name": item.name, "width": width, "height": height, "slices": item.slices, "layers": views}
 
 
 def _data_uri(picture: Picture, photo: bool = False) -> str:

@@ -1,248 +1,147 @@
-"""One training of a comparison: begun, gone on with, or found finished."""
+"""The whole comparison: every training, the costs, the pictures, the tables and the report."""
 
-import json
-import math
-import os
-import time
+import itertools
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
-from resfu.compare.folder import RunFolder, write_json
-from resfu.compare.kinds import VOLUMES
-from resfu.compare.objects import object_data, object_task
-from resfu.compare.progress import Bar
-from resfu.compare.settings import Settings
-from resfu.compare.variants import parse_variant
-from resfu.compare.volumes import volume_data
-from resfu.compare.weights import Task
-from resfu.data import DATASETS
-from resfu.training import class_table, object_table
-from resfu.training.datamodule import SegmentationData
-from resfu.training.detection import DetectionTask
-from resfu.training.detection_data import DetectionData
-from resfu.training.interruption import interruptible
-from resfu.training.parameter_groups import Optimisation
-from resfu.training.quiet import known_warnings_ignored
-from resfu.training.schedule import Schedule
-from resfu.training.task import SegmentationTask
+from resfu.compare.classes import class_markdown, print_classes
+from resfu.compare.comparison import Comparison
+from resfu.compare.folder import OutputFolder
+from resfu.compare.machine import describe_machine, describe_versions
+from resfu.compare.measure import measure_cost
+from resfu.compare.narrow import print_table
+from resfu.compare.report import render_report
+from resfu.compare.summary import best, cells, headings, markdown, note, summarise, task_in
+from resfu.compare.training import train_one
+from resfu.files.atomic import write_json, write_text
+from resfu.files.lock import locked
+from resfu.tasks.base import Contents
+from resfu.tasks.loading import load_module
+from resfu.tasks.pictures import choose, save_sheets
 
-CHECKPOINT_EVERY = 50  # steps
-VALIDATIONS = 4
-_ENCODER_RATIO = 0.1  # learning rate of a pretrained encoder over that of the head
+_WIDE = 110  # columns of a terminal that shows a row in one line
 
 
-def create_task(settings: Settings, upsampler: str, seed: int) -> Task:
-    """Build the network of one run with its initial weights.
-
-    What the network has with every upsampler starts from the same numbers for the same seed, whatever the upsampler
-    draws for itself: it is taken from the network with bilinear interpolation.
-
-    Args:
-        settings: of the comparison.
-        upsampler: as in `Settings`.
-        seed: of the weights and of the dropout.
-
-    Returns:
-        The task, untrained.
-    """
-    task, reference = (_seeded_task(settings, name, seed) for name in (upsampler, "bilinear"))
-    own = task.host.state_dict()
-    shared = {key: value for key, value in reference.host.state_dict().items() if key in own}
-    task.host.load_state_dict(shared, strict=False)
-    return task
-
-
-def create_data(settings: Settings, seed: int, mean: Any, std: Any, workers: int) -> SegmentationData | DetectionData:
-    """The batches of one run: the same for every upsampler.
-
-    Args:
-        settings: of the comparison.
-        seed: of order and augmentation.
-        mean: of the host's images.
-        std: of the host's images.
-        workers: processes that load.
-
-    Returns:
-        The data module.
-    """
-    if settings.kind.objects:
-        return object_data(settings, seed, workers)
-    if settings.kind is VOLUMES:
-        return volume_data(settings, seed, mean, std, workers)
-    assert settings.crop is not None
-    scenes = settings.data == "scenes"
-    full = settings.augment == "full"
-    return SegmentationData(
-        settings.data,
-        mean=mean,
-        std=std,
-        root=settings.root,
-        **settings.data_options,
-        crop_size=settings.crop,
-        scale_range=(0.5, 2.0) if full else (1.0, 1.0),
-        photometric=full,
-        batch_size=settings.batch_size,
-        eval_batch_size=4 if scenes else 1,
-        num_workers=workers,
-        seed=seed,
-    )
-
-
-def run(
-    settings: Settings,
-    upsampler: str,
-    seed: int,
-    folder: RunFolder,
-    workers: int,
-    console: Console,
-    validations: int = VALIDATIONS,
+def compare(
+    comparison: Comparison,
+    output: str | Path,
+    overwrite: bool = False,
+    pictures: int = 6,
+    console: Console | None = None,
 ) -> dict[str, Any]:
-    """Train and evaluate one network, from wherever an earlier call left it.
+    """Train the same network once per upsampler and seed, measure it, and write tables, pictures and a report.
+
+    Runs that an earlier call finished are not repeated, and one that was interrupted goes on from its last checkpoint.
 
     Args:
-        settings: of the comparison.
-        upsampler: as in `Settings`.
-        seed: of this run.
-        folder: where it keeps its checkpoint, weights and metrics.
-        workers: processes that load.
-        console: shows the progress, when it is a terminal.
-        validations: how often the validation split is measured, the last time after the training.
+        comparison: the experiments.
+        output: folder for everything: results.json, table.md, report.html, sheets/, runs/.
+        overwrite: begin again in a folder that holds a comparison.
+        pictures: number of validation images to show.
+        console: for progress and the table.
 
     Returns:
-        The content of metrics.json.
+        The content of results.json.
 
     Raises:
-        ValueError: when the loss is no longer finite.
-        KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
+        OSError: when the folder cannot be written to.
+        ValueError: when the folder holds a comparison with other settings, another process works in it, or a training
+            diverges.
+        KeyboardInterrupt: on Ctrl-C; the next call goes on.
     """
-    if folder.finished:
-        return json.loads(folder.metrics.read_text("utf-8"))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    task = create_task(settings, upsampler, seed)
-    data = create_data(settings, seed, task.host.mean, task.host.std, workers)
-    record = Record(folder, data.monitor)
-    metric = settings.kind.metrics[record.metric]
-    bar = Bar(f"{upsampler}, seed {seed}", settings.steps, console, data.monitor, metric)
-    with known_warnings_ignored(), bar:
-        trainer = Trainer(
-            accelerator="cuda" if torch.cuda.is_available() else "cpu",
-            devices=1,
-            max_steps=settings.steps,
-            # Never at the last step: the validation after the training is that one.
-            val_check_interval=settings.steps // validations + 1,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            callbacks=[record, bar],
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            logger=False,
-        )
-        with interruptible():
-            trainer.fit(task, datamodule=data, ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None)
-        with interruptible():
-            trainer.validate(task, datamodule=data, verbose=False)
-    trainer.save_checkpoint(folder.weights, weights_only=True)
-    metrics = _finished(task, record, upsampler, seed)
-    write_json(folder.metrics, metrics)
-    folder.checkpoint.unlink(missing_ok=True)
-    return metrics
+    console = console or Console()
+    folder = OutputFolder(output)
+    with locked(folder.path, "resfu compare", "choose another folder by --output"):
+        return _compare(comparison, folder, overwrite, pictures, console)
 
 
-class Record(Callback):
-    """Curves and time of a training, and a checkpoint now and then; they survive an interruption.
-
-    Args:
-        folder: where the checkpoint goes.
-        monitor: the metric of the validation that makes a curve, as the task logs it.
-    """
-
-    def __init__(self, folder: RunFolder, monitor: str) -> None:
-        self.folder = folder
-        self.monitor = monitor
-        self.loss: list[list[float]] = []
-        self.quality: list[list[float]] = []
-        self.seconds = 0.0
-        self._since = time.perf_counter()
-
-    @property
-    def metric(self) -> str:
-        """The key of the monitored metric among a run's."""
-        return self.monitor.removeprefix("val/")
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this."""
-        return {"loss": list(self.loss), "quality": list(self.quality), "seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of a checkpoint."""
-        self.loss, self.quality, self.seconds = state_dict["loss"], state_dict["quality"], state_dict["seconds"]
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the clock: validation does not count as training."""
-        self._since = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Note the loss, and save at times."""
-        self.seconds += time.perf_counter() - self._since
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the training of {self.folder.path.name} diverged: its loss is {loss} at step {trainer.global_step}. "
-                "Give a lower --lr."
-            )
-        self.loss.append([trainer.global_step, loss])
-        if trainer.global_step % CHECKPOINT_EVERY == 0 or trainer.global_step == trainer.max_steps:
-            # Under another name first: a process killed while it writes must not spoil the last good one.
-            draft = self.folder.checkpoint.with_suffix(".part")
-            trainer.save_checkpoint(draft)
-            os.replace(draft, self.folder.checkpoint)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the metric, unless there was nothing to measure."""
-        value = float(trainer.callback_metrics[self.monitor])
-        if not math.isnan(value):
-            self.quality.append([trainer.global_step, value])
-
-
-def _seeded_task(settings: Settings, upsampler: str, seed: int) -> Task:
-    frozen = settings.freeze_encoder
-    ratio = _ENCODER_RATIO if settings.pretrained and not frozen else 1.0
-    optimisation = Optimisation(learning_rate=settings.learning_rate * ratio, head_multiplier=1 / ratio)
-    schedule = Schedule(warmup_steps=min(20, settings.steps // 10))
-    name, options = parse_variant(upsampler)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if settings.kind.objects:
-            return object_task(settings, upsampler, seed, optimisation, schedule)
-        return SegmentationTask(
-            settings.host,
-            name,
-            num_classes=len(DATASETS[settings.data].classes),
-            upsampler_options=options or None,
-            pretrained=settings.pretrained,
-            freeze_encoder=frozen,
-            optimisation=optimisation,
-            schedule=schedule,
-            convention=settings.convention or "transunet",
-            seed=seed,
-        )
-
-
-def _finished(task: Task, record: Record, upsampler: str, seed: int) -> dict[str, Any]:
-    objects = isinstance(task, DetectionTask)
-    means = (object_table if objects else class_table).headline(task.results)
-    plain = object_table.plain_object_metrics(task.results) if objects else class_table.plain_metrics(task.results)
-    return {
-        "upsampler": upsampler,
-        "seed": seed,
-        "metrics": {key: None if math.isnan(value) else value for key, value in means.items()},
-        **{key: value for key, value in plain.items() if not isinstance(value, float | None)},
-        "curves": {"loss": record.loss, record.metric: record.quality},
-        "training_seconds": round(record.seconds, 1),
+def _compare(
+    comparison: Comparison, folder: OutputFolder, overwrite: bool, pictures: int, console: Console
+) -> dict[str, Any]:
+    if not overwrite:
+        folder.check(comparison)
+    first, task = comparison.experiment(comparison.upsamplers[0], comparison.seeds[0]), comparison.task
+    # Data are generated here, with a bar of their own. Data that are missing end it before the folder is claimed.
+    data = first.create_data(first.create_module())
+    data.setup("fit")
+    folder.begin(comparison, overwrite)
+    runs = _train(comparison, folder, console)
+    console.print("measuring and drawing")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    modules = {
+        name: load_module(folder.run(name, comparison.seeds[0]).weights).to(device) for name in comparison.upsamplers
     }
+    image = data.evaluated[0]["image"].to(device)
+    costs = {name: measure_cost(module.host, image[None], task.counted_part) for name, module in modules.items()}
+    seen = task.input_size(next(iter(modules.values())).host, image)
+    results = _results(comparison, runs, costs, task.contents(data), seen)
+    write_json(folder.path / "results.json", results)
+    classes = class_markdown(results) if task.lists_classes else ""
+    write_text(folder.path / "table.md", markdown(results) + classes)
+    shown = task.pictures(modules, data, choose(len(data.evaluated), pictures))
+    save_sheets(shown, folder.sheets)
+    write_text(folder.path / "report.html", render_report(results, shown, task.volumes(modules, data)))
+    _print_table(results, console)
+    if task.lists_classes:
+        print_classes(results, console)
+    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
+    return results
+
+
+def _train(comparison: Comparison, folder: OutputFolder, console: Console) -> list[dict[str, Any]]:
+    runs = []
+    for seed, upsampler in itertools.product(comparison.seeds, comparison.upsamplers):
+        place = folder.run(upsampler, seed)
+        console.print(f"{upsampler}, seed {seed}: {place.state}")
+        runs.append(train_one(comparison, upsampler, seed, place, console))
+    return runs
+
+
+def _results(
+    comparison: Comparison,
+    runs: list[dict[str, Any]],
+    costs: dict[str, Any],
+    contents: Contents,
+    seen: tuple[int, int],
+) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "task": comparison.task.name,
+        "settings": comparison.to_dict(),
+        "versions": describe_versions(),
+        "machine": describe_machine(),
+        "classes": contents.classes,
+        "palette": contents.palette,
+        "count": contents.count,
+        "cost_input": {"height": seen[0], "width": seen[1]},
+        "cost": costs,
+        "runs": runs,
+    }
+    results["summary"] = {
+        row.upsampler: {key: spread.plain for key, spread in row.metrics.items()} for row in summarise(results)
+    }
+    return results
+
+
+def _print_table(results: dict[str, Any], console: Console) -> None:
+    """Print the metrics and the costs, one below the other where the terminal is too narrow for both."""
+    task, rows = task_in(results), summarise(results)
+    titles = [word.replace(" ", "\n") for word in headings(task)]
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
+    # Only the upsampler's name, with its arguments, may be broken.
+    table.add_column(titles[0], vertical="top", overflow="fold")
+    for title in titles[1:]:
+        table.add_column(title, justify="right", vertical="top", no_wrap=True)
+    marked = [best(rows, score) for score in task.scores]
+    for row in rows:
+        words = cells(row) if console.width >= _WIDE else [word.replace(" ± ", "\n± ") for word in cells(row)]
+        for column, winners in enumerate(marked, 1):
+            if row.upsampler in winners:
+                words[column] = f"[bold]{words[column]}[/bold]"
+        table.add_row(*words)
+    print_table(console, table)
+    console.print(f"{note(results)}\n", style="italic", highlight=False, markup=False)

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resfu.compare.kinds import KINDS, Kind
-
-_LOWER_IS_BETTER = ("hd95",)
+from resfu.tasks import TASKS, Task
+from resfu.training.scores import Score
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Row:
 
     Attributes:
         upsampler: its name.
-        metrics: by the keys of the `Kind`'s.
+        metrics: by the keys of the task's scores.
         cost: as `measure_cost` returns it.
     """
 
@@ -56,9 +55,9 @@ class Row:
     cost: Mapping[str, Any]
 
 
-def kind_in(results: Mapping[str, Any]) -> Kind:
-    """The kind of a comparison, from its results.json."""
-    return KINDS[results["kind"]]
+def task_in(results: Mapping[str, Any]) -> Task:
+    """The task of a comparison, from its results.json."""
+    return TASKS[results["task"]]
 
 
 def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
@@ -67,9 +66,9 @@ def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
     Args:
         results: the content of `results.json`.
         upsampler: one of its settings' upsamplers.
-        metric: a key of a run's "metrics".
+        metric: a key of a run's "metrics"; runs of before there was this one are passed over.
     """
-    values = (run["metrics"][metric] for run in results["runs"] if run["upsampler"] == upsampler)
+    values = (run["metrics"].get(metric) for run in results["runs"] if run["upsampler"] == upsampler)
     return Spread(tuple(value for value in values if value is not None))
 
 
@@ -77,13 +76,17 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
     """Gather the runs of `results.json` by upsampler, in the order that was asked for.
 
     Args:
-        results: with "kind", "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
+        results: with "task", "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
 
     Returns:
         One row an upsampler.
     """
     return [
-        Row(name, {key: spread(results, name, key) for key in kind_in(results).metrics}, results["cost"][name])
+        Row(
+            name,
+            {score.key: spread(results, name, score.key) for score in task_in(results).scores},
+            results["cost"][name],
+        )
         for name in results["settings"]["upsamplers"]
     ]
 
@@ -91,9 +94,9 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
 COST_COLUMNS = ["parameters (M)", "MACs (G)", "host (ms)", "upsampler (ms)", "peak (MB)"]
 
 
-def headings(kind: Kind) -> list[str]:
+def headings(task: Task) -> list[str]:
     """The column headings of the table."""
-    return ["upsampler", *kind.metrics.values(), *COST_COLUMNS]
+    return ["upsampler", *(score.title for score in task.scores), *COST_COLUMNS]
 
 
 def cells(row: Row) -> list[str]:
@@ -110,42 +113,43 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def best(rows: Sequence[Row], key: str) -> set[str]:
-    """The upsamplers whose mean of a metric is the best: the highest, of distances the lowest."""
-    choose = min if key in _LOWER_IS_BETTER else max
-    top = choose((row.metrics[key].mean for row in rows if not math.isnan(row.metrics[key].mean)), default=math.nan)
-    return {row.upsampler for row in rows if row.metrics[key].mean == top} if len(rows) > 1 else set()
+def best(rows: Sequence[Row], score: Score) -> set[str]:
+    """The upsamplers whose mean of a score is the best."""
+    choose, key = min if score.lower_is_better else max, score.key
+    known = [row for row in rows if row.metrics[key].values]
+    if score.counted_first:
+        counts = [row.metrics[score.counted_first].mean for row in known]
+        known = [row for row, count in zip(known, counts, strict=True) if not count > min(counts)]
+    if score.requires:  # runs of before there was a count are taken as they are
+        counted = [bool(row.metrics[score.counted_first].values) for row in known]
+        known = [row for row, c in zip(known, counted, strict=True) if row.metrics[score.requires].values or not c]
+    top = choose((row.metrics[key].mean for row in known), default=math.nan)
+    return {row.upsampler for row in known if row.metrics[key].mean == top} if len(rows) > 1 else set()
 
 
 def note(results: Mapping[str, Any]) -> str:
     """The line under the table: what the numbers mean."""
-    kind, seeds = kind_in(results), len(results["settings"]["seeds"])
+    task, seeds = task_in(results), len(results["settings"]["seeds"])
     over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
-    values = kind.values.format(images=results["images"], convention=results["settings"].get("convention"))
+    values = task.note.format(count=results["count"], **results["settings"]["model"])
     cost = results["cost_input"]
-    left_out = (
-        " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
-        "and peak memory hold them."
-        if kind.objects
-        else ""
-    )
     return (
         f"Validation set, {values}: {over}. Multiply-accumulates, latency (median, "
         f"{results['machine']['device']}) and peak memory of one forward pass of the whole network at "
         f"{cost['height']} x {cost['width']}, batch 1; the upsampler's own latency beside it. Parameters: of the whole "
-        f"network.{left_out}"
+        f"network.{task.cost_note}"
     )
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table and its note as Markdown."""
-    rows, kind = summarise(results), kind_in(results)
-    titles = headings(kind)
+    rows, task = summarise(results), task_in(results)
+    titles = headings(task)
     lines = ["| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for row in rows:
         words = cells(row)
-        for column, key in enumerate(kind.metrics, 1):
-            if row.upsampler in best(rows, key):
+        for column, score in enumerate(task.scores, 1):
+            if row.upsampler in best(rows, score):
                 words[column] = f"**{words[column]}**"
         lines.append("| " + " | ".join(words) + " |")
     return "\n".join([*lines, "", note(results), ""])

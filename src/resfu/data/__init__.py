@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from resfu.data.ade20k import ADE20K
 from resfu.data.base import Sample, SegmentationDataset, Transform
-from resfu.data.camvid import CamVid
-from resfu.data.cityscapes import Cityscapes
+from resfu.data.generated.scenes import Scenes
+from resfu.data.generated.volumes import CT, Cardiac
+from resfu.data.labels.ade20k import ADE20K
+from resfu.data.labels.camvid import CamVid
+from resfu.data.labels.cityscapes import Cityscapes
+from resfu.data.labels.folder import LabelFolder
+from resfu.data.labels.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.medical.acdc import ACDC
-from resfu.data.medical.procedural import CT, Cardiac
+from resfu.data.medical.folder import VolumeFolder
 from resfu.data.medical.synapse import Synapse
-from resfu.data.pascal import PascalContext, PascalContext60, PascalVOC
 from resfu.data.registry import open_dataset
-from resfu.data.scenes import Scenes
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "camvid": CamVid,
@@ -26,6 +28,8 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
     "acdc": ACDC,
     "ct": CT,
     "cardiac": Cardiac,
+    "folder": LabelFolder,
+    "volume-folder": VolumeFolder,
 }
 
 
@@ -35,7 +39,7 @@ def create_dataset(
     """Open a dataset by its name.
 
     Args:
-        name: one of `DATASETS`.
+        name: one of `DATASETS`, or "package.module:Class" for a class of your own that can be imported.
         split: "train", "val", "test" or another split, where the dataset has it.
         root: folder of the data; "scenes" is generated and takes it as its cache folder.
         transform: called with each sample, see `SegmentationDataset`.
@@ -47,6 +51,12 @@ def create_dataset(
     Raises:
         ValueError: for an unknown name, split or option; the message lists the known ones.
         FileNotFoundError: where the data are not at `root`; the message says where to get them.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as cache:
+    ...     scenes = create_dataset("scenes", "val", root=cache, count=2, size=(32, 48))
+    >>> len(scenes), scenes.num_classes, scenes.classes[0]
+    (2, 16, 'sky')
     """
     return open_dataset(DATASETS, name, split, root, transform, options)
 
@@ -59,6 +69,7 @@ __all__ = [
     "CamVid",
     "Cardiac",
     "Cityscapes",
+    "LabelFolder",
     "PascalContext",
     "PascalContext60",
     "PascalVOC",
@@ -67,5 +78,6 @@ __all__ = [
     "SegmentationDataset",
     "Synapse",
     "Transform",
+    "VolumeFolder",
     "create_dataset",
 ]

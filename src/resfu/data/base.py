@@ -1,7 +1,8 @@
 """The contract that every semantic segmentation dataset keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -32,6 +33,26 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     def __init__(self, transform: Transform | None = None) -> None:
         self.transform = transform
+
+    @classmethod
+    def describe(cls, root: str | Path | None, options: Mapping[str, Any]) -> tuple[tuple[str, ...], Tensor]:
+        """The names and colours of the classes, before any split is opened.
+
+        A dataset whose classes are not the same everywhere reads them from its folder.
+
+        Args:
+            root: folder of the data.
+            options: further arguments of the class.
+
+        Returns:
+            The names by number, and the colours, uint8 [num_classes, 3].
+
+        Raises:
+            ValueError: where the class does not set them.
+        """
+        if not hasattr(cls, "classes") or not hasattr(cls, "palette"):
+            raise ValueError(f"the dataset {cls.__name__} must set classes, a tuple of names, and palette.")
+        return cls.classes, cls.palette
 
     @property
     def num_classes(self) -> int:

@@ -1,16 +1,19 @@
 """Datasets that are folders of image and label files."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
+from resfu.data.pixels import load_shown, to_rgb, turn_back
 from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
 
@@ -21,22 +24,40 @@ class FilePair(NamedTuple):
     label: Path
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read a picture.
+Orientation = Literal["shown", "stored"]
+
+
+def read_image(
+    path: Path, labelled_size: tuple[int, int] | None = None, labelled_as: Orientation = "shown"
+) -> NDArray[np.uint8]:
+    """Read a picture the way up that viewers show it: turned or mirrored as its EXIF orientation says.
+
+    Labels may have been drawn on the pixels as they are stored instead. Where the two have different sizes, the
+    labels' size says which; where not, `labelled_as` does.
 
     Args:
-        path: a file of any format that Pillow knows; grey and palette pictures become RGB.
+        path: a file of any format that Pillow knows, see `to_rgb` for what becomes of its values.
+        labelled_size: (H, W) of the labels that belong to it; None: there are none.
+        labelled_as: what labels of a size that says nothing were drawn on.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UnreadableFileError: naming the file.
+        UnreadableFileError: naming the file, for damage, an animation, or values that nothing tells the colours of.
     """
-    return np.array(_decode(path).convert("RGB"))
+    with _reading(path):
+        image, orientation = _decode(path)
+        pixels = to_rgb(image)
+    if orientation == 1 or labelled_size is None:
+        return pixels
+    stored = turn_back(pixels, orientation)
+    fits = [way.shape[:2] == tuple(labelled_size) for way in (pixels, stored)]
+    by_choice = fits[0] == fits[1] and labelled_as == "stored"
+    return stored if by_choice or fits == [False, True] else pixels
 
 
-def read_label(path: Path) -> np.ndarray:
+def read_label(path: Path) -> NDArray[np.uint8]:
     """Read a label map.
 
     Args:
@@ -49,12 +70,24 @@ def read_label(path: Path) -> np.ndarray:
         UnreadableFileError: naming the file.
         ValueError: for a colour file, whose numbers are not labels.
     """
-    image = _decode(path)
-    if image.mode not in ("L", "P"):
-        raise ValueError(
-            f"{path} has Pillow mode {image.mode!r}; a label map is a single-channel 8-bit file (mode 'L' or 'P')."
-        )
-    return np.array(image)
+    return np.array(_stored(path, ("L", "P"), "a label map is a single-channel 8-bit file (mode 'L' or 'P')"))
+
+
+def read_colours(path: Path) -> NDArray[np.uint8]:
+    """Read a picture whose colours are numbers, such as COCO's panoptic maps.
+
+    Args:
+        path: an RGB or a palette file; of one with transparency the colours as they are stored.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UnreadableFileError: naming the file.
+        ValueError: for a file without three colours.
+    """
+    image = _stored(path, ("RGB", "RGBA", "P"), "its colours stand for numbers, so it must be an RGB file")
+    return np.array(image.convert("RGB"))
 
 
 def map_labels(stored: np.ndarray, table: np.ndarray, path: Path, known: str) -> np.ndarray:
@@ -104,12 +137,16 @@ def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path |
 def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[Path]:
     """The files of a folder that have one of some suffixes, by name.
 
+    Files called "._NAME" are left out: macOS stores metadata in them when it copies to a foreign file system.
+
     Raises:
         FileNotFoundError: for a missing folder, or one without such a file.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}. {how_to_get}")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("._")
+    )
     if not files:
         raise FileNotFoundError(f"no {', '.join(suffixes)} file in {folder}. {how_to_get}")
     return files
@@ -133,14 +170,33 @@ def checked_pairs(pairs: list[FilePair], how_to_get: str) -> list[FilePair]:
     return pairs
 
 
-def _decode(path: Path) -> Image.Image:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        yield
+    except UnidentifiedImageError as error:
+        raise UnreadableFileError(
+            f"cannot read the image file {path}: it is damaged, or of a format that Pillow does not read here; save it "
+            "as PNG or JPEG."
+        ) from error
     # Pillow's decoders report damage by any of these.
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableFileError(f"cannot read the image file {path}: {error}.") from error
+
+
+def _decode(path: Path) -> tuple[Image.Image, int]:
+    with Image.open(path) as image:
+        return load_shown(image)
+
+
+def _stored(path: Path, modes: tuple[str, ...], wanted: str) -> Image.Image:
+    """A picture with the numbers that its file stores."""
+    with _reading(path):
+        image, _ = _decode(path)
+    if image.mode not in modes:
+        raise ValueError(f"{path} has Pillow mode {image.mode!r}; {wanted}.")
+    return image
 
 
 class ImageFileDataset(SegmentationDataset):
@@ -189,8 +245,8 @@ class ImageFileDataset(SegmentationDataset):
         return self._readable.read(lambda place: self._read(self.pairs[place]), index, len(self), where)
 
     def _read(self, pair: FilePair) -> Sample:
-        image = read_image(pair.image)
         label = self.to_class(read_label(pair.label), pair.label)
+        image = read_image(pair.image, (label.shape[0], label.shape[1]))
         if image.shape[:2] != label.shape:
             raise ValueError(
                 f"{pair.image} is {image.shape[0]} x {image.shape[1]} but its label {pair.label} is "

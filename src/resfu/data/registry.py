@@ -1,5 +1,6 @@
 """Datasets by name."""
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,32 @@ from typing import Any, TypeVar
 from resfu.data.base import Transform
 
 D = TypeVar("D")
+
+
+def find_dataset(datasets: Mapping[str, type[D]], name: str) -> type[D]:
+    """The class of a dataset.
+
+    Args:
+        datasets: classes by name.
+        name: one of them, or "package.module:Class" for a class of your own that can be imported.
+
+    Raises:
+        ValueError: for an unknown name, the message lists the known ones; or a class that cannot be imported.
+    """
+    if name in datasets:
+        return datasets[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"unknown dataset {name!r}; choose one of {', '.join(sorted(datasets))}, or give package.module:Class."
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:  # a ValueError for an empty name
+        raise ValueError(f"the dataset {name!r} cannot be imported: {error}.") from error
+    if not isinstance(found, type):
+        raise ValueError(f"the dataset {name!r} is {found!r}; expected a class, see docs/data.md.")
+    return found
 
 
 def open_dataset(
@@ -22,7 +49,7 @@ def open_dataset(
 
     Args:
         datasets: classes by name.
-        name: one of them.
+        name: see `find_dataset`.
         split: for the class.
         root: for the class.
         transform: for the class.
@@ -31,9 +58,7 @@ def open_dataset(
     Raises:
         ValueError: for an unknown name or option; the message lists the known ones.
     """
-    if name not in datasets:
-        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(sorted(datasets))}.")
-    dataset = datasets[name]
+    dataset = find_dataset(datasets, name)
     known = [key for key in inspect.signature(dataset).parameters if key not in ("split", "root", "transform")]
     unknown = [key for key in options if key not in known]
     if unknown:

@@ -1,6 +1,5 @@
 """Results in the files that COCO's servers and tools take."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from resfu.files.atomic import replacing, write_json
 
 
 def write_instance_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Path:
@@ -22,8 +23,7 @@ def write_instance_results(path: str | Path, results: Sequence[Mapping[str, Any]
         The path.
     """
     file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(list(results)), encoding="utf-8")
+    write_json(file, list(results), indent=None)
     return file
 
 
@@ -59,8 +59,8 @@ class PanopticResults:
             raise ValueError(f"ids must be 0 to 2^24 - 1, got {array.min()} to {array.max()}.")
         wide = array.astype(np.int64)
         colours = np.stack([wide & 255, wide >> 8 & 255, wide >> 16], axis=-1).astype(np.uint8)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(colours).save(self.folder / f"{name}.png")
+        with replacing(self.folder / f"{name}.png") as draft:
+            Image.fromarray(colours).save(draft)
         listed = [{"id": entry["id"], "category_id": self.category_ids[entry["category_id"]]} for entry in segments]
         self._annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": listed})
 
@@ -72,5 +72,5 @@ class PanopticResults:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder.with_name(f"{self.folder.name}.json")
-        file.write_text(json.dumps({"annotations": self._annotations}), encoding="utf-8")
+        write_json(file, {"annotations": self._annotations}, indent=None)
         return file

@@ -1,6 +1,6 @@
 """Logits of whole images, in one piece or in overlapping windows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ def predict(
     "slide" is mmsegmentation's rule: windows of `crop_size` start every `stride` pixels, the last of a row or column is
     shifted back to end at the border, and where windows overlap their logits are averaged. Windows run one after the
     other, for all images of the batch together, and are summed in place: beyond one window's pass the memory is that of
-    the result.
+    the result and of one row of windows. For label maps `predict_labels` needs less.
 
     Args:
         model: images [B, 3, H, W] -> logits [B, K, H, W].
@@ -40,10 +40,38 @@ def predict(
     """
     if images.dim() != 4:
         raise ValueError(f"images must be [B, 3, H, W], got the shape {list(images.shape)}.")
+    windows = checked_windows(mode, crop_size, stride)
+    if windows is None:
+        return model(images)
+    total: Tensor | None = None
+    for top, logits in slide(model, images, *windows):
+        if total is None:
+            total = logits.new_empty(*logits.shape[:2], *images.shape[-2:])
+        total[..., top : top + logits.shape[-2], :] = logits
+    assert total is not None  # every axis has at least one window
+    return total
+
+
+def checked_windows(
+    mode: str, crop_size: int | tuple[int, int] | None, stride: int | tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The windows that `predict` is asked for.
+
+    Args:
+        mode: "whole" or "slide".
+        crop_size: see `predict`.
+        stride: see `predict`.
+
+    Returns:
+        Window and step as (height, width); None for the whole image.
+
+    Raises:
+        ValueError: for an unknown mode, or a missing or impossible window.
+    """
     if mode == "whole":
         if crop_size is not None or stride is not None:
             raise ValueError("crop_size and stride belong to mode='slide'; leave them out or ask for 'slide'.")
-        return model(images)
+        return None
     if mode != "slide":
         raise ValueError(f"mode must be 'whole' or 'slide', got {mode!r}.")
     if crop_size is None or stride is None:
@@ -51,7 +79,7 @@ def predict(
     crop, step = _pair("crop_size", crop_size), _pair("stride", stride)
     if step[0] > crop[0] or step[1] > crop[1]:
         raise ValueError(f"stride {step} is larger than crop_size {crop}: pixels between the windows would be missed.")
-    return _slide(model, images, crop, step)
+    return crop, step
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,12 +105,29 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
     return [min(i * stride, length - crop) for i in range(steps + 1)]
 
 
-def _slide(model: Callable[[Tensor], Tensor], images: Tensor, crop: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+def slide(
+    model: Callable[[Tensor], Tensor], images: Tensor, crop: tuple[int, int], stride: tuple[int, int]
+) -> Iterator[tuple[int, Tensor]]:
+    """The averaged logits of overlapping windows, band by band from the top.
+
+    Args:
+        model: images [B, 3, H, W] -> logits [B, K, H, W].
+        images: [B, 3, H, W].
+        crop: (height, width) of the window.
+        stride: its step.
+
+    Yields:
+        The first row of a band, and its logits [B, K, rows, W], which are overwritten when the next band is asked for.
+
+    Raises:
+        ValueError: for logits of another size than the window.
+    """
     H, W = images.shape[-2:]
     height, width = min(crop[0], H), min(crop[1], W)
     tops, lefts = window_starts(H, height, stride[0]), window_starts(W, width, stride[1])
-    total: Tensor | None = None
-    for top in tops:
+    rows, columns = _coverage(tops, height, H), _coverage(lefts, width, W)
+    total: Tensor | None = None  # of the rows that the current windows cover
+    for place, top in enumerate(tops):
         for left in lefts:
             logits = model(images[..., top : top + height, left : left + width])
             if tuple(logits.shape[-2:]) != (height, width):
@@ -92,11 +137,14 @@ def _slide(model: Callable[[Tensor], Tensor], images: Tensor, crop: tuple[int, i
                 )
             if total is None:
                 dtype = torch.promote_types(logits.dtype, torch.float32)
-                total = torch.zeros(*logits.shape[:2], H, W, dtype=dtype, device=logits.device)
-            total[..., top : top + height, left : left + width] += logits
-    assert total is not None  # every axis has at least one window
-    rows, columns = _coverage(tops, height, H), _coverage(lefts, width, W)
-    return total.div_((rows[:, None] * columns).to(total))
+                total = torch.zeros(*logits.shape[:2], height, W, dtype=dtype, device=logits.device)
+            total[..., left : left + width] += logits
+        assert total is not None
+        done = (tops[place + 1] if place + 1 < len(tops) else H) - top  # no window below covers these
+        counts = rows[top : top + done, None] * columns
+        yield top, total[..., :done, :].div_(counts.to(total))
+        total[..., : height - done, :] = total[..., done:, :].clone()
+        total[..., height - done :, :] = 0
 
 
 def _coverage(starts: list[int], size: int, length: int) -> Tensor:

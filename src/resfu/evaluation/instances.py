@@ -13,6 +13,7 @@ from torch import Tensor
 
 Engine = Literal["pycocotools", "faster-coco-eval"]
 
+_NEEDED = ("image_id", "category_id", "segmentation", "area", "iscrowd")
 METRICS = ("mask_ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")
 
 
@@ -30,7 +31,8 @@ class InstanceMetrics:
             of 2% of the image's diagonal; by faster-coco-eval.
 
     Raises:
-        ValueError: for an unknown engine, or a ground truth without one of the three.
+        ValueError: for an unknown engine, a ground truth without one of the three, or an annotation without what the
+            measurement needs, naming it.
 
     Source: Lin et al., "Microsoft COCO" (ECCV 2014); Cheng et al., "Boundary IoU" (CVPR 2021).
     """
@@ -41,6 +43,12 @@ class InstanceMetrics:
         missing = [key for key in ("images", "annotations", "categories") if key not in ground_truth]
         if missing:
             raise ValueError(f"the ground truth has no {', '.join(missing)}: give what dataset.ground_truth() returns.")
+        for place, annotation in enumerate(ground_truth["annotations"]):
+            if absent := [key for key in _NEEDED if annotation.get(key) is None]:
+                raise ValueError(
+                    f"the annotation {annotation.get('id', f'at place {place}')} has no {', '.join(absent)}: give what "
+                    "dataset.ground_truth() returns, which fills in what COCO's files leave out."
+                )
         self.ground_truth = ground_truth
         self.engine: Engine = engine
         self.boundary = boundary

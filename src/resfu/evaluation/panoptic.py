@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
+
+from resfu.evaluation.dataset_metric import DatasetMetric
 
 VOID = 0
 
@@ -31,7 +32,7 @@ class PanopticCounts(NamedTuple):
     missed: NDArray[np.int64]
 
 
-class PanopticMetrics(Metric):
+class PanopticMetrics(DatasetMetric):
     """PQ, SQ and RQ of all images seen, in percent.
 
     For each class PQ = sum of IoU / (TP + FP/2 + FN/2), SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2); their means

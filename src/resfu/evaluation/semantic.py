@@ -1,16 +1,16 @@
 """Metrics of semantic segmentation, accumulated over the whole data set."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from resfu.evaluation.boundary import boundary_counts, boundary_distance
+from resfu.evaluation.dataset_metric import DatasetMetric
 from resfu.evaluation.label_maps import joint_histogram, merge_ignored
 
 
-class SemanticMetrics(Metric):
+class SemanticMetrics(DatasetMetric):
     """mIoU, mAcc, aAcc and boundary IoU of all images seen, in percent.
 
     With I, P, G the pixels of a class that are right, predicted and labelled, summed over the data set and without the
@@ -18,19 +18,17 @@ class SemanticMetrics(Metric):
     class that is neither labelled nor predicted counts nowhere; one that is predicted but never labelled counts 0 in
     mIoU and nowhere in mAcc. All states are sums, of pixels or in fp64, so that processes can reduce them.
 
-    Boundary IoU is the IoU of the bands inside the outlines, see `resfu.evaluation.boundary`.
+    Boundary IoU is the IoU of the bands inside the outlines, whose pixels are summed over all images, see
+    `resfu.evaluation.boundary`.
 
     Args:
         num_classes: K.
         ignore_index: label of the pixels that are left out, none of the classes.
         boundary_ratio: width of the band, as a share of the image's diagonal.
-        boundary_average: "dataset" sums the pixels of the bands over all images before dividing, as IoU does. "image"
-            divides per image: biou is the mean over images of the mean over the classes present in the image, and a
-            class's value the mean over the images in which it is present. Rare classes then weigh less.
         **options: torchmetrics' own, see `torchmetrics.Metric`.
 
     Raises:
-        ValueError: for a class count or ratio that is not positive, an ignored class or an unknown average.
+        ValueError: for a class count or ratio that is not positive, or an ignored class.
     """
 
     is_differentiable = False
@@ -40,17 +38,12 @@ class SemanticMetrics(Metric):
     confusion: Tensor
     boundary_intersection: Tensor
     boundary_union: Tensor
-    boundary_class_score: Tensor
-    boundary_class_images: Tensor
-    boundary_image_score: Tensor
-    boundary_images: Tensor
 
     def __init__(
         self,
         num_classes: int,
         ignore_index: int = 255,
         boundary_ratio: float = 0.02,
-        boundary_average: Literal["dataset", "image"] = "dataset",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -63,20 +56,13 @@ class SemanticMetrics(Metric):
             )
         if not boundary_ratio > 0:
             raise ValueError(f"boundary_ratio must be above 0, got {boundary_ratio}.")
-        if boundary_average not in ("dataset", "image"):
-            raise ValueError(f"boundary_average must be 'dataset' or 'image', got {boundary_average!r}.")
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.boundary_ratio = boundary_ratio
-        self.boundary_average = boundary_average
         K = num_classes
         self.add_state("confusion", torch.zeros(K, K, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("boundary_intersection", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("boundary_union", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("boundary_class_score", torch.zeros(K, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("boundary_class_images", torch.zeros(K, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("boundary_image_score", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("boundary_images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Add a batch.
@@ -96,13 +82,6 @@ class SemanticMetrics(Metric):
         intersection, union = boundary_counts(prediction, label, K, distance)
         self.boundary_intersection += intersection.sum(0)
         self.boundary_union += union.sum(0)
-        present = union > 0
-        score = torch.where(present, intersection.double() / union, 0.0)
-        self.boundary_class_score += score.sum(0)
-        self.boundary_class_images += present.sum(0)
-        classes_present = present.sum(1)
-        self.boundary_image_score += torch.where(classes_present > 0, score.sum(1) / classes_present, 0.0).sum()
-        self.boundary_images += (classes_present > 0).sum()
 
     def compute(self) -> dict[str, Any]:
         """All metrics of what was seen so far.
@@ -115,17 +94,12 @@ class SemanticMetrics(Metric):
         right, labelled, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
         iou = 100 * right / (labelled + predicted - right)
         acc = 100 * right / labelled
-        if self.boundary_average == "dataset":
-            boundary_iou = 100 * self.boundary_intersection.cpu().double() / self.boundary_union.cpu()
-            biou = boundary_iou.nanmean()
-        else:
-            boundary_iou = 100 * self.boundary_class_score.cpu() / self.boundary_class_images.cpu()
-            biou = 100 * self.boundary_image_score.cpu() / self.boundary_images.cpu()
+        boundary_iou = 100 * self.boundary_intersection.cpu().double() / self.boundary_union.cpu()
         return {
             "miou": iou.nanmean().item(),
             "macc": acc.nanmean().item(),
             "aacc": (100 * right.sum() / labelled.sum()).item(),
-            "biou": biou.item(),
+            "biou": boundary_iou.nanmean().item(),
             "iou": iou,
             "acc": acc,
             "boundary_iou": boundary_iou,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt, find_objects
 from scipy.spatial import KDTree
 
@@ -14,21 +14,25 @@ Box = tuple[slice, ...]
 DENSE_SURFACE = 0.25
 
 
-def dice(first: Mask, second: Mask) -> float:
+def dice(first: ArrayLike, second: ArrayLike) -> float:
     """Dice coefficient 2 |A & B| / (|A| + |B|).
 
     Args:
-        first: bool, any shape.
-        second: bool, the same shape.
+        first: bool, or integers that are 0 or 1; any shape.
+        second: the same, of the same shape.
 
     Returns:
         0 to 1; NaN where both masks are empty.
+
+    Raises:
+        ValueError: for arrays that are no masks, or shapes that differ.
     """
+    first, second = _checked_masks(first, second)
     total = np.count_nonzero(first) + np.count_nonzero(second)
     return 2 * np.count_nonzero(first & second) / total if total else float("nan")
 
 
-def hd95(first: Mask, second: Mask, spacing: Sequence[float] | None = None) -> float:
+def hd95(first: ArrayLike, second: ArrayLike, spacing: Sequence[float] | None = None) -> float:
     """95th percentile of the distances from either surface to the other.
 
     As medpy defines it: the surface of a mask is the voxels that have a neighbour across a face outside of the mask,
@@ -39,18 +43,18 @@ def hd95(first: Mask, second: Mask, spacing: Sequence[float] | None = None) -> f
     alone is looked at. Voxels of both surfaces have the distance 0; only the others are searched for.
 
     Args:
-        first: bool, any number of axes.
-        second: bool, the same shape.
+        first: bool, or integers that are 0 or 1; any number of axes.
+        second: the same, of the same shape.
         spacing: size of a voxel along each axis; default: 1, which gives the distance in voxels.
 
     Returns:
         The distance, in the unit of `spacing`.
 
     Raises:
-        ValueError: for an empty mask, which has no surface, shapes that differ, or an impossible spacing.
+        ValueError: for an empty mask, which has no surface, arrays that are no masks, shapes that differ, or an
+            impossible spacing.
     """
-    if first.shape != second.shape:
-        raise ValueError(f"both masks must have one shape, got {first.shape} and {second.shape}.")
+    first, second = _checked_masks(first, second)
     steps = checked_spacing(spacing, first.ndim)
     boxes = bounding_box(first), bounding_box(second)
     if boxes[0] is None or boxes[1] is None:
@@ -61,8 +65,34 @@ def hd95(first: Mask, second: Mask, spacing: Sequence[float] | None = None) -> f
     return float(np.percentile(distances, 95))
 
 
-def surface(mask: Mask) -> Mask:
+def as_mask(values: ArrayLike, name: str = "the mask") -> Mask:
+    """A mask as bool.
+
+    Args:
+        values: bool, or integers that are 0 or 1; at least one axis.
+        name: for the message.
+
+    Raises:
+        ValueError: for anything else. Labels and probabilities are not masks: which voxels are meant the caller knows.
+    """
+    array = np.asarray(values)
+    if not array.ndim:
+        raise ValueError(f"{name} must be an array, got {values!r}.")
+    if array.dtype == np.bool_:
+        return array
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name} must be bool, got {array.dtype}: decide what is inside first, such as values >= 0.5.")
+    if array.size and not 0 <= array.min() <= array.max() <= 1:
+        raise ValueError(
+            f"{name} must be bool, or 0 and 1; got {array.dtype} from {array.min()} to {array.max()}: give one label "
+            "at a time, such as labels == 3."
+        )
+    return array.astype(bool)
+
+
+def surface(mask: ArrayLike) -> Mask:
     """The voxels of a mask that have a neighbour across a face outside of it; the border's neighbours are outside."""
+    mask = as_mask(mask)
     inner = mask.copy()
     for axis in range(mask.ndim):
         ahead, behind = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
@@ -72,9 +102,9 @@ def surface(mask: Mask) -> Mask:
     return mask & ~inner
 
 
-def bounding_box(mask: Mask) -> Box | None:
+def bounding_box(mask: ArrayLike) -> Box | None:
     """The smallest box that holds a mask; None for an empty one."""
-    return find_objects(mask.view(np.uint8), 1)[0]
+    return find_objects(as_mask(mask).view(np.uint8), 1)[0]
 
 
 def joined(first: Box, second: Box) -> Box:
@@ -90,10 +120,20 @@ def checked_spacing(spacing: Sequence[float] | None, axes: int) -> tuple[float, 
     """
     if spacing is None:
         return (1.0,) * axes
-    steps = tuple(float(step) for step in spacing)
+    try:
+        steps = tuple(float(step) for step in spacing)
+    except (TypeError, ValueError):  # a single number, or words
+        steps = ()
     if len(steps) != axes or not all(0 < step < float("inf") for step in steps):
-        raise ValueError(f"spacing must hold {axes} positive numbers, one per axis; got {steps}.")
+        raise ValueError(f"spacing must hold {axes} positive numbers, one per axis; got {spacing!r}.")
     return steps
+
+
+def _checked_masks(first: ArrayLike, second: ArrayLike) -> tuple[Mask, Mask]:
+    masks = as_mask(first, "the first mask"), as_mask(second, "the second mask")
+    if masks[0].shape != masks[1].shape:
+        raise ValueError(f"both masks must have one shape, got {masks[0].shape} and {masks[1].shape}.")
+    return masks
 
 
 def _to_other(source: Mask, target: Mask, steps: tuple[float, ...]) -> NDArray[np.float64]:

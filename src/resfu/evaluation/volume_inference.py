@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from resfu.files.atomic import replacing
+
 
 class Slices(Protocol):
     """A volume that gives its slices one by one: an array [D, H, W], an h5py dataset, a NIfTI file opened lazily."""
@@ -42,7 +44,8 @@ def predict_slices(
         [H, W] uint8, class ids, for each slice in order.
 
     Raises:
-        ValueError: for a size below 1, a slice that is not [H, W], or logits of another shape.
+        ValueError: for a size below 1, a slice that is not [H, W], logits of another shape, values that are NaN or
+            infinite, or logits that are NaN: no label can be told from these.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
@@ -51,12 +54,16 @@ def predict_slices(
         pixels = np.asarray(volume[index], dtype=np.float32)
         if pixels.ndim != 2:
             raise ValueError(f"slice {index} has the shape {pixels.shape}; expected [H, W] from a volume [D, H, W].")
+        if odd := pixels.size - int(np.count_nonzero(np.isfinite(pixels))):
+            raise ValueError(f"{odd} voxels of slice {index} are NaN or infinite: fill or mend them first.")
         shape = (pixels.shape[0], pixels.shape[1])
         image = torch.from_numpy(_zoomed(pixels, (size, size), order=3)).to(device).expand(1, 3, size, size)
         with torch.no_grad():
             logits = predict_slice(image)
         if logits.dim() != 4 or logits.shape[0] != 1 or tuple(logits.shape[2:]) != (size, size):
             raise ValueError(f"the network gave {list(logits.shape)}; expected logits [1, K, {size}, {size}].")
+        if bool(logits.isnan().any()):
+            raise ValueError(f"the network gave NaN for slice {index}: its weights are damaged, no label can be told.")
         yield _zoomed(logits[0].argmax(0).to("cpu", torch.uint8).numpy(), shape, order=0)
         if progress is not None:
             progress(index + 1, count)
@@ -104,9 +111,10 @@ def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDAr
         raise ValueError(f"expected labels [D, H, W] and an affine [4, 4], got {labels.shape} and {np.shape(affine)}.")
     if labels.size and (labels.min() < 0 or labels.max() > 255):
         raise ValueError(f"labels must be 0 to 255, got {labels.min()} to {labels.max()}.")
-    if not str(path).endswith((".nii", ".nii.gz")):
+    if not str(path).lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"a NIfTI file ends in .nii or .nii.gz, got {path}.")
-    nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), path)
+    with replacing(path) as draft:
+        nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), draft)
 
 
 def _zoomed(pixels: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[Any]:

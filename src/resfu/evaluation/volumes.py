@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 from torch import Tensor
-from torchmetrics import Metric
 
+from resfu.evaluation.dataset_metric import DatasetMetric
 from resfu.evaluation.surface_distance import checked_spacing, dice, hd95, joined
 
 Convention = Literal["transunet", "strict"]
@@ -35,7 +35,7 @@ class OrganScore(NamedTuple):
     labelled: bool
 
 
-class VolumeMetrics(Metric):
+class VolumeMetrics(DatasetMetric):
     """Dice (percent) and HD95 of volumes: the mean over the cases for each organ, and the mean over the organs.
 
     Conventions, for an organ that is not in both volumes:
@@ -43,6 +43,9 @@ class VolumeMetrics(Metric):
     * "transunet", that of TransUNet and of the tables that follow it: predicted only: Dice 1, HD95 0; not predicted:
       Dice 0, HD95 0, whether it is labelled or not. A missed organ so lowers the mean HD95. Distances are in voxels.
     * "strict": in neither: Dice 1, and no HD95; in one: Dice 0, HD95 the volume's diagonal.
+
+    Beside the HD95 of the convention stands that of the organs found: of those in both volumes alone, whose surfaces
+    have a distance. It is the same under either convention, and says nothing without the number of organs missed.
 
     Cases are kept by name. The states are flat tensors that are joined end to end, so that checkpoints hold them and
     processes, or `merge_state`, join them exactly.
@@ -98,9 +101,12 @@ class VolumeMetrics(Metric):
         """All metrics of the cases so far.
 
         Returns:
-            "mdice" (percent), "mhd95": floats, NaN where nothing was scored. "dice", "hd95": [K-1] float64 on the
-            CPU, by organ. "missed", "spurious": [K-1] int64, in how many cases an organ is labelled only, or predicted
-            only. "cases": a dictionary from name to its "dice" and "hd95", [K-1] each.
+            "dice" (percent), "hd95" (of the convention) and "hd95_found" (of the cases with the organ in both volumes):
+            means over the organs that have a value, NaN where nothing was scored. "dice_by_class", "hd95_by_class",
+            "hd95_found_by_class": the same by organ, [K-1] float64 on the CPU. "found", "missed", "spurious": how often
+            an organ is in both volumes, is labelled only, or predicted only, and "found_by_class" and so on, [K-1]
+            int64, in how many cases. "convention": its name. "cases": a dictionary from name to its "dice", "hd95" and
+            "hd95_found" by organ, [K-1] each.
 
         Raises:
             ValueError: when joined states hold a case twice.
@@ -112,14 +118,17 @@ class VolumeMetrics(Metric):
         table = (torch.cat(flat) if flat else torch.zeros(0)).double().view(-1, self.num_classes - 1, FIELDS)
         percent, distance = 100 * table[..., 0], table[..., 1]
         predicted, labelled = table[..., 2].bool(), table[..., 3].bool()
-        by_organ = {"dice": percent.nanmean(0), "hd95": distance.nanmean(0)}
+        found = predicted & labelled
+        scores = {"dice": percent, "hd95": distance, "hd95_found": distance.masked_fill(~found, torch.nan)}
+        by_organ = {key: values.nanmean(0) for key, values in scores.items()}
+        counts = {"found": found, "missed": labelled & ~predicted, "spurious": predicted & ~labelled}
         return {
-            "mdice": by_organ["dice"].nanmean().item(),
-            "mhd95": by_organ["hd95"].nanmean().item(),
-            **by_organ,
-            "missed": (labelled & ~predicted).sum(0),
-            "spurious": (predicted & ~labelled).sum(0),
-            "cases": {name: {"dice": percent[i], "hd95": distance[i]} for i, name in enumerate(names)},
+            **{key: values.nanmean().item() for key, values in by_organ.items()},
+            **{f"{key}_by_class": values for key, values in by_organ.items()},
+            **{key: int(values.sum()) for key, values in counts.items()},
+            **{f"{key}_by_class": values.sum(0) for key, values in counts.items()},
+            "convention": self.convention,
+            "cases": {name: {key: values[i] for key, values in scores.items()} for i, name in enumerate(names)},
         }
 
     def _split_names(self) -> list[str]:

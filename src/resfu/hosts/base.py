@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from resfu.ops.checks import check_int
 from resfu.ops.layout import extended
 from resfu.upsamplers.base import check_map
+from resfu.upsamplers.options import check_choice
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Continuation = Literal["border", "zeros"]
 
 
 class SegmentationHead(nn.Module, ABC):
@@ -38,11 +41,12 @@ class SegmentationHost(nn.Module):
         stride: of the upsampled features, in image pixels.
         mean: per channel, of images in 0..1, that the encoder expects to be subtracted.
         std: per channel, by which it expects them to be divided.
-        multiple: images are continued at the bottom and right to a multiple of this; the logits are cropped.
+        multiple: images are padded at the bottom and right to a multiple of this; the logits are cropped.
         minimum: the same for images smaller than this.
+        continuation: how images are padded: by repeating the "border", or by "zeros", pixels of the colour `mean`.
 
     Raises:
-        ValueError: for `num_classes` below 1.
+        ValueError: for another way of padding.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class SegmentationHost(nn.Module):
         std: tuple[float, float, float] = IMAGENET_STD,
         multiple: int = 1,
         minimum: int = 1,
+        continuation: Continuation = "border",
     ) -> None:
         super().__init__()
+        check_choice("continuation", continuation, get_args(Continuation))
         self.encoder = encoder
         self.head = head
         self.num_classes = num_classes
@@ -65,6 +71,7 @@ class SegmentationHost(nn.Module):
         self.std = std
         self.multiple = multiple
         self.minimum = minimum
+        self.continuation = continuation
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify every pixel.
@@ -82,10 +89,37 @@ class SegmentationHost(nn.Module):
         H, W = images.shape[-2:]
         if images.shape[0] == 0:
             return images.new_empty((0, self.num_classes, H, W))
-        images = self._continued(images)
-        logits = self.head(self.encoder(images), images)
-        logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :H, :W]
+        return self.enlarge(self.coarse_logits(images), (H, W))
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """The logits at the resolution of the head, which are far fewer than those of all pixels.
+
+        Args:
+            images: as for `forward`, at least one of them.
+
+        Returns:
+            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image padded to a size that the network
+            accepts.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(images)
+        images = self._padded(images)
+        return self.head(self.encoder(images), images)
+
+    def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Bring coarse logits to the size of the images that they come from, each class by itself.
+
+        Args:
+            logits: [B, any number of classes, H', W'], see `coarse_logits`.
+            size: (H, W) of the images.
+
+        Returns:
+            Logits [B, the same classes, H, W].
+        """
+        H, W = size
+        return F.interpolate(logits, size=self._accepted(size), mode="bilinear", align_corners=False)[..., :H, :W]
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -114,7 +148,7 @@ class SegmentationHost(nn.Module):
 
         Returns:
             For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
-            cover the image with its continuation to a size that the network accepts (`multiple`, `minimum`).
+            cover the image padded to a size that the network accepts (`multiple`, `minimum`).
 
         Raises:
             ValueError: as `forward`, and for an empty batch.
@@ -122,7 +156,7 @@ class SegmentationHost(nn.Module):
         self._check(images)
         if images.shape[0] == 0:
             raise ValueError("upsampled_features needs at least one image, got an empty batch.")
-        images = self._continued(images)
+        images = self._padded(images)
         return self.head.upsampled_features(self.encoder(images), images)
 
     def _check(self, images: Tensor) -> None:
@@ -133,9 +167,19 @@ class SegmentationHost(nn.Module):
             )
         check_map("images", images, "[B, 3, H, W]", 3)
 
-    def _continued(self, images: Tensor) -> Tensor:
-        bottom, right = (max(self.minimum, -(-n // self.multiple) * self.multiple) - n for n in images.shape[-2:])
-        return extended(images, bottom, right) if bottom or right else images
+    def _padded(self, images: Tensor) -> Tensor:
+        H, W = images.shape[-2:]
+        height, width = self._accepted((H, W))
+        if (height, width) == (H, W):
+            return images
+        if self.continuation == "zeros":
+            return F.pad(images, (0, width - W, 0, height - H))
+        return extended(images, height - H, width - W)
+
+    def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size to which an image is padded."""
+        height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
+        return height, width
 
 
 def check_num_classes(num_classes: int) -> None:

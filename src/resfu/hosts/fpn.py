@@ -10,6 +10,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.top_down import TopDownSlots
 from resfu.hosts.weights import check_keys
 
@@ -26,25 +27,22 @@ class UpsamplingFPN(FeaturePyramidNetwork):
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pyramid, a multiple of 32.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = CHANNELS,
     ) -> None:
         super().__init__(list(in_channels), channels, LastLevelMaxPool())
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
         widths = [channels] * (len(in_channels) - 1)
-        self.slots = TopDownSlots(widths, widths, upsampler, upsampler_options)
+        self.slots = TopDownSlots(widths, widths, create_slot)
 
     def forward(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The encoder's maps by name, finest first, and the image -> the pyramid by the same names, and "pool"."""
@@ -105,7 +103,7 @@ class PyramidBackbone(nn.Module, ABC):
         """Fetch the encoder's ImageNet weights, or take them from where they are installed.
 
         Raises:
-            ValueError: when they cannot be had.
+            ValueError: when they cannot be found.
         """
 
     @abstractmethod
@@ -139,7 +137,7 @@ class ResNetFPN(PyramidBackbone):
         super().__init__(body, (256, 512, 1024, 2048))
 
     def load_imagenet(self) -> None:
-        """torchvision's, from its cache or the network."""
+        """Load torchvision's ImageNet weights, from its cache or the network."""
         name = "ResNet50_Weights.IMAGENET1K_V1"
         try:
             weights = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
@@ -151,7 +149,7 @@ class ResNetFPN(PyramidBackbone):
         self.load_encoder(weights, name)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """See `PyramidBackbone`; the classifier's weights may be among them."""
+        """Take the encoder's weights in torchvision's naming; those of a classifier may be among them."""
         load_known(self.body, {name: value for name, value in weights.items() if not name.startswith("fc.")}, where)
 
 

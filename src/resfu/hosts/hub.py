@@ -1,11 +1,13 @@
 """Networks of transformers with published weights."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import transformers
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+
+from resfu.hosts.offline import offline_if_unreachable
 
 
 def from_transformers(
@@ -15,7 +17,7 @@ def from_transformers(
 
     Args:
         kind: class of the network.
-        config: its configuration; that of the hub is not asked for.
+        config: its configuration; the hub's own is not fetched.
         where: name on the hub, whose weights are fetched (or taken from the cache) when none are given.
         weights: tensors by name.
 
@@ -31,7 +33,7 @@ def from_transformers(
     if weights is not None:
         arguments = {"pretrained_model_name_or_path": None, "state_dict": dict(weights)}
     try:
-        with _quiet(fetching=weights is None):
+        with offline_if_unreachable() if weights is None else nullcontext(), _quiet(fetching=weights is None):
             return kind.from_pretrained(  # pyright: ignore[reportReturnType, reportCallIssue]
                 config=config,
                 ignore_mismatched_sizes=True,

@@ -3,14 +3,18 @@
 import math
 import os
 from functools import partial
+from typing import Literal, get_args
 
-from timm.layers import HybridEmbed, StdConv2dSame, resample_abs_pos_embed
+import torch.nn.functional as F
+from timm.layers import GroupNormAct, HybridEmbed, StdConv2d, StdConv2dSame, resample_abs_pos_embed
 from timm.models import VisionTransformer
-from timm.models.resnetv2 import ResNetV2
+from timm.models.resnetv2 import Bottleneck, ResNetV2
 from torch import Tensor, nn
 
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
+from resfu.upsamplers.options import check_choice
 
+Form = Literal["timm", "transunet"]
 STRIDE = 16
 _HEAD_CHANNELS = 64
 _PUBLISHED = "vit_base_r50_s16_224.orig_in21k"
@@ -19,9 +23,14 @@ _PUBLISHED = "vit_base_r50_s16_224.orig_in21k"
 class HybridViT(nn.Module):
     """ResNet-50 without its last stage, whose stride-16 map a transformer takes for patches.
 
-    Source: Dosovitskiy et al., ICLR 2021, without the class token, as TransUNet (arXiv 2102.04306) has it. The layers
-    are timm's `vit_base_r50_s16_224`: convolutions with standardised weights, padded as in TensorFlow ("same"), and
-    GroupNorm.
+    Source: Dosovitskiy et al., ICLR 2021, without the class token, as TransUNet (arXiv 2102.04306) has it. Layers and
+    names are those of timm's `vit_base_r50_s16_224`: convolutions with standardised weights, and GroupNorm.
+
+    The form "timm" computes what the ImageNet weights were trained with. "transunet" is what TransUNet's published code
+    makes of the same weights, in five places: strided convolutions are padded on all sides, not as in TensorFlow
+    ("same", the odd pixel after); the pooling is not padded, so the map at stride 4 lacks its last row and column,
+    where zeros stand when it is handed on; a shortcut's GroupNorm has a group for every channel, not 32 groups; the
+    other GroupNorms have an epsilon of 1e-6, not 1e-5; that of the standardised weights is 1e-5, not 1e-8.
 
     Args:
         layers: number of residual blocks at strides 4, 8 and 16.
@@ -29,9 +38,10 @@ class HybridViT(nn.Module):
         depth: number of transformer blocks.
         image_size: side of the images that the position embedding is made for; for others it is resampled.
         dropout: rate behind the position embedding and in the transformer's MLPs; attention has none.
+        form: "timm" or "transunet", see above.
 
     Raises:
-        ValueError: for a width that 64, or an image size that 16 does not divide.
+        ValueError: for a width that 64, or an image size that 16 does not divide, or another form.
     """
 
     def __init__(
@@ -41,20 +51,15 @@ class HybridViT(nn.Module):
         depth: int = 12,
         image_size: int = 224,
         dropout: float = 0.1,
+        form: Form = "timm",
     ) -> None:
         super().__init__()
+        check_choice("form", form, get_args(Form))
         for name, value, divisor in (("width", width, _HEAD_CHANNELS), ("image_size", image_size, STRIDE)):
             if value < divisor or value % divisor:
                 raise ValueError(f"{name} must be a multiple of {divisor}, got {value}.")
         self.channels = (64, 256, 512, width)
-        resnet = ResNetV2(
-            layers=list(layers),
-            num_classes=0,
-            global_pool="",
-            preact=False,
-            stem_type="same",
-            conv_layer=partial(StdConv2dSame, eps=1e-8),
-        )
+        resnet = _timm_resnet(layers) if form == "timm" else _transunet_resnet(layers)
         self.vit = VisionTransformer(
             img_size=image_size,
             patch_size=1,
@@ -82,6 +87,7 @@ class HybridViT(nn.Module):
         for stage in embed.backbone.stages:
             x = stage(x)
             features.append(x)
+        features[1] = _filled(features[1], (-(-images.shape[-2] // 4), -(-images.shape[-1] // 4)))
         patches = embed.proj(features.pop())
         h, w = patches.shape[-2:]
         assert self.vit.pos_embed is not None
@@ -100,7 +106,7 @@ class HybridViT(nn.Module):
                 file or folder in timm's naming, with or without the classifier. False does nothing.
 
         Raises:
-            ValueError: when they cannot be had or do not fit; the message names the missing or unexpected ones.
+            ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.
         """
         if source is False:
             return
@@ -120,3 +126,27 @@ class HybridViT(nn.Module):
             return embedding
         h, w = self.vit.patch_embed.grid_size
         return resample_abs_pos_embed(patches, new_size=[h, w], old_size=[side, side], num_prefix_tokens=0)
+
+
+def _timm_resnet(layers: tuple[int, int, int]) -> ResNetV2:
+    convolution = partial(StdConv2dSame, eps=1e-8)
+    return ResNetV2(list(layers), num_classes=0, global_pool="", preact=False, stem_type="same", conv_layer=convolution)
+
+
+def _transunet_resnet(layers: tuple[int, int, int]) -> ResNetV2:
+    convolution, norm = partial(StdConv2d, eps=1e-5), partial(GroupNormAct, num_groups=32, eps=1e-6)
+    resnet = ResNetV2(
+        list(layers), num_classes=0, global_pool="", preact=False, conv_layer=convolution, norm_layer=norm
+    )
+    resnet.stem.pool = nn.MaxPool2d(3, stride=2)
+    for block in resnet.modules():
+        if isinstance(block, Bottleneck) and block.downsample is not None:
+            width = block.downsample.conv.out_channels
+            block.downsample.norm = GroupNormAct(width, num_groups=width, eps=1e-5, apply_act=False)
+    return resnet
+
+
+def _filled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Zeros in the place of rows and columns that a map lacks at its end."""
+    bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x

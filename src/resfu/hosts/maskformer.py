@@ -13,10 +13,11 @@ from transformers.models.maskformer.modeling_maskformer import (
     MaskFormerTransformerModule,
 )
 
-from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.maskformer_weights import load_pretrained
 from resfu.hosts.pixel_decoder import PixelDecoder
-from resfu.hosts.set_loss import Prediction, set_losses
+from resfu.hosts.set_loss import IGNORED, Prediction, set_losses
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.swin import SwinEncoder, SwinVariant
 
 
@@ -28,8 +29,7 @@ class MaskFormerHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's levels, finest first.
         num_classes: number of classes, without "no object".
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
         decoder_layers: of the transformer.
@@ -40,8 +40,7 @@ class MaskFormerHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 256,
         num_queries: int = 100,
         decoder_layers: int = 6,
@@ -63,11 +62,10 @@ class MaskFormerHead(SegmentationHead):
         _initialise(self.transformer.decoder)
         self.class_predictor = nn.Linear(channels, num_classes + 1)
         self.mask_embedder = MaskformerMLPPredictionHead(channels, channels, channels)
-        # Last, as it holds the slots: with one seed everything else starts the same whatever the upsampler draws.
-        self.pixel_decoder = PixelDecoder(in_channels, upsampler, upsampler_options, channels)
+        self.pixel_decoder = PixelDecoder(in_channels, create_slot, channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`. Each slot's output is as large as the next finer level."""
+        """What goes in and out of every slot, by name. Each output is as large as the next finer level."""
         return self.pixel_decoder.upsampled(features, images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -103,8 +101,7 @@ class MaskFormer(SegmentationHost):
     """MaskFormer-Swin-B and -L.
 
     What `forward` returns are not logits but scores from 0, as the original's semantic inference gives them: take the
-    argmax, average them over windows, but no softmax. Images are continued to a multiple of 32, as in the original, and
-    to 64 at least.
+    argmax, average them over windows, but no softmax. Images are padded to a multiple of 32, and to 64 at least.
 
     Args:
         variant: "b", "l" or a size of your own.
@@ -117,9 +114,11 @@ class MaskFormer(SegmentationHost):
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
         decoder_layers: of the transformer.
+        continuation: how images are padded: by repeating their "border", or by "zeros" as in the original; labels in
+            that padding are ignored.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     head: MaskFormerHead  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -135,15 +134,15 @@ class MaskFormer(SegmentationHost):
         channels: int = 256,
         num_queries: int = 100,
         decoder_layers: int = 6,
+        continuation: Continuation = "border",
     ) -> None:
         check_num_classes(num_classes)
         encoder = SwinEncoder(variant, drop_path_rate)
-        head = MaskFormerHead(
-            encoder.channels, num_classes, upsampler, upsampler_options, channels, num_queries, decoder_layers
-        )
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        head = MaskFormerHead(encoder.channels, num_classes, create_slot, channels, num_queries, decoder_layers)
         load_pretrained(encoder, head, pretrained)
         # GroupNorm on C4 needs more than one pixel, and JBU, which mirrors three, four of them at stride 16.
-        super().__init__(encoder, head, num_classes, stride=4, multiple=32, minimum=64)
+        super().__init__(encoder, head, num_classes, 4, multiple=32, minimum=64, continuation=continuation)
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -152,7 +151,7 @@ class MaskFormer(SegmentationHost):
 
         Args:
             images: as for `forward`, at least one of them.
-            label: int64 [B, H, W], 255 = ignored. Where the image is continued, so is its label.
+            label: int64 [B, H, W], 255 = ignored. Where the image's border is repeated, so is its label.
             cross_entropy: not used.
 
         Returns:
@@ -167,7 +166,13 @@ class MaskFormer(SegmentationHost):
             raise ValueError(
                 f"the label must be [B, H, W] = {expected} like the images, with B from 1; got {list(label.shape)}."
             )
-        images, label = self._continued(images), self._continued(label[:, None].float())[:, 0].long()
+        images = self._padded(images)
+        bottom, right = (images.shape[n] - label.shape[n] for n in (-2, -1))
+        padding = (0, right, 0, bottom)
+        if self.continuation == "border":
+            label = F.pad(label[:, None].float(), padding, mode="replicate")[:, 0].long()
+        else:
+            label = F.pad(label, padding, value=IGNORED)
         return set_losses(self.head.predictions(self.encoder(images), images), label, self.num_classes)
 
 

@@ -52,6 +52,11 @@ class MixTransformer(nn.Module):
             if isinstance(module, nn.LayerNorm):
                 module.eps = 1e-6
 
+    @property
+    def output_norms(self) -> list[nn.Module]:
+        """The normalisations at the ends of the four stages."""
+        return [stage.layer_norm for stage in self.mit.stages]  # pyright: ignore[reportReturnType]
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, H, W] -> four maps at strides 4, 8, 16, 32, their sizes rounded up."""
         return self.mit(images, output_hidden_states=True).hidden_states

@@ -42,7 +42,7 @@ class Panoptic(TypedDict):
 
 
 class ClassAgnosticRoIHeads(RoIHeads):
-    """torchvision's, with one suppression for all classes: no two detections overlap by more than the limit.
+    """torchvision's heads, with one suppression for all classes: no two detections overlap by more than the limit.
 
     Suppressing a second time, after each class by itself, would not be the same: a box that only falls to another class
     must not have removed others of its own class before.

@@ -1,11 +1,12 @@
 """The feature pyramid of MaskFormer with an upsampler in each of its top-down steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 from transformers.models.maskformer.modeling_maskformer import MaskFormerFPNLayer, MaskFormerPixelDecoder
 
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.top_down import TopDownSlots
 
 
@@ -20,16 +21,14 @@ class PixelDecoder(nn.Module):
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pyramid and of the result, a multiple of 32.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 256,
     ) -> None:
         super().__init__()
@@ -44,9 +43,8 @@ class PixelDecoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 _initialise(module)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
         widths = [channels] * (len(in_channels) - 1)
-        self.slots = TopDownSlots(widths, widths, upsampler, upsampler_options)
+        self.slots = TopDownSlots(widths, widths, create_slot)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """The encoder's maps, finest first, and the image -> mask features [B, channels, H, W] at the finest's size."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
 from resfu.hosts.resnet import DilatedResNet
-from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, SlotFactory
 
 _BINS = (1, 2, 3, 6)
 _AUXILIARY_WEIGHT = 0.4
@@ -26,8 +26,7 @@ class PSPHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's maps, finest first; the first is the guidance.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the pooled and of the upsampled features.
         auxiliary: whether there is a second classifier, on the last map but one, for the auxiliary loss.
         dropout: rate at which whole channels are dropped before the classifiers.
@@ -37,8 +36,7 @@ class PSPHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 512,
         auxiliary: bool = True,
         dropout: float = 0.1,
@@ -50,11 +48,10 @@ class PSPHead(SegmentationHead):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = pixel_classifier(channels, num_classes)
         self.auxiliary = _auxiliary_classifier(in_channels[-2], num_classes, dropout) if auxiliary else None
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slot = Slot(upsampler, channels, in_channels[0], 4, upsampler_options, DIRECT_BEFORE_CLASSIFIER)
+        self.slot = create_slot(channels, in_channels[0], 4, DIRECT_BEFORE_CLASSIFIER)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         stem, low = features[0], self._pooled(features[-1])
         # Stride 4 is what the encoder itself makes of the stem's map.
         guides = [F.max_pool2d(stem, 3, stride=2, padding=1), stem] if self.slot.needs_guides else []
@@ -62,7 +59,7 @@ class PSPHead(SegmentationHead):
         return {"features": (low, self.slot(low, guides, (H, W), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.dropout(self.upsampled_features(features, images)["features"][1]))
 
     def _pooled(self, x: Tensor) -> Tensor:
@@ -75,7 +72,7 @@ class PSPHead(SegmentationHead):
 class PSPNet(SegmentationHost):
     """PSPNet on a dilated ResNet-50 or 101.
 
-    Images smaller than 16 pixels are continued to 16, since not every upsampler can do with a single feature; with
+    Images smaller than 16 pixels are padded to 16, since not every upsampler works on a single feature; with
     upsamplers of whole ratios to a multiple of 8. Training needs two images a step: the
     coarsest pooled map is a single pixel, and batch normalisation finds no variance in one.
 
@@ -89,7 +86,7 @@ class PSPNet(SegmentationHost):
         channels: width of the upsampled features.
 
     Raises:
-        ValueError: for an unknown depth, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown depth, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(
@@ -104,20 +101,21 @@ class PSPNet(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = DilatedResNet(depth)
-        head = PSPHead(encoder.channels, num_classes, upsampler, upsampler_options, channels, auxiliary)
+        create_slot = SlotFactory(upsampler, upsampler_options)
+        head = PSPHead(encoder.channels, num_classes, create_slot, channels, auxiliary)
         encoder.load(pretrained)
         super().__init__(encoder, head, num_classes, stride=2, multiple=8 if head.slot.exact else 1, minimum=16)
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """See `SegmentationHost`; "auxiliary" is 0.4 times the cross entropy of the auxiliary classifier."""
+        """What training minimises: "main", and "auxiliary", 0.4 times the cross entropy of the auxiliary classifier."""
         assert isinstance(self.head, PSPHead)
         if self.head.auxiliary is None:
             return super().losses(images, label, cross_entropy)
         self._check(images)
         H, W = images.shape[-2:]
-        images = self._continued(images)
+        images = self._padded(images)
         features = self.encoder(images)
 
         def entropy(logits: Tensor) -> Tensor:

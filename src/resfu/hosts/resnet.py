@@ -48,7 +48,7 @@ class DilatedResNet(nn.Module):
                 folder in timm's naming, with or without the classifier. False does nothing.
 
         Raises:
-            ValueError: when they cannot be had or do not fit; the message names the missing or unexpected ones.
+            ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.
         """
         if source is False:
             return

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
 from resfu.hosts.mit import MixTransformer
-from resfu.hosts.slot import Slot
+from resfu.hosts.slot import Slot, SlotFactory
 
 
 class SegFormerHead(SegmentationHead):
@@ -22,8 +22,7 @@ class SegFormerHead(SegmentationHead):
     Args:
         in_channels: widths of the encoder's levels, finest first.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: width of the projected levels.
         dropout: rate at which whole channels are dropped before the classifier.
     """
@@ -32,8 +31,7 @@ class SegFormerHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: int = 256,
         dropout: float = 0.1,
     ) -> None:
@@ -42,20 +40,16 @@ class SegFormerHead(SegmentationHead):
         self.fusion = ConvNormReLU(channels * len(in_channels), channels)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = pixel_classifier(channels, num_classes)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
         self.slots = nn.ModuleDict(
-            {
-                f"c{level + 1}": Slot(upsampler, channels, channels, 2**level, upsampler_options)
-                for level in range(1, len(in_channels))
-            }
+            {f"c{level + 1}": create_slot(channels, channels, 2**level) for level in range(1, len(in_channels))}
         )
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         return self._upsampled(self._projected(features), images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         levels = self._projected(features)
         upsampled = [high for _, high in self._upsampled(levels, images).values()]
         return self.classifier(self.dropout(self.fusion(torch.cat([levels[0], *upsampled], dim=1))))
@@ -75,7 +69,7 @@ class SegFormerHead(SegmentationHead):
 class SegFormer(SegmentationHost):
     """SegFormer-MiT-B0 to B5.
 
-    Images smaller than 32 pixels are continued to 32, as the encoder's attention needs them (with Stack-JBU to 64);
+    Images smaller than 32 pixels are padded to 32, as the encoder's attention needs them (with Stack-JBU to 64);
     with upsamplers of fixed ratios to a multiple of 32.
 
     Args:
@@ -87,7 +81,7 @@ class SegFormer(SegmentationHost):
         drop_path_rate: stochastic depth of the encoder.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(
@@ -101,7 +95,7 @@ class SegFormer(SegmentationHost):
     ) -> None:
         check_num_classes(num_classes)
         encoder = MixTransformer(variant, drop_path_rate)
-        head = SegFormerHead(encoder.channels, num_classes, upsampler, upsampler_options)
+        head = SegFormerHead(encoder.channels, num_classes, SlotFactory(upsampler, upsampler_options))
         encoder.load(pretrained)
         deepest = cast("Slot", head.slots["c4"])
         multiple, minimum = 32 if deepest.exact else 1, 32 * deepest.least

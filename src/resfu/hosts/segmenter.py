@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
-from resfu.hosts.blocks import ImageGuidance, pixel_classifier
-from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, Slot
+from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.blocks import pixel_classifier
+from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, SlotFactory
 from resfu.hosts.vit import MEAN, PATCH, STD, PlainViT
 
 _TARGET = 4
@@ -22,8 +22,7 @@ class SegmenterHead(SegmentationHead):
     Args:
         channels: width of the encoder's map.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         guidance_channels: width of the guidance.
     """
 
@@ -31,33 +30,29 @@ class SegmenterHead(SegmentationHead):
         self,
         channels: int,
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         guidance_channels: int = 32,
     ) -> None:
         super().__init__()
         self.classifier = pixel_classifier(channels, num_classes)
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slot = Slot(
-            upsampler, channels, guidance_channels, PATCH // _TARGET, upsampler_options, DIRECT_BEFORE_CLASSIFIER
-        )
-        self.guidance = ImageGuidance(_TARGET, guidance_channels) if self.slot.needs_guides else None
+        self.slot = create_slot(channels, guidance_channels, PATCH // _TARGET, DIRECT_BEFORE_CLASSIFIER)
+        self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (features[0], self.slot(features[0], guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`."""
+        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
         return self.classifier(self.upsampled_features(features, images)["features"][1])
 
 
 class Segmenter(SegmentationHost):
     """Segmenter-ViT-S or L (Strudel et al., ICCV 2021) with a linear head.
 
-    Images are continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+    Images are padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
 
     Args:
         variant: "s" or "l".
@@ -68,9 +63,12 @@ class Segmenter(SegmentationHost):
         image_size: side of the images that the position embedding is made for. Default: 512 ("s") or 640 ("l").
         depth: number of blocks. Default: the variant's.
         drop_path_rate: stochastic depth of the encoder.
+        antialias_positions: whether the position embedding is resampled with antialiasing, as in timm; published
+            Segmenters (mmsegmentation's, their authors') resample it without.
+        continuation: how images are padded: by repeating their "border", or by "zeros" as published.
 
     Raises:
-        ValueError: for an unknown variant, upsampler or option, or weights that cannot be had or do not fit.
+        ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
     """
 
     def __init__(
@@ -83,9 +81,11 @@ class Segmenter(SegmentationHost):
         image_size: int | None = None,
         depth: int | None = None,
         drop_path_rate: float = 0.1,
+        antialias_positions: bool = True,
+        continuation: Continuation = "border",
     ) -> None:
         check_num_classes(num_classes)
-        encoder = PlainViT(variant, image_size, depth, drop_path_rate)
-        head = SegmenterHead(encoder.channels[0], num_classes, upsampler, upsampler_options)
+        encoder = PlainViT(variant, image_size, depth, drop_path_rate, antialias_positions)
+        head = SegmenterHead(encoder.channels[0], num_classes, SlotFactory(upsampler, upsampler_options))
         encoder.load(pretrained)
-        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, multiple=PATCH, minimum=2 * PATCH)
+        super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, PATCH, 2 * PATCH, continuation)

@@ -1,9 +1,12 @@
-"""The place in a network where an upsampler sits."""
+"""The places in a network where its upsampler sits, and what makes them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
+from resfu.hosts.blocks import ImageGuidance
 from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 from resfu.upsamplers.options import check_flags
 
@@ -93,3 +96,51 @@ class Slot(nn.Module):
         if isinstance(self.upsampler, Iterative) and len(guides) == len(self.upsampler.steps):
             return self.upsampler(features, guides, size=size)
         return self.upsampler(features, guides[-1], size=size)
+
+
+class SlotFactory:
+    """Makes the slots of one network, which all hold the same upsampler with the same options.
+
+    Initial weights of slots come from a random stream of their own, and PyTorch's generator is left as it was found:
+    with one seed everything else in the network starts the same, whatever the upsampler and whichever part is made
+    first.
+
+    Args:
+        upsampler: a key of `resfu.UPSAMPLERS`.
+        options: further constructor arguments of the upsampler; "iterative" (bool), see `Slot`.
+
+    >>> create_slot = SlotFactory("sapa")
+    >>> slot = create_slot(channels=64, guidance_channels=32, scale_factor=4)
+    >>> slot(torch.zeros(1, 64, 8, 8), [torch.zeros(1, 32, 32, 32)], (32, 32), torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 64, 32, 32])
+    """
+
+    def __init__(self, upsampler: str, options: Mapping[str, object] | None = None) -> None:
+        self.upsampler = upsampler
+        self.options = dict(options or {})
+        self._stream: Tensor | None = None
+
+    def __call__(
+        self, channels: int, guidance_channels: int, scale_factor: int, direct: Collection[str] = DIRECT
+    ) -> Slot:
+        """Make the next slot; arguments and errors are those of `Slot`."""
+        with self._own_stream():
+            return Slot(self.upsampler, channels, guidance_channels, scale_factor, self.options, direct)
+
+    def image_guidance(self, stride: int, channels: int) -> ImageGuidance | None:
+        """What computes guides from the image, for upsamplers that are guided by features; the others have none."""
+        method = UPSAMPLERS[self.upsampler]
+        if not method.guided or method.image_guided:
+            return None
+        with self._own_stream():
+            return ImageGuidance(stride, channels)
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices):
+            # The first slot starts from the network's seed, each further one where the last has stopped.
+            if self._stream is not None:
+                torch.set_rng_state(self._stream)
+            yield
+            self._stream = torch.get_rng_state()

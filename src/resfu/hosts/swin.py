@@ -71,6 +71,11 @@ class SwinEncoder(nn.Module):
         # It stands in front of a classifier that is not there: it would never get a gradient.
         self.backbone.swin.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def output_norms(self) -> list[nn.Module]:
+        """The normalisations of the four outputs."""
+        return list(self.backbone.hidden_states_norms.values())
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, H, W] -> four maps at strides 4, 8, 16, 32, their sizes rounded up."""
         return self.backbone(images).feature_maps

@@ -5,6 +5,7 @@ import os
 import timm.models
 from torch import Tensor, nn
 
+from resfu.hosts.offline import offline_if_unreachable
 from resfu.hosts.weights import check_keys, read_weights
 
 
@@ -19,14 +20,15 @@ def timm_weights(source: bool | str | os.PathLike[str], name: str | None) -> dic
         Tensors by timm's names.
 
     Raises:
-        ValueError: when they cannot be had.
+        ValueError: when they cannot be found.
     """
     if not isinstance(source, bool):
         return read_weights(source)
     if name is None:
         raise ValueError("there are no published weights of this encoder: give a path as pretrained, or False.")
     try:
-        return timm.models.load_state_dict_from_hf(f"timm/{name}")
+        with offline_if_unreachable():
+            return timm.models.load_state_dict_from_hf(f"timm/{name}")
     except OSError as error:
         raise ValueError(
             f"the weights timm/{name} (model.safetensors) could not be fetched and are not in the cache. Without a "

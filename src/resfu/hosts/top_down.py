@@ -1,12 +1,12 @@
 """The upsamplers of a top-down path: one slot of about x2 for every level that is reached."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.hosts.slot import DIRECT, Slot
+from resfu.hosts.slot import DIRECT, Slot, SlotFactory
 from resfu.upsamplers import UPSAMPLERS
 from resfu.upsamplers.jbu import JBU, StackJBU
 
@@ -22,8 +22,7 @@ class TopDownSlots(nn.ModuleDict):
     Args:
         channels: widths of the features that go into the steps, from coarse to fine.
         guides: widths of the maps that the steps meet; the last one is C1's.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
 
     Raises:
         ValueError: as `Slot`.
@@ -33,14 +32,13 @@ class TopDownSlots(nn.ModuleDict):
         self,
         channels: Sequence[int],
         guides: Sequence[int],
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
     ) -> None:
-        in_steps = (upsampler_options or {}).get("iterative", upsampler not in DIRECT)
+        in_steps = create_slot.options.get("iterative", create_slot.upsampler not in DIRECT)
         names = [f"c{level}" for level in range(len(channels) + 1, 1, -1)]
         super().__init__(
             {
-                name: Slot(upsampler, width, guide if in_steps else guides[-1], 2, upsampler_options)
+                name: create_slot(width, guide if in_steps else guides[-1], 2)
                 for name, width, guide in zip(names, channels, guides, strict=True)
             }
         )
@@ -49,7 +47,7 @@ class TopDownSlots(nn.ModuleDict):
             if isinstance(slot.upsampler, StackJBU):
                 slot.upsampler = cast("JBU", slot.upsampler.stages["1"])
         self._guided_by_finest = not in_steps
-        self._image_guided = UPSAMPLERS[upsampler].image_guided
+        self._image_guided = UPSAMPLERS[create_slot.upsampler].image_guided
 
     def step(self, name: str, x: Tensor, guide: Tensor, finest: Tensor, images: Tensor) -> Tensor:
         """Bring the coarser map to the size of the one that it meets.

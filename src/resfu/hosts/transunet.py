@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU
 from resfu.hosts.dice_loss import dice_loss
-from resfu.hosts.hybrid_vit import STRIDE, HybridViT
+from resfu.hosts.hybrid_vit import STRIDE, Form, HybridViT
+from resfu.hosts.slot import SlotFactory
 from resfu.hosts.top_down import TopDownSlots
 from resfu.upsamplers import UPSAMPLERS, Bilinear
 
@@ -33,14 +34,13 @@ class TransUNetHead(SegmentationHead):
     image, finds no such map and stays bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306; slots and guides:
     arXiv 2407.02283, Fig. 18.
 
-    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, which
-    this then is.
+    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, whose
+    decoder this then is.
 
     Args:
         in_channels: widths of the encoder's maps, finest first.
         num_classes: number of logits.
-        upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its further constructor arguments.
+        create_slot: makes the slots.
         channels: widths at strides 16, 8, 4 and 2; the first three are those of the slots.
     """
 
@@ -48,8 +48,7 @@ class TransUNetHead(SegmentationHead):
         self,
         in_channels: Sequence[int],
         num_classes: int,
-        upsampler: str,
-        upsampler_options: Mapping[str, object] | None = None,
+        create_slot: SlotFactory,
         channels: tuple[int, int, int, int] = (512, 256, 128, 64),
     ) -> None:
         super().__init__()
@@ -63,18 +62,17 @@ class TransUNetHead(SegmentationHead):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()  # PyTorch's own, as in the original
-        # Last, so that with one seed everything else starts the same whatever the upsampler draws for itself.
-        self.slots = TopDownSlots(channels[:3], skips, upsampler, upsampler_options)
-        if UPSAMPLERS[upsampler] is Bilinear:
+        self.slots = TopDownSlots(channels[:3], skips, create_slot)
+        if UPSAMPLERS[create_slot.upsampler] is Bilinear:
             for slot in self.slots.values():
                 slot.upsampler = CornerAlignedBilinear()
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """See `SegmentationHead`. Each slot's output is as large as the next finer map of the encoder."""
+        """What goes in and out of every slot, by name. Each output is as large as the next finer map of the encoder."""
         return self._decode(features, images)[1]
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """See `SegmentationHead`. The logits have the size of the image."""
+        """Encoder maps and the image -> logits [B, num_classes, H, W] of the image's size."""
         x = self._decode(features, images)[0]
         x = F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=True)
         return self.classifier(self.last_block(x))
@@ -93,7 +91,7 @@ class TransUNet(SegmentationHost):
     """TransUNet R50-ViT-B16.
 
     Images are in 0..1 as they are, without normalisation; slices of one channel are repeated to three. They are
-    continued to a multiple of 16, and to 32: not every upsampler can do with a single patch.
+    padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -105,9 +103,12 @@ class TransUNet(SegmentationHost):
         depth: number of transformer blocks.
         image_size: side of the images that the position embedding is made for.
         channels: widths of the decoder at strides 16, 8, 4 and 2.
+        encoder_form: "timm", what the ImageNet weights were trained with, or "transunet", what the published TransUNet
+            computes with them (`HybridViT` names the differences). With bilinear and the latter, the network is the
+            original.
 
     Raises:
-        ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be had or do not
+        ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be found or do not
             fit.
     """
 
@@ -122,10 +123,11 @@ class TransUNet(SegmentationHost):
         depth: int = 12,
         image_size: int = 224,
         channels: tuple[int, int, int, int] = (512, 256, 128, 64),
+        encoder_form: Form = "timm",
     ) -> None:
         check_num_classes(num_classes)
-        encoder = HybridViT(layers, width, depth, image_size)
-        head = TransUNetHead(encoder.channels, num_classes, upsampler, upsampler_options, channels)
+        encoder = HybridViT(layers, width, depth, image_size, form=encoder_form)
+        head = TransUNetHead(encoder.channels, num_classes, SlotFactory(upsampler, upsampler_options), channels)
         encoder.load(pretrained)
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         super().__init__(encoder, head, num_classes, 2, mean, std, multiple=STRIDE, minimum=2 * STRIDE)
@@ -133,7 +135,7 @@ class TransUNet(SegmentationHost):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """See `SegmentationHost`; half the cross entropy and half the Dice loss, see `dice_loss`."""
+        """What training minimises: half the cross entropy and half the Dice loss, see `dice_loss`."""
         logits = self(images)
         dice = dice_loss(logits, label)
         return {"cross_entropy": _LOSS_WEIGHT * cross_entropy(logits, label), "dice": _LOSS_WEIGHT * dice}

@@ -4,11 +4,13 @@ import math
 import os
 from typing import NamedTuple
 
+import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
+from resfu.upsamplers.options import check_flags
 
 PATCH = 16
 # Images in 0..255 are brought to (x - 127.5) / 127.5.
@@ -38,15 +40,24 @@ class PlainViT(nn.Module):
             the variant's crop in the Segmenter of arXiv 2407.02283, 512 or 640.
         depth: number of blocks. Default: the variant's.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        antialias_positions: how the position embedding is resampled bicubically: as timm does, antialiased, or as
+            mmsegmentation and the authors of Segmenter do, without.
 
     Raises:
         ValueError: for an unknown variant, or an image size that the patches do not divide.
     """
 
     def __init__(
-        self, variant: str, image_size: int | None = None, depth: int | None = None, drop_path_rate: float = 0.1
+        self,
+        variant: str,
+        image_size: int | None = None,
+        depth: int | None = None,
+        drop_path_rate: float = 0.1,
+        antialias_positions: bool = True,
     ) -> None:
         super().__init__()
+        check_flags(antialias_positions=antialias_positions)
+        self.antialias_positions = antialias_positions
         if variant not in VARIANTS:
             raise ValueError(f"unknown ViT variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
         width, blocks, heads, size, self.published = VARIANTS[variant]
@@ -68,9 +79,15 @@ class PlainViT(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W], H and W multiples of 16 -> [B, C, H / 16, W / 16]: the patches, without the class token."""
-        tokens = self.vit.forward_features(images)[:, 1:]
-        H, W = images.shape[-2:]
-        return [tokens.transpose(1, 2).unflatten(2, (H // PATCH, W // PATCH))]
+        vit = self.vit
+        assert vit.cls_token is not None
+        assert vit.pos_embed is not None
+        patches = vit.patch_embed(images)  # [B, h, w, C]
+        B, h, w, _ = patches.shape
+        tokens = torch.cat([vit.cls_token.expand(B, -1, -1), patches.flatten(1, 2)], 1)
+        tokens = vit.pos_drop(tokens + self._resampled(vit.pos_embed, (h, w), vit.patch_embed.grid_size))
+        tokens = vit.norm(vit.blocks(tokens))[:, 1:]
+        return [tokens.transpose(1, 2).unflatten(2, (h, w))]
 
     def load(self, source: bool | str | os.PathLike[str]) -> None:
         """Load ImageNet weights; a position embedding of another size is resampled bicubically.
@@ -80,7 +97,7 @@ class PlainViT(nn.Module):
                 path reads a file or folder in timm's naming, with or without the classifier. False does nothing.
 
         Raises:
-            ValueError: when they cannot be had or do not fit; the message names the missing or unexpected ones.
+            ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.
         """
         if source is False:
             return
@@ -94,4 +111,9 @@ class PlainViT(nn.Module):
         side = math.isqrt(max(embedding.shape[1] - 1, 0)) if embedding.dim() == 3 else 0
         if embedding.dim() != 3 or side == 0 or side * side + 1 != embedding.shape[1]:
             return embedding  # nothing to resample; that it does not fit is said with the other weights
-        return resample_abs_pos_embed(embedding, new_size=[h, w], old_size=[side, side])
+        return self._resampled(embedding, (h, w), (side, side))
+
+    def _resampled(self, embedding: Tensor, size: tuple[int, int], old_size: tuple[int, int]) -> Tensor:
+        return resample_abs_pos_embed(
+            embedding, list(size), list(old_size), num_prefix_tokens=1, antialias=self.antialias_positions
+        )

@@ -1,7 +1,8 @@
 """Mathematics on tensors: torch only."""
 
+from resfu.ops.backends import which_backend
 from resfu.ops.filters import box_filter, gaussian_filter, guided_filter
-from resfu.ops.reassemble import correlate, reassemble, which_backend, window_softmax
+from resfu.ops.reassembly import correlate, reassemble, window_softmax
 from resfu.ops.similarity import Compressor, inner_product_scores, similarity_scores, upsampled_group_norm
 
 __all__ = [

@@ -8,11 +8,16 @@ from torch import Tensor
 
 
 def check_maps(**maps: Tensor) -> None:
-    """Refuse anything but floating point maps [B, C, H, W] of the same images on one device.
+    """Refuse anything but floating point maps [B, C, H, W] of the same images on one device, and torch.jit.trace.
 
     Raises:
-        ValueError: that names the map.
+        ValueError: that names the map, or what to use instead.
     """
+    if torch.jit.is_tracing():
+        raise ValueError(
+            "torch.jit.trace can't record the operations of resfu.ops: it would keep the sizes of its example. Use "
+            "torch.export.export."
+        )
     for name, tensor in maps.items():
         if tensor.dim() != 4:
             raise ValueError(f"{name} must be [B, C, H, W], got the shape {list(tensor.shape)}.")

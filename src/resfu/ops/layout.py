@@ -4,13 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.transforms import is_batched
 
 PADDINGS = ("zero", "replicate", "reflect")
 
 
 def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tensor:
-    """Continue a map beyond its border.
+    """Pad a map beyond its border.
 
     PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
     gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
@@ -28,10 +29,10 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
     if padding == "zero" or not x.requires_grad:
         padded = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
         return padded.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
-    if memory_format(x) == torch.channels_last and not torch.compiler.is_compiling():
-        x = _continued(_continued(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
+    if memory_format(x) == torch.channels_last and not in_torch_compile():
+        x = _padded(_padded(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)
-    return _continued(_continued(x, rows, 2, padding), columns, 3, padding).contiguous(memory_format=memory_format(x))
+    return _padded(_padded(x, rows, 2, padding), columns, 3, padding).contiguous(memory_format=memory_format(x))
 
 
 def extended(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -52,7 +53,12 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _continued(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
+    """The map in channels-last order; as it is inside torch.vmap, which knows no such order."""
+    return x if is_batched(x) else x.contiguous(memory_format=torch.channels_last)
+
+
+def _padded(x: Tensor, count: int, dim: int, padding: str) -> Tensor:
     if count == 0:
         return x
     last = x.shape[dim] - 1

@@ -28,6 +28,19 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
+def surrounding_autocast(x: Tensor) -> AbstractContextManager:
+    """A context that torch.export writes into its program: the autocast that it is called under, if any.
+
+    A program has no other part in that autocast, and its dtypes would be those of nowhere.
+    """
+    device = x.device.type
+    if not torch.compiler.is_exporting() or not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, dtype=torch.get_autocast_dtype(device))
+
+
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """What a convolution of x computes in."""
     device = x.device.type

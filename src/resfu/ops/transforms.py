@@ -37,6 +37,11 @@ def is_batched(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and is_batchedtensor(x)
 
 
+def add_into(x: Tensor, y: Tensor) -> Tensor:
+    """x + y in the memory of x, except where torch.vmap hides a dimension of y, which x may lack."""
+    return x + y if is_batched(y) else x.add_(y)
+
+
 def _tracked(x: Tensor) -> bool:
     while is_functorch_wrapped_tensor(x):
         if is_gradtrackingtensor(x):

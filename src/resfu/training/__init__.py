@@ -1,9 +1,8 @@
-"""Training on Lightning: the task, its data, the schedule and the optimiser's groups."""
+"""What the training of every task shares: optimisation, schedule, batches, checkpoints and progress."""
 
-from resfu.training.datamodule import SegmentationData
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.schedule import Schedule
-from resfu.training.task import Inference, SegmentationTask
+from resfu.training.scores import Score
 
-__all__ = ["Inference", "LastCheckpoint", "Optimisation", "Schedule", "SegmentationData", "SegmentationTask"]
+__all__ = ["LastCheckpoint", "Optimisation", "Schedule", "Score"]

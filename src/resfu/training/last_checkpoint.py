@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from resfu.training.checkpoint_files import read_checkpoint
 
 
 class LastCheckpoint(Callback):
@@ -57,6 +58,9 @@ def read_progress(path: Path) -> tuple[int, float]:
     Returns:
         The optimiser steps that were done, and those that the training was to have: 0 where that is not known, since
         `LastCheckpoint` was not among the callbacks.
+
+    Raises:
+        ValueError: for a file that is no whole checkpoint.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    content = read_checkpoint(path, mmap=True)
     return content["global_step"], content["callbacks"].get(LastCheckpoint.__qualname__, {}).get("planned", 0)

@@ -11,7 +11,7 @@ _SIMILARITY_BLOCKS = frozenset({"semantic_similarity", "detail_similarity"})
 # Position parameters that are no nn.Embedding: those of the libraries' Swin Transformer and ViT.
 _POSITIONS = frozenset({"relative_position_bias_table", "pos_embed"})
 
-Undecayed = Literal["none", "encoder_norms", "norms", "norms_and_biases", "norms_and_embeddings"]
+Undecayed = Literal["none", "encoder_norms", "encoder_block_norms", "norms", "norms_and_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Optimisation:
         similarity_multiplier: multiplies the gradient step of ReSFU's two similarity blocks, on top of the above. The
             published configurations have 500. Under SGD it is what a gradient times 500 does, decay included. AdamW
             cancels a constant factor of the gradient, so the published 500 stands for 1 there.
-        undecayed: which parameters go without weight decay: "none", "encoder_norms" (SegFormer's recipe: its head keeps
-            the decay), "norms", "norms_and_biases" or "norms_and_embeddings" (MaskFormer's recipe: also tables of
-            relative positions, position embeddings and query embeddings).
+        undecayed: which parameters go without weight decay: "none", "encoder_norms", "encoder_block_norms"
+            (SegFormer's recipe: its head and the norms at the encoder's outputs, `output_norms`, keep the decay),
+            "norms" or "norms_and_embeddings" (MaskFormer's recipe: also tables of relative
+            positions, position embeddings and query embeddings).
 
     Raises:
         ValueError: for a learning rate or multiplier that is not positive, or a negative weight decay or momentum.
@@ -72,6 +73,8 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation, encoder: st
     """
     groups: dict[str, dict[str, Any]] = {}
     norms, embeddings = _owned_by(network, _NORMS), _owned_by(network, (nn.Embedding,))
+    output_norms = getattr(dict(network.named_modules()).get(encoder.rstrip(".")), "output_norms", ())
+    outputs = {id(p) for norm in output_norms for p in norm.parameters()}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -81,7 +84,7 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation, encoder: st
             optimisation.undecayed,
             in_encoder,
             is_norm=id(parameter) in norms,
-            is_bias=name.endswith("bias"),
+            is_output=id(parameter) in outputs,
             is_embedding=id(parameter) in embeddings or name.rpartition(".")[2] in _POSITIONS,
         )
         label = ("encoder" if in_encoder else "head") + "/similarity" * in_similarity + "/undecayed" * (not decayed)
@@ -131,16 +134,16 @@ def _owned_by(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int
     return {id(p) for module in network.modules() if isinstance(module, kinds) for p in module.parameters(False)}
 
 
-def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_bias: bool, is_embedding: bool) -> bool:
+def _spared(undecayed: str, in_encoder: bool, is_norm: bool, is_output: bool, is_embedding: bool) -> bool:
     match undecayed:
         case "none":
             return False
         case "encoder_norms":
             return is_norm and in_encoder
+        case "encoder_block_norms":
+            return is_norm and in_encoder and not is_output
         case "norms":
             return is_norm
-        case "norms_and_biases":
-            return is_norm or is_bias
         case "norms_and_embeddings":
             return is_norm or is_embedding
         case _:

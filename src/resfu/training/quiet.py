@@ -17,6 +17,8 @@ _KNOWN = (
     (r".*module\(s\) in eval mode at the start of training", "freeze_encoder asks for it"),
     (r".*Checkpoint directory .* exists and is not empty", "a resumed run goes on in its folder"),
     (r"Grad strides do not match bucket view strides", "for a 1 x 1 convolution both orders are the same memory"),
+    (r"Detected call of `lr_scheduler.step\(\)` before", "a gradient scaler (16-mixed) may leave out the first step"),
+    (r".*ModelCheckpoint\(monitor=.*could not find the monitored key", "there was no validation, which `fit` says"),
     (r"Be aware that when using `ckpt_path`", "measuring needs no callbacks of the training"),
 )
 

@@ -88,7 +88,7 @@ def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -
     if total_steps <= schedule.warmup_steps:
         raise ValueError(
             f"schedule.warmup_steps ({schedule.warmup_steps}) must be below the steps of the training "
-            f"({total_steps}): lower it or train longer."
+            f"({total_steps}): set --model.schedule.warmup_steps to less, such as {total_steps // 10}, or train longer."
         )
     factors = []
     for group in optimizer.param_groups:

@@ -6,7 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int, pair
-from resfu.ops.precision import autocast_dtype
+from resfu.ops.empty import connected
+from resfu.ops.layout import memory_format
+from resfu.ops.precision import autocast_dtype, surrounding_autocast
+from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
 
 
@@ -58,19 +61,28 @@ class Upsampler(nn.Module):
             features: [B, C, h, w], floating point; the deep, low-resolution map.
             guidance: [B, c, H, W], what steers the upsampling. Ignored by unguided upsamplers, except for its size.
             size: (H, W) of the output. Default: the guidance's, else the features' times `scale_factor`. A guidance of
-                another size than this is resampled to it bilinearly first.
+                another size than this is resampled to it bilinearly first. Where only whole ratios are taken, less than
+                one ratio may be missing in either axis: the surplus rows and columns of the whole size are cropped at
+                the bottom and right, and the guidance's last row and column are repeated to cover them.
 
         Returns:
             [B, C, H, W] in the features' dtype, under autocast too.
 
         Raises:
-            ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, or an output
-                smaller than the features.
+            ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, an output smaller
+                than the features, or a ratio that is not taken.
         """
         guidance, size = self._prepared(features, guidance, size)
         if features.shape[0] == 0:
-            return features.new_empty((0, features.shape[1], *size))
-        return self.upsample(features, guidance, size).to(features.dtype)
+            nothing = features.new_empty((0, features.shape[1], *size))
+            return connected(nothing, features, guidance, *self.parameters())
+        whole = self._whole_size(features, size)
+        with surrounding_autocast(features):
+            if whole == size:
+                return self.upsample(features, guidance, size).to(features.dtype)
+            guidance = guidance if guidance is None else covering(guidance, size, whole)
+            out = self.upsample(features, guidance, whole)[..., : size[0], : size[1]]
+            return out.to(features.dtype).contiguous(memory_format=memory_format(features))
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
@@ -86,7 +98,7 @@ class Upsampler(nn.Module):
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
-        self._check_ratio(features, size)
+        self._whole_size(features, size)
         if guidance is None or not self.guided:
             return None, size
         return (guidance if tuple(guidance.shape[-2:]) == size else self._resized(guidance, size)), size
@@ -138,20 +150,10 @@ class Upsampler(nn.Module):
             )
         return H, W
 
-    def _check_ratio(self, features: Tensor, size: tuple[int, int]) -> None:
-        (h, w), (H, W), name = features.shape[-2:], size, type(self).__name__
-        if self.ratios == "integer" and (H % h or W % w):
-            raise ValueError(
-                f"{name} takes integer ratios: features of {h} x {w} give a multiple of {h} x a multiple of {w}, "
-                f"not {H} x {W}."
-            )
-        if self.ratios in ("fixed", "2"):
-            ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
-            if (H, W) != (h * ratio, w * ratio):
-                raise ValueError(
-                    f"{name} {'was built for' if self.ratios == 'fixed' else 'has'} the ratio {ratio}: "
-                    f"features of {h} x {w} give {h * ratio} x {w * ratio}, not {H} x {W}."
-                )
+    def _whole_size(self, features: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+        """The size that `upsample` runs at for an output of this one, or a ValueError for a ratio it doesn't take."""
+        ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
+        return whole_size(type(self).__name__, self.ratios, ratio, (features.shape[-2], features.shape[-1]), size)
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:

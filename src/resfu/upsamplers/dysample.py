@@ -88,7 +88,7 @@ class DySample(Upsampler):
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
         positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
-        out = F.grid_sample(blocks, positions, mode="bilinear", padding_mode="border", align_corners=False)
+        out = _sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
         return out.to(features.dtype, memory_format=memory_format(features))
 
@@ -100,3 +100,14 @@ class DySample(Upsampler):
         if self.style == "lp":
             offsets = F.pixel_shuffle(offsets, self.ratio)
         return offsets.unflatten(1, (2, self.groups))
+
+
+def _sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
+    """Bilinear values of x, clamped to the border; NaN where a position is NaN.
+
+    On the CPU grid_sample takes such a position for the first pixel, and its backward ends the process.
+    """
+    nowhere = positions[..., 0].isnan() | positions[..., 1].isnan()
+    positions = positions.masked_fill(nowhere[..., None], 0)
+    out = F.grid_sample(x, positions, mode="bilinear", padding_mode="border", align_corners=False)
+    return out.add_(torch.zeros_like(out[:, :1]).masked_fill_(nowhere[:, None], float("nan")))

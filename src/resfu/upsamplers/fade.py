@@ -1,11 +1,12 @@
 """FADE: fusing the assets of decoder and encoder."""
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.ops.checks import check_int, check_odd
+from resfu.ops.nearest import repeated
+from resfu.ops.transforms import add_into
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_flags
 from resfu.upsamplers.projection import project
@@ -81,9 +82,9 @@ class FADE(Upsampler):
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
-        scores = F.interpolate(coarse, size=size, mode="nearest").add_(fine)
+        scores = add_into(repeated(coarse, size), fine)
         out = reassemble(features, scores, size, "coarse", softmax=True)
         if self.gate is None:
             return out
-        gate = F.interpolate(self.gate(features).sigmoid(), size=size, mode="nearest").to(out.dtype)
+        gate = repeated(self.gate(features).sigmoid(), size).to(out.dtype)
         return gate * guidance.to(out.dtype) + (1 - gate) * out

@@ -1,17 +1,13 @@
 """Upsamplers whose weights do not depend on the content: interpolation, and two learned layers."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_odd
+from resfu.ops.nearest import repeated
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
-
-# The operator multiplies p by h / H in fp32: where p h / H is whole, both roundings may take it to the pixel before (12
-# -> 74 does at 37). This makes up for them, and reaches no later pixel while h H / gcd(h, H) is below 2^21.
-_LESS = 1 - 2**-22
 
 
 class Nearest(Upsampler):
@@ -30,8 +26,7 @@ class Nearest(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Repeat each low-resolution pixel."""
-        (h, w), (H, W) = features.shape[-2:], size
-        return torch.ops.aten.upsample_nearest2d(features, size, H / h * _LESS, W / w * _LESS)
+        return repeated(features, size)
 
 
 class Bilinear(Upsampler):

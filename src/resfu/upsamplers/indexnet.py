@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.normalization import BatchNorm2d
 from resfu.upsamplers.options import check_flags
 
 
@@ -39,7 +40,7 @@ class IndexNet(Upsampler):
         width = 2 * guidance_channels if nonlinear else 4
         self.encoder = nn.Conv2d(guidance_channels, width, kernel_size, stride=2, padding=padding, bias=False)
         if nonlinear:
-            self.norm = nn.BatchNorm2d(width)
+            self.norm = BatchNorm2d(width)
             self.index = nn.Conv2d(width, 4, 1, bias=False)
 
     def upsample(

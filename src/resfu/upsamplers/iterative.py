@@ -1,6 +1,8 @@
 """Upsampling in several steps, each with its own weights and guidance."""
 
 from collections.abc import Iterable, Sequence
+from math import prod
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +38,9 @@ class Iterative(nn.Module):
             features: [B, C, h, w].
             guidances: one [B, c, H_i, W_i] a step, coarse to fine: each guides its step and says how far it goes. Or
                 one map at the target's resolution, which every step gets averaged down to its own.
-            size: (H, W) of the output. Default: that of the last guidance, else what the steps' ratios give.
+            size: (H, W) of the output. Default: that of the last guidance, else what the steps' ratios give. On the way
+                to an odd one, steps that take whole ratios alone go through what halving it (at x2) and rounding up
+                gives.
 
         Returns:
             [B, C, H, W].
@@ -48,11 +52,14 @@ class Iterative(nn.Module):
         single = isinstance(guidances, Tensor)
         if guidances is not None and not single and len(guidances) != last + 1:
             raise ValueError(f"every step needs a guidance, coarse to fine: {last + 1}, got {len(guidances)}.")
+        target = size if size is not None or not single else (guidances.shape[-2], guidances.shape[-1])
+        ratios = [cast("Upsampler", step).scale_factor or 2 for step in self.steps]
         for n, step in enumerate(self.steps):
             assert isinstance(step, Upsampler)
             h, w = features.shape[-2:]
-            ratio = step.scale_factor or 2
-            reached = (int(h * ratio), int(w * ratio))
+            reached = (int(h * ratios[n]), int(w * ratios[n]))
+            if step.ratios != "any" and target is not None:
+                reached = _on_the_way(reached, target, ratios[n], prod(ratios[n + 1 :]))
             if guidances is None:
                 guidance = None
             elif not single:
@@ -65,3 +72,12 @@ class Iterative(nn.Module):
                 guidance = F.adaptive_avg_pool2d(guidances, reached)
             features = step(features, guidance, size=size if n == last and size is not None else reached)
         return features
+
+
+def _on_the_way(
+    whole: tuple[int, int], target: tuple[int, int], ratio: int | float, rest: int | float
+) -> tuple[int, int]:
+    """Where a step goes so that the later ones, `rest` in all, end at the target: the whole size or a crop of it."""
+    wanted = (int(-(-target[0] // rest)), int(-(-target[1] // rest)))
+    rows, columns = (b if 0 <= a - b < ratio else a for a, b in zip(whole, wanted, strict=True))
+    return rows, columns

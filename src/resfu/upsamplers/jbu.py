@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble, window_softmax
 from resfu.ops.checks import check_int
-from resfu.ops.layout import memory_format
+from resfu.ops.layout import channels_last, memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
@@ -65,7 +65,7 @@ class JBU(Upsampler):
         return reassemble(_bicubic(features, size), kernel, size, "dense", "reflect")
 
     def _kernel(self, guidance: Float[Tensor, "B g H W"]) -> Float[Tensor, "B KK H W"]:
-        guidance = guidance.contiguous(memory_format=torch.channels_last)  # and so the kernel, as reassembly likes it
+        guidance = channels_last(guidance)  # and so the kernel, as reassembly likes it
         keys = at_least_fp32(self.range_projection(guidance))
         temperature = at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
         likeness = window_softmax(temperature * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))

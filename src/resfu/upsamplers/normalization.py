@@ -37,6 +37,31 @@ def group_norm(channels: int) -> GroupNorm:
     return GroupNorm(groups, channels)
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """PyTorch's, which says what to do about a batch that has no variance."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        super()._check_input_dim(input)
+        if self.training:
+            check_variance(input)
+
+
+def check_variance(input: Tensor) -> None:
+    """Refuse to train batch normalisation on one image of one pixel.
+
+    Args:
+        input: [B, C, H, W].
+
+    Raises:
+        ValueError: that says what to do.
+    """
+    if input.numel() == input.shape[1]:
+        raise ValueError(
+            f"batch normalisation has no variance to train with in {list(input.shape)}, one image and one pixel: "
+            "put two images or more into a batch (larger images do, where this is no pooled map), or call .eval()."
+        )
+
+
 class ChannelLayerNorm(nn.LayerNorm):
     """LayerNorm over the channels of each pixel of a map [B, C, H, W]."""
 

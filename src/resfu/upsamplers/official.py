@@ -1,8 +1,12 @@
 """Parameter names of the published code, converted to ours."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
+
+from resfu.upsamplers.checkpoint import upsampler_tensors
 
 # For each upsampler: what a published name matches, and ours; None for what is no parameter of ours.
 _Names = tuple[tuple[str, str | None], ...]
@@ -16,6 +20,7 @@ _RESFU: _Names = (
     (r"^(semantic|detail)_scores\.channel_compressor\.3\.", r"\1_similarity.reduce_norm."),
     (r"^(semantic|detail)_scores\.channel_compressor\.4\.", r"\1_similarity.score."),
     (r"^(semantic|detail)_scores\.", r"\1_similarity."),
+    (r"^GF\.kernel$", None),  # the ones that the guided filter sums with
 )
 _JBU = (
     (r"range_temp$", "log_temperature"),
@@ -28,10 +33,15 @@ _FADE: _Names = (
     (r"^ker_generator\.compressor_de\.", "features_compressor."),
     (r"^ker_generator\.content_encoder\.", "encoder."),
     (r"^gate_generator\.conv\.", "gate."),
+    # The form of the first paper, high to low resolution, which computes the same.
+    (r"^kernel_generator\.conv1_en\.", "guidance_compressor."),
+    (r"^kernel_generator\.conv1_de\.", "features_compressor."),
+    (r"^kernel_generator\.conv2_kernels$", "encoder.weight"),
+    (r"^kernel_generator\.conv2_bias$", "encoder.bias"),
 )
 _NAMES: dict[str, _Names] = {
     "deconv": ((r"^(weight|bias)$", r"convolution.\1"),),
-    "pixelshuffle": ((r"^upsample_conv\.", "convolution."),),
+    "pixelshuffle": ((r"^(?:upsample_conv|0)\.", "convolution."),),
     "jbu": tuple((f"^{name}", ours) for name, ours in _JBU),
     "stack-jbu": (
         *((rf"^up(?P<stage>\d+)\.{name}", rf"stages.\g<stage>.{ours}") for name, ours in _JBU),
@@ -39,10 +49,10 @@ _NAMES: dict[str, _Names] = {
     ),
     "carafe": ((r"^channel_compressor\.", "compressor."), (r"^content_encoder\.", "encoder.")),
     "indexnet": (
-        (r"^index\.indexnet\.0\.", "encoder."),
-        (r"^index\.indexnet\.1\.", "norm."),
-        (r"^index\.indexnet\.3\.", "index."),
-        (r"^index\.indexnet\.(weight)$", r"encoder.\1"),
+        (r"^(?:index\.)?indexnet\.0\.", "encoder."),
+        (r"^(?:index\.)?indexnet\.1\.", "norm."),
+        (r"^(?:index\.)?indexnet\.3\.", "index."),
+        (r"^(?:index\.)?indexnet\.(weight)$", r"encoder.\1"),
     ),
     "fade": _FADE,
     "fade-lite": _FADE,
@@ -50,37 +60,67 @@ _NAMES: dict[str, _Names] = {
     "dysample": ((r"^(offset|scope)\.", r"\1."), (r"^init_pos$", None)),
     "resfu": _RESFU,
 }
+# What tells each from the rest of a network.
+_SIGNS = {
+    "deconv": r"weight$",
+    "pixelshuffle": r"(?:upsample_conv\.weight|0\.bias)$",
+    "jbu": r"range_temp$",
+    "stack-jbu": r"up1\.range_temp$",
+    "carafe": r"content_encoder\.",
+    "indexnet": r"indexnet\.",
+    "fade": r"(?:ker|kernel)_generator\.",
+    "fade-lite": r"ker_generator\.",
+    "sapa": r"q\.",
+    "dysample": r"offset\.",
+    "resfu": r"(?:semantic|detail)_scores\.",
+}
 
 
-def convert_state_dict(name: str, official: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_state_dict(name: str, official: Mapping[str, Any], prefix: str | None = None) -> dict[str, Tensor]:
     """Rename a published state dict so that our upsampler loads it strictly.
+
+    Weights say nothing of settings without parameters, which are still yours to give. ReSFU's released configurations
+    compute the guided filter at half resolution, so weights that were trained with them belong into
+    `ReSFU(..., guided_filter_stride=2)`; the default of 1 is what the paper's cost tables count. A file tells by the
+    last axis of `GF.kernel`: 9 taps at half resolution, 17 at full (for the published radius of 8). The released
+    SegFormer runs all its ReSFU with `dilation=2`.
 
     Args:
         name: the upsampler, as in `resfu.UPSAMPLERS`; also "jbu" for one module and "fade-lite".
-        official: parameters of one upsampler under the names of its authors' code, without a prefix.
+        official: parameters and buffers under the names of its authors' code: one upsampler's, or those of a whole
+            network that holds it. Also a checkpoint with them under "state_dict", "model_state_dict" or "model". A
+            "module." or "_orig_mod." before all names is taken off.
+        prefix: what stands before the upsampler's names in a network, such as "decode_head.upsampler.". Default: found,
+            if the network holds one such upsampler.
 
     Returns:
-        The same tensors under our names; shapes that only differ by singleton axes are made ours, and buffers that we
-        compute are left out.
+        The upsampler's tensors under our names; shapes that only differ by singleton axes are made ours, and buffers
+        that we compute are left out.
 
     Raises:
-        ValueError: for an upsampler without a conversion, or a parameter name that is not the published one.
+        ValueError: for an upsampler without a conversion, a parameter name that is not the published one, anything but
+            tensors, a prefix that no name has, or several upsamplers and no prefix (the message lists theirs).
     """
     if name not in _NAMES:
         raise ValueError(f"no conversion for {name!r}; known: {', '.join(_NAMES)}.")
     converted = {}
-    for key, tensor in official.items():
-        renamed = _renamed(name, key)
-        if renamed is not None:
+    tensors = upsampler_tensors(official, name, lambda key: _match(name, key) is not None, _SIGNS[name], prefix)
+    for key, tensor in tensors.items():
+        found = _match(name, key)
+        if found is None:
+            raise ValueError(f"{key!r} is not a parameter of the published {name}.")
+        match, ours = found
+        if ours is not None:
+            renamed = match.expand(ours) + key[match.end() :]
             converted[renamed] = _shaped(renamed, tensor)
     return converted
 
 
-def _renamed(name: str, key: str) -> str | None:
+def _match(name: str, key: str) -> tuple[re.Match[str], str | None] | None:
     for pattern, ours in _NAMES[name]:
         if match := re.match(pattern, key):
-            return None if ours is None else match.expand(ours) + key[match.end() :]
-    raise ValueError(f"{key!r} is not a parameter of the published {name}.")
+            return match, ours
+    return None
 
 
 def _shaped(name: str, tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
@@ -46,7 +47,7 @@ def _foldable(x: Tensor) -> bool:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if torch.compiler.is_compiling():
+    if in_torch_compile():
         # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
         product = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
         product = product if bias is None else product + bias[:, None, None]

@@ -4,9 +4,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
+from resfu.ops.backends import BACKENDS
 from resfu.ops.checks import check_int, check_odd
-from resfu.ops.reassemble.api import BACKENDS
-from resfu.ops.similarity import SIMILARITIES
+from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
 from resfu.upsamplers.options import check_choice, check_flags, check_number
@@ -32,7 +32,7 @@ class ReSFU(Upsampler):
         groups: of the paired central difference convolution and the compressor; divides D and `hidden_channels`.
         hidden_channels: M, width inside the similarity blocks; a multiple of 8.
         guided_filter_radius: in pixels of the output.
-        guided_filter_eps: ridge of the guided filter.
+        guided_filter_eps: ridge of the guided filter, above 0.
         guided_filter_stride: 1 (what the published costs count) or 2 (the published code's default).
         alignment: "both" spaces, or one of "semantic" and "detail" (Table V).
         guided_query: False leaves the semantic query unfiltered (Table V b).
@@ -42,6 +42,10 @@ class ReSFU(Upsampler):
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
         backend: of the operations: "auto", "cpu", "triton" or "reference".
+        dilation: pixels of the output from a neighbour to the next in the scores and the border's mask, as in the
+            published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
+            neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain
+            PyTorch operators. Default: the ratio, also where it is not whole.
 
     Raises:
         ValueError: for an even kernel, groups that do not divide or an unknown choice.
@@ -69,6 +73,7 @@ class ReSFU(Upsampler):
         normalize_features: bool = True,
         normalize_guidance: bool = True,
         backend: str = "auto",
+        dilation: int | None = None,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_choice("alignment", alignment, _ALIGNMENTS)
@@ -85,12 +90,21 @@ class ReSFU(Upsampler):
                 raise ValueError(f"{name} = {width} must be a multiple of groups = {groups} and of 8.")
         check_int("guided_filter_radius", guided_filter_radius, least=0)
         check_number("guided_filter_eps", guided_filter_eps, least=0)
+        if guided_filter_eps == 0:
+            raise ValueError("guided_filter_eps must be above 0: without a ridge, flat regions follow rounding errors.")
         check_flags(
             guided_query=guided_query,
             smoothed_key=smoothed_key,
             normalize_features=normalize_features,
             normalize_guidance=normalize_guidance,
         )
+        if dilation is not None:
+            check_int("dilation", dilation)
+            if similarity != "pcdc" or neighbours != "fine":
+                raise ValueError(
+                    f"dilation = {dilation} is for similarity='pcdc' and neighbours='fine', got {similarity!r} and "
+                    f"{neighbours!r}: leave it out."
+                )
         self.kernel_size = kernel_size
         self.guided_filter_radius = guided_filter_radius
         self.guided_filter_eps = guided_filter_eps
@@ -101,6 +115,7 @@ class ReSFU(Upsampler):
         self.similarity = similarity
         self.neighbours = neighbours
         self.backend = backend
+        self.dilation = dilation
 
         self.guidance_norm = group_norm(guidance_channels) if normalize_guidance else nn.Identity()
         self.query = nn.Conv2d(guidance_channels, projection_dim, 1)
@@ -143,15 +158,24 @@ class ReSFU(Upsampler):
         resized, size = self._prepared(features, guidance, size)
         named = self._scores(features, resized)
         total = _total(named)
-        named["kernel"] = window_softmax(total, low=(features.shape[-2], features.shape[-1]))
+        low = (features.shape[-2], features.shape[-1])
+        named["kernel"] = self._dilated_kernel(total) if self.dilation else window_softmax(total, low=low)
         named["output"] = self._reassemble(features, total, size)
         return named
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
         padding = "replicate"  # what is read there has weight 0
+        if self.dilation:
+            return reassemble(
+                features, self._dilated_kernel(scores), size, self.neighbours, padding, backend=self.backend
+            )
         return reassemble(
             features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True
         )
+
+    def _dilated_kernel(self, scores: Tensor) -> Tensor:
+        assert self.dilation is not None
+        return window_softmax(without_outside(scores, self.dilation))
 
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
@@ -184,7 +208,7 @@ class ReSFU(Upsampler):
             neighbours = "fine"  # at ratio 1 both are the map itself
         if self.similarity == "inner_product":
             return inner_product_scores(key, query, self.kernel_size, step, neighbours, self.backend)
-        return getattr(self, block)(key, query, step, neighbours, self.backend)
+        return getattr(self, block)(key, query, step, neighbours, self.backend, self.dilation)
 
 
 def _total(named: dict[str, Tensor]) -> Tensor:

@@ -1,11 +1,12 @@
 """The learned similarity of ReSFU: normalisation, paired central difference convolution, compressor."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.grid import key_position, sample
-from resfu.ops.similarity import Compressor, neighbour_convolution, similarity_scores
+from resfu.ops.similarity import Compressor, dilated_differences, neighbour_convolution, similarity_scores
 from resfu.upsamplers.normalization import GroupNorm, UpsampledGroupNorm
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
@@ -45,16 +46,25 @@ class SimilarityBlock(nn.Module):
         step: tuple[int, int],
         neighbours: str = "fine",
         backend: str = "auto",
+        dilation: int | None = None,
     ) -> Float[Tensor, "B KK H W"]:
-        """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size."""
+        """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size.
+
+        Neighbours are one LR pixel apart, or with `dilation` that many of the query's.
+        """
         size = (query.shape[-2], query.shape[-1])
+        if dilation is not None and key.shape[-2:] != size:
+            key = F.interpolate(key, size=size, mode="bilinear", align_corners=False)
         key = self._normalised(key, size, neighbours, backend)
         maps = (key, self.norm(query), self.weight, self.bias)
-        options = (step, self.similarity, neighbours, backend)
-        compressor = self._compressor()
-        if compressor is not None:
-            return similarity_scores(*maps, compressor, *options)
-        hidden = neighbour_convolution(*maps, *options)
+        if dilation is not None:
+            hidden = dilated_differences(*maps, dilation)
+        else:
+            options = (step, self.similarity, neighbours, backend)
+            compressor = self._compressor()
+            if compressor is not None:
+                return similarity_scores(*maps, compressor, *options)
+            hidden = neighbour_convolution(*maps, *options)
         return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
 
     def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:

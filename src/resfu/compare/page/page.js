@@ -2,10 +2,12 @@ window.addEventListener("error", (event) => { document.documentElement.dataset.e
 
 function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
+  const shown = (id) => { document.getElementById(id).hidden = false; };
+  shown("training");
   drawCurves(document.getElementById("curves"), document.getElementById("legend"), data.curves, data.upsamplers);
-  if (data.images.length) startPictures(data);
+  if (data.images.length) { shown("pictures"); startPictures(data); }
   else document.getElementById("pictures").remove();
-  if (data.volumes.length) startVolumes(data.volumes);
+  if (data.volumes.length) { shown("volumes"); startVolumes(data.volumes); }
   else document.getElementById("volumes").remove();
   document.documentElement.dataset.ready = "true";
 }
@@ -42,22 +44,25 @@ function startPictures(data) {
     showPair(side(choices[0]), side(choices[1]), `${current.width} / ${current.height}`);
   }
 
-  function panel(layer, words) {
-    const figure = document.createElement("figure");
-    const box = document.createElement("div");
-    box.className = "view";
-    box.style.aspectRatio = `${current.width} / ${current.height}`;
-    box.append(picture(layer.source, `${words} of ${current.name}`));
-    makeZoomable(box);
-    const text = document.createElement("figcaption");
-    text.textContent = layer.caption;
-    figure.append(box, text);
+  // A layer of an upsampler, or without a name one of the image itself.
+  function panel(layer, name) {
+    const words = name === undefined ? layer.words : `${name}: ${layer.words}`;
+    const figure = makePane(layer.source, `${words} of ${current.name}`, current);
+    const text = figure.querySelector("figcaption");
+    if (name === undefined) figure.classList.add("reference");
+    else {
+      const who = document.createElement("span");
+      who.className = "who";
+      who.textContent = `${name}: `;
+      text.append(who);
+    }
+    text.append(layer.caption);
     return figure;
   }
 
   function key() {
     const block = document.createElement("div");
-    block.className = "key";
+    block.className = "key reference";
     for (const [colour, words] of data.key) {
       const line = document.createElement("div");
       const swatch = document.createElement("span");
@@ -80,14 +85,11 @@ function startPictures(data) {
     const cells = [heading(current.name), ...data.upsamplers.map(heading)];
     layers.forEach((_, row) => {
       const reference = current.references[row];
-      cells.push(reference ? panel(reference, reference.words) : key());
-      for (const name of data.upsamplers) {
-        const layer = current.results[name][row];
-        cells.push(panel(layer, `${name}: ${layer.words}`));
-      }
+      cells.push(reference ? panel(reference) : key());
+      for (const name of data.upsamplers) cells.push(panel(current.results[name][row], name));
     });
     const grid = element("panels");
-    grid.style.gridTemplateColumns = `repeat(${data.upsamplers.length + 1}, minmax(180px, 380px))`;
+    grid.style.setProperty("--columns", data.upsamplers.length + 1);
     grid.replaceChildren(...cells);
     applyView(grid);
   }
@@ -115,6 +117,7 @@ function startPictures(data) {
   element("zoom-reset").addEventListener("click", () => setView(1, 0, 0));
   view.listeners.push(() => {
     applyView(document);
+    document.documentElement.classList.toggle("magnified", view.scale > 1);
     element("zoom-level").textContent = `${Math.round(view.scale * 100)} %`;
   });
   choose(0);

@@ -68,6 +68,20 @@ function makeZoomable(element) {
   });
 }
 
+// A picture with an empty caption; `size` has its width and height, `description` says what it is.
+function makePane(source, description, size) {
+  const figure = document.createElement("figure");
+  const box = document.createElement("div");
+  box.className = "view";
+  box.style.aspectRatio = `${size.width} / ${size.height}`;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", description);
+  box.append(picture(source, description));
+  makeZoomable(box);
+  figure.append(box, document.createElement("figcaption"));
+  return figure;
+}
+
 // Two pictures, one over the other, with a movable border between them.
 function makeSlider(root, range) {
   root.innerHTML = "";

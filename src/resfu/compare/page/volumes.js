@@ -9,18 +9,11 @@ function startVolumes(volumes) {
     range.max = String(volume.slices.length - 1);
     range.value = String(Math.floor(volume.slices.length / 2));
     const panels = Object.keys(volume.layers).map((name) => {
-      const figure = document.createElement("figure");
-      const box = document.createElement("div");
-      box.className = "view";
-      box.style.aspectRatio = `${volume.width} / ${volume.height}`;
-      box.append(picture("", name));
-      makeZoomable(box);
-      const text = document.createElement("figcaption");
-      text.textContent = name;
-      figure.append(box, text);
+      const figure = makePane("", `${name} of ${volume.name}`, volume);
+      figure.querySelector("figcaption").textContent = name;
       return figure;
     });
-    element("slices").style.gridTemplateColumns = `repeat(${panels.length}, minmax(180px, 300px))`;
+    element("slices").style.setProperty("--columns", panels.length);
     element("slices").replaceChildren(...panels);
     showSlice();
   }

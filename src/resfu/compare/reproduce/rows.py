@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow, published_rows
@@ -10,7 +11,6 @@ ADE20K_TABLES = (1, 2, 3, 4, 5, 6, 7, 8)
 VOLUME_TABLES = (10, 11)  # Synapse and ACDC
 OBJECT_TABLES = (12,)  # COCO, instances and panoptic
 TABLES = ADE20K_TABLES + VOLUME_TABLES + OBJECT_TABLES
-_MAIN_TABLES = (1, 2, 3, 4, *VOLUME_TABLES, *OBJECT_TABLES)  # the others hold variants of ReSFU
 
 
 def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[PublishedRow]:
@@ -18,7 +18,7 @@ def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[Pub
 
     Args:
         tables: of `TABLES`.
-        wanted: patterns of a row's label ("c", "resfu", "K=*") or of its recipe's name ("segmenter-vit-s_*"); empty
+        wanted: patterns of a row's label ("c", "resfu", "K=*") or of `row_name` ("segmenter-vit-s_*"); empty
             takes all.
 
     Returns:
@@ -34,21 +34,30 @@ def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[Pub
     for pattern in wanted:
         if not any(_fits(row, pattern) for row in rows):
             labels = ", ".join(dict.fromkeys(row.label for row in rows))
-            raise ValueError(f"no row fits {pattern!r}; their labels are {labels}, or give a recipe's name.")
+            raise ValueError(
+                f"no row fits {pattern!r}; their labels are {labels}, or give a training's name, such as "
+                f"{row_name(rows[0])}."
+            )
     return [row for row in rows if not wanted or any(_fits(row, pattern) for pattern in wanted)]
 
 
 def recipe_name(row: PublishedRow) -> str:
-    """The recipe of a row: its file's name without ".yaml", relative to the folder of recipes.
+    """The recipe of a row: the network's and the data set's."""
+    return f"{row.host}_{row.dataset}"
 
-    Variants of ReSFU that are the whole method again (K=3 in Table 8) share the recipe of the main tables.
+
+def row_settings(row: PublishedRow) -> dict[str, Any]:
+    """What a row adds to its recipe: the upsampler, with the options that it was run with."""
+    return {"model": {"upsampler": row.upsampler, "upsampler_options": dict(row.upsampler_options) or None}}
+
+
+def row_name(row: PublishedRow) -> str:
+    """What a row's training is called: network, upsampler with its options, and data.
+
+    Variants of ReSFU that are the whole method again (K=3 in Table 8) are one with the rows of the main tables.
     """
-    whole = variant_name(row.upsampler, row.upsampler_options) == row.upsampler
-    if row.table in _MAIN_TABLES or whole:
-        return f"{row.host}_{row.upsampler}_{row.dataset}"
-    variant = f"table{row.table}-{row.label.replace('=', '').lower()}"
-    return f"ablations/{row.host}_{row.upsampler}-{variant}_{row.dataset}"
+    return f"{row.host}_{variant_name(row.upsampler, row.upsampler_options)}_{row.dataset}"
 
 
 def _fits(row: PublishedRow, pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (row.label, recipe_name(row).rpartition("/")[2]))
+    return any(fnmatchcase(name, pattern) for name in (row.label, row_name(row)))

@@ -7,18 +7,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from resfu.compare.kinds import LABEL_MAPS
 from resfu.compare.reproduce.rows import recipe_name
 from resfu.compare.summary import Spread, spread
 from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
-
-PUBLISHED_VOLUME_METRICS = {"mean_dice": "Dice", "hd95": "HD95"}
-INSTANCE_METRICS = {"mask_ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_s": "APS", "ap_m": "APM", "ap_l": "APL"}
-PANOPTIC_METRICS = {"pq": "PQ", "pq_things": "PQth", "pq_stuff": "PQst", "sq": "SQ", "rq": "RQ"}
-# What a comparison calls metrics of the published tables, where it has other names.
-_COMPARED = {"mean_dice": "dice"}
-_KINDS = (LABEL_MAPS.metrics, PUBLISHED_VOLUME_METRICS, INSTANCE_METRICS, PANOPTIC_METRICS)
+from resfu.tasks import task_of
+from resfu.training.scores import Score
 
 
 @dataclass(frozen=True)
@@ -26,7 +20,7 @@ class Measured:
     """What the trainings of one network gave.
 
     Args:
-        metrics: by the keys of `metrics_of` its row, without those that had nothing to measure.
+        metrics: by the keys of `scores_of` its row, without those that had nothing to measure.
         parameters: of the network.
     """
 
@@ -34,20 +28,28 @@ class Measured:
     parameters: int
 
 
-def metrics_of(published: Mapping[str, float]) -> Mapping[str, str]:
-    """The metrics of a row, from its numbers: their keys in the published tables, and titles."""
-    return next(kind for kind in _KINDS if next(iter(kind)) in published)
+def scores_of(row: PublishedRow) -> list[Score]:
+    """The scores that are published of a row."""
+    return [score for score in task_of(row.host, row.dataset).module.scores if score.key in row.metrics]
 
 
-def compared(results: Mapping[str, Any], upsampler: str, published: Mapping[str, float]) -> Measured:
+def additions_to(row: PublishedRow) -> list[Score]:
+    """What is measured beside the published scores: what these do not say, such as how many organs were missed."""
+    published = scores_of(row)
+    named = {name for score in published for name in (score.counted_first, score.requires) if name}
+    return [score for score in task_of(row.host, row.dataset).scores if score.key in named and score not in published]
+
+
+def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> Measured:
     """What a comparison gave.
 
     Args:
         results: the content of its results.json.
         upsampler: one of its upsamplers.
-        published: the numbers of a row of the same kind.
+        row: of the same task.
     """
-    spreads = {key: spread(results, upsampler, _COMPARED.get(key, key)) for key in metrics_of(published)}
+    scores = [*scores_of(row), *additions_to(row)]
+    spreads = {score.key: spread(results, upsampler, score.key) for score in scores}
     known = {key: value for key, value in spreads.items() if value.values}
     return Measured(known, results["cost"][upsampler]["parameters"])
 
@@ -60,29 +62,32 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
         measured: gives the measurements of a row, None where there are none.
 
     Returns:
-        Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "published" (as printed),
-        "misprints", "measured" (per metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first
-        row of the host: "published" by metric, and "measured" like the above, seed by seed before the mean.
+        Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "titles" of the metrics,
+        "additions" (titles of what is measured beside them), "published" (as printed), "misprints", "measured" (per
+        metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first row of the host: "published"
+        by metric, and "measured" like the above, seed by seed before the mean.
     """
     first: dict[str, tuple[PublishedRow, Measured | None]] = {}
     result = []
     for row in rows:
         found = measured(row)
         base, base_found = first.setdefault(row.host, (row, found))
-        metrics = metrics_of(row.metrics)
-        gain = {key: row.metrics[key] - base.metrics[key] for key in metrics}
+        titles = {score.key: score.title for score in scores_of(row)}
+        gain = {key: row.metrics[key] - base.metrics[key] for key in titles}
         ours: dict[str, Any] | None = None
         our_gain: dict[str, Any] | None = None
         if found is not None:
             ours = {key: value.plain for key, value in found.metrics.items()} | {"parameters": found.parameters}
             if base_found is not None:
-                shared = [key for key in metrics if key in found.metrics and key in base_found.metrics]
+                shared = [key for key in titles if key in found.metrics and key in base_found.metrics]
                 our_gain = {key: _gain(found.metrics[key], base_found.metrics[key]).plain for key in shared}
         row_fields = {key: value for key, value in asdict(row).items() if key not in ("metrics", "dataset")}
         result.append(
             {
                 **row_fields,
                 "recipe": recipe_name(row),
+                "titles": titles,
+                "additions": {score.key: score.title for score in additions_to(row)},
                 "published": dict(row.metrics),
                 "measured": ours,
                 "gain": {"published": gain, "measured": our_gain},
@@ -101,8 +106,8 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
-    metrics = metrics_of(found[0]["published"])
-    for name in [*metrics.values(), "parameters (M)"]:
+    metrics, additions = found[0]["titles"], found[0]["additions"]
+    for name in [*metrics.values(), *additions.values(), "parameters (M)"]:
         shown.add_column(name, justify="right")
     none = dict.fromkeys(metrics)
     for place, record in enumerate(found):
@@ -111,10 +116,12 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
         words = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
+        words += ["-"] * len(additions)
         shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
             words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
+            words += [_spread(ours[key], ".2f") if key in ours else "-" for key in additions]
             shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
     return shown
 

@@ -1,74 +1,69 @@
-"""The published trainings, one after the other: each a run of `resfu fit`, measured by `resfu test`."""
+"""The published trainings, one after the other: each trained from its recipe and measured on the test split."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from resfu.compare.folder import write_text
-from resfu.compare.reproduce.rows import recipe_name
-from resfu.compare.reproduce.side_by_side import Measured, metrics_of
+from resfu.compare.reproduce.rows import recipe_name, row_name, row_settings
+from resfu.compare.reproduce.side_by_side import Measured, additions_to, scores_of
 from resfu.compare.summary import Spread
+from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import PublishedRow
+from resfu.files.atomic import write_json
+from resfu.recipes import read_recipe
+from resfu.tasks.experiment import Experiment
+from resfu.tasks.run import RunFolder, console_progress, train
+from resfu.training.interruption import interruptible
 from resfu.training.last_checkpoint import read_progress
-
-# What the published tables of volumes call the means that `resfu test` writes.
-_VOLUME_KEYS = {"mean_dice": "mdice", "hd95": "mhd95"}
-# Carries out `resfu WORDS` and returns its exit code.
-Command = Callable[[list[str]], int]
+from resfu.training.quiet import known_warnings_ignored
+from resfu.training.scores import plain
 
 
 @dataclass(frozen=True)
 class Training:
-    """One recipe and seed.
+    """One published row and seed.
 
     Args:
-        name: as `recipe_name` gives it.
-        recipe: its file.
+        name: as `row_name` gives it.
+        row: that it reproduces.
         folder: of the run.
         seed: of the run.
     """
 
     name: str
-    recipe: Path
-    folder: Path
+    row: PublishedRow
+    folder: RunFolder
     seed: int
 
-    @property
-    def metrics(self) -> Path:
-        """Written last: a training that has it is finished."""
-        return self.folder / "metrics.json"
+    def experiment(self, settings: Mapping[str, Any]) -> Experiment:
+        """What is trained, with further settings over the recipe's."""
+        own = {"seed_everything": self.seed}
+        return Experiment(read_recipe(recipe_name(self.row)), row_settings(self.row), own, settings)
 
-    @property
-    def state(self) -> str:
-        """In words what an earlier call did."""
-        if self.metrics.is_file():
-            return "finished before"
-        return "goes on from its checkpoint" if self.last.is_file() else "begins"
+    def carry_out(self, settings: Mapping[str, Any], console: Console) -> None:
+        """Train and measure what an earlier call has not.
 
-    def commands(self, root: str | None, options: Sequence[str]) -> list[list[str]]:
-        """The words of `resfu fit` and `resfu test` that are still to do.
-
-        Args:
-            root: folder of the data.
-            options: further ones of `resfu fit`; those of the trainer are `resfu test`'s too.
+        Raises:
+            ValueError: for settings that make no training, or one that ended before it had the steps it was to have.
+            KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
         """
-        if self.metrics.is_file():
-            return []
-        place = ["--run", str(self.folder), *(["--data.root", root] if root is not None else [])]
-        resumed = ["--ckpt_path", "last"] if self.last.is_file() else []
-        seed = ["--seed_everything", str(self.seed)]
-        return [
-            ["fit", "--config", str(self.recipe), *place, *seed, *resumed, *options],
-            ["test", *place, "--ckpt_path", "last", "--metrics", str(self.metrics), *_of_the_trainer(options)],
-        ]
-
-    @property
-    def last(self) -> Path:
-        """Its checkpoint."""
-        return self.folder / "checkpoints" / "last.ckpt"
+        console.print(f"{self.name}, seed {self.seed}: {self.folder.state}", highlight=False)
+        if self.folder.finished:
+            return
+        experiment = self.experiment(settings)
+        checkpoint = self.folder.last if self.folder.last.is_file() else None
+        progress = console_progress(experiment, console, f"{self.name}, seed {self.seed}")
+        trained = train(experiment, self.folder, checkpoint=checkpoint, progress=progress)
+        self.check_whole()
+        with known_warnings_ignored(), interruptible():
+            trained.trainer.test(trained.module, datamodule=trained.data, verbose=False)
+        if trained.trainer.is_global_zero:
+            parameters = inference_parameters(trained.module.host)
+            write_json(self.folder.metrics, {"parameters": parameters, **plain(trained.module.results)})
 
     def check_whole(self) -> None:
         """Refuse to measure what is not trained to the end.
@@ -76,100 +71,61 @@ class Training:
         Raises:
             ValueError: for a training without a checkpoint, or that has not had the steps it was to have.
         """
-        if not self.last.is_file():
-            raise ValueError(f"`resfu fit` of {self.name} left no {self.last}: there is nothing to measure.")
-        done, planned = read_progress(self.last)
+        last = self.folder.last
+        if not last.is_file():
+            raise ValueError(f"the training of {self.name} left no {last}: there is nothing to measure.")
+        done, planned = read_progress(last)
         if done < planned:
             raise ValueError(
-                f"{self.last} is not measured: it has had {done} of {planned} steps. The same command goes on; if an "
-                "option ends it early, such as --trainer.max_time, give another --output without that."
+                f"{last} is not measured: it has had {done} of {planned} steps. The same command goes on; if a "
+                "setting ends it early, such as --trainer.max_time, give another --output without that."
             )
 
 
-def plan(rows: Iterable[PublishedRow], recipes: Path, output: Path, seeds: Sequence[int]) -> list[Training]:
-    """The trainings that rows stand for; rows with the same recipe share one.
+def plan(rows: Iterable[PublishedRow], output: Path, seeds: Sequence[int]) -> list[Training]:
+    """The trainings that rows stand for; rows that are the same network share one.
 
     Args:
         rows: of the published tables.
-        recipes: folder of the recipes.
         output: folder of all runs.
-        seeds: one training per recipe and seed.
-
-    Raises:
-        FileNotFoundError: when a recipe is not there.
+        seeds: one training per network and seed.
     """
-    trainings = []
-    for name in dict.fromkeys(recipe_name(row) for row in rows):
-        recipe = recipes / f"{name}.yaml"
-        if not recipe.is_file():
-            raise FileNotFoundError(f"there is no recipe {recipe}: run it in a checkout of resfu, or give --recipes.")
-        for seed in seeds:
-            folder = output / "runs" / f"{recipe.stem}-seed{seed}"
-            trainings.append(Training(name, recipe, folder, seed))
-    return trainings
+    named = {row_name(row): row for row in reversed(list(rows))}
+    return [
+        Training(name, row, RunFolder(output / "runs" / f"{name}-seed{seed}"), seed)
+        for name, row in reversed(named.items())
+        for seed in seeds
+    ]
 
 
-def claim(output: Path, options: Sequence[str]) -> None:
-    """Keep an output folder to one set of options, from the first checkpoint on.
+def claim(output: Path, settings: Mapping[str, Any]) -> None:
+    """Keep an output folder to one set of settings, from the first checkpoint on.
 
     Args:
         output: folder of all runs.
-        options: what `train` is going to get.
+        settings: over the recipes'.
 
     Raises:
         ValueError: when an earlier call had others.
     """
-    file = output / "options.json"
-    before = json.loads(file.read_text("utf-8")) if file.is_file() else list(options)
-    if before != list(options) and any(output.glob("runs/*/checkpoints/*.ckpt")):
-        words = " ".join(before) or "none"
-        raise ValueError(f"{output} holds trainings with other options ({words}): give these, or another --output.")
-    write_text(file, json.dumps(list(options)) + "\n")
+    file = output / "settings.json"
+    before = json.loads(file.read_text("utf-8")) if file.is_file() else dict(settings)
+    if before != dict(settings) and any(output.glob("runs/*/checkpoints/*.ckpt")):
+        words = json.dumps(before) if before else "none"
+        raise ValueError(f"{output} holds trainings with other settings ({words}): give these, or another --output.")
+    write_json(file, dict(settings))
 
 
-def train(
-    trainings: Iterable[Training], root: str | None, options: Sequence[str], command: Command, console: Console
-) -> None:
-    """Carry out what is left of some trainings.
-
-    Args:
-        trainings: of `plan`.
-        root: folder of the data.
-        options: further ones of `resfu fit`.
-        command: carries out one command.
-        console: says what is done.
-
-    Raises:
-        ValueError: when a command fails, or a training did not reach its end.
-        KeyboardInterrupt: when a command was interrupted; the next call goes on.
-    """
-    for training in trainings:
-        console.print(f"{training.name}, seed {training.seed}: {training.state}", highlight=False)
-        for words in training.commands(root, options):
-            if words[0] == "test":
-                training.check_whole()
-            code = command(words)
-            if code == 130:
-                raise KeyboardInterrupt
-            if code:
-                raise ValueError(f"`resfu {words[0]}` of {training.name} ended with the exit code {code}; see above.")
-
-
-def measured(name: str, trainings: Iterable[Training]) -> Measured | None:
-    """What the finished trainings of a recipe gave; None without any."""
-    files = [training.metrics for training in trainings if training.name == name and training.metrics.is_file()]
+def measured(row: PublishedRow, trainings: Iterable[Training]) -> Measured | None:
+    """What the finished trainings of a row gave; None without any."""
+    name = row_name(row)
+    files = [each.folder.metrics for each in trainings if each.name == name and each.folder.finished]
     runs = [json.loads(file.read_text("utf-8")) for file in files]
     if not runs:
         return None
-    keys = _VOLUME_KEYS if "mdice" in runs[0] else {key: key for key in metrics_of(runs[0])}
-    values = {key: tuple(run[ours] for run in runs) for key, ours in keys.items()}
-    metrics = {key: Spread(found) for key, found in values.items() if None not in found}
+    values = {score.key: [run.get(score.key) for run in runs] for score in scores_of(row)}
+    metrics = {key: Spread(tuple(found)) for key, found in values.items() if None not in found}
+    for score in additions_to(row):  # from the runs that have it: there is no distance where nothing was found
+        found = tuple(run[score.key] for run in runs if run.get(score.key) is not None)
+        metrics |= {score.key: Spread(found)} if found else {}
     return Measured(metrics, runs[0]["parameters"])
-
-
-def _of_the_trainer(options: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for i, word in enumerate(options):
-        if word.startswith("--trainer."):
-            found += options[i : i + 1 if "=" in word else i + 2]
-    return found

@@ -9,9 +9,10 @@ import torch
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, Transform
+from resfu.data.coco.as_written import Repairs, tidy_image
 from resfu.data.coco.base import Category, ObjectDataset
-from resfu.data.image_files import data_folder, read_image
-from resfu.data.pascal import voc_palette
+from resfu.data.image_files import Orientation, data_folder, read_image
+from resfu.data.palette import voc_palette
 from resfu.data.unreadable import FirstReadable, UnreadableFileError
 
 SPLITS = ("train", "val")
@@ -30,11 +31,17 @@ class CocoDataset(ObjectDataset):
         split: "train" or "val"; in "train" an image without a box to train on is left out.
         root: the folder with `train2017`, `val2017` and `annotations`.
         transform: see `ObjectDataset`.
-        on_error: what an unreadable file leads to. "raise": an error that names it. "skip": one warning per file, and
-            the next readable sample takes its place, so that the length stays.
+        on_error: what an unreadable file, and an annotation that makes no sense, leads to. "raise": an error that names
+            it. "skip": one warning per file, and the next readable sample takes its place, so that the length stays;
+            such annotations are left out when the dataset is opened, and one warning counts them.
+        labelled_as: what was annotated of photos with an EXIF orientation, where their size does not say it: "shown",
+            the photo as viewers show it, or "stored", its pixels as they lie in the file.
+
+    What people leave out of an annotation and what is obvious is filled in, and one warning counts it: see
+    `resfu.data.coco.as_written`.
 
     Raises:
-        ValueError: for another split or `on_error`, no root, or annotations that contradict themselves.
+        ValueError: for another split, `on_error` or `labelled_as`, no root, or annotations that contradict themselves.
         FileNotFoundError: naming the first file that is not there.
         UnreadableFileError: for an annotation file that is not JSON.
     """
@@ -46,15 +53,25 @@ class CocoDataset(ObjectDataset):
         root: str | Path | None,
         transform: Transform | None,
         on_error: Literal["raise", "skip"],
+        labelled_as: Orientation,
     ) -> None:
         super().__init__(transform)
+        if labelled_as not in ("shown", "stored"):
+            raise ValueError(f"labelled_as must be 'shown' or 'stored', got {labelled_as!r}.")
+        self._labelled_as: Orientation = labelled_as
         folder = data_folder("coco", split, SPLITS, root, HOW_TO_GET)
         self._readable = FirstReadable(on_error)
         self.training = split == "train"
         self.file = folder / "annotations" / f"{kind}_{split}2017.json"
         self.content = _read_json(self.file)
-        self.categories = _categories(self.content["categories"])
-        self._annotations = self._by_image()
+        self.categories = _categories(self.content["categories"], self.file)
+        self._category_ids = {category.id for category in self.categories}
+        repairs = Repairs(self.file, on_error)
+        self._complete(repairs)
+        repairs.warn()
+        self._annotations: dict[Any, list[dict[str, Any]]] = {}
+        for annotation in self.content["annotations"]:
+            self._annotations.setdefault(annotation["image_id"], []).append(annotation)
         images = self.content["images"]
         self.images = [image for image in images if self._has_box(image)] if self.training else images
         if not self.images:
@@ -76,6 +93,20 @@ class CocoDataset(ObjectDataset):
             ValueError: for annotations that make no sense, naming them.
         """
 
+    @abstractmethod
+    def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
+        """Complete an annotation.
+
+        Args:
+            annotation: changed in its place.
+            where: what to call it.
+            repairs: counts what is filled in.
+            sizes: (H, W) of every image by its id.
+
+        Raises:
+            ValueError: for one that makes no sense.
+        """
+
     def boxes(self, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The parts of an image's annotations that have a box, a category, an area and a crowd flag each."""
         return annotations
@@ -86,9 +117,9 @@ class CocoDataset(ObjectDataset):
 
     def _read(self, image: dict[str, Any]) -> Sample:
         path = self._image_folder / image["file_name"]
-        pixels = read_image(path)
+        pixels = read_image(path, (image["height"], image["width"]), self._labelled_as)
         if pixels.shape[:2] != (image["height"], image["width"]):
-            raise ValueError(
+            raise UnreadableFileError(
                 f"{path} is {pixels.shape[0]} x {pixels.shape[1]}, but {self.file} says {image['height']} x "
                 f"{image['width']}: the files do not belong together."
             )
@@ -98,23 +129,26 @@ class CocoDataset(ObjectDataset):
             **self.labels(image, self._annotations.get(image["id"], [])),
         }
 
-    def _by_image(self) -> dict[int, list[dict[str, Any]]]:
-        images = {image["id"] for image in self.content["images"]}
-        if len(images) != len(self.content["images"]):
+    def _complete(self, repairs: Repairs) -> None:
+        """Complete what the file says, in its place, and leave out what makes no sense."""
+        content = self.content
+        images = repairs.kept("image", content["images"], lambda image, where: tidy_image(image, where, repairs))
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        if len(sizes) != len(images):
             raise ValueError(f"{self.file} gives two images the same id.")
-        categories = {category.id for category in self.categories}
-        annotations: dict[int, list[dict[str, Any]]] = {}
-        for annotation in self.content["annotations"]:
-            if annotation["image_id"] not in images:
-                raise ValueError(f"{self.file} annotates the image {annotation['image_id']}, which it does not list.")
-            annotations.setdefault(annotation["image_id"], []).append(annotation)
-            for part in self.boxes([annotation]):
-                if part["category_id"] not in categories:
-                    raise ValueError(
-                        f"{self.file} has the category {part['category_id']} in the image {annotation['image_id']}, "
-                        "but does not list it."
-                    )
-        return annotations
+        # macOS puts a file of this name beside each one that it copies; who lists a folder lists them too.
+        copies = {image["id"] for image in images if Path(image["file_name"]).name.startswith("._")}
+        left_out = copies | {image.get("id") for image in content["images"] if isinstance(image, dict)} - sizes.keys()
+        for image in copies:
+            repairs.note("images left out whose files are macOS's notes and no pictures", f"image {image}")
+        annotations = content["annotations"]
+        if isinstance(annotations, list) and left_out:
+            annotations = [a for a in annotations if not (isinstance(a, dict) and a.get("image_id") in left_out)]
+        annotations = repairs.kept(
+            "annotation", annotations, lambda annotation, where: self.tidy(annotation, where, repairs, sizes)
+        )
+        content["images"] = [image for image in images if image["id"] not in left_out]
+        content["annotations"] = annotations
 
     def _has_box(self, image: dict[str, Any]) -> bool:
         things = {category.id for category in self.things}
@@ -127,7 +161,8 @@ def is_trainable(annotation: dict[str, Any], image: dict[str, Any]) -> bool:
     x, y, width, height = annotation["bbox"]
     across = min(x + width, image["width"]) - max(x, 0)
     down = min(y + height, image["height"]) - max(y, 0)
-    return not annotation["iscrowd"] and annotation["area"] > 0 and min(width, height) >= 1 and min(across, down) > 0
+    seen = annotation.get("area", 1) > 0  # that of a panoptic segment may be known by its pixels alone
+    return not annotation["iscrowd"] and seen and min(width, height) >= 1 and min(across, down) > 0
 
 
 def check_files(paths: list[Path]) -> None:
@@ -145,12 +180,13 @@ def check_files(paths: list[Path]) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors put a mark before the text
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no file {file}. {HOW_TO_GET}") from error
     except ValueError as error:
         raise UnreadableFileError(f"cannot read the annotation file {file}: {error}.") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    keys = content if isinstance(content, dict) else ()
+    missing = [key for key in ("images", "annotations", "categories") if key not in keys]
     if missing:
         raise ValueError(
             f"{file} has no {', '.join(missing)}: it is not a COCO file of instances or panoptic segments."
@@ -158,8 +194,13 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _categories(listed: list[dict[str, Any]]) -> tuple[Category, ...]:
+def _categories(listed: list[dict[str, Any]], file: Path) -> tuple[Category, ...]:
     palette = voc_palette(256).tolist()
+    for entry in listed:
+        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
+            raise ValueError(f"{file}: a category needs a whole number as its id, and a name; got {entry}.")
+    if len({entry["id"] for entry in listed}) < len(listed):
+        raise ValueError(f"{file} gives two categories the same id.")
     categories = [
         Category(
             id=entry["id"],

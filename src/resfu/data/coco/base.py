@@ -49,12 +49,14 @@ class Segment(TypedDict):
         category_id: c for categories[c]: things from 0, in the order of their labels, and stuff behind them.
         isthing: 0 or 1.
         iscrowd: 0 or 1.
+        area: pixels.
     """
 
     id: int
     category_id: int
     isthing: int
     iscrowd: int
+    area: int
 
 
 class ObjectDataset(Dataset[Sample], ABC):
@@ -197,7 +199,14 @@ def panoptic_labels(
         covered += pixels
         number, crowd = place[entry["category_id"]], entry["iscrowd"]
         isthing = number < number_of_things
-        segments.append({"id": entry["id"], "category_id": number, "isthing": int(isthing), "iscrowd": crowd})
+        segment: Segment = {
+            "id": entry["id"],
+            "category_id": number,
+            "isthing": int(isthing),
+            "iscrowd": crowd,
+            "area": pixels,
+        }
+        segments.append(segment)
         semantic[mask] = number_of_stuff if isthing else number - number_of_things
         if isthing and not (training and crowd):
             objects.append((_box_of(mask), number + 1, mask.view(np.uint8), float(pixels), crowd))

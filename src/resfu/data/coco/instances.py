@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.annotation_files import CocoDataset, is_trainable
+from resfu.data.coco.as_written import Repairs, tidy_instance
 from resfu.data.coco.base import InstanceDataset, object_target
 from resfu.data.coco.segmentation import decode_mask
+from resfu.data.image_files import Orientation
 
 
 class CocoInstances(CocoDataset, InstanceDataset):
@@ -20,9 +22,10 @@ class CocoInstances(CocoDataset, InstanceDataset):
         root: the folder with `train2017`, `val2017` and `annotations/instances_*2017.json`.
         transform: see `ObjectDataset`.
         on_error: "raise" or "skip", see `CocoDataset`.
+        labelled_as: "shown" or "stored", see `CocoDataset`.
 
     Raises:
-        ValueError: see `CocoDataset`, and at access for a mask that makes no sense, naming its annotation.
+        ValueError: see `CocoDataset`, and for a mask that makes no sense, naming its annotation.
         FileNotFoundError: naming the first file that is not there.
     """
 
@@ -32,24 +35,24 @@ class CocoInstances(CocoDataset, InstanceDataset):
         root: str | Path | None = None,
         transform: Transform | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        labelled_as: Orientation = "shown",
     ) -> None:
-        super().__init__("instances", split, root, transform, on_error)
+        super().__init__("instances", split, root, transform, on_error, labelled_as)
         self._labels = {category.id: label for label, category in enumerate(self.things, start=1)}
 
     def ground_truth(self) -> dict[str, Any]:
-        """The content of the annotation file."""
+        """The content of the annotation file, completed."""
         return self.content
+
+    def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
+        """Complete an annotation as the file has it, or say what is wrong with it."""
+        tidy_instance(annotation, where, repairs, sizes, self._category_ids)
 
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
         """The target of an image."""
         size = image["height"], image["width"]
         kept = [entry for entry in annotations if not self.training or is_trainable(entry, image)]
-        masks = []
-        for entry in kept:
-            try:
-                masks.append(decode_mask(entry["segmentation"], *size))
-            except ValueError as error:
-                raise ValueError(f"annotation {entry['id']} of {self.file}: {error}") from error
+        masks = [decode_mask(entry["segmentation"], *size) for entry in kept]
         corners = [(x, y, x + width, y + height) for x, y, width, height in (entry["bbox"] for entry in kept)]
         labels = [self._labels[entry["category_id"]] for entry in kept]
         area, crowd = [entry["area"] for entry in kept], [entry["iscrowd"] for entry in kept]

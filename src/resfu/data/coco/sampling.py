@@ -1,16 +1,11 @@
-"""Which images share a batch, and at which size they are seen."""
+"""Which images share a batch."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DistributedSampler
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
 
 
 class AspectRatioSampler(DistributedSampler[Any]):
@@ -67,41 +62,4 @@ class AspectRatioSampler(DistributedSampler[Any]):
         return self.batches * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: the position says which epoch it is, also in the middle of one."""
-
-
-class RandomShortSide(v2.Transform):
-    """Resize to a shorter side that is drawn from a list, unless the longer side would then be too long.
-
-    Labels and masks take the nearest pixel centre, which stays aligned with the bilinear image.
-
-    Args:
-        short_sides: pixels to draw from.
-        long_side: pixels that the longer side has at most.
-
-    Raises:
-        ValueError: for an empty list, or a side below 1.
-    """
-
-    def __init__(self, short_sides: Sequence[int], long_side: int = 1333) -> None:
-        super().__init__()
-        if not short_sides or min(*short_sides, long_side) < 1:
-            raise ValueError(f"sides are whole numbers of at least 1; got {short_sides} and {long_side}.")
-        self.short_sides = tuple(short_sides)
-        self.long_side = long_side
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the size."""
-        sides = next(part for part in flat_inputs if isinstance(part, tv_tensors.Image)).shape[-2:]
-        short = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
-        factor = min(short / min(sides), self.long_side / max(sides))
-        return {"size": [max(1, int(side * factor + 0.5)) for side in sides]}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize the image, a mask or boxes."""
-        if isinstance(inpt, tv_tensors.Mask):
-            plain = inpt.as_subclass(Tensor)
-            layers = plain if plain.dim() == 3 else plain[None]
-            resized = F.resize_image(layers, params["size"], InterpolationMode.NEAREST_EXACT)
-            return tv_tensors.Mask(resized if plain.dim() == 3 else resized[0])
-        return self._call_kernel(F.resize, inpt, params["size"], antialias=True)
+        """Do nothing: the position says which epoch it is, also in the middle of one."""

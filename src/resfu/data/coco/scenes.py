@@ -8,8 +8,8 @@ from typing import Any
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.base import Category, InstanceDataset, ObjectDataset, PanopticDataset, panoptic_labels
 from resfu.data.coco.segmentation import encode_rle
-from resfu.data.scenes import Scenes
-from resfu.data.scenes.classes import STUFF
+from resfu.data.generated.scenes import Scenes
+from resfu.data.generated.scenes.classes import STUFF
 
 
 class SceneObjects(ObjectDataset):

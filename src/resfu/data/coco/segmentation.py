@@ -1,5 +1,6 @@
 """The three ways in which COCO writes a mask: polygons, run lengths as a list, and run lengths as a string."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,47 @@ def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[
     Raises:
         ValueError: for another size, runs that don't fill the image, or a polygon that isn't one.
     """
-    if isinstance(segmentation, dict):
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"the mask has the size {segmentation['size']}, its image {[height, width]}.")
-        return _fill(_runs(segmentation["counts"]), height, width)
-    if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        raise ValueError(
-            f"polygons of {[len(polygon) for polygon in segmentation]} numbers; a polygon is x, y of three points or "
-            "more."
-        )
-    from pycocotools import mask
+    runs = _checked_runs(segmentation, height, width)
+    values = np.arange(len(runs), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
-    parts = mask.frPyObjects(segmentation, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    # Not by pycocotools' own decode, which numpy 2 warns of.
-    return _fill(_runs(mask.merge(parts)["counts"]), height, width)
+
+def check_segmentation(segmentation: Segmentation, height: int, width: int) -> None:
+    """Check what `decode_mask` would refuse, without making the mask.
+
+    Raises:
+        ValueError: as `decode_mask`.
+    """
+    if isinstance(segmentation, dict):
+        _checked_runs(segmentation, height, width)
+    else:
+        _check_polygons(segmentation)
+
+
+def mask_extent(segmentation: Segmentation, height: int, width: int) -> tuple[int, list[int]]:
+    """Pixels of a mask, and the box round it.
+
+    Args:
+        segmentation: in any of the three ways.
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        The area, and x, y, width, height; zeros for an empty mask.
+
+    Raises:
+        ValueError: as `decode_mask`.
+    """
+    ends = np.cumsum(_checked_runs(segmentation, height, width))
+    # The runs of ones, down the columns: where they begin, and their last pixels.
+    first, last = ends[:-1:2], ends[1::2] - 1
+    first, last = first[last >= first], last[last >= first]
+    if not len(first):
+        return 0, [0, 0, 0, 0]
+    left, right = int(first[0] // height), int(last[-1] // height)
+    whole = first // height != last // height  # a run that goes on in the next column meets both borders
+    top, bottom = np.where(whole, 0, first % height).min(), np.where(whole, height - 1, last % height).max()
+    return int((last - first + 1).sum()), [left, int(top), right - left + 1, int(bottom - top) + 1]
 
 
 def encode_rle(mask: NDArray[Any], compress: bool = True) -> dict[str, Any]:
@@ -100,11 +128,37 @@ def outlines(mask: NDArray[Any]) -> list[list[float]] | None:
     return polygons
 
 
-def _fill(runs: list[int], height: int, width: int) -> NDArray[np.uint8]:
-    if sum(runs) != height * width or any(run < 0 for run in runs):
+def _checked_runs(segmentation: Segmentation, height: int, width: int) -> list[int]:
+    if isinstance(segmentation, dict):
+        size = segmentation.get("size")
+        if not isinstance(size, list | tuple) or list(size) != [height, width]:
+            raise ValueError(f"the mask has the size {size}, its image {[height, width]}.")
+        counts = segmentation.get("counts")
+    else:
+        from pycocotools import mask
+
+        _check_polygons(segmentation)
+        parts = mask.frPyObjects(segmentation, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        # Not by pycocotools' own decode, which numpy 2 warns of.
+        counts = mask.merge(parts)["counts"]
+    if not isinstance(counts, list | str | bytes):
+        raise ValueError(f"the runs of the mask must be a list or a string, got {counts!r}.")
+    runs = _runs(counts)
+    if not all(isinstance(run, int) for run in runs):
+        raise ValueError(f"the runs of the mask must be whole numbers, got {str(runs)[:60]}.")
+    if sum(runs) != height * width or min(runs) < 0:
         raise ValueError(f"the runs of the mask cover {sum(runs)} of {height} x {width} pixels.")
-    values = np.arange(len(runs), dtype=np.uint8) % 2
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    return runs
+
+
+def _check_polygons(polygons: list[list[float]]) -> None:
+    if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise ValueError(
+            f"polygons of {[len(polygon) for polygon in polygons]} numbers; a polygon is x, y of three points or more."
+        )
+    # The sum is finite and a number only if all numbers are: much faster than to look at each.
+    if not all(math.isfinite(sum(polygon)) for polygon in polygons):
+        raise ValueError("a polygon holds a number that is not finite.")
 
 
 def _runs(counts: list[int] | str | bytes) -> list[int]:

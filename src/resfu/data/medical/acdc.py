@@ -12,7 +12,9 @@ import torch
 from resfu.data.base import Transform
 from resfu.data.image_files import data_folder
 from resfu.data.medical.base import SliceDataset, check_present, read_list, readable
+from resfu.data.medical.geometry import Geometry, read_geometry
 from resfu.data.medical.label_maps import LabelMap, find_label_map
+from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.volume_files import VolumeFile, open_volume
 
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}
@@ -37,6 +39,9 @@ class ACDC(SliceDataset):
         transform: see `SegmentationDataset`.
         labels: from stored ids to classes; default: 0 to 3 as they are.
         on_error: "raise" or "skip", see `SliceDataset`; a test volume that cannot be opened is left out by "skip".
+        nonfinite: what a voxel leads to that is NaN or infinite: "error", which counts them and which `on_error` may
+            skip, or "fill".
+        fill_value: what "fill" takes, in the values of the file; default: 0.
 
     Raises:
         ValueError: for an unknown split, no root or an impossible map, and at access for ids outside the map.
@@ -47,6 +52,7 @@ class ACDC(SliceDataset):
     palette: ClassVar[torch.Tensor] = torch.tensor(
         [(0, 0, 0), (70, 110, 230), (80, 180, 90), (220, 60, 60)], dtype=torch.uint8
     )
+    assumed = Geometry("LPS")  # the challenge's files, as they are stored
 
     def __init__(
         self,
@@ -55,14 +61,18 @@ class ACDC(SliceDataset):
         transform: Transform | None = None,
         labels: LabelMap = IDENTITY,
         on_error: Literal["raise", "skip"] = "raise",
+        nonfinite: OnNonfinite = "error",
+        fill_value: float | None = None,
     ) -> None:
+        policy = Nonfinite(nonfinite, fill_value)
         folder = data_folder("acdc", split, tuple(FOLDERS), root, HOW_TO_GET)
         part = FOLDERS[split]
         names = read_list([folder / "lists_ACDC", folder], f"{part}.txt", HOW_TO_GET)
         paths = check_present([folder / part / name for name in names], HOW_TO_GET)
         if split == "test":
-            volumes = readable(paths, lambda path: open_volume(path, IMAGE_KEY), on_error)
+            volumes = readable(paths, lambda path: open_volume(path, IMAGE_KEY, policy), on_error)
         else:
-            volumes = [VolumeFile(path, IMAGE_KEY, depth=1) for path in paths]
+            volumes = [VolumeFile(path, IMAGE_KEY, depth=1, nonfinite=policy) for path in paths]
         hint = "ACDC has 0 background, 1 right ventricle, 2 myocardium, 3 left ventricle."
-        super().__init__(volumes, find_label_map(labels, len(self.classes)), hint, transform, on_error)
+        known = find_label_map(labels, len(self.classes))
+        super().__init__(volumes, known, hint, transform, on_error, read_geometry(folder))

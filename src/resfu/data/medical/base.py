@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
+from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.label_maps import LabelMap, to_classes
 from resfu.data.medical.volume_files import VolumeFile
 from resfu.data.unreadable import FirstReadable, UnreadableFileError, check_on_error
@@ -31,10 +32,13 @@ class SliceDataset(SegmentationDataset):
         transform: see `SegmentationDataset`.
         on_error: what a damaged file leads to. "raise": an error that names it. "skip": one warning per slice, and the
             next readable slice takes its place, so that the length stays.
+        geometry: how the slices lie in the patient, where that is known.
 
     Raises:
         ValueError: for another `on_error`, or no volume.
     """
+
+    assumed: ClassVar[Geometry]  # how slices lie whose data do not say it
 
     def __init__(
         self,
@@ -43,8 +47,10 @@ class SliceDataset(SegmentationDataset):
         hint: str,
         transform: Transform | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
     ) -> None:
         super().__init__(transform)
+        self.geometry = geometry
         if not volumes:
             raise ValueError("there is no volume that can be read.")
         self.volumes = volumes

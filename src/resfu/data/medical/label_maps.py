@@ -62,7 +62,8 @@ def to_classes(stored: NDArray[Any], labels: LabelMap, path: Path, hint: str) ->
     Raises:
         ValueError: for ids that are not in the map; it names the file and the ids.
     """
-    ids = stored.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # NaN is refused below
+        ids = stored.astype(np.uint8)
     if not np.array_equal(ids, stored):
         wrong = np.unique(stored[ids != stored])[:10].tolist()
         raise ValueError(f"{path} holds the labels {wrong}, which are no ids of classes. {hint}")

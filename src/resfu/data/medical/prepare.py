@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.acdc import ACDC, IDENTITY
 from resfu.data.medical.base import check_present
-from resfu.data.medical.label_maps import LabelMap, find_label_map, to_classes
-from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, Window, scale_window
+from resfu.data.medical.geometry import Geometry
+from resfu.data.medical.label_maps import LabelMap, find_label_map
+from resfu.data.medical.nifti import CT_WINDOW, Window, scale_window
+from resfu.data.medical.nonfinite import REFUSED, Nonfinite
+from resfu.data.medical.pairs import PairReader, settled
 from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.writers import Case, write_acdc, write_synapse
-from resfu.data.unreadable import check_on_error
+from resfu.data.unreadable import OnError, check_on_error
 
 Splits = Mapping[str, Sequence[int]]
 Progress = Callable[[int, int], object]
-OnError = Literal["raise", "skip"]
+OnCase = Callable[[Case], object]
 
 SYNAPSE_SPLITS: Splits = {
     "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
@@ -51,6 +53,10 @@ def prepare_synapse(
     flip: bool = False,
     on_error: OnError = "raise",
     progress: Progress | None = None,
+    geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
+    nonfinite: Nonfinite = REFUSED,
+    on_mismatch: Literal["raise", "warn"] = "raise",
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.Synapse` from the BTCV scans.
 
@@ -61,9 +67,15 @@ def prepare_synapse(
             `resfu.data.medical.label_maps`.
         splits: case numbers of "train" and "test"; default: TransUNet's 18 and 12.
         window: HU that become 0 and 1; values outside are clipped.
-        flip: reverse the last axis of [z, x, y], see `NiftiVolume`.
+        flip: reverse the last axis of [z, x, y] then, see `NiftiVolume`.
         on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
         progress: called with (scans done, scans).
+        geometry: the orientation to bring the scans to by their affines (default: that of the first case, or "LAS"
+            where its slices would not be axial), and the spacing to resample them to (default: as they are). The
+            folder keeps both, for the scans that the network is to label.
+        nonfinite: what to do about voxels that are NaN or infinite.
+        on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -79,11 +91,15 @@ def prepare_synapse(
         for split, number in _listed(splits, ("train", "test"))
     ]
 
+    geometry = _checked(scans, geometry, Synapse.assumed, on_error)
+    reader = PairReader(known, geometry, flip, nonfinite.by_default(window[0]), on_mismatch)
+
     def read(scan: _Scan) -> Case:
-        image, label = _read(scan, known, flip)
+        image, label = reader.read(scan.image, scan.label)
         return Case(scan.split, scan.number, scale_window(image, window), label)
 
-    return write_synapse(out, _cases(scans, read, on_error, progress))
+    written = geometry.flipped() if flip else geometry
+    return write_synapse(out, _read_cases(scans, _told(read, on_case), on_error, progress), written)
 
 
 def prepare_acdc(
@@ -93,6 +109,10 @@ def prepare_acdc(
     splits: Splits = ACDC_SPLITS,
     on_error: OnError = "raise",
     progress: Progress | None = None,
+    geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
+    nonfinite: Nonfinite = REFUSED,
+    on_mismatch: Literal["raise", "warn"] = "raise",
+    on_case: OnCase | None = None,
 ) -> Path:
     """Make the data of `resfu.data.ACDC` from the challenge's files; each volume's values are scaled to 0..1.
 
@@ -104,6 +124,12 @@ def prepare_acdc(
         splits: patient numbers of "train", "val" and "test"; default: 70, 10 and 20 of the 100.
         on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
         progress: called with (scans done, scans).
+        geometry: the orientation to bring the scans to by their affines (default: that of the first case, or "LPS"
+            where its slices would not be axial), and the spacing to resample them to (default: as they are). The
+            folder keeps both, for the scans that the network is to label.
+        nonfinite: what to do about voxels that are NaN or infinite.
+        on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
+        on_case: called with each case that is written, such as `Tally.add`.
 
     Returns:
         The folder `out`.
@@ -123,22 +149,23 @@ def prepare_acdc(
             stem = patient / f"{patient.name}_frame{frame:02d}"
             scans.append(_Scan(split, number, Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz"), phase))
 
+    geometry = _checked(scans, geometry, ACDC.assumed, on_error)
+    reader = PairReader(known, geometry, False, nonfinite, on_mismatch)
+
     def read(scan: _Scan) -> Case:
-        image, label = _read(scan, known, flip=False)
+        image, label = reader.read(scan.image, scan.label)
         # A volume of one value has no scale.
         image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
         return Case(scan.split, scan.number, image, label, scan.frame)
 
-    return write_acdc(out, _cases(scans, read, on_error, progress))
+    return write_acdc(out, _read_cases(scans, _told(read, on_case), on_error, progress), geometry)
 
 
-def _cases(
-    scans: list[_Scan], read: Callable[[_Scan], Case], on_error: OnError, progress: Progress | None
-) -> Iterator[Case]:
-    """The cases, once it is known that all files are there: this is found out before anything is written."""
+def _checked(scans: list[_Scan], geometry: Geometry, assumed: Geometry, on_error: OnError) -> Geometry:
+    """The geometry, see `settled`, once it is known that all files are there: before anything is written."""
     check_on_error(on_error)
     check_present([path for scan in scans for path in (scan.image, scan.label)], "Give the cases there are by splits.")
-    return _read_cases(scans, read, on_error, progress)
+    return settled(geometry, (scan.image for scan in scans), assumed, on_error)
 
 
 def _read_cases(
@@ -155,15 +182,14 @@ def _read_cases(
             progress(done, len(scans))
 
 
-def _read(scan: _Scan, labels: LabelMap, flip: bool) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    image, label = (NiftiVolume(path, flip=flip) for path in (scan.image, scan.label))
-    if image.shape != label.shape or image.axes != label.axes:
-        raise ValueError(
-            f"{scan.image} is {image.shape} with the axes {image.axes}, its label {scan.label} {label.shape} with "
-            f"{label.axes}: voxels would not meet. Bring one to the grid of the other."
-        )
-    classes = to_classes(label.labels(), labels, scan.label, "Give the map of these files by labels.")
-    return image.image(), classes
+def _told(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_Scan], Case]:
+    def read_and_tell(scan: _Scan) -> Case:
+        case = read(scan)
+        if on_case is not None:
+            on_case(case)
+        return case
+
+    return read_and_tell
 
 
 def _listed(splits: Splits, known: Sequence[str]) -> list[tuple[str, int]]:

@@ -12,7 +12,9 @@ import torch
 from resfu.data.base import Transform
 from resfu.data.image_files import data_folder
 from resfu.data.medical.base import SliceDataset, check_present, read_list, readable
+from resfu.data.medical.geometry import Geometry, read_geometry
 from resfu.data.medical.label_maps import LabelMap, find_label_map
+from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.volume_files import VolumeFile, open_volume
 
 LISTS = {"train": "train.txt", "val": "test_vol.txt", "test": "test_vol.txt"}
@@ -40,6 +42,9 @@ class Synapse(SliceDataset):
         labels: what the stored ids mean: "transunet", "cascade" (whose files look alike but number the organs
             otherwise), "btcv", or a mapping from ids to classes.
         on_error: "raise" or "skip", see `SliceDataset`; a test volume that cannot be opened is left out by "skip".
+        nonfinite: what a voxel leads to that is NaN or infinite: "error", which counts them and which `on_error` may
+            skip, or "fill".
+        fill_value: what "fill" takes, in the values of the file; default: 0.
 
     Raises:
         ValueError: for an unknown split or label map or no root, and at access for ids outside the map.
@@ -61,6 +66,7 @@ class Synapse(SliceDataset):
         ],
         dtype=torch.uint8,
     )
+    assumed = Geometry("LAS")  # BTCV's files, as they are stored
 
     def __init__(
         self,
@@ -69,13 +75,18 @@ class Synapse(SliceDataset):
         transform: Transform | None = None,
         labels: str | LabelMap = "transunet",
         on_error: Literal["raise", "skip"] = "raise",
+        nonfinite: OnNonfinite = "error",
+        fill_value: float | None = None,
     ) -> None:
+        policy = Nonfinite(nonfinite, fill_value)
         folder = data_folder("synapse", split, tuple(LISTS), root, HOW_TO_GET)
         names = read_list([folder / place for place in LIST_FOLDERS], LISTS[split], HOW_TO_GET)
         if split == "train":
             paths = check_present([folder / "train_npz" / f"{name}.npz" for name in names], HOW_TO_GET)
-            volumes = [VolumeFile(path, "image", depth=1) for path in paths]
+            volumes = [VolumeFile(path, "image", depth=1, nonfinite=policy) for path in paths]
         else:
             paths = check_present([folder / "test_vol_h5" / f"{name}.npy.h5" for name in names], HOW_TO_GET)
-            volumes = readable(paths, lambda path: open_volume(path, "image"), on_error)
-        super().__init__(volumes, find_label_map(labels, len(self.classes)), HINT, transform, on_error)
+            volumes = readable(paths, lambda path: open_volume(path, "image", policy), on_error)
+        super().__init__(
+            volumes, find_label_map(labels, len(self.classes)), HINT, transform, on_error, read_geometry(folder)
+        )

@@ -67,6 +67,8 @@ class SplineResize(v2.Transform):
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.Mask(self._zoomed(inpt.as_subclass(Tensor), order=0)) if self.label else inpt
         image = inpt.as_subclass(Tensor)
+        if not bool(image.isfinite().all()):
+            raise ValueError("a medical slice holds NaN or infinity: mend it before it is resized.")
         if not torch.equal(image[:1].expand_as(image), image):
             raise ValueError("a medical slice has one channel three times; this image has colours.")
         return tv_tensors.Image(self._zoomed(image[0], order=3).repeat(image.shape[0], 1, 1))

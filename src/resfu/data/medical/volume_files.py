@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resfu.data.image_files import UnreadableFileError
+from resfu.data.medical.nonfinite import REFUSED, Nonfinite, as_float32, count_nonfinite, filled
 
 # What damage at different places of a zip or HDF5 file shows as.
 DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -25,11 +26,13 @@ class VolumeFile:
         path: .npz, or .h5, of which one slice is read at a time.
         image_key: name of the image in the file; the label's is "label".
         depth: D; 1 for a file with a single slice.
+        nonfinite: what to do about voxels of the image that are NaN or infinite.
     """
 
     path: Path
     image_key: str
     depth: int
+    nonfinite: Nonfinite = REFUSED
 
     @property
     def name(self) -> str:
@@ -49,7 +52,15 @@ class VolumeFile:
         Raises:
             UnreadableFileError: naming the file.
         """
-        return np.asarray(self._read(self.image_key, index), dtype=np.float32)
+        pixels = as_float32(self._real(index))
+        if count := count_nonfinite(pixels):
+            total, value = pixels.size, self.nonfinite.value or 0.0
+            if self.nonfinite.action == "error":
+                whole = as_float32(self._real(...))
+                count, total = count_nonfinite(whole), whole.size
+            self.nonfinite.found(self.path, count, total, value)
+            pixels = filled(pixels, value)
+        return pixels
 
     def label(self, index: int) -> NDArray[Any]:
         """The stored label of a slice, [H, W].
@@ -68,9 +79,15 @@ class VolumeFile:
         stored = self._read("label", ...)
         return stored if stored.ndim == 3 else stored[None]
 
+    def _real(self, index: Any) -> NDArray[Any]:
+        stored = self._read(self.image_key, index)
+        if stored.dtype.kind not in "biuf":
+            raise unreadable(self.path, ValueError(f"its voxels are {stored.dtype}; expected one real number each"))
+        return stored
+
     def _read(self, key: str, index: Any) -> NDArray[Any]:
         try:
-            if self.path.suffix == ".h5":
+            if is_h5(self.path):
                 import h5py
 
                 with h5py.File(self.path, "r") as file:
@@ -83,14 +100,14 @@ class VolumeFile:
             raise unreadable(self.path, error) from error
 
 
-def open_volume(path: Path, image_key: str) -> VolumeFile:
+def open_volume(path: Path, image_key: str, nonfinite: Nonfinite = REFUSED) -> VolumeFile:
     """A volume file, with its depth taken from the file.
 
     Raises:
         UnreadableFileError: naming the file.
     """
     try:
-        if path.suffix == ".h5":
+        if is_h5(path):
             import h5py
 
             with h5py.File(path, "r") as file:
@@ -102,7 +119,12 @@ def open_volume(path: Path, image_key: str) -> VolumeFile:
             raise ValueError(f"{image_key!r} has the shape {shape}; expected [D, H, W]")
     except DAMAGE as error:
         raise unreadable(path, error) from error
-    return VolumeFile(path, image_key, shape[0])
+    return VolumeFile(path, image_key, shape[0], nonfinite)
+
+
+def is_h5(path: Path) -> bool:
+    """Whether a file is an HDF5 file by its name."""
+    return path.suffix.lower() == ".h5"
 
 
 def unreadable(path: Path, error: BaseException) -> UnreadableFileError:

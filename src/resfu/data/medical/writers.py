@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from resfu.data.medical.acdc import FOLDERS as ACDC_FOLDERS
 from resfu.data.medical.acdc import IMAGE_KEY
+from resfu.data.medical.geometry import Geometry, write_geometry
+from resfu.files.atomic import write_text
+from resfu.files.folder import filled
 
 
 class Case(NamedTuple):
@@ -29,26 +32,33 @@ class Case(NamedTuple):
     frame: str = ""
 
 
-def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
+def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as TransUNet's Synapse: training cases as npz slices, test cases as h5 volumes.
 
-    The lists come last: where they are, the data are whole.
+    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
 
     Args:
         root: a new or empty folder.
         cases: of the splits "train" and "test", one volume in memory at a time where this is a generator.
+        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something.
+        ValueError: for a folder that holds something, or that another process is filling.
     """
+    with filled(root, "resfu prepare synapse", last=("lists_Synapse",)) as folder:
+        _write_synapse(folder, cases)
+        write_geometry(folder, geometry)
+    return Path(root)
+
+
+def _write_synapse(folder: Path, cases: Iterable[Case]) -> None:
     import h5py
 
-    folder = new_folder(root)
     lists: dict[str, list[str]] = {"train": [], "test_vol": []}
-    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+    for case in cases:
         for part in ("train_npz", "test_vol_h5"):
             (folder / part).mkdir(exist_ok=True)
         name, label = f"case{case.number:04d}", case.label.astype(np.float32)  # the published labels are floats
@@ -63,27 +73,33 @@ def write_synapse(root: str | Path, cases: Iterable[Case]) -> Path:
                     file.create_dataset(key, data=array, chunks=(1, *array.shape[1:]), compression="gzip")
             lists["test_vol"].append(name)
     _write_lists(folder / "lists_Synapse", lists)
-    return folder
 
 
-def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
+def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases as ACDC is passed round: npz slices for training and validation, npz volumes for testing.
 
-    The lists come last: where they are, the data are whole.
+    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
 
     Args:
         root: a new or empty folder.
         cases: with a frame each, one volume in memory at a time where this is a generator.
+        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something.
+        ValueError: for a folder that holds something, or that another process is filling.
     """
-    folder = new_folder(root)
+    with filled(root, "resfu prepare acdc", last=("lists_ACDC",)) as folder:
+        _write_acdc(folder, cases)
+        write_geometry(folder, geometry)
+    return Path(root)
+
+
+def _write_acdc(folder: Path, cases: Iterable[Case]) -> None:
     lists: dict[str, list[str]] = {part: [] for part in ACDC_FOLDERS.values()}
-    for case in cases:  # what is wrong with the first leaves the folder empty, as it is to be found again
+    for case in cases:
         for part in lists:
             (folder / part).mkdir(exist_ok=True)
         part, name = ACDC_FOLDERS[case.split], f"case_{case.number:03d}"
@@ -96,23 +112,8 @@ def write_acdc(root: str | Path, cases: Iterable[Case]) -> Path:
             np.savez_compressed(folder / part / file, **{IMAGE_KEY: image, "label": label})
             lists[part].append(file)
     _write_lists(folder / "lists_ACDC", lists)
-    return folder
-
-
-def new_folder(root: str | Path) -> Path:
-    """Make a folder.
-
-    Raises:
-        ValueError: for one that holds something.
-    """
-    folder = Path(root)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something already: give a new folder, or empty it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_lists(folder: Path, lists: dict[str, list[str]]) -> None:
-    folder.mkdir()
     for name, lines in lists.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))

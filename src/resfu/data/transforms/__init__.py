@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from resfu.data.base import Transform
 from resfu.data.transforms.geometry import FitImage, PadTo, RandomCrop, RandomResize
 from resfu.data.transforms.photometric import PhotometricDistortion
+from resfu.ops.checks import check_int
 
 
 def train_transform(
@@ -54,7 +55,12 @@ def train_transform(
     return v2.Compose(steps)
 
 
-def eval_transform(mean: Sequence[float], std: Sequence[float], eval_size: tuple[int, int] | None = None) -> Transform:
+def eval_transform(
+    mean: Sequence[float],
+    std: Sequence[float],
+    eval_size: tuple[int, int] | None = None,
+    longest_side: int | None = None,
+) -> Transform:
     """The pipeline of validation: resize the image where that is asked for, and normalise it.
 
     Args:
@@ -62,6 +68,7 @@ def eval_transform(mean: Sequence[float], std: Sequence[float], eval_size: tuple
         std: per channel, for images in 0..1.
         eval_size: (long, short): bounds to which the image is resized, its label not, see `FitImage`; None: the image
             stays as it is.
+        longest_side: an image larger than this is shrunk to it, and `eval_size` keeps within it; None: no such bound.
 
     Returns:
         A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64, as it was, at its own size.
@@ -69,7 +76,15 @@ def eval_transform(mean: Sequence[float], std: Sequence[float], eval_size: tuple
     Raises:
         ValueError: for a mean, std or size that makes no sense.
     """
-    steps: list[v2.Transform] = [] if eval_size is None else [FitImage(eval_size)]
+    steps: list[v2.Transform] = []
+    if longest_side is not None:
+        check_int("longest_side", longest_side)
+        if eval_size is None:
+            steps.append(FitImage((longest_side, longest_side), enlarge=False))
+        else:
+            eval_size = (min(eval_size[0], longest_side), min(eval_size[1], longest_side))
+    if eval_size is not None:
+        steps.append(FitImage(eval_size))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), _normalize(mean, std), v2.ToPureTensor()])
 
 

@@ -62,19 +62,22 @@ class FitImage(v2.Transform):
 
     Args:
         bounds: (long, short): at most what the longer and the shorter side become, in pixels.
+        enlarge: bring smaller images to that size too; else they stay as they are.
 
     Raises:
         ValueError: for bounds below 1, or in the other order.
     """
 
-    def __init__(self, bounds: tuple[int, int]) -> None:
+    def __init__(self, bounds: tuple[int, int], enlarge: bool = True) -> None:
         super().__init__()
         self.bounds = _checked_bounds(bounds)
+        self.enlarge = enlarge
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Settle the size."""
         height, width = next(part for part in flat_inputs if isinstance(part, tv_tensors.Image)).shape[-2:]
-        return {"size": _scaled(height, width, _fitting_factor(height, width, self.bounds))}
+        factor = _fitting_factor(height, width, self.bounds)
+        return {"size": _scaled(height, width, factor) if self.enlarge or factor < 1 else [height, width]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize the image; labels pass."""

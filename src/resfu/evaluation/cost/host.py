@@ -85,7 +85,7 @@ def host_work(host: SegmentationHost, size: tuple[int, int]) -> Work:
         ValueError: for an upsampler without a published count, and whatever the host refuses.
     """
     upsamplers = _outermost_upsamplers(host)
-    images = host._continued(torch.empty(1, 3, *size, device="meta"))
+    images = host._padded(torch.empty(1, 3, *size, device="meta"))
     calls: list[_Noted] = []
     for up in upsamplers:
         # On the instance, which is looked up before the class: the network runs on, its upsamplers only take notes.

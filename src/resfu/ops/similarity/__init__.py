@@ -6,14 +6,17 @@ from resfu.ops.similarity.api import (
     inner_product_scores,
     neighbour_convolution,
     similarity_scores,
+    upsampled_group_norm,
 )
-from resfu.ops.similarity.normalization import upsampled_group_norm
+from resfu.ops.similarity.dilated import dilated_differences, without_outside
 
 __all__ = [
     "SIMILARITIES",
     "Compressor",
+    "dilated_differences",
     "inner_product_scores",
     "neighbour_convolution",
     "similarity_scores",
     "upsampled_group_norm",
+    "without_outside",
 ]

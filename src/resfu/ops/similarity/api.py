@@ -2,15 +2,19 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.checks import check_maps, check_odd, check_widths
+from resfu.ops.backends import which_backend
+from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands, key_at, row_bands, window
+from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
-from resfu.ops.reassemble.api import correlate, which_backend
-from resfu.ops.similarity import cpu, fused, reference
+from resfu.ops.reassembly.api import correlate
+from resfu.ops.similarity import cpu, normalization, operators, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
-from resfu.ops.similarity.gathered import gathered_taps
+from resfu.ops.similarity.fractional import fractional_taps
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
 _BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
@@ -55,12 +59,12 @@ def similarity_scores(
     """
     name = _form(key, query, similarity)
     backend = which_backend(query, backend)
-    if backend == "triton" and similarity == "pcdc" and fused.takes(key, query, weight, compressor, step):
-        return fused.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
+        return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference" or not in_bands(query) or query.numel() == 0:
         v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
         return scores(hidden_channels(v, compressor), compressor)
-    query = query.contiguous(memory_format=torch.channels_last)
+    query = channels_last(query)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
@@ -110,7 +114,7 @@ def neighbour_convolution(
     name = _form(key, query, similarity)
     if which_backend(query, backend) == "reference":
         return getattr(reference, name)(key, query, weight, bias, step, neighbours)
-    query = query.contiguous(memory_format=torch.channels_last)
+    query = channels_last(query)
     return getattr(cpu, name)(key, query, weight, bias, step, neighbours)(0, query.shape[-2])
 
 
@@ -151,9 +155,53 @@ def inner_product_scores(
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
-    if torch.compiler.is_compiling():  # one sum, not K x K
-        taps = gathered_taps(key, kernel_size, step).unflatten(3, (-1, kernel_size)).unflatten(2, (-1, kernel_size))
-        products = (query[:, :, :, None, :, None] * taps).sum(1)  # [B, H, K, W, K]
-        return products.permute(0, 2, 4, 1, 3).flatten(1, 2)
+    if in_torch_compile():  # one sum, not K x K
+        taps = fractional_taps(key, kernel_size, step)(0, size[0])  # [B, D, K, K, H, W]
+        return (query[:, :, None, None] * taps).sum(1).flatten(1, 2)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
     return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
+
+
+def upsampled_group_norm(
+    x: Float[Tensor, "B D h w"],
+    size: tuple[int, int],
+    groups: int,
+    weight: Float[Tensor, "D"],
+    bias: Float[Tensor, "D"],
+    eps: float = 1e-5,
+    neighbours: str = "fine",
+    backend: str = "auto",
+) -> Float[Tensor, "B D h w"]:
+    """The map whose upsampling to `size` is GroupNorm of x upsampled to `size`.
+
+    Upsampling is linear and its weights sum to 1, so it commutes with the affine map that GroupNorm is. Statistics in
+    fp32 at least.
+
+    Args:
+        x: [B, D, h, w].
+        size: (H, W).
+        groups: of the GroupNorm; divides D.
+        weight: [D].
+        bias: [D].
+        eps: added to the variance.
+        neighbours: "fine" upsamples bilinearly, "coarse" repeats the pixel that contains the pixel.
+        backend: as in `reassemble`: "reference" upsamples, all others run the same PyTorch operators.
+
+    Raises:
+        ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
+            width, a size smaller than the map's, other neighbours or a backend that can't run here.
+    """
+    check_maps(x=x)
+    check_divides("groups", groups, "the width of x", x.shape[1])
+    if weight.shape != x.shape[1:2] or bias.shape != x.shape[1:2]:
+        raise ValueError(
+            f"weight and bias must be [{x.shape[1]}], as wide as x, got {list(weight.shape)} and {list(bias.shape)}."
+        )
+    size = pair("size", size)
+    if size[0] < x.shape[-2] or size[1] < x.shape[-1]:
+        raise ValueError(f"size must be at least that of x, {list(x.shape[-2:])}, got {list(size)}.")
+    if neighbours not in ("fine", "coarse"):
+        raise ValueError(f"neighbours must be fine or coarse, got {neighbours!r}.")
+    exact = at_least_fp32(x)
+    run = reference if which_backend(x, backend) == "reference" else normalization
+    return run.upsampled_group_norm(exact, size, groups, weight.to(exact), bias.to(exact), eps, neighbours).to(x.dtype)

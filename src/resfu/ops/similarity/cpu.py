@@ -7,13 +7,14 @@ under autograd there is one band, the whole map.
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.grid import integer_ratio, key_at, key_position, sample_axis, window
-from resfu.ops.layout import pad
-from resfu.ops.similarity.gathered import gathered_taps
+from resfu.ops.grid import integer_ratio, interpolation_matrix
+from resfu.ops.layout import channels_last, pad
+from resfu.ops.similarity.convolution import dilated_convolution
+from resfu.ops.similarity.fractional import fractional_convolution
+from resfu.ops.transforms import add_into
 
 Rows = Callable[[int, int], Tensor]
 
@@ -27,7 +28,7 @@ def paired_central_difference(
     centre = -weight.sum((2, 3), keepdim=True)
 
     def rows(first: int, last: int) -> Tensor:
-        return F.conv2d(query[:, :, first:last], centre, bias, groups=groups).add_(convolved(first, last))
+        return add_into(F.conv2d(query[:, :, first:last], centre, bias, groups=groups), convolved(first, last))
 
     return rows
 
@@ -49,28 +50,38 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     if key.shape[-2:] != query.shape[-2:]:
         return _upsampled(key, weight, groups, (H, W), step, neighbours)
     rh, rw = integer_ratio(H, h), integer_ratio(W, w)
-    if (rh is None or rw is None) and torch.compiler.is_compiling():
-        return _gathered(key, weight, groups, step)
     if rh is None or rw is None:
-        return _sampled(key, weight, groups, (H, W), step)
+        return fractional_convolution(key, weight, groups, step)
     top, left = rh * (K // 2), rw * (K // 2)
-    padded = _channels_last(pad(key, top, left))
-    weight = _channels_last(weight)
-    return lambda first, last: F.conv2d(padded[:, :, first : last + 2 * top], weight, dilation=(rh, rw), groups=groups)
+    padded = channels_last(pad(key, top, left))
+    weight = channels_last(weight)
+    return lambda first, last: dilated_convolution(padded[:, :, first : last + 2 * top], weight, (rh, rw), groups)
 
 
 def _upsampled(
     key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int], neighbours: str
 ) -> Rows:
     reach = weight.shape[-1] // 2 + 1
-    padded = _channels_last(pad(key, reach, reach))
-    low = F.conv2d(padded, _channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
+    padded = channels_last(pad(key, reach, reach))
+    low = F.conv2d(padded, channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
     rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:
         return lambda first, last: _interpolated(low, rh, rw, first, last)[..., rw:-rw]
-    rows, columns = (key_position(P, p, neighbours, key.device) + 1 for P, p in zip(size, step, strict=True))
-    wide = sample_axis(low, columns, -1)
-    return lambda first, last: sample_axis(wide, rows[first:last], -2)
+    rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
+    wide = (columns @ low.permute(0, 2, 3, 1)).flatten(2)  # [B, h + 2, W M]
+
+    def interpolated(first: int, last: int) -> Tensor:
+        top, bottom = (0, wide.shape[1]) if (first, last) == (0, size[0]) else _seen(first, last, size[0], step[0])
+        part = rows[first:last, top:bottom] @ wide[:, top:bottom]
+        return part.unflatten(2, (size[1], -1)).permute(0, 3, 1, 2)
+
+    return interpolated
+
+
+def _seen(first: int, last: int, H: int, h: int) -> tuple[int, int]:
+    """The rows (top, one past the bottom) of an LR map with one row of border that HR rows first .. last - 1 lie in."""
+    top, bottom = (((2 * p + 1) * h - H) // (2 * H) + 1 for p in (first, last - 1))
+    return top, bottom + 2
 
 
 def _interpolated(low: Tensor, rh: int, rw: int, first: int, last: int) -> Tensor:
@@ -80,31 +91,3 @@ def _interpolated(low: Tensor, rh: int, rw: int, first: int, last: int) -> Tenso
     part = low[:, :, top:bottom]
     part = F.interpolate(part, size=(part.shape[-2] * rh, part.shape[-1] * rw), mode="bilinear", align_corners=False)
     return part[:, :, first - top * rh : last - top * rh]
-
-
-def _sampled(key: Tensor, weight: Tensor, groups: int, size: tuple[int, int], step: tuple[int, int]) -> Rows:
-    """A real ratio puts the taps between the key's pixels: sample the whole map for each of them."""
-    K = weight.shape[-1]
-
-    def rows(first: int, last: int) -> Tensor:
-        total = None
-        for y, oy in enumerate(window(K)):
-            for x, ox in enumerate(window(K)):
-                tap = key_at(key, size, step, (oy, ox))[:, :, first:last]
-                term = F.conv2d(tap, weight[:, :, y : y + 1, x : x + 1], groups=groups)
-                total = term if total is None else total + term
-        assert total is not None
-        return total
-
-    return rows
-
-
-def _gathered(key: Tensor, weight: Tensor, groups: int, step: tuple[int, int]) -> Rows:
-    """The same as one convolution of all taps side by side: compiling K x K of them takes minutes at K = 7."""
-    K = weight.shape[-1]
-    taps = gathered_taps(key, K, step)
-    return lambda first, last: F.conv2d(taps[:, :, first * K : last * K], weight, stride=K, groups=groups)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)

@@ -1,10 +1,11 @@
-"""Similarity scores as their equations read. Slow, any device, any dtype: the specification and the oracle."""
+"""Similarity scores as their equations read. Slow, any device, any dtype: the specification and the oracle.
+
+It shares no code with what it checks.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from resfu.ops.grid import key_at, key_position, sample, window
 
 
 def paired_central_difference(
@@ -18,7 +19,7 @@ def paired_central_difference(
     """v[p] = sum_n sum_d w[:, d, n] (key[d, p + o_n] - query[d, p]) + bias (Eq. 11), o_n one LR pixel apart."""
     total = bias.view(-1, 1, 1)
     for y, x, offset in _taps(weight.shape[-1]):
-        difference = key_at(key, _size(query), step, offset, neighbours) - query
+        difference = _key_at(key, _size(query), step, offset, neighbours) - query
         total = total + _grouped(difference, weight[:, :, y, x])
     return total
 
@@ -35,8 +36,8 @@ def concatenation(
     half = weight.shape[1] // 2
     total = bias.view(-1, 1, 1)
     for y, x, offset in _taps(weight.shape[-1]):
-        total = total + _grouped(key_at(query, _size(query), step, offset), weight[:, :half, y, x])
-        total = total + _grouped(key_at(key, _size(query), step, offset, neighbours), weight[:, half:, y, x])
+        total = total + _grouped(_key_at(query, _size(query), step, offset), weight[:, :half, y, x])
+        total = total + _grouped(_key_at(key, _size(query), step, offset, neighbours), weight[:, half:, y, x])
     return total
 
 
@@ -50,8 +51,10 @@ def upsampled_group_norm(
     neighbours: str,
 ) -> Float[Tensor, "B D h w"]:
     """(x - mean) / sqrt(variance + eps) weight + bias with the mean and variance of each group of the upsampled map."""
-    rows, columns = (key_position(P, p, neighbours, x.device) for P, p in zip(size, x.shape[-2:], strict=True))
-    upsampled = sample(x, rows, columns).unflatten(1, (groups, -1))
+    upsampled = x
+    for dim, P in zip((-2, -1), size, strict=True):
+        upsampled = _linear(upsampled, _position(P, x.shape[dim], neighbours, x), dim)
+    upsampled = upsampled.unflatten(1, (groups, -1))
     mean = upsampled.mean((2, 3, 4), keepdim=True)
     variance = (upsampled - mean).square().mean((2, 3, 4), keepdim=True)
     normalised = ((x.unflatten(1, (groups, -1)) - mean) / (variance + eps).sqrt()).flatten(1, 2)
@@ -65,7 +68,46 @@ def _grouped(x: Float[Tensor, "B D H W"], weight: Float[Tensor, "M d"]) -> Float
 
 
 def _taps(K: int) -> list[tuple[int, int, tuple[int, int]]]:
-    return [(y, x, (oy, ox)) for y, oy in enumerate(window(K)) for x, ox in enumerate(window(K))]
+    offsets = range(-(K // 2), K // 2 + 1)
+    return [(y, x, (oy, ox)) for y, oy in enumerate(offsets) for x, ox in enumerate(offsets)]
+
+
+def _key_at(
+    key: Float[Tensor, "B D h1 w1"],
+    size: tuple[int, int],
+    step: tuple[int, int],
+    offset: tuple[int, int],
+    neighbours: str = "fine",
+) -> Float[Tensor, "B D H W"]:
+    """The key that each pixel of an H x W image sees at an offset counted in LR pixels, clamped to the map.
+
+    The LR map has the size `step`. The key lies on it, or it has the image's size: then the offset is H / h or W / w of
+    its pixels.
+    """
+    high = tuple(key.shape[-2:]) == tuple(size)
+    for dim, P, p, o in zip((-2, -1), size, step, offset, strict=True):
+        if high:
+            position = torch.arange(P, dtype=torch.float64, device=key.device) + o * P / p
+        else:
+            position = _position(P, p, neighbours, key) + o
+        key = _linear(key, position, dim)
+    return key
+
+
+def _position(P: int, p: int, neighbours: str, like: Tensor) -> Float[Tensor, "P"]:
+    """Where pixels lie on the LR map: at (p + 1/2) h / H - 1/2 ("fine"), or in the LR pixel that contains them."""
+    pixel = torch.arange(P, device=like.device)
+    return (pixel.double() + 0.5) * p / P - 0.5 if neighbours == "fine" else (pixel * p // P).double()
+
+
+def _linear(x: Tensor, position: Float[Tensor, "P"], dim: int) -> Tensor:
+    """Linear interpolation along an axis, clamped to its ends."""
+    last = x.shape[dim] - 1
+    position = position.clamp(0, last)
+    below = position.floor().long()
+    fraction = (position - below).to(x.dtype)
+    values = x.index_select(dim, below), x.index_select(dim, (below + 1).clamp(max=last))
+    return torch.lerp(*values, fraction[:, None] if dim == -2 else fraction)
 
 
 def _size(x: Tensor) -> tuple[int, int]:

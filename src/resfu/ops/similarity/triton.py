@@ -112,8 +112,8 @@ def similarity_scores(
     """The scores of a key that has been made ready.
 
     Args:
-        key: "dilated": [B, D, H + .., W + ..], continued by K // 2 LR pixels on every side. "fine" and "coarse":
-            [B, G, h + 2, w + 2, M / G], the convolved LR key with a border of one pixel, as `fused.convolved_key`.
+        key: "dilated": [B, D, H + .., W + ..], padded by K // 2 LR pixels on every side. "fine" and "coarse":
+            [B, G, h + 2, w + 2, M / G], the convolved LR key with a border of one pixel, as `operators.convolved_key`.
         query: [B, D, H, W], fp32, bf16 or fp16. Sums run in fp32.
         weight: [M, D / G, K, K].
         bias: [M].

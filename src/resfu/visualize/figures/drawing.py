@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from resfu.files.atomic import replacing
 from resfu.visualize.picture import Picture
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def save_figure(rows: Sequence[Sequence[Place]], title: str, caption: str, path:
             for j in range(columns):
                 _fill(axes[i, j], row[j] if j < len(row) else None)
         figure.suptitle(f"{title}\n{caption}", fontsize=12)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, bbox_inches="tight", pad_inches=0.15)
+        with replacing(path) as draft:
+            figure.savefig(draft, dpi=110, bbox_inches="tight", pad_inches=0.15)
     return path
 
 

@@ -26,8 +26,7 @@ class Frame:
 
     def kept(self, size: tuple[int, int]) -> tuple[int, int]:
         """How many rows and columns of a map of this size show the photo itself."""
-        rows, columns = (max(1, round(n * share)) for n, share in zip(size, self.share, strict=True))
-        return rows, columns
+        return kept(size, self.share)
 
     def crop(self, picture: Picture) -> Picture:
         """The part of a map's picture that shows the photo itself."""
@@ -62,3 +61,9 @@ class Frame:
             min(int((p + 0.5) * c / n), i - 1) for p, n, c, i in zip(place, size, self.covered, self.photo, strict=True)
         )
         return y, x
+
+
+def kept(size: tuple[int, int], share: tuple[float, float]) -> tuple[int, int]:
+    """The rows and columns of a map of this size that a share (of the rows, of the columns) of it has; at least one."""
+    rows, columns = (max(1, round(n * part)) for n, part in zip(size, share, strict=True))
+    return rows, columns

@@ -1,0 +1,51 @@
+"""Checkpoints on the command line, and errors in words that a user can act on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resfu.tasks.run import RunFolder
+
+
+def checkpoint_path(given: str, run: str | None) -> Path:
+    """The file that "last", "best" or a path stands for.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for "last" or "best" without a run.
+    """
+    if given in ("last", "best"):
+        if run is None:
+            raise ValueError(f"--checkpoint {given} is one of a run: give its folder by --run.")
+        folder = RunFolder(Path(run))
+        path = folder.last if given == "last" else folder.best
+    else:
+        path = Path(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}: give a file, or --run and 'last' or 'best'.")
+    return path
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what Lightning and PyTorch raise for a user's mistake into a ValueError."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is not None:
+            raise
+        raise ValueError(str(error)) from error  # Lightning's own, for an accelerator that is not there
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise ValueError(f"the checkpoint does not fit the network: {error}") from error
+    except ValueError as error:
+        # A worker process sends its whole traceback; the user's part is its last line.
+        message = str(error).strip().splitlines()
+        if message and message[0].startswith("Caught "):
+            raise ValueError(message[-1].partition(": ")[2]) from error
+        raise

@@ -1,0 +1,51 @@
+"""Random numbers that depend on the sample alone, not on the order or process in which it is made."""
+
+from enum import IntEnum
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+LARGEST_SEED = 2**63
+
+
+class Stream(IntEnum):
+    """Independent sequences of one sample: the geometry must not change with anything drawn for the look."""
+
+    GEOMETRY = 0
+    MATERIAL = 1
+    CAMERA = 2
+
+
+def generator(seed: int, split: str, index: int, stream: Stream) -> np.random.Generator:
+    """The generator of one stream of one sample.
+
+    Args:
+        seed: of the dataset, 0 or more.
+        split: one of `SPLITS`.
+        index: of the sample.
+        stream: what the numbers are for.
+
+    Returns:
+        A fresh generator, in the same state for the same arguments.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index, stream])))
+
+
+def check_sampling(name: str, split: str, count: int | None, seed: int) -> None:
+    """Check the arguments that say which samples are generated.
+
+    Args:
+        name: of the dataset, for messages.
+        split: one of `SPLITS`.
+        count: at least 1; None for the dataset's own number.
+        seed: 0 to 2**63 - 1.
+
+    Raises:
+        ValueError: for an argument outside of its range.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r} of {name}; choose one of {', '.join(SPLITS)}.")
+    if count is not None and count < 1:
+        raise ValueError(f"count must be at least 1, got {count}.")
+    if not 0 <= seed < LARGEST_SEED:
+        raise ValueError(f"seed must be 0 to {LARGEST_SEED - 1}, got {seed}.")

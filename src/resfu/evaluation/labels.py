@@ -1,0 +1,78 @@
+"""Label maps of large images, without the logits of all their pixels."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from resfu.evaluation.inference import checked_windows, predict, resize_logits, slide
+from resfu.hosts.base import SegmentationHost
+
+_BUDGET = 256 * 2**20  # bytes of full-size logits at a time
+
+
+@torch.no_grad()
+def predict_labels(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    size: tuple[int, int],
+    mode: Literal["whole", "slide"] = "whole",
+    crop_size: int | tuple[int, int] | None = None,
+    stride: int | tuple[int, int] | None = None,
+    budget: int = _BUDGET,
+) -> Tensor:
+    """The most probable class at each pixel: `resize_logits(predict(...), size).argmax(1)`, in less memory.
+
+    The logits of a `SegmentationHost` are enlarged some classes at a time, and those of windows are used up as soon as
+    no other window reaches their rows. Windows on images that are not of the size wanted have their logits kept.
+
+    Args:
+        model: see `predict`; at most 256 classes.
+        images: [B, 3, h, w], see `predict`.
+        size: (H, W) of the label map.
+        mode: "whole" or "slide".
+        crop_size: see `predict`.
+        stride: see `predict`.
+        budget: bytes of enlarged logits at a time; one class at least.
+
+    Returns:
+        uint8 [B, H, W].
+
+    Raises:
+        ValueError: see `predict`.
+    """
+    windows = checked_windows(mode, crop_size, stride)
+    inner = (images.shape[-2], images.shape[-1])
+    if windows is not None and inner == tuple(size):
+        bands = [logits.argmax(1).to(torch.uint8) for _, logits in slide(model, images, *windows)]
+        return torch.cat(bands, dim=1)
+    if windows is None and isinstance(model, SegmentationHost) and images.shape[0]:
+        host = model
+        return _largest(
+            host.coarse_logits(images), lambda part: resize_logits(host.enlarge(part, inner), size), size, budget
+        )
+    logits = predict(model, images, mode, crop_size, stride)
+    return _largest(logits, lambda part: resize_logits(part, size), size, budget)
+
+
+def _largest(logits: Tensor, enlarge: Callable[[Tensor], Tensor], size: tuple[int, int], budget: int) -> Tensor:
+    """Class of the largest logit at each pixel, the first of several.
+
+    Args:
+        logits: [B, K, h, w].
+        enlarge: [B, any number of classes, h, w] -> the same classes [B, ..., H, W], each by itself.
+        size: (H, W).
+        budget: bytes of enlarged logits at a time.
+    """
+    B, K = logits.shape[:2]
+    step = max(1, budget // max(1, B * size[0] * size[1] * logits.element_size()))
+    best, label = enlarge(logits[:, :step]).max(1)
+    label = label.to(torch.uint8)
+    for start in range(step, K, step):
+        values, index = enlarge(logits[:, start : start + step]).max(1)
+        # As argmax does, take NaN for the largest, and the first of several.
+        better = (values <= best).logical_not_().logical_and_(best == best)
+        torch.maximum(best, values, out=best)
+        torch.where(better, index.add_(start).to(torch.uint8), label, out=label)
+    return label

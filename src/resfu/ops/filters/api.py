@@ -1,0 +1,114 @@
+"""Window means, the guided filter and the 3 x 3 Gaussian: the filters that align query and key."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.backends import which_backend
+from resfu.ops.checks import check_int, check_maps
+from resfu.ops.filters import operators, reference
+from resfu.ops.layout import pad
+from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
+from resfu.ops.transforms import refuse_derivatives
+
+
+def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:
+    """Mean over a square window of (2 radius + 1)^2 pixels; at the border over the pixels that exist.
+
+    Args:
+        x: [B, C, H, W].
+        radius: in pixels, at least 0.
+
+    Returns:
+        [B, C, H, W], computed in fp32 at least. A constant map comes back unchanged.
+
+    Raises:
+        ValueError: for anything but a floating point map, a negative radius, or a derivative in forward mode or by
+            torch.func.
+    """
+    check_maps(x=x)
+    check_int("radius", radius, least=0)
+    refuse_derivatives("box_filter", x)
+    exact = at_least_fp32(x)
+    return (operators.box_sum(exact, radius) / operators.pixels_in_window(exact, radius)).to(x.dtype)
+
+
+def guided_filter(
+    guide: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C h w"],
+    radius: int = 8,
+    eps: float = 1e-3,
+    stride: int = 1,
+    backend: str = "auto",
+) -> Float[Tensor, "B C H W"]:
+    """Filter x so that it follows the edges of the guide, channel by channel.
+
+    In every window x is modelled as m guide + n by ridge regression; the coefficients of all windows that hold a pixel
+    are averaged there (He et al., Guided Image Filtering, 2013; ReSFU, arXiv 2407.02283, Sec. III-B).
+
+    Args:
+        guide: [B, C, H, W].
+        x: [B, C, h, w]; where it is smaller than the guide, it is brought to its size bilinearly.
+        radius: of the windows, in pixels of the full resolution.
+        eps: ridge, in units of the guide's variance, at least 0. With 0 windows without variance have m = 0, and those
+            with almost none follow their rounding errors.
+        stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
+            floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
+        backend: as in `reassemble`; "triton" has kernels for stride 1 and runs the operators of "cpu" for stride 2.
+
+    Returns:
+        [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
+        or an infinity reaches beyond the windows that hold it.
+
+    Raises:
+        ValueError: for anything but floating point maps, another stride, a negative radius or eps, an x of other images
+            or channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
+            torch.func, which "reference" alone has.
+    """
+    check_maps(guide=guide, x=x)
+    check_int("radius", radius, least=0)
+    if stride not in (1, 2):
+        raise ValueError(f"stride must be 1 or 2, got {stride}.")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps must be a number from 0, got {eps!r}.")
+    (H, W), (h, w) = guide.shape[-2:], x.shape[-2:]
+    if guide.shape[:2] != x.shape[:2] or H < h or W < w:
+        raise ValueError(
+            f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
+            f"got {list(x.shape)}."
+        )
+    backend = which_backend(guide, backend)
+    result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
+    if backend == "reference":
+        return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+    refuse_derivatives("guided_filter", guide, x)
+    if backend == "triton" and stride == 1:
+        return operators.guided_filter(guide, x, radius, eps)
+    with without_autocast(guide):
+        return operators.composition(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+
+
+def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Tensor, "B C H W"]:
+    """3 x 3 Gaussian of every channel, normalised, with replicated borders (ReSFU's detail key).
+
+    Args:
+        x: [B, C, H, W].
+        sigma: standard deviation in pixels.
+
+    Returns:
+        [B, C, H, W]. At sigma 1 the weights are 0.2042 in the centre, 0.1238 beside it and 0.0751 in the corners.
+
+    Raises:
+        ValueError: for anything but a floating point map, or a sigma that is not above 0.
+    """
+    check_maps(x=x)
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma must be a number above 0, got {sigma!r}.")
+    offsets = torch.arange(-1, 2, dtype=torch.float32, device=x.device)
+    line = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weight = torch.outer(line, line)
+    weight = weight / weight.sum()  # fp32, as the published code has them
+    channels = x.shape[1]
+    padded = pad(x, 1, 1)
+    return F.conv2d(padded, weight.to(x.dtype).expand(channels, 1, 3, 3), groups=channels)

@@ -1,6 +1,0 @@
-"""Reassembly: the weighted sum over a K x K neighbourhood."""
-
-from resfu.ops.reassemble.api import correlate, reassemble, which_backend
-from resfu.ops.reassemble.softmax import window_softmax
-
-__all__ = ["correlate", "reassemble", "which_backend", "window_softmax"]

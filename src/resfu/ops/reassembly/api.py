@@ -1,0 +1,160 @@
+"""Reassembly: the weighted sum over a K x K neighbourhood that the whole family of upsamplers shares."""
+
+import torch
+from torch import Tensor
+
+from resfu.ops.backends import which_backend
+from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
+from resfu.ops.empty import connected
+from resfu.ops.layout import PADDINGS, pad
+from resfu.ops.precision import exact_dtype
+from resfu.ops.reassembly import operators, reference
+from resfu.ops.reassembly.softmax import window_softmax
+from resfu.ops.transforms import refuse_derivatives
+
+NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
+
+
+def reassemble(
+    features: Tensor,
+    weights: Tensor,
+    size: tuple[int, int] | None = None,
+    neighbours: str = "fine",
+    padding: str | None = None,
+    groups: int = 1,
+    backend: str = "auto",
+    softmax: bool = False,
+    mask: bool = False,
+) -> Tensor:
+    """Sum each pixel's K x K neighbours with that pixel's own weights.
+
+    out[b, c, p, q] = sum_n weights[b, g(c) K^2 + n, p, q] * value_n(b, c, p, q), with n = iy K + ix row-major and
+    g(c) = floor(c groups / C). What value_n is, `neighbours` says:
+
+    - "fine": features sampled bilinearly at the pixel's own low-resolution position plus (iy - K//2, ix - K//2)
+      low-resolution pixels (ReSFU's fine-grained neighbour selection, arXiv 2407.02283, Sec. III-D). Any real ratio.
+    - "coarse": the features of the low-resolution pixel that contains (p, q), shifted likewise (CARAFE, SAPA, FADE).
+    - "dense": the features are already of the output's size, and the window counts their pixels (JBU).
+
+    Args:
+        features: [B, C, h, w], floating point, any strides.
+        weights: [B, groups * K * K, H, W], K odd. They are used as they come, unless `softmax`.
+        size: (H, W) of the output; must be the weights'. Default: the weights'.
+        neighbours: "fine", "coarse" or "dense".
+        padding: what lies beyond the features' border: "zero", "replicate" or "reflect".
+            Default: the published rule, "replicate" for fine, "zero" for coarse, "reflect" for dense.
+        groups: number of channel blocks with weights of their own; divides C.
+        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
+        softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
+            in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
+        mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
+            low-resolution pixels, whatever `neighbours` says.
+
+    Returns:
+        [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
+        A NaN or infinity may reach beyond the windows it is in: on "cpu" by up to 3 pixels, at ratios below 3; on
+        "triton" every pixel of the tiles whose shared window holds it.
+
+    Raises:
+        ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
+            weights' or smaller than the features, a mask without softmax, a backend that can't run here, or a
+            derivative in forward mode or by torch.func, which "reference" alone has.
+    """
+    check_maps(features=features, weights=weights)
+    if mask and not softmax:
+        raise ValueError("mask=True leaves neighbours out of a softmax: it needs softmax=True.")
+    check_divides("groups", groups, "the features' width", features.shape[1])
+    K = window_size("weights", weights.shape[1], groups)
+    if size is not None and pair("size", size) != tuple(weights.shape[-2:]):
+        raise ValueError(f"size {tuple(size)} is not the weights' size {tuple(weights.shape[-2:])}.")
+    padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
+    backend = which_backend(features, backend)
+    if features.numel() == 0:
+        return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
+    result, low = features.dtype, (features.shape[-2], features.shape[-1])
+    recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    fused = softmax and backend == "triton" and not recorded
+    if softmax and not fused:
+        weights = window_softmax(weights, groups, low if mask else None)
+    features, weights = _summable(features, weights, backend)
+    if backend == "reference":
+        return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
+    refuse_derivatives("reassemble", features, weights)
+    reach = operators.size(K, neighbours) // 2
+    features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
+    if fused:
+        return operators.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
+    return operators.reassemble(features, weights, low, neighbours, groups).to(result)
+
+
+def correlate(
+    query: Tensor,
+    key: Tensor,
+    kernel_size: int,
+    neighbours: str = "coarse",
+    padding: str | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Score each pixel's K x K neighbours by their inner product with the pixel: `reassemble`'s adjoint in its weights.
+
+    score[b, n, p, q] = sum_c query[b, c, p, q] * value_n(b, c, p, q), where value_n is read from the key as
+    `reassemble` reads its features (SAPA, arXiv 2209.12866; JBU's range kernel, arXiv 2403.10516).
+
+    Args:
+        query: [B, D, H, W], floating point, any strides.
+        key: [B, D, h, w]; for "dense" of the query's size.
+        kernel_size: K, odd.
+        neighbours: "fine", "coarse" or "dense".
+        padding: what lies beyond the key's border, as in `reassemble`.
+        backend: "reference", "cpu", "triton" or "auto".
+
+    Returns:
+        [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
+
+    Raises:
+        ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
+            can't run here, or a derivative that `reassemble` refuses.
+    """
+    check_maps(query=query, key=key)
+    check_widths(query=query, key=key)
+    check_odd("kernel_size", kernel_size)
+    padding = _padding(key, tuple(query.shape[-2:]), kernel_size, neighbours, padding)
+    backend = which_backend(query, backend)
+    if query.numel() == 0:
+        return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
+    result = query.dtype
+    query, key = _summable(query, key, backend)
+    if backend == "reference":
+        return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
+    refuse_derivatives("correlate", query, key)
+    low = (key.shape[-2], key.shape[-1])
+    reach = operators.size(kernel_size, neighbours) // 2
+    return operators.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
+
+
+def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """Both in fp32 at least, where the backend sums in the type of its input. Triton's kernels sum in fp32 anyway."""
+    if backend == "triton":
+        return a, b
+    dtype = exact_dtype(a, b)
+    return a.to(dtype), b.to(dtype)
+
+
+def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, padding: str | None) -> str:
+    """The border rule, after a look at whether the low-resolution map can be read as asked."""
+    if neighbours not in NEIGHBOURS:
+        raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {neighbours!r}.")
+    padding = NEIGHBOURS[neighbours] if padding is None else padding
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}.")
+    (h, w), (H, W) = low.shape[-2:], size
+    if H < h or W < w:
+        raise ValueError(f"the output ({H} x {W}) must be at least as large as the features ({h} x {w}).")
+    if neighbours == "dense" and (H, W) != (h, w):
+        raise ValueError(f"neighbours='dense' needs features of the output's size {H} x {W}, got {h} x {w}.")
+    reach = K // 2 + (neighbours == "fine")
+    if padding == "reflect" and reach >= min(h, w):
+        raise ValueError(
+            f"padding='reflect' with K = {K} needs features larger than {reach} pixels, got {list(low.shape)}."
+        )
+    return padding

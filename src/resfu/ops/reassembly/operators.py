@@ -1,0 +1,173 @@
+"""Reassembly as a window sum: no high-resolution copy of the features.
+
+Bilinear sampling followed by a K x K window is a (K + 1) x (K + 1) window on the LR map whose weights are the pixel's
+own K x K weights convolved with its 2 x 2 bilinear ones; "dense" is "coarse" at ratio 1. So all three are the same
+operation, and linear in features and weights: three operators, closed under differentiation, carry every derivative of
+any order. `cpu.py` and `triton.py` hold their kernels.
+"""
+
+from types import ModuleType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.grid import lr_cell
+from resfu.ops.layout import memory_format
+from resfu.ops.reassembly import cpu
+from resfu.ops.reassembly.tiles import weights_format
+
+
+def size(K: int, neighbours: str) -> int:
+    """M, the rows and columns of the LR window that K x K neighbours are read from."""
+    return K + 1 if neighbours == "fine" else K
+
+
+def reassemble(
+    padded: Float[Tensor, "B C h1 w1"],
+    weights: Float[Tensor, "B GKK H W"],
+    low: tuple[int, int],
+    neighbours: str,
+    groups: int,
+) -> Float[Tensor, "B C H W"]:
+    """The fast equal of `reference.reassemble`, of features of the size `low`, padded by half a window."""
+    K = round((weights.shape[1] // groups) ** 0.5)
+    if neighbours == "fine":
+        weights = _spread(weights, K, *low)
+    return window_sum(padded, weights, size(K, neighbours), *low, neighbours, groups)
+
+
+def correlate(
+    query: Float[Tensor, "B D H W"], padded: Float[Tensor, "B D h1 w1"], low: tuple[int, int], K: int, neighbours: str
+) -> Float[Tensor, "B KK H W"]:
+    """The fast equal of `reference.correlate`, with a key of the size `low`, padded by half a window."""
+    (h, w), (H, W), M = low, query.shape[-2:], size(K, neighbours)
+    scores = window_sum_to_weights(query, padded, M, h, w, neighbours, 1)
+    if neighbours == "fine":
+        scores = scores.unflatten(1, (M, M))
+        for dim, fraction in ((1, _fraction(H, h, scores)[:, None]), (2, _fraction(W, w, scores))):
+            scores = torch.lerp(scores.narrow(dim, 0, K), scores.narrow(dim, 1, K), fraction)
+        scores = scores.flatten(1, 2)
+    return scores
+
+
+def _fraction(P: int, p: int, like: Tensor) -> Tensor:
+    return lr_cell(P, p, like.device, like.dtype)[1]
+
+
+def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Float[Tensor, "B GMM H W"]:
+    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1."""
+    H, W = weights.shape[-2:]
+    a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
+    a = _spread_axis(a, _fraction(H, h, weights)[:, None], 2)
+    a = _spread_axis(a, _fraction(W, w, weights), 3)
+    return a.flatten(1, 3)
+
+
+def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
+    beyond = a * fraction
+    a, K = a - beyond, a.shape[dim]
+    inner = a.narrow(dim, 1, K - 1) + beyond.narrow(dim, 0, K - 1)
+    return torch.cat([a.narrow(dim, 0, 1), inner, beyond.narrow(dim, K - 1, 1)], dim)
+
+
+@torch.library.custom_op("resfu::window_sum", mutates_args=())
+def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
+    """[B, C, h + 2 (M//2), w + 2 (M//2)], [B, groups M M, H, W] -> [B, C, H, W]: sum of each pixel's M x M window."""
+    return _kernels(padded).window_sum(padded, weights, M, h, w, neighbours, groups)
+
+
+@torch.library.custom_op("resfu::window_sum_to_features", mutates_args=())
+def window_sum_to_features(
+    grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
+) -> Tensor:
+    """The adjoint of `window_sum` in its features: [B, C, H, W] -> [B, C, h + 2 (M//2), w + 2 (M//2)]."""
+    return _kernels(grad).window_sum_to_features(grad, weights, M, h, w, neighbours, groups)
+
+
+@torch.library.custom_op("resfu::window_sum_to_weights", mutates_args=())
+def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
+    """The adjoint of `window_sum` in its weights: [B, C, H, W] -> [B, groups M M, H, W]."""
+    return _kernels(grad).window_sum_to_weights(grad, padded, M, h, w, neighbours, groups)
+
+
+@torch.library.custom_op("resfu::softmax_window_sum", mutates_args=(), device_types="cuda")
+def softmax_window_sum(
+    padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
+) -> Tensor:
+    """`reassemble` of the softmax of scores [B, groups K K, H, W] in one kernel, for where no gradients are needed."""
+    return _kernels(padded).softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
+
+
+def _kernels(x: Tensor) -> ModuleType:
+    if x.device.type == "cuda":
+        from resfu.ops.reassembly import triton
+
+        return triton
+    return cpu
+
+
+@window_sum.register_fake
+def _(padded, weights, M, h, w, neighbours, groups):
+    size = (*padded.shape[:2], *weights.shape[-2:])
+    return torch.empty(size, dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
+
+
+@softmax_window_sum.register_fake
+def _(padded, scores, K, h, w, neighbours, groups, mask):
+    size = (*padded.shape[:2], *scores.shape[-2:])
+    return torch.empty(size, dtype=padded.dtype, device=padded.device, memory_format=memory_format(padded))
+
+
+@window_sum_to_features.register_fake
+def _(grad, weights, M, h, w, neighbours, groups):
+    reach = M // 2
+    return grad.new_empty((*grad.shape[:2], h + 2 * reach, w + 2 * reach))
+
+
+@window_sum_to_weights.register_fake
+def _(grad, padded, M, h, w, neighbours, groups):
+    size = (grad.shape[0], groups * M * M, *grad.shape[-2:])
+    return torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
+
+
+def _derivatives(operator, differentiate) -> None:
+    """Register an operator that is linear in each of its first two tensors."""
+
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2])
+        ctx.rest = inputs[2:]
+
+    def backward(ctx, cotangent):
+        first, second = ctx.saved_tensors
+        in_first, in_second = differentiate(cotangent, first, second, *ctx.rest)
+        return (
+            in_first() if ctx.needs_input_grad[0] else None,
+            in_second() if ctx.needs_input_grad[1] else None,
+            *(None for _ in ctx.rest),
+        )
+
+    operator.register_autograd(backward, setup_context=setup_context)
+
+
+_derivatives(
+    window_sum,
+    lambda d, padded, weights, *rest: (
+        lambda: window_sum_to_features(d, weights, *rest),
+        lambda: window_sum_to_weights(d, padded, *rest),
+    ),
+)
+_derivatives(
+    window_sum_to_features,
+    lambda d, grad, weights, *rest: (
+        lambda: window_sum(d, weights, *rest),
+        lambda: window_sum_to_weights(grad, d, *rest),
+    ),
+)
+_derivatives(
+    window_sum_to_weights,
+    lambda d, grad, padded, *rest: (
+        lambda: window_sum(padded, d, *rest),
+        lambda: window_sum_to_features(grad, d, *rest),
+    ),
+)

@@ -1,0 +1,101 @@
+"""How the pixels of an image are cut into tiles for the kernels of `triton.py`, and channels into blocks.
+
+A program's matrices lie in the shared memory of its multiprocessor, of which it may have 99 kB on sm_86 and sm_89, and
+227 on sm_90. With 16 channels, the least, up to 512 taps fit in fp32 (K = 15) and 256 in fp64 (K = 9, or 11
+channels-last); twice as many take 194 kB and need sm_90.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from resfu.ops.reassembly.tiles import window_start
+
+_LAST = ((4, 4), (4, 8), (8, 8), (8, 16))  # tiles that may be chosen where the channels lie together in memory
+_WIDE = ((1, 16), (2, 16), (4, 16), (8, 16))  # and where the columns do: 16 of them fill a sector of memory
+_ROOM = 96 << 10  # bytes for a program's matrices; the rest is for what the compiler adds
+_PIXELS = 512  # how much a large tile is worth, in taps: its matrix of weights is built less often
+
+
+class Tiling(NamedTuple):
+    """Tiles of `rows` x `columns` pixels, powers of two.
+
+    Attributes:
+        rows: of a tile.
+        columns: of a tile.
+        origin: (row, column) where the first tile begins: 0, or before the image where cells then end with tiles.
+        grid: number of tiles (down, across).
+        span: (rows, columns) of the low-resolution window that holds those of all pixels of any tile.
+    """
+
+    rows: int
+    columns: int
+    origin: tuple[int, int]
+    grid: tuple[int, int]
+    span: tuple[int, int]
+
+    @property
+    def number(self) -> int:
+        """Tiles of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def pixels(self) -> int:
+        """Of a tile."""
+        return self.rows * self.columns
+
+    @property
+    def taps(self) -> int:
+        """Size of the window, as a power of two that a product of matrices takes."""
+        return max(16, 1 << (self.span[0] * self.span[1] - 1).bit_length())
+
+    def constants(self) -> dict[str, int]:
+        """What the kernels know of it when they are compiled."""
+        (SPAN_Y, SPAN_X), TAPS = self.span, self.taps
+        return {"ROWS": self.rows, "COLUMNS": self.columns, "SPAN_Y": SPAN_Y, "SPAN_X": SPAN_X, "TAPS": TAPS}
+
+
+@lru_cache(maxsize=256)
+def tiling(H: int, W: int, h: int, w: int, M: int, neighbours: str, channels_last: bool, size: int) -> Tiling:
+    """The cheapest tiles for an H x W image over an h x w map with M x M windows, in numbers of so many bytes."""
+    rows, columns = window_start(H, h, neighbours).tolist(), window_start(W, w, neighbours).tolist()
+    candidates = []
+    for height, width in _LAST if channels_last else _WIDE:
+        (top, down, span_y), (left, across, span_x) = _cut(rows, height, M), _cut(columns, width, M)
+        candidates.append(Tiling(height, width, (top, left), (down, across), (span_y, span_x)))
+
+    def cost(tile: Tiling) -> tuple[int, int]:
+        too_much = max(0, tile.pixels * tile.taps * size - _ROOM // 3)  # of the weights
+        return too_much, tile.taps + _PIXELS // tile.pixels
+
+    return min(candidates, key=cost)
+
+
+def _cut(start: list[int], size: int, M: int) -> tuple[int, int, int]:
+    """Origin, number and window length of tiles of that many pixels along an axis."""
+    first_cell = next((p for p, s in enumerate(start) if s != start[0]), len(start))
+    cuts = []
+    for origin in sorted({0, -((size - first_cell) % size)}, reverse=True):
+        tiles = range(origin, len(start), size)
+        ends = ((max(t, 0), min(t + size, len(start)) - 1) for t in tiles)
+        cuts.append((max(start[last] - start[first] for first, last in ends) + M, len(tiles), origin))
+    span, number, origin = min(cuts, key=lambda cut: (cut[0], cut[1]))
+    return origin, number, span
+
+
+def summed_channels(width: int, pixels: int, taps: int, size: int) -> int:
+    """Channels of a block of [pixels, taps] @ [taps, channels], in numbers of so many bytes.
+
+    Shared memory holds the weights, the block and the copy of the next one, and the product.
+    """
+    return _block(width, pixels, (_ROOM // size - pixels * taps) // (2 * taps + pixels), 128)
+
+
+def correlated_channels(width: int, pixels: int, taps: int, size: int) -> int:
+    """Channels of a block of [pixels, channels] @ [channels, taps]: shared memory holds two copies of both factors."""
+    return _block(width, pixels, _ROOM // size // (2 * (pixels + taps)), 64)
+
+
+def _block(width: int, pixels: int, fitting: int, most: int) -> int:
+    """A power of two from 16, the least that tensor cores take. 8192 sums fit the registers."""
+    fitting = 1 << (max(16, fitting).bit_length() - 1)
+    return max(16, min(1 << (width - 1).bit_length(), 8192 // pixels, fitting, most))

@@ -1,0 +1,122 @@
+"""A task as one object: what differs between label maps, volumes, instances and panoptic segments."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from resfu.tasks.pictures import ImagePictures, VolumePictures
+from resfu.training.data import TrainingData
+from resfu.training.module import TrainingModule
+from resfu.training.scores import Score
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in the evaluated split of a data set.
+
+    Attributes:
+        classes: the names of what the results list class by class, in that order.
+        palette: RGB of each, None for one that pictures show in many colours.
+        count: how many images, or volumes, are measured.
+    """
+
+    classes: list[str]
+    palette: list[list[int] | None]
+    count: int
+
+
+class Task(ABC):
+    """Base of the tasks. To add one, write its module, its data module and a subclass, and name it in `TASKS`.
+
+    Attributes:
+        name: in results and messages.
+        module: the LightningModule: network, losses, metrics.
+        data: the LightningDataModule: splits and augmentation.
+        counted: what validation counts.
+        written: what `predict` writes.
+        row: what a line of the table of classes is called.
+        lists_classes: comparisons print every score class by class too.
+        shows_errors: pictures show where a prediction is wrong.
+        note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
+        class_note: the same of the table of classes.
+        cost_note: what the counted operations leave out.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[type[TrainingModule]]
+    data: ClassVar[type[TrainingData]]
+    counted: ClassVar[str] = "images"
+    written: ClassVar[str]
+    row: ClassVar[str] = "class"
+    lists_classes: ClassVar[bool] = False
+    shows_errors: ClassVar[bool] = False
+    note: ClassVar[str] = "in percent"
+    class_note: ClassVar[str]
+    cost_note: ClassVar[str] = ""
+    derived: ClassVar[tuple[str, ...]] = ("seed",)  # settings that a checkpoint keeps but that follow from others
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """What tables of comparisons show, the first with a curve."""
+        return tuple(score for score in self.module.scores if score.compared)
+
+    @property
+    def monitor(self) -> Score:
+        """The score that chooses the best checkpoint."""
+        return self.module.scores[0]
+
+    def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Add to the settings of "model" and "data" what follows from others; return them."""
+        return settings
+
+    def without_pretraining(self, model: dict[str, Any]) -> dict[str, Any]:
+        """The settings of a network that gets its weights from a checkpoint."""
+        return {**model, "pretrained": False}
+
+    def data_arguments(self, module: Any) -> dict[str, Any]:
+        """The arguments of the data module that the network decides."""
+        return {}
+
+    @abstractmethod
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+        """The callback that writes predictions into a folder, with its `written` and `skipped` files.
+
+        Args:
+            folder: where they go.
+            bar: show how far a scan is.
+            overlay: write pictures of label maps over their photos too.
+
+        Raises:
+            ValueError: for `overlay` with predictions of another kind.
+        """
+
+    @abstractmethod
+    def contents(self, data: Any) -> Contents:
+        """What is in the evaluated split of a data module that is set up."""
+
+    @abstractmethod
+    def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
+        """Look at samples of the evaluated split through trained networks.
+
+        Args:
+            modules: by the name of the upsampler, in evaluation mode, on one device.
+            data: the data module.
+            places: of the samples.
+        """
+
+    def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:
+        """Volumes to leaf through, seen through trained networks; most tasks have none."""
+        return []
+
+    def input_size(self, host: Any, image: Tensor) -> tuple[int, int]:
+        """(H, W) at which a network sees an image [3, H, W]."""
+        return image.shape[-2], image.shape[-1]
+
+    @contextmanager
+    def counted_part(self, host: Any) -> Iterator[None]:
+        """While this lasts, the network runs only what its operations are counted for."""
+        yield

@@ -1,0 +1,122 @@
+"""An experiment: all settings that a training depends on, checked key by key, and the parts that they make."""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, Trainer
+
+from resfu.recipes import merge
+from resfu.tasks import TASKS, Task, task_of
+from resfu.training.arguments import as_options
+from resfu.training.checkpoint_files import WholeCheckpoints
+from resfu.training.data import TrainingData
+from resfu.training.module import TrainingModule
+from resfu.training.parameter_groups import Optimisation
+from resfu.training.quiet import known_warnings_ignored
+from resfu.training.schedule import Schedule
+
+# What the command, the network or the seed gives.
+_GIVEN: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
+_DEFAULTS: dict[str, Any] = {"model": {"host": "segformer-mit-b0"}, "data": {"dataset": "scenes"}, "trainer": {}}
+
+
+class Experiment:
+    """A recipe with an upsampler and a seed.
+
+    Args:
+        settings: as a recipe has them: groups "model" (the arguments of the task's module), "data" (of its data module)
+            and "trainer" (of Lightning's Trainer), and "seed_everything" and "save_every" (steps between checkpoints).
+            Later ones take precedence over earlier ones.
+
+    Raises:
+        ValueError: for an unknown key, a wrong type or a bad value; the message begins with the key.
+    """
+
+    def __init__(self, *settings: Mapping[str, Any]) -> None:
+        given = merge(_DEFAULTS, *settings)
+        for key in given:
+            if key not in (*_DEFAULTS, "seed_everything", "save_every"):
+                raise ValueError(f"unknown key {key}: settings are model, data, trainer, seed_everything, save_every.")
+        self.task: Task = task_of(given["model"]["host"], given["data"]["dataset"])
+        given = self.task.completed(given)
+        try:
+            with known_warnings_ignored():
+                self._namespace: Namespace = parser(self.task.name).parse_object(given)
+        except ArgumentError as error:
+            raise ValueError(plain_message(str(error))) from error
+        self.settings: dict[str, Any] = self._namespace.as_dict()
+        for key, kind in (("optimisation", Optimisation), ("schedule", Schedule)):
+            as_options(kind, self.settings["model"][key])  # refuses bad values
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and augmentation."""
+        return self.settings["seed_everything"]
+
+    @property
+    def name(self) -> str:
+        """Network, upsampler and data in one word."""
+        model = self.settings["model"]
+        return f"{model['host']}_{model['upsampler']}_{self.settings['data']['dataset']}".replace(":", ".")
+
+    def with_weights(self) -> "Experiment":
+        """The same for a network that gets all its weights from a checkpoint."""
+        return Experiment({**self.settings, "model": self.task.without_pretraining(self.settings["model"])})
+
+    def create_module(self) -> TrainingModule:
+        """The network with its first weights: with one seed they are the same for every upsampler, but for its own."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.task.module(**self.settings["model"], seed=self.seed)  # pyright: ignore[reportCallIssue]
+
+    def create_data(self, module: TrainingModule, images: Sequence[str] = ()) -> TrainingData:
+        """The data of a network; with `images` those to predict."""
+        given = self.task.data_arguments(module)
+        return self.task.data(**self.settings["data"], **given, seed=self.seed, images=list(images))
+
+    def create_trainer(self, callbacks: Sequence[Callback] = (), **changes: Any) -> Trainer:
+        """Lightning's Trainer.
+
+        Args:
+            callbacks: beside those of the settings.
+            changes: arguments that take precedence over the settings.
+        """
+        with known_warnings_ignored():
+            arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
+        own, plugins = (_as_list(arguments.pop(key, None)) for key in ("callbacks", "plugins"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
+            plugins.append(WholeCheckpoints())
+        given = {**arguments, "enable_model_summary": False, **changes}
+        return Trainer(**given, callbacks=[*own, *callbacks], plugins=plugins)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+@cache
+def parser(task: str) -> ArgumentParser:
+    """What checks the settings of a task, by its name in `TASKS`."""
+    made = ArgumentParser(exit_on_error=False, prog="resfu")
+    made.add_argument("--seed_everything", type=int, default=0)
+    made.add_argument("--save_every", type=int, default=500)
+    made.add_class_arguments(TASKS[task].module, "model", skip=_GIVEN["model"], instantiate=False)
+    made.add_class_arguments(TASKS[task].data, "data", skip=_GIVEN["data"], instantiate=False)
+    made.add_class_arguments(Trainer, "trainer", instantiate=False)
+    return made
+
+
+def plain_message(message: str) -> str:
+    """The parser's complaint in the words of the settings: the key first, without the parser's own names."""
+    message = re.sub(r"^Group '(.+)' does not accept option '(.+)'$", r"unknown key \1.\2", message)
+    message = re.sub(
+        r"^(?:Validation failed: )?No action for key '(.+)' to check its value\.$", r"unknown key \1", message
+    )
+    message = re.sub(r"^Option '(.+)' is not accepted$", r"unknown key \1", message)
+    return re.sub(r'^(?:Validation failed: )?Parser key "(.+?)":', r"\1:", message)

@@ -1,0 +1,98 @@
+"""Data sets with one label a pixel, and those of photos among them."""
+
+from typing import Any
+
+from torch import Tensor
+
+from resfu.data import DATASETS, SegmentationDataset, Transform, create_dataset
+from resfu.data.registry import find_dataset
+from resfu.data.transforms import eval_transform, train_transform
+from resfu.tasks.photos import Photos
+from resfu.training.arguments import plain_arguments
+from resfu.training.data import TrainingData
+
+
+class PixelData(TrainingData):
+    """Base of the data modules whose samples have one label a pixel.
+
+    Attributes:
+        train_transform: of the samples to train on.
+        eval_transform: of the others.
+    """
+
+    train_transform: Transform
+    eval_transform: Transform
+
+    @property
+    def dataset_class(self) -> type[SegmentationDataset]:
+        """See `TrainingData`."""
+        return find_dataset(DATASETS, self.dataset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return self.dataset_class.describe(self.root, self.eval_options)[0]
+
+    @property
+    def palette(self) -> Tensor:
+        """RGB of each class, uint8 [num_classes, 3]."""
+        return self.dataset_class.describe(self.root, self.eval_options)[1]
+
+    def open_split(self, split: str, training: bool) -> SegmentationDataset:
+        """See `TrainingData`."""
+        transform = self.train_transform if training else self.eval_transform
+        options = self.train_options if training else self.eval_options
+        return create_dataset(self.dataset, split, self.root, transform, **options)
+
+
+class LabelMapData(PixelData):
+    """The splits of a data set of photos and label maps.
+
+    Args:
+        dataset: a key of `resfu.data.DATASETS`, or "package.module:Class" for one of your own.
+        mean: per channel, for images in 0..1: the host's.
+        std: per channel, for images in 0..1: the host's.
+        crop_size: (H, W) of a training sample.
+        scale_range: bounds of the random resize of a training sample.
+        base_size: (long, short): what that resize is relative to, such as (2048, 512) for ADE20K; None: the image.
+        flip: mirror training samples at random.
+        photometric: distort the colours of training samples at random.
+        cat_max_ratio: largest share of one class in a crop, where ten draws allow it.
+        longest_side: photos for prediction that are larger are shrunk to this for the network, and `eval_size` keeps
+            within it; label maps have the size of the file all the same. None: no such bound.
+        eval_size: (long, short): bounds to which images are resized outside training, keeping their ratio; metrics and
+            label maps stay at the original size. None: images as they are.
+        **shared: further arguments of `TrainingData`.
+
+    Raises:
+        ValueError: as `TrainingData`, and for a size, range or ratio that makes no sense.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "scenes",
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        crop_size: tuple[int, int] = (512, 512),
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        base_size: tuple[int, int] | None = None,
+        flip: bool = True,
+        photometric: bool = True,
+        cat_max_ratio: float = 0.75,
+        eval_size: tuple[int, int] | None = None,
+        longest_side: int | None = None,
+        **shared: Any,
+    ) -> None:
+        arguments = plain_arguments(locals())
+        super().__init__(dataset, **shared)
+        self.save_hyperparameters(arguments)
+        self.train_transform = train_transform(
+            crop_size, mean, std, scale_range, flip, photometric, cat_max_ratio, base_size
+        )
+        self.eval_transform = eval_transform(mean, std, eval_size)
+        self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
+
+    def open_files(self) -> Photos:
+        """See `TrainingData`."""
+        return Photos(self.images, self.photo_transform, self.on_error)

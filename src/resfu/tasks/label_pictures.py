@@ -1,0 +1,61 @@
+"""Label maps as pictures: what is labelled in an image, what a network says of it, and where it is wrong."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from resfu.data import SegmentationDataset
+from resfu.evaluation.inference import predict
+from resfu.hosts.base import SegmentationHost
+from resfu.tasks.pictures import ImagePictures, View, feature_views
+from resfu.visualize import Picture, colour_labels, error_map, from_normalised, overlay
+
+
+@torch.no_grad()
+def label_map_pictures(
+    hosts: Mapping[str, SegmentationHost], dataset: SegmentationDataset, indices: Sequence[int]
+) -> list[ImagePictures]:
+    """Look at some images of a data set of label maps through each network.
+
+    Args:
+        hosts: trained networks by upsampler, in evaluation mode, on one device.
+        dataset: with the networks' evaluation transform.
+        indices: of the images.
+
+    Returns:
+        One entry an image.
+    """
+    first = next(iter(hosts.values()))
+    device = next(first.parameters()).device
+    samples = [dataset[index] for index in indices]
+    images = [sample["image"].to(device) for sample in samples]
+    made = []
+    for sample, image, views in zip(samples, images, feature_views(hosts, images), strict=True):
+        label = torch.as_tensor(sample["label"])
+        results = {}
+        for name, host in hosts.items():
+            prediction = predict(host, image[None]).argmax(1)[0].cpu()
+            counted = label != dataset.ignore_index
+            wrong = (prediction != label)[counted].float().mean().item() * 100 if counted.any() else 0.0
+            results[name] = (
+                *views[name],
+                View("prediction", colour_labels(prediction, dataset.palette)),
+                View("errors", error_map(prediction, label), f"errors: {wrong:.1f} % of the pixels"),
+            )
+        picture, colours = from_normalised(image, first.mean, first.std), colour_labels(label, dataset.palette)
+        references = (
+            View("image", picture, photo=True),
+            View("ground truth over the image", overlay(picture, colours), photo=True),
+            View("ground truth", colours),
+        )
+        made.append(ImagePictures(sample["name"], references, results))
+    return made
+
+
+@torch.no_grad()
+def label_map_picture(host: SegmentationHost, image: Tensor, palette: Sequence[Sequence[int]] | None) -> Picture | None:
+    """What a network says of an image [3, H, W], in the colours of the classes; None without these."""
+    if palette is None:
+        return None
+    return colour_labels(host(image[None]).argmax(1)[0], torch.tensor(palette, dtype=torch.uint8))

@@ -1,0 +1,129 @@
+"""What was found in image files, in COCO's formats and as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from resfu.data.coco import Category
+from resfu.evaluation.coco_results import PanopticResults, write_instance_results
+from resfu.evaluation.instances import encode_masks
+from resfu.files.atomic import replacing, write_json
+from resfu.tasks.files import check_output
+from resfu.visualize.objects import draw_instances, draw_panoptic
+
+_SHOWN = 0.5  # score from which on an object is in the picture
+
+
+class ObjectWriter(Callback):
+    """Write what a `DetectionTask` finds in images.
+
+    * `instances.json`: COCO's results, all of them;
+    * `panoptic.json` and `panoptic/NAME.png`, of a panoptic host;
+    * `pictures/NAME.png`: the objects above a score of 0.5, or the segments, over the image;
+    * `images.json`: which image and which category a number stands for. A name that is a number, as COCO's are, is the
+      image's number if all names are; else they are counted from 1.
+
+    Args:
+        folder: where these go; made when it is not there.
+
+    Raises:
+        OSError: when the folder or a file cannot be written.
+        ValueError: for several processes; at the end, when not one image could be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.written: list[Path] = []
+        self.skipped: list[str] = []
+        self._results: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folders before the work begins, and number the images."""
+        if trainer.world_size > 1:
+            raise ValueError("objects are predicted in one process, as their files are one list: --trainer.devices 1.")
+        try:
+            (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        check_output(data.images, data.predicted.found, self.folder / "pictures", ".png")
+        names: list[str] = data.predicted.names
+        numbers = {int(name) for name in names if name.isdecimal()}
+        counted = len(numbers) < len(names)
+        self._numbers = {name: place if counted else int(name) for place, name in enumerate(names, start=1)}
+        self._categories: list[Category] = pl_module.categories  # pyright: ignore[reportAttributeAccessIssue]
+        self._panoptic = PanopticResults(self.folder / "panoptic", [category.id for category in self._categories])
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the results of a batch, or note the image that could not be read."""
+        if "error" in batch:
+            self.skipped.append(batch["error"])
+            return
+        for name, image, found in zip(batch["name"], batch["image"], outputs, strict=True):
+            picture = (image.detach().cpu() * 255).round().byte().permute(1, 2, 0).numpy()
+            self._images.append(
+                {"id": self._numbers[name], "name": name, "height": picture.shape[0], "width": picture.shape[1]}
+            )
+            self._keep(name, found)
+            self.written.append(self.folder / "pictures" / f"{name}.png")
+            with replacing(self.written[-1]) as draft:
+                Image.fromarray(draw_found(picture, found, self._categories)).save(draft)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the lists; refuse a run that had nothing to show."""
+        if not self.written and self.skipped:
+            raise ValueError(f"no image could be read, of {len(self.skipped)}; {self.skipped[0]}.")
+        write_instance_results(self.folder / "instances.json", self._results)
+        if self._panoptic.folder.is_dir():
+            self._panoptic.save()
+        listed = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in self._categories]
+        write_json(self.folder / "images.json", {"images": self._images, "categories": listed}, indent=None)
+
+    def _keep(self, name: str, found: dict[str, Any]) -> None:
+        ids = [category.id for category in self._categories]
+        image_id, masks = self._numbers[name], encode_masks(found["masks"][:, 0] >= 0.5)
+        for label, score, mask in zip(found["labels"].tolist(), found["scores"].tolist(), masks, strict=True):
+            entry = {"image_id": image_id, "category_id": ids[label - 1], "segmentation": mask, "score": score}
+            self._results.append(entry)
+        if "panoptic" in found:
+            self._panoptic.add(image_id, name, found["panoptic"]["ids"], found["panoptic"]["segments"])
+
+
+def draw_found(picture: np.ndarray, found: dict[str, Any], categories: Sequence[Category]) -> np.ndarray:
+    """What a host found in an image, over it.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        found: of one image, as the host gives it.
+        categories: things, then stuff.
+
+    Returns:
+        uint8 [H, W, 3]: the panoptic segments where there are such, else the objects above a score of 0.5.
+    """
+    if "panoptic" in found:
+        segments = found["panoptic"]
+        colours = [category.color for category in categories]
+        return draw_panoptic(picture, segments["ids"].cpu().numpy(), segments["segments"], colours)
+    shown = is_shown(found)
+    masks = (found["masks"][shown, 0] >= 0.5).cpu().numpy()
+    pairs = zip(found["labels"][shown].tolist(), found["scores"][shown].tolist(), strict=True)
+    return draw_instances(picture, masks, [f"{categories[label - 1].name} {score:.2f}" for label, score in pairs])
+
+
+def is_shown(found: dict[str, Any]) -> Tensor:
+    """Which of the objects found in an image are in its picture, bool [N]."""
+    return found["scores"] >= _SHOWN

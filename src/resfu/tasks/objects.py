@@ -1,0 +1,272 @@
+"""What instance and panoptic segmentation share: networks that find objects, and data sets of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from resfu.data import Sample
+from resfu.data.coco import Category, ObjectDataset, collate
+from resfu.data.coco.sampling import AspectRatioSampler
+from resfu.data.coco.transforms import eval_transform, train_transform
+from resfu.data.registry import find_dataset, open_dataset
+from resfu.hosts import DETECTION_HOSTS, find_host
+from resfu.hosts.mask_rcnn import MaskRCNN
+from resfu.tasks.base import Contents, Task
+from resfu.tasks.object_files import ObjectWriter, draw_found
+from resfu.tasks.object_pictures import object_pictures
+from resfu.tasks.photos import Photos, photo_sample
+from resfu.tasks.pictures import ImagePictures
+from resfu.training.data import TrainingData
+from resfu.training.module import TrainingModule
+from resfu.visualize import Picture
+
+_GIVEN = ("upsampler", "num_classes", "stuff_classes", "pretrained", "upsampler_options")
+
+
+class ObjectModule(TrainingModule):
+    """Base of the modules of hosts that find objects.
+
+    A batch is a dictionary of lists, one entry an image: "image" float [3, H, W] in 0..1 and "target" as the hosts take
+    it. `ObjectData` makes them.
+
+    Args:
+        host: one of `resfu.hosts.DETECTION_HOSTS`.
+        host_options: further constructor arguments of the host, such as `min_size`.
+        pretrained: where the encoder's weights come from.
+        given: what else the host is built with.
+        training: the further arguments of `TrainingModule`.
+
+    Raises:
+        ValueError: for an unknown host, or options that are settings of their own.
+    """
+
+    encoder_prefix: ClassVar = "backbone.body."
+    host: MaskRCNN
+
+    def __init__(
+        self,
+        host: str,
+        host_options: Mapping[str, Any],
+        pretrained: bool | str,
+        given: Mapping[str, Any],
+        training: Mapping[str, Any],
+    ) -> None:
+        network = find_host(host)(pretrained=pretrained, **given, **host_options)
+        super().__init__(network, **training)
+        self.categories: list[Category] = []
+
+    @property
+    def class_names(self) -> list[str]:
+        """The categories."""
+        return [category.name for category in self.categories]
+
+    def setup(self, stage: str) -> None:
+        """Take over from the data module the categories, and what is measured against."""
+        data = getattr(self.trainer, "datamodule", None)
+        evaluated = getattr(data, "evaluated", None)
+        if stage != "predict" and isinstance(evaluated, ObjectDataset):
+            self.check_categories(evaluated)
+            self.categories = list(evaluated.categories)
+            self.prepare_metrics(evaluated)
+
+    def check_categories(self, dataset: ObjectDataset) -> None:
+        """Refuse a data set with other numbers of classes than the network's."""
+        raise NotImplementedError
+
+    def prepare_metrics(self, dataset: Any) -> None:
+        """Make the metrics of the evaluated split."""
+        raise NotImplementedError
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """See `TrainingModule`."""
+        return self.host(batch["image"], batch["target"])
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """What the host finds, an entry an image; nothing for a batch that holds an "error" in place of images."""
+        return [] if "error" in batch else self.host(batch["image"])
+
+    @torch.no_grad()
+    def predict(self, image: str | Path | Picture) -> dict[str, Any]:
+        """What the network finds in a photo.
+
+        Args:
+            image: the path of an image file, or uint8 [H, W, 3].
+
+        Returns:
+            "boxes" [N, 4], "labels" [N], "scores" [N], "masks" [N, 1, H, W], and of a panoptic network "panoptic".
+
+        Raises:
+            ValueError: for a file that cannot be read, or another array.
+        """
+        return self.host([eval_transform()(photo_sample(image))["image"].to(self.device)])[0]
+
+    def picture(self, image: Tensor) -> Picture | None:
+        """What the network finds in an image [3, H, W] in 0..1, over it; None where the categories are not known."""
+        if not self.categories:
+            return None
+        pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        return draw_found(pixels, self.host([image])[0], self.categories)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the categories, for results made without the data set."""
+        checkpoint["categories"] = [[c.id, c.name, c.isthing, list(c.color)] for c in self.categories]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the categories."""
+        self.categories = [
+            Category(number, name, isthing, (red, green, blue))
+            for number, name, isthing, (red, green, blue) in checkpoint.get("categories", [])
+        ]
+
+
+def checked_options(host: str, options: Mapping[str, Any] | None, pretrained: bool | str) -> dict[str, Any]:
+    """The constructor arguments of a host that finds objects, with the default that depends on the weights.
+
+    Raises:
+        ValueError: for another host, or an option that is a setting of its own.
+    """
+    if host not in DETECTION_HOSTS and ":" not in host:
+        raise ValueError(f"{host!r} does not find objects; choose one of {', '.join(DETECTION_HOSTS)}.")
+    taken = [name for name in options or () if name in _GIVEN]
+    if taken:
+        raise ValueError(f"host_options must leave {', '.join(taken)} to the settings of that name.")
+    chosen = dict(options or {})
+    if chosen.get("frozen") is None:
+        # The host's own rule, written down: a checkpoint's weights are loaded into a network made without others.
+        chosen["frozen"] = pretrained is not False
+    return chosen
+
+
+def mismatch(network: tuple[int, int], data: tuple[int, int], settings: str) -> ValueError:
+    """The error of a network and a data set with other numbers of things and of stuff."""
+    return ValueError(
+        f"classes of things and of stuff: {network[0]} and {network[1]} in the network, {data[0]} and {data[1]} in the "
+        f"data set; set {settings}."
+    )
+
+
+class ObjectData(TrainingData):
+    """The splits of a data set of objects.
+
+    Training batches hold upright or lying images. The hosts resize images themselves.
+
+    Args:
+        dataset: name of the data set.
+        flip: mirror training samples at random.
+        **shared: further arguments of `TrainingData`.
+
+    Raises:
+        ValueError: as `TrainingData`.
+    """
+
+    datasets: ClassVar[Mapping[str, type[ObjectDataset]]]
+    trained: ObjectDataset
+    evaluated: ObjectDataset
+
+    def __init__(self, dataset: str, flip: bool, **shared: Any) -> None:
+        super().__init__(dataset, **shared)
+        self.flip = flip
+
+    @property
+    def dataset_class(self) -> type[ObjectDataset]:
+        """See `TrainingData`."""
+        return find_dataset(self.datasets, self.dataset)
+
+    def open_split(self, split: str, training: bool) -> ObjectDataset:
+        """See `TrainingData`."""
+        transform = train_transform(self.flip) if training else eval_transform()
+        options = self.train_options if training else self.eval_options
+        return open_dataset(self.datasets, self.dataset, split, self.root, transform, options)
+
+    def open_files(self) -> Photos:
+        """See `TrainingData`."""
+        return Photos(self.images, eval_transform(), self.on_error)
+
+    def _training_sampler(self) -> AspectRatioSampler:
+        return AspectRatioSampler(self.trained.sizes, self.batch_size, self.seed, *self.process)
+
+    @staticmethod
+    def _collate(samples: list[Sample]) -> dict[str, Any]:
+        return samples[0] if "error" in samples[0] else collate(samples)
+
+
+class Objects(Task):
+    """What the tasks share whose networks find objects.
+
+    Attributes:
+        datasets: by name.
+    """
+
+    datasets: ClassVar[Mapping[str, type[ObjectDataset]]]
+
+    written = "pictures and their results"
+    cost_note = (
+        " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
+        "and peak memory hold them."
+    )
+
+    def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The numbers of classes follow from a data set whose categories are its class's."""
+        categories = getattr(find_dataset(self.datasets, settings["data"]["dataset"]), "categories", None)
+        if categories is not None:
+            things = sum(category.isthing for category in categories)
+            settings["model"] |= self.class_counts(things, len(categories) - things)
+        return settings
+
+    def class_counts(self, things: int, stuff: int) -> dict[str, int]:
+        """The settings of the network that say how many classes there are."""
+        return {"num_classes": things}
+
+    def without_pretraining(self, model: dict[str, Any]) -> dict[str, Any]:
+        """Which layers are fixed depends on the weights."""
+        options = checked_options(model["host"], model.get("host_options"), model.get("pretrained", False))
+        return {**model, "pretrained": False, "host_options": options}
+
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> ObjectWriter:
+        """Write COCO's result files, and pictures of the objects over the photos, `overlay` or not."""
+        return ObjectWriter(folder)
+
+    def measured_categories(self, dataset: ObjectDataset) -> Sequence[Category]:
+        """The categories that a table of classes lists."""
+        return dataset.things
+
+    def contents(self, data: Any) -> Contents:
+        """Things have no colour: pictures show each object in one of its own."""
+        categories = self.measured_categories(data.evaluated)
+        colours = [None if category.isthing else list(category.color) for category in categories]
+        return Contents([category.name for category in categories], colours, len(data.evaluated))
+
+    def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
+        """See `Task`."""
+        return object_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)
+
+    def input_size(self, host: MaskRCNN, image: Tensor) -> tuple[int, int]:
+        """These networks resize images themselves."""
+        height, width = host.transform([image])[0].image_sizes[0]
+        return height, width
+
+    @contextmanager
+    def counted_part(self, host: MaskRCNN) -> Iterator[None]:
+        """Without the heads that look at proposals one by one: their number depends on what the images show."""
+        heads = host.roi_heads
+        host.roi_heads = _NothingFound()
+        try:
+            yield
+        finally:
+            host.roi_heads = heads
+
+
+class _NothingFound(nn.Module):
+    """In the place of the heads that look at proposals one by one."""
+
+    def forward(self, features: Any, proposals: list[Tensor], *others: Any) -> tuple[list[dict[str, Tensor]], Any]:
+        found = []
+        for boxes in proposals:
+            labels = boxes.new_zeros(0).long()
+            masks = boxes.new_zeros((0, 1, 28, 28))
+            found.append({"boxes": boxes[:0], "labels": labels, "scores": boxes.new_zeros(0), "masks": masks})
+        return found, {}

@@ -1,0 +1,182 @@
+"""One training: begun, gone on with, or found finished. `fit`, `compare` and `reproduce` all come here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+
+from resfu.files.atomic import write_text
+from resfu.tasks.experiment import Experiment
+from resfu.training.data import TrainingData
+from resfu.training.divergence import FiniteTraining
+from resfu.training.interruption import interruptible
+from resfu.training.last_checkpoint import LastCheckpoint, read_progress
+from resfu.training.module import TrainingModule
+from resfu.training.progress import TrainingProgress
+from resfu.training.quiet import known_warnings_ignored
+from resfu.training.run_folder import run_folder
+
+_AGAINST_DIVERGENCE = (
+    "Give a lower --lr or --trainer.gradient_clip_val 1; where the loss was fine, --trainer.precision 32-true."
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one training keeps its things."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The state of the training, to go on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The network with the best validation."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """Of a run of `compare` the trained network, without the optimiser's state."""
+        return self.path / "weights.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured after the training, written last: a run of `compare` that has it is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def config(self) -> Path:
+        """All settings of the training, in a file that is a recipe."""
+        return self.path / "config.yaml"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.metrics.is_file()
+
+    @property
+    def state(self) -> str:
+        """In words what an earlier call did here."""
+        if self.finished:
+            return "finished before"
+        return "goes on from its checkpoint" if self.last.is_file() else "begins"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves in memory."""
+
+    module: TrainingModule
+    data: TrainingData
+    trainer: Trainer
+
+
+def train(
+    experiment: Experiment,
+    folder: RunFolder,
+    *,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: TrainingProgress | None = None,
+    logs: bool = True,
+    **trainer: Any,
+) -> Trained:
+    """Train a network to the end.
+
+    Only one process at a time works in the folder. It gets `config.yaml`, `checkpoints/last.ckpt` every `save_every`
+    steps and at the end, and with `logs` also `checkpoints/best.ckpt` and `logs/`.
+
+    Args:
+        experiment: all that the training depends on.
+        folder: where it keeps its things.
+        checkpoint: to go on from.
+        callbacks: beside those of this function.
+        progress: shows how far it is; None for nothing.
+        logs: keep curves in CSV and TensorBoard, and the best network.
+        trainer: arguments of the Trainer that take precedence over the settings.
+
+    Raises:
+        ValueError: for settings that make no training, a folder that holds a training already or in which another
+            process works, or weights or a loss that are no longer finite.
+        KeyboardInterrupt: on Ctrl-C; the last checkpoint stays.
+    """
+    # A checkpoint brings all weights: fetching the encoder's first ones again would be for nothing.
+    module = (experiment if checkpoint is None else experiment.with_weights()).create_module()
+    data = experiment.create_data(module)
+    settings = experiment.settings["trainer"]
+    saved = settings["enable_checkpointing"] is not False and not settings["fast_dev_run"]
+    guard = FiniteTraining("the training", _AGAINST_DIVERGENCE, folder.last.parent)
+    own: list[Callback] = [guard, *callbacks]
+    if not settings["fast_dev_run"]:
+        own.append(_SaveConfig(experiment, folder))
+    if progress is not None and settings["enable_progress_bar"] is not False:
+        own.append(progress)
+    if saved:
+        own.append(LastCheckpoint(folder.last, experiment.settings["save_every"]))
+    loggers: Any = False
+    if logs and settings["logger"] is not False:
+        own.append(LearningRateMonitor("step"))
+        # Every start of the run has its own version folder: the curves of an interrupted one stay.
+        table = CSVLogger(folder.path, "logs")
+        loggers = [table, TensorBoardLogger(folder.path, "logs", version=table.version)]
+    if logs and saved:
+        monitor = experiment.task.monitor
+        mode = "min" if monitor.lower_is_better else "max"
+        name = folder.best.stem
+        own.append(
+            ModelCheckpoint(
+                folder.best.parent, name, monitor=f"val/{monitor.key}", mode=mode, enable_version_counter=False
+            )
+        )
+    changes = {
+        "enable_progress_bar": False,
+        "default_root_dir": str(folder.path),
+        "enable_checkpointing": logs and saved,
+        **({"logger": loggers} if settings["logger"] in (None, False, True) else {}),
+        **trainer,
+    }
+    done = 0 if checkpoint is None else read_progress(checkpoint)[0]
+    with known_warnings_ignored(), interruptible():
+        runner = experiment.create_trainer(own, **changes)
+        with run_folder(folder.path, runner, done):
+            if checkpoint is None and folder.last.exists():
+                raise ValueError(
+                    f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder "
+                    "by --run."
+                )
+            runner.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+    return Trained(module, data, runner)
+
+
+def console_progress(experiment: Experiment, console: Console, title: str = "training") -> TrainingProgress:
+    """The progress of an experiment."""
+    return TrainingProgress(console, experiment.task.monitor, title)
+
+
+class _SaveConfig(Callback):
+    """Writes config.yaml into the run's folder, once the data are there and a checkpoint has been found to fit."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder) -> None:
+        self._experiment = experiment
+        self._folder = folder
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        write_text(self._folder.config, yaml.safe_dump(_listed(self._experiment.settings), sort_keys=False))
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as YAML has them."""
+    if isinstance(value, dict):
+        return {key: _listed(inner) for key, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,180 @@
+"""What the data modules of all tasks share: the splits of a data set, and an order that can be resumed."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from resfu.data import Sample
+from resfu.data.coco.sampling import AspectRatioSampler
+from resfu.ops.checks import check_int
+from resfu.training.arguments import dataset_options
+from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
+
+
+class TrainingData(LightningDataModule, ABC):
+    """Base of the tasks' data modules. A subclass opens splits and photos and calls `save_hyperparameters`.
+
+    Training batches are a function of the seed and their number alone: not of the workers, nor of an interruption.
+
+    Args:
+        dataset: name of the data set.
+        root: folder of the data; of generated data that of their cache.
+        options: further arguments of the data set's class, for every split.
+        train_options: the same for the training split alone, such as the count of "scenes".
+        eval_options: the same for the other splits.
+        batch_size: training samples per process and step.
+        eval_batch_size: images per batch outside training; above 1 all must have one size.
+        num_workers: processes that load; 0 loads in the training process.
+        train_split: split that `fit` trains on.
+        val_split: split of `fit` and `validate`.
+        test_split: split of `test`.
+        seed: of order and augmentation.
+        images: image files (or scans) and folders for prediction.
+        on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
+            "raise", or "skip" and go on.
+
+    Raises:
+        ValueError: for an unknown data set, or a batch or worker count that is too small.
+    """
+
+    trained: Any  # the splits that `setup` opens
+    evaluated: Any
+    predicted: Any
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str | None = None,
+        options: dict[str, Any] | None = None,
+        train_options: dict[str, Any] | None = None,
+        eval_options: dict[str, Any] | None = None,
+        batch_size: int = 2,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "test",
+        seed: int = 0,
+        images: list[str] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        super().__init__()
+        check_int("batch_size", batch_size)
+        check_int("eval_batch_size", eval_batch_size)
+        check_int("num_workers", num_workers, least=0)
+        self.dataset, self.root = dataset, root
+        self.train_options = dataset_options(self.dataset_class, on_error, options, train_options)
+        self.eval_options = dataset_options(self.dataset_class, on_error, options, eval_options)
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.train_split = train_split
+        self.splits = {"fit": val_split, "validate": val_split, "test": test_split}
+        self.seed = seed
+        self.images = images or []
+        self.on_error: Literal["raise", "skip"] = on_error
+
+    @property
+    @abstractmethod
+    def dataset_class(self) -> type:
+        """The class of the data set.
+
+        Raises:
+            ValueError: for an unknown name; the message lists the known ones.
+        """
+
+    @abstractmethod
+    def open_split(self, split: str, training: bool) -> Any:
+        """The samples of a split, augmented for training or as they are."""
+
+    @abstractmethod
+    def open_files(self) -> Any:
+        """The samples of `images`."""
+
+    def prepare_data(self) -> None:
+        """Open the splits in one process before the others do: generated data are made once."""
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self.setup(self.trainer.state.fn)
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that a stage ("fit", "validate", "test" or "predict") needs."""
+        if stage == "predict":
+            self.predicted = self.open_files()
+            return
+        if stage == "fit":
+            self.trained = self.open_split(self.train_split, training=True)
+        self.evaluated = self.open_split(self.splits[stage], training=False)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled and augmented batches, without an incomplete one."""
+        if getattr(self.trainer, "overfit_batches", 0):
+            raise ValueError("trainer.overfit_batches does not work here: give train_options a small count instead.")
+        dataset = SeededDataset(self.trained, self.seed)
+        return ResumableLoader(dataset, self._training_sampler(), self.num_workers, self._collate)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the validation split once."""
+        return self._in_order(self._measured(), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the test split once."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every photo or scan once, one at a time."""
+        return self._in_order(self.predicted, 1)
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _training_sampler(self) -> StreamSampler | AspectRatioSampler:
+        return StreamSampler(len(self.trained), self.batch_size, self.seed, *self.process)
+
+    def _measured(self) -> Any:
+        """What the evaluated split is measured on: its samples."""
+        return self.evaluated
+
+    def _in_order(self, samples: Any, batch_size: int) -> DataLoader[Any]:
+        # Lightning's own sampler would repeat samples to even out the processes, and they would be counted twice.
+        sampler = ShardSampler(len(samples), *self.process)
+        return DataLoader(
+            samples, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=self._collate
+        )
+
+    @staticmethod
+    def _collate(samples: list[Sample]) -> dict[str, Any]:
+        return collate(samples)
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Make a batch of samples.
+
+    Args:
+        samples: each with "image" [3, h, w] and "name", and "label" [H, W], or for prediction "size", the (H, W) of the
+            label map. A sample for prediction passes alone, as does one with a "volume" or an "error" instead of an
+            image.
+
+    Returns:
+        "image" [B, 3, h, w], "label" [B, H, W] or "size", and "name", a list.
+
+    Raises:
+        ValueError: for images or labels of several sizes.
+    """
+    if "error" in samples[0] or "volume" in samples[0]:
+        return samples[0]
+    batch: dict[str, Any] = {"name": [sample["name"] for sample in samples]}
+    if "size" in samples[0]:
+        batch["size"] = samples[0]["size"]
+    for key in ("image", "label"):
+        if key in samples[0]:
+            sizes = {tuple(sample[key].shape[-2:]) for sample in samples}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"a batch with {samples[0]['name']} holds {key}s of the sizes {sorted(sizes)}: "
+                    "set eval_batch_size to 1."
+                )
+            batch[key] = torch.stack([sample[key] for sample in samples])
+    return batch

@@ -1,0 +1,88 @@
+"""What a task measures: one name, title, unit and direction for each number, wherever it is logged, stored or shown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number over a whole split, and the same class by class.
+
+    Attributes:
+        key: of the number in the metrics' results, in logs and in JSON; "" where there are only values class by class.
+        title: in tables.
+        by_class: key of the values class by class; "" where there are none.
+        class_title: of these in tables; default: the title.
+        unit: "%" or what distances are measured in.
+        lower_is_better: of two networks the one with the lower number is better.
+        compared: shown where networks are compared.
+        counted_first: key of a count that decides before this score does, the lower the better: a distance says
+            nothing of what was missed.
+        requires: key of a score without which this one is never the best.
+    """
+
+    key: str
+    title: str
+    by_class: str = ""
+    class_title: str = ""
+    unit: str = "%"
+    lower_is_better: bool = False
+    compared: bool = True
+    counted_first: str = ""
+    requires: str = ""
+
+
+def headline(scores: Iterable[Score], results: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a whole split, without those that were not measured."""
+    return {score.key: results[score.key] for score in scores if score.key in results}
+
+
+def class_table(
+    scores: Iterable[Score], results: Mapping[str, Any], names: Sequence[str], row: str = "class", caption: str = ""
+) -> Table:
+    """Lay out results class by class.
+
+    Args:
+        scores: what was measured.
+        results: as the metrics compute them.
+        names: of the classes, in order; there may be more than were measured.
+        row: what a class is called.
+        caption: below the table.
+
+    Returns:
+        A table for `rich.print`: a row per class, the means at the foot. A class without a value shows a dash.
+    """
+    table = Table(row, show_footer=True, caption=caption or None)
+    table.columns[0].footer = "mean"
+    columns: list[list[float]] = []
+    for score in scores:
+        if score.by_class in results:
+            title = score.class_title or score.title
+            mean = number(results.get(score.key)) if score.key else ""
+            table.add_column(title, justify="right", footer=mean)
+            columns.append(results[score.by_class].tolist())
+    for name, *values in zip(names, *columns, strict=False):
+        table.add_row(name, *map(number, values))
+    return table
+
+
+def plain(results: Any) -> Any:
+    """Results as JSON can hold them: tensors as lists, None for a number that there is not."""
+    if isinstance(results, Mapping):
+        return {key: plain(value) for key, value in results.items()}
+    if isinstance(results, Tensor):
+        return plain(results.tolist())
+    if isinstance(results, list):
+        return [plain(value) for value in results]
+    return None if results != results else results
+
+
+def number(value: float | None) -> str:
+    """Two decimals; a whole number as it is; a dash for none."""
+    if value is None or value != value:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.2f}"

@@ -1,0 +1,52 @@
+"""Outputs that lack some rows or columns of the whole ratio, as networks meet them where a stride has rounded up.
+
+A stride of 2 takes 21 columns to 11, and x2 takes those to 22. Upsamplers of whole ratios then run at 22 and leave out
+the surplus at the bottom and right, where the stride had to look beyond the image.
+"""
+
+from torch import Tensor
+
+from resfu.ops.layout import extended
+
+
+def whole_size(name: str, ratios: str, ratio: int, low: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The size that an upsampler runs at to give an output of the wanted one, or of one less than the ratio larger.
+
+    Args:
+        name: of the upsampler, for the error.
+        ratios: as `Upsampler.ratios`.
+        ratio: what "fixed" is built for.
+        low: (h, w) of the features.
+        size: (H, W) of the output.
+
+    Raises:
+        ValueError: for another ratio, with the sizes that there are.
+    """
+    (h, w), (H, W) = low, size
+    if ratios == "any" or (ratios == "integer" and H % h == 0 and W % w == 0):
+        return size
+    if ratios == "integer":
+        rows, columns = -(-H // h), -(-W // w)  # each axis has a ratio of its own
+        whole = (h * rows, w * columns)
+        if whole[0] - H < rows and whole[1] - W < columns:
+            return whole
+        raise ValueError(
+            f"{name} takes integer ratios: features of {h} x {w} give a multiple of {h} x a multiple of {w}, "
+            f"not {H} x {W}. At the ratio r up to r - 1 rows and columns less are cropped."
+        )
+    whole, least = (h * ratio, w * ratio), (h * ratio - ratio + 1, w * ratio - ratio + 1)
+    if size == whole or (least[0] <= H <= whole[0] and least[1] <= W <= whole[1]):
+        return whole
+    raise ValueError(
+        f"{name} {'was built for' if ratios == 'fixed' else 'has'} the ratio {ratio}: features of {h} x {w} give "
+        f"{whole[0]} x {whole[1]}, not {H} x {W}. Sizes from {least[0]} x {least[1]} are cropped from it."
+    )
+
+
+def covering(guidance: Tensor, size: tuple[int, int], whole: tuple[int, int]) -> Tensor:
+    """A guidance of an output of the given size, its last row and column repeated so that it covers the whole one.
+
+    An image larger than the output is extended in proportion.
+    """
+    missing = (-(-n * (b - a) // a) for n, a, b in zip(guidance.shape[-2:], size, whole, strict=True))
+    return extended(guidance, *missing)

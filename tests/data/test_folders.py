@@ -1,0 +1,153 @@
+"""Plain folders of your own photos or volumes, whose classes stand in classes.txt."""
+
+import numpy as np
+import pytest
+import torch
+
+from resfu.data import LabelFolder, VolumeFolder, create_dataset
+from resfu.data.class_list import read_classes
+
+CLASSES = "background\nroad #804080\nwater mill  #FFA000\n"
+
+
+@pytest.fixture
+def folder(tmp_path, save):
+    """Two photos of train and one of val, images/SPLIT beside labels/SPLIT."""
+    rng = np.random.default_rng(0)
+    for split, name in (("train", "a.jpg"), ("train", "b.png"), ("val", "c.png")):
+        save(tmp_path / "images" / split / name, rng.integers(0, 256, (6, 8, 3)))
+        label = rng.integers(0, 3, (6, 8))
+        label[0, 0] = 255
+        save(tmp_path / "labels" / split / f"{name[0]}.png", label)
+    (tmp_path / "classes.txt").write_text(CLASSES)
+    return tmp_path
+
+
+def by_split(folder):
+    """The same files as SPLIT/images beside SPLIT/labels."""
+    for kind in ("images", "labels"):
+        for split in ("train", "val"):
+            (folder / split).mkdir(exist_ok=True)
+            (folder / kind / split).rename(folder / split / kind)
+        (folder / kind).rmdir()
+
+
+@pytest.mark.parametrize("arrange", [lambda folder: None, by_split])
+def test_a_folder_is_a_dataset(folder, arrange):
+    whole = [create_dataset("folder", "train", folder)[place] for place in range(2)]
+    arrange(folder)
+    data = create_dataset("folder", "train", folder)
+    assert isinstance(data, LabelFolder)
+    assert [sample["name"] for sample in data] == ["a", "b"]
+    assert (data.classes, data.num_classes) == (("background", "road", "water mill"), 3)
+    assert data.palette.tolist() == [[0, 0, 0], [0x80, 0x40, 0x80], [0xFF, 0xA0, 0]]
+    for sample, expected in zip(data, whole, strict=True):
+        assert torch.equal(sample["image"], expected["image"])
+        assert torch.equal(sample["label"], expected["label"])
+        assert sample["label"][0, 0] == 255
+        assert set(sample["label"].unique().tolist()) == {0, 1, 2, 255}
+    assert len(create_dataset("folder", "val", folder)) == 1
+
+
+def test_the_classes_are_known_before_a_split_is_opened(folder):
+    names, palette = LabelFolder.describe(folder, {})
+    assert names == ("background", "road", "water mill")
+    assert palette.shape == (3, 3)
+    assert VolumeFolder.describe(folder, {})[0] == names
+    scenes = create_dataset("scenes", "val", folder / "cache", count=1, size=(32, 32))
+    assert type(scenes).describe(None, {}) == (scenes.classes, scenes.palette)
+
+
+NO_LABEL = r"without their label file: 1 of 2.*b\.png"
+NO_CLASSES = r"no list of classes .*classes\.txt: .*names a class"
+UNKNOWN = r"a\.png holds the labels \[7\]; .*classes\.txt lists 3 classes, 0 to 2, and 255 is ignored"
+OTHER_SIZE = r"a\.jpg is 6 x 8 but its label .*a\.png is 5 x 8"
+
+
+@pytest.mark.parametrize(
+    ("place", "written", "error", "message"),
+    [
+        ("labels/train/b.png", None, FileNotFoundError, NO_LABEL),
+        ("classes.txt", None, FileNotFoundError, NO_CLASSES),
+        ("images/train/a.png", np.zeros((6, 8, 3)), ValueError, "several images called a"),
+        ("labels/train/a.png", np.full((6, 8), 7), ValueError, UNKNOWN),
+        ("labels/train/a.png", np.zeros((6, 8, 3)), ValueError, "a label map is a single-channel"),
+        ("labels/train/a.png", np.zeros((5, 8)), ValueError, OTHER_SIZE),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(folder, save, place, written, error, message):
+    (folder / place).unlink(missing_ok=True)
+    if written is not None:
+        save(folder / place, written)
+    with pytest.raises(error, match=message):
+        LabelFolder("train", folder)[0]
+
+
+def test_a_split_that_is_not_there_is_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*images.test.*A folder of your own data holds images"):
+        LabelFolder("test", folder)
+    with pytest.raises(ValueError, match="unknown split 'all' of folder"):
+        LabelFolder("all", folder)
+    with pytest.raises(ValueError, match="folder needs root"):
+        LabelFolder("train")
+    with pytest.raises(ValueError, match=r"no folder of the data: give root \(--data\.root DIR\)"):
+        LabelFolder.describe(None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists 0 classes; expected 1 to 255"),
+        ("a\n\nb\n", r"line 2 of .*classes\.txt, '', does not read as a class: classes\.txt names a class a line"),
+        ("a\nb #12345\n", "line 2 of .*'b #12345', does not read"),
+        ("#123456\n", "line 1 of .*does not read"),
+        ("a\nb\na #000000\n", "line 3 of .*is given twice"),
+        ("\n".join(map(str, range(256))), "lists 256 classes; expected 1 to 255"),
+    ],
+)
+def test_a_list_that_names_no_classes_is_refused(tmp_path, text, message):
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_classes(tmp_path)
+    (tmp_path / "classes.txt").write_bytes("Straße".encode("latin-1"))
+    with pytest.raises(ValueError, match="not text in UTF-8"):
+        read_classes(tmp_path)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "train").mkdir()
+    for name in ("a", "b"):
+        label = rng.integers(0, 3, (2, 6, 8))
+        np.savez(tmp_path / "train" / f"{name}.npz", image=rng.random((2, 6, 8), np.float32), label=label)
+    (tmp_path / "classes.txt").write_text(CLASSES)
+    return tmp_path
+
+
+def test_a_folder_of_volumes_is_a_dataset_of_slices(volumes):
+    h5py = pytest.importorskip("h5py")
+    with np.load(volumes / "train" / "b.npz") as stored, h5py.File(volumes / "train" / "c.h5", "w") as file:
+        image, label = stored["image"], stored["label"]
+        file["image"], file["label"] = image, label
+    data = create_dataset("volume-folder", "train", volumes)
+    assert isinstance(data, VolumeFolder)
+    assert [volume.name for volume in data.volumes] == ["a", "b", "c"]
+    assert (len(data), data.num_classes) == (6, 3)
+    for place in (3, 5):
+        assert np.array_equal(data[place]["image"][2].numpy(), image[1])
+        assert np.array_equal(data[place]["label"].numpy(), label[1])
+    assert np.array_equal(data.classes_of(data.volumes[1]), label)
+
+
+def test_what_is_wrong_with_a_folder_of_volumes_is_named(volumes):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*val.*A folder of your own volumes holds"):
+        VolumeFolder("val", volumes)
+    np.savez(volumes / "train" / "a.npz", image=np.zeros((2, 6, 8), np.float32), label=np.full((2, 6, 8), 3))
+    with pytest.raises(ValueError, match=r"a\.npz holds the labels \[3\]; known are 0, 1, 2\. They are the 3"):
+        VolumeFolder("train", volumes)[0]
+    np.savez(volumes / "train" / "b.npz", label=np.zeros((2, 6, 8)))
+    with pytest.raises(ValueError, match=r"cannot read the volume .*b\.npz"):
+        VolumeFolder("train", volumes)
+    with pytest.warns(UserWarning, match="left out"):
+        assert len(VolumeFolder("train", volumes, on_error="skip")) == 2

@@ -1,0 +1,1 @@
+"""What several tests need: tiny copies of the data sets on disk."""
