@@ -26,6 +26,7 @@ bench: .venv/.installed  ## CPU speed and memory against bilinear and the publis
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.upsamplers
 	$(BIN)/python -m benchmarks.breakdown
+	$(BIN)/python -m benchmarks.ratios
 
 clean:
 	rm -rf .venv runs

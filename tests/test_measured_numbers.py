@@ -1,6 +1,7 @@
 """The tables of README and docs say what the JSON files in benchmarks/results say."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,18 @@ def test_speed_of_the_others():
     for row in results("upsamplers")["rows"]:
         cells = [row["name"], time(row["times"]["ours"]), f"{row['over_bilinear']:.1f}"]
         assert any(shown[:3] == cells for shown in rows("README.md")), cells
+
+
+def test_ratios_that_are_not_whole():
+    measured = results("ratios")["rows"]
+    for name in dict.fromkeys(row["name"] for row in measured):
+        cells = [name]
+        for train in (False, True):
+            ratios = [r["real_over_whole"] for r in measured if (r["name"], r["train"]) == (name, train)]
+            assert len(ratios) == 20
+            assert max(ratios) <= 2
+            cells += [f"{statistics.median(ratios):.2f}", f"{max(ratios):.2f}"]
+        assert cells in rows("docs/performance.md"), cells
 
 
 def test_speed_on_another_host():

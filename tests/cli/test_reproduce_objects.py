@@ -1,6 +1,7 @@
 """`resfu reproduce table12`."""
 
 import json
+import shlex
 
 import pytest
 
@@ -103,8 +104,36 @@ def test_at_a_small_scale_it_is_a_comparison_for_each_network(tmp_path, monkeypa
 
 def test_a_small_dry_run_prints_the_comparisons(tmp_path, capsys):
     words = ["reproduce", "table12", "--scale", "small", "--rows", "nearest,resfu", "--dry-run", "--output", "OUT"]
-    assert main([*words, "--root", "CACHE"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"resfu compare --recipe {recipe} --upsamplers nearest,resfu --output OUT/{folder}"
+    assert main([*words, "--root", "CACHE", "--finetune", "--seeds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"resfu compare --recipe {recipe} --upsamplers nearest,resfu --seeds 0,1, --output OUT/{folder} "
+        "--data.root CACHE --model.freeze_encoder false"
         for recipe, folder in (("scenes-instances", "instances"), ("scenes-panoptic", "panoptic"))
     ]
+
+
+def test_the_commands_of_a_dry_run_begin_what_it_names(monkeypatch, capsys):
+    begun = []
+    words = ["reproduce", "table6", "--scale", "small", "--output", "OUT", "--lr", "0.02", "--crop", "32x48"]
+    words += ["--data.options.size", "[64, 64]", "--model.upsampler_options", "null"]
+    assert main([*words, "--dry-run"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr("resfu.compare.run.compare", lambda comparison, output, *_: begun.append((comparison, output)))
+    assert main(shlex.split(line)[1:]) == 0
+    compared = {"runs": [], "cost": {}}
+    monkeypatch.setattr(
+        reproduce, "compare", lambda comparison, output, console: begun.append((comparison, str(output))) or compared
+    )
+    monkeypatch.setattr(reproduce, "_report", lambda *others: None)
+    assert main(words) == 0
+    (by_hand, place), (by_itself, other) = begun
+    assert by_hand.to_dict() == by_itself.to_dict()
+    assert place == other == "OUT"
+    assert by_hand.settings["model"]["optimisation"]["learning_rate"] == pytest.approx(0.002)
+
+
+def test_one_rate_for_networks_whose_heads_learn_differently_is_refused(tmp_path, capsys):
+    assert main(["reproduce", "table3", "--lr", "0.1", "--output", str(tmp_path / "out")]) == 2
+    assert "--lr is for --scale small" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -38,7 +38,8 @@ def test_settings_of_the_recipes():
     model, trainer = found["model"], found["trainer"]
     assert "crop_size" not in found["data"]
     assert (model["pretrained"], model["freeze_encoder"], trainer["max_steps"]) == (True, True, 600)
-    assert model["optimisation"]["learning_rate"] == 1e-3
+    optimisation = model["optimisation"]
+    assert (optimisation["learning_rate"], optimisation["head_multiplier"]) == (1e-4, 10)
     # Scenes are seen as they are, and the smallest stuff is what COCO's 4096 pixels are to its images.
     assert model["host_options"] == {"min_size": 192, "max_size": 192, "stuff_area": 512}
     assert (model["num_classes"], model["stuff_classes"]) == (9, 7)

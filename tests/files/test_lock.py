@@ -3,9 +3,9 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -51,8 +51,7 @@ def test_the_same_process_is_refused_too(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
-    while "Z" not in Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2]:  # dying takes a moment
-        time.sleep(0.01)  # not waited for: the dead process keeps its number
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its number is not free yet
     with locked(tmp_path / "x", "resfu fit"):
         assert json.loads((tmp_path / "x" / LOCK).read_text())["pid"] == os.getpid()
     assert not (tmp_path / "x" / LOCK).exists()
@@ -68,6 +67,18 @@ def test_a_damaged_lock_is_taken_over(tmp_path):
     (tmp_path / LOCK).write_text('{"pid"')
     with locked(tmp_path, "resfu fit"):
         pass
+
+
+@pytest.mark.parametrize("room", [0, 20])
+def test_a_full_disk_is_named_and_leaves_no_lock(tmp_path, room):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"cannot write .*{LOCK}: "), locked(tmp_path / "x", "resfu fit"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("key", ["host", "namespace"])

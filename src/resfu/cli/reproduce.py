@@ -1,6 +1,8 @@
 """`resfu reproduce`: train the rows of the published tables and show published and measured numbers side by side."""
 
 import argparse
+import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -25,6 +27,7 @@ from resfu.compare.variants import variant_name
 from resfu.evaluation.published import PublishedRow
 from resfu.files.atomic import write_json
 from resfu.files.lock import locked
+from resfu.recipes import flattened
 from resfu.tasks import Task, task_of
 
 # What stands for the published networks and data at a small scale, by task.
@@ -47,6 +50,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _published(rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    if options.lr is not None:
+        raise ValueError(
+            "--lr is for --scale small: published networks differ in how much faster than the encoder their heads "
+            "learn. Give --model.optimisation.learning_rate, the encoder's, or leave it out."
+        )
     output = Path(options.output)
     trainings = plan(rows, output, options.seeds)
     settings = chosen_settings(options, {}, settings)
@@ -86,13 +94,13 @@ def _small(rows: list[PublishedRow], options: argparse.Namespace, settings: dict
     if options.recipe and len(groups) > 1:
         raise ValueError(f"tables of {' and '.join(groups)} need a recipe each: call them one by one.")
     output = Path(options.output)
-    comparisons = {name: _comparison(name, group, options, settings) for name, group in groups.items()}
+    made = {name: _comparison(name, group, options, settings) for name, group in groups.items()}
+    comparisons = {name: comparison for name, (comparison, _) in made.items()}
     console, results = Console(), {}
     for name, comparison in comparisons.items():
         folder = output if len(comparisons) == 1 else output / name.replace(" ", "-")
         if options.dry_run:
-            variants = ",".join(comparison.upsamplers)
-            print(f"resfu compare --recipe {comparison.recipe} --upsamplers {variants} --output {folder}")
+            print(shlex.join(_command(comparison, made[name][1], folder)))
         else:
             results[name] = compare(comparison, folder, console=console)
     if options.dry_run:
@@ -112,8 +120,8 @@ def _small(rows: list[PublishedRow], options: argparse.Namespace, settings: dict
 
 def _comparison(
     task: str, rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]
-) -> Comparison:
-    """What to compare for the rows of one task."""
+) -> tuple[Comparison, dict[str, Any]]:
+    """What to compare for the rows of one task, and the settings of it that are not the recipe's."""
     recipe = options.recipe or _SMALL[task]
     names = dict.fromkeys(variant_name(row.upsampler, row.upsampler_options) for row in rows)
     chosen = chosen_settings(options, read_recipes([recipe]), settings)
@@ -123,7 +131,16 @@ def _comparison(
             f"these tables are of {task}, and the recipe {recipe} of {comparison.task.name}: give another --recipe, or "
             "other --rows."
         )
-    return comparison
+    return comparison, chosen
+
+
+def _command(comparison: Comparison, settings: dict[str, Any], output: Path) -> list[str]:
+    """The words that begin the same comparison."""
+    words = ["resfu", "compare", "--recipe", comparison.recipe, "--upsamplers", ",".join(comparison.upsamplers)]
+    words += ["--seeds", ",".join(map(str, comparison.seeds)) + ",", "--output", str(output)]
+    for key, value in flattened(settings).items():
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
 
 
 def _report(

@@ -1,5 +1,6 @@
 """A folder for one process at a time."""
 
+import errno
 import json
 import os
 import socket
@@ -101,9 +102,7 @@ def _take(folder: Path, owner: Owner, otherwise: str) -> None:
             other = _read(handle)
             if other is not None and other.alive is not False:
                 raise FolderInUseError(_refusal(folder, other, otherwise))
-            os.ftruncate(handle, 0)
-            os.lseek(handle, 0, os.SEEK_SET)
-            os.write(handle, json.dumps(asdict(owner)).encode())
+            _write(handle, file, owner)
             return
 
 
@@ -145,6 +144,18 @@ def _read(handle: int) -> Owner | None:
         return Owner(**json.loads(os.read(handle, 1 << 16)))
     except (ValueError, TypeError):
         return None
+
+
+def _write(handle: int, file: Path, owner: Owner) -> None:
+    content = json.dumps(asdict(owner)).encode()
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        if os.write(handle, content) < len(content):  # half a name would be taken for none
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(f"cannot write {file}: {error.strerror}.") from error
 
 
 def _refusal(folder: Path, other: Owner, otherwise: str) -> str:
