@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
-from resfu.ops.backends import BACKENDS
+from resfu.ops.backends import BACKENDS, which_backend
 from resfu.ops.checks import check_int, check_odd
 from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
@@ -41,7 +41,7 @@ class ReSFU(Upsampler):
         neighbours: "fine", or "coarse" for low-resolution pixels as they stand (Table VII).
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
-        backend: of the operations: "auto", "cpu", "triton" or "reference".
+        backend: of the operations: "auto", "cpu", "numba", "triton" or "reference".
         dilation: pixels of the output from a neighbour to the next in the scores and the border's mask, as in the
             published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
             neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain
@@ -180,10 +180,11 @@ class ReSFU(Upsampler):
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        q = project(self.query, guidance, self.guidance_norm, self.backend)
+        planar = which_backend(guidance, self.backend) == "numba"  # its kernels read rows of pixels
+        q = project(self.query, guidance, self.guidance_norm, self.backend, planar)
         named = {"q": q}
         if self.alignment != "detail":
-            k = named["k"] = project(self.key, features, self.features_norm, self.backend)
+            k = named["k"] = project(self.key, features, self.features_norm, self.backend, planar)
             query = q
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(
