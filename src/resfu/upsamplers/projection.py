@@ -51,11 +51,16 @@ def _foldable(x: Tensor) -> bool:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Tensor:
-    if in_torch_compile() or planar:
+    if planar:
+        product = weight @ x.flatten(2) if bias is None else torch.baddbmm(
+            bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)
+        )
+        return product.unflatten(2, x.shape[2:])
+    if in_torch_compile():
         # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
         product = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
         product = product if bias is None else product + bias[:, None, None]
-        return product if planar else product.contiguous(memory_format=torch.channels_last)
+        return product.contiguous(memory_format=torch.channels_last)
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
