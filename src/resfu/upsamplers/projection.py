@@ -52,8 +52,10 @@ def _foldable(x: Tensor) -> bool:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Tensor:
     if planar:
-        product = weight @ x.flatten(2) if bias is None else torch.baddbmm(
-            bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)
+        product = (
+            weight @ x.flatten(2)
+            if bias is None
+            else torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2))
         )
         return product.unflatten(2, x.shape[2:])
     if in_torch_compile():

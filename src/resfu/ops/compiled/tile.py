@@ -64,6 +64,25 @@ def product(
     return run
 
 
+@intrinsic
+def window_product(typingctx, out, o, so, w, a, x, b, sx, K, table, t):
+    """For kernels: out[o + so i + p] = sum over k < K of w[a + 32 k + p] x[b + sx i + table[t + k] + p], i < 8, p < 32.
+
+    Weights of their own for every pixel, shared by the rows: `product` with the vectors on the other side.
+    """
+    integer = types.intp
+    signature = types.void(out, integer, integer, w, integer, x, integer, integer, integer, table, integer)
+
+    def generate(context, builder, signature, args):
+        out, o, so, w, a, x, b, sx, K, table, t = args
+        nothing = (out, o, so, w, a, a, a, x, b, sx, K, x, a, table, t)
+        kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 5, 4, 9, 10)))
+        _Emitter(context, builder, kinds, nothing).window_product()
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 class _Emitter:
     """LLVM instructions of one product."""
 
@@ -112,6 +131,34 @@ class _Emitter:
                 self._store(value, target)
             if moments:
                 self._add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), results)
+
+    def window_product(self) -> None:
+        b = self.b
+        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in range(ROWS)]
+        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in range(ROWS)]
+        before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
+        b.branch(loop)
+        b.position_at_end(loop)
+        k = b.phi(_INT)
+        k.add_incoming(_number(0), before)
+        running = [[b.phi(_VECTOR) for _ in range(2)] for _ in range(ROWS)]
+        weights = b.gep(self.w, [b.add(self.a, b.mul(k, _number(PIXELS)))])
+        weight = [self._load(b.gep(weights, [_number(v * LANES)])) for v in range(2)]
+        tap, added = b.load(b.gep(self.table, [b.add(self.t, k)])), []
+        for begin, phis in zip(begins, running, strict=True):
+            values = [self._load(b.gep(begin, [b.add(tap, _number(v * LANES))])) for v in range(2)]
+            added.append([b.call(self.fma, [w, x, r]) for w, x, r in zip(weight, values, phis, strict=True)])
+        following = b.add(k, _number(1))
+        k.add_incoming(following, loop)
+        for phis, results in zip(running, added, strict=True):
+            for phi, result in zip(phis, results, strict=True):
+                phi.add_incoming(_ZERO, before)
+                phi.add_incoming(result, loop)
+        b.cbranch(b.icmp_signed("<", following, self.K), loop, after)
+        b.position_at_end(after)
+        for place, results in zip(places, added, strict=True):
+            for v, result in enumerate(results):
+                self._store(result, b.gep(place, [_number(v * LANES)]))
 
     def _add_moments(self, place: Any, values: list[Any]) -> None:
         b, squares = self.b, self.b.gep(place, [_number(LANES)])

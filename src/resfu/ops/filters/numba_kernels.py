@@ -131,9 +131,7 @@ def guided_filter(first, last, guide, x, share, H, W, radius, eps, out, s, begin
     """out, planes [H, W], of planes guide and x. share: 1 / pixels of a window, of columns and then rows."""
     n = H * W
     for plane in range(first, last):
-        height, finite = _coefficients(
-            guide, x, plane, share, H, W, radius, eps, s, begin, wide, o
-        )
+        height, finite = _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o)
         mean_g, mean_x, m, c, lines = begin + 2 * n, begin + 3 * n, begin + 5 * n, begin + 6 * n, begin + PLANES * n
         for i in range(n):
             put(s, c + i, get(s, mean_x + i) - get(s, m + i) * get(s, mean_g + i))
@@ -145,9 +143,7 @@ def guided_filter(first, last, guide, x, share, H, W, radius, eps, out, s, begin
 
 @no_type_check
 @kernel
-def guided_filter_gradients(
-    first, last, grad, guide, x, share, H, W, radius, eps, d_guide, d_x, s, begin, wide, o
-):
+def guided_filter_gradients(first, last, grad, guide, x, share, H, W, radius, eps, d_guide, d_x, s, begin, wide, o):
     """Gradients in the planes guide and x: the same sums of windows once more."""
     n = H * W
     for plane in range(first, last):

@@ -73,6 +73,10 @@ def reassemble(
         return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
+        from resfu.ops.reassembly import numba_whole
+
+        return numba_whole.window_sum(pad(features, K // 2, K // 2, padding), weights, K, *low, softmax)
     if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
         from resfu.ops.reassembly import numba
 

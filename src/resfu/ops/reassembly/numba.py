@@ -115,17 +115,13 @@ def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tens
     space, target = scratch(size), flat(out)
 
     def task(first: int, last: int, thread: int) -> None:
-        kernels.softmax_window_sum(
-            first, last, *call.before, *call.after, target, space, thread * size, call.table
-        )
+        kernels.softmax_window_sum(first, last, *call.before, *call.after, target, space, thread * size, call.table)
 
     run(task, call.B * call.cells)
     return out
 
 
-def _backward(
-    padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, grad: Tensor
-) -> tuple[Tensor, Tensor]:
+def _backward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, grad: Tensor) -> tuple[Tensor, Tensor]:
     call = _Call(padded, scores, h, w, mask)
     number = max(1, min(_CHUNKS, call.cells // 4))
     d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))

@@ -80,6 +80,17 @@ def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: 
     return memory_format(features) == torch.contiguous_format and not operators_are_recorded(features, scores)
 
 
+def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, groups: int, mask: bool) -> bool:
+    """Whether the compiled kernel of `numba_whole.py` sums these windows: K up to 7, whole ratios, without gradients."""
+    (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
+    fp32 = features.dtype == weights.dtype == torch.float32
+    if neighbours == "fine" or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:
+        return False
+    if H % h or W % w or memory_format(features) != torch.contiguous_format:
+        return False
+    return not operators_are_recorded(features, weights)
+
+
 @torch.library.custom_op("resfu::window_sum", mutates_args=())
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """[B, C, h + 2 (M//2), w + 2 (M//2)], [B, groups M M, H, W] -> [B, C, H, W]: sum of each pixel's M x M window."""

@@ -102,9 +102,7 @@ class Maps:
         source, target, number = flat(x), flat(self.planes), self.planes.shape[1]
 
         def task(first: int, last: int, _: int) -> None:
-            kernels.padded_planes(
-                first, last, source, D, H, W, *self.reach, target, begin, number, self.stride
-            )
+            kernels.padded_planes(first, last, source, D, H, W, *self.reach, target, begin, number, self.stride)
 
         run(task, B * D)
 
@@ -270,9 +268,7 @@ def _statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Ten
     return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()
 
 
-def backward(
-    tensors: Sequence[Tensor], rest: tuple, mean: Tensor, inverse: Tensor, grad: Tensor
-) -> list[Tensor]:
+def backward(tensors: Sequence[Tensor], rest: tuple, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor]:
     """Gradients in all ten tensors."""
     key, query, weight, bias, *_ = tensors
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read

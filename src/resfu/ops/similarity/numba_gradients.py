@@ -121,7 +121,11 @@ def gradients(
                         for p in range(count, PIXELS):
                             put(scratch, dh + i * PIXELS + p, 0)
                         for p in range(PIXELS):
-                            put(d_second_bias, total + p, get(d_second_bias, total + p) + get(scratch, dh + i * PIXELS + p))
+                            put(
+                                d_second_bias,
+                                total + p,
+                                get(d_second_bias, total + p) + get(scratch, dh + i * PIXELS + p),
+                            )
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m, bias,
@@ -157,7 +161,21 @@ def gradients(
                                 )  # fmt: skip
                     for k in range(0, L, ROWS):
                         _into_rows(
-                            d_planes, d_place, 0, first, (g * L + k) * m, m, 1, scratch, dv, PIXELS, m, bias, 0, d_table, k
+                            d_planes,
+                            d_place,
+                            0,
+                            first,
+                            (g * L + k) * m,
+                            m,
+                            1,
+                            scratch,
+                            dv,
+                            PIXELS,
+                            m,
+                            bias,
+                            0,
+                            d_table,
+                            k,
                         )
             if is_low:
                 a, fraction = (chunk * h1 + get(above, y)) * w1 * M, get(between, y)

@@ -53,9 +53,18 @@ def compiles(
     tensors = (key, query, weight, bias, *compressor[:6])
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
-    if any(autocast_dtype(t) != torch.float32 for t in tensors) or query.numel() == 0 or operators_are_recorded(*tensors):
+    if (
+        any(autocast_dtype(t) != torch.float32 for t in tensors)
+        or query.numel() == 0
+        or operators_are_recorded(*tensors)
+    ):
         return False
-    if weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3) or not fits or width % 32 or width != compressor.reduce_weight.shape[1]:
+    if (
+        weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3)
+        or not fits
+        or width % 32
+        or width != compressor.reduce_weight.shape[1]
+    ):
         return False
     if key.shape[-2:] != query.shape[-2:]:
         return True
