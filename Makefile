@@ -7,7 +7,7 @@ BIN := .venv/bin
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[all,fast]" --group dev
 	touch $@
 
 demo: .venv/.installed  ## train a small network with bilinear and with ReSFU on procedural scenes, and write a report

@@ -220,7 +220,7 @@ def test_which_backend_and_why_not():
     x = torch.ones(1, 1, 4, 4)
     assert which_backend(x) == which_backend(x, "numba") == "numba"
     assert which_backend(x.double()) == "cpu"
-    with pytest.raises(ValueError, match="it computes in fp32, not in torch.float64"):
+    with pytest.raises(ValueError, match=r"it computes in fp32, not in torch\.float64"):
         which_backend(x.double(), "numba")
     with pytest.raises(ValueError, match="it runs on the CPU and can't run on meta"):
         which_backend(x.to("meta"), "numba")

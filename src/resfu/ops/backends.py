@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.forward_ad import unpack_dual
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
@@ -22,9 +22,9 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
 
     Returns:
         "cpu", "numba", "triton" or "reference". "auto" takes "numba" for fp32 tensors on the CPU where Numba is
-        installed and nothing records PyTorch's operators (torch.compile and torch.export, torch.func, modes that count or
-        fake them), else "cpu" there, "triton" for CUDA tensors where Triton is installed, and
-        "reference" elsewhere. What an operation has no kernel for runs the operators of "cpu".
+        installed and nothing records PyTorch's operators (torch.compile and torch.export, torch.func, modes that count
+        or fake them), else "cpu" there, "triton" for CUDA tensors where Triton is installed, and "reference" elsewhere.
+        What an operation has no kernel for runs the operators of "cpu".
 
     Raises:
         ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
@@ -55,7 +55,8 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or bool(_get_current_dispatch_mode_stack())
-        or any(is_functorch_wrapped_tensor(t) or unpack_dual(t).tangent is not None for t in tensors)
+        or peek_interpreter_stack() is not None  # torch.func
+        or any(unpack_dual(t).tangent is not None for t in tensors)
         or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from numba import njit
 
-# Sums may be contracted to fused multiply-adds, and the sign of 0 is open. Not a number and infinities keep their rules.
+# Fused multiply-adds are allowed, and the sign of 0 is open. What is not finite keeps its rules.
 _FAST = {"contract", "nsz"}
 
 

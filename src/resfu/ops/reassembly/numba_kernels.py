@@ -1,6 +1,6 @@
 """The compiled kernel of the window sum between four low-resolution centres ("fine"), on tiles of 32 pixels of a row.
 
-All arrays are flat and fp32. The low-resolution columns that a tile's windows reach, J of them in M rows, are the inputs of
+All arrays are flat and fp32. A tile's windows reach J low-resolution columns in each of M rows. These are the inputs of
 one product of matrices with weights that are mostly 0: M J inputs instead of M M, and vectors of pixels instead of a
 gather. C8 is the number of channels, filled up to a multiple of 8.
 """
@@ -180,8 +180,8 @@ def _through_softmax(weights, w, d, i, out, o, area, count):
 @no_type_check
 @kernel
 def softmax_window_sum_gradients(
-    first_chunk, last_chunk, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx,
-    place, inside, J, grad, d_low, d_scores, scratch, begin, table,
+    first_chunk, last_chunk, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns,
+    fx, place, inside, J, grad, d_low, d_scores, scratch, begin, table,
 ):  # fmt: skip
     """d_low [chunks, h1, w1, C8], zeroed, and d_scores [images, 9, H, W]. A chunk is some rows of cells of an image."""
     T, taps = (W + PIXELS - 1) // PIXELS, (M * J + LANES - 1) // LANES * LANES
@@ -224,8 +224,8 @@ def softmax_window_sum_gradients(
                     for c in range(0, C8, ROWS):
                         for i in range(0, taps, LANES):
                             _narrow(
-                                scratch, d_window + c * taps + i, taps, scratch, pixels + c * PIXELS, PIXELS, 1, scratch,
-                                turned + i, taps, PIXELS, fx, 0, table, 0,
+                                scratch, d_window + c * taps + i, taps, scratch, pixels + c * PIXELS, PIXELS, 1,
+                                scratch, turned + i, taps, PIXELS, fx, 0, table, 0,
                             )  # fmt: skip
                 for y in range(M):
                     for j in range(min(J, w1 - column)):

@@ -118,7 +118,7 @@ def _taps(K: int, S: int, ratio: int) -> Tensor:
 
 
 def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax: bool) -> Tensor:
-    """[B, C, h + K - 1, w + K - 1], weights or scores [B, K K, H, W] of any strides -> [B, C, H, W], H and W multiples."""
+    """[B, C, h + K - 1, w + K - 1], weights or scores [B, K K, H, W] -> [B, C, H, W], multiples of h and w."""
     (B, C, h1, w1), (H, W) = padded.shape, weights.shape[-2:]
     ratio = W // w
     S = (-(-PIXELS // ratio) + K) * ratio

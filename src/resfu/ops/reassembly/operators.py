@@ -81,7 +81,7 @@ def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: 
 
 
 def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, groups: int, mask: bool) -> bool:
-    """Whether the compiled kernel of `numba_whole.py` sums these windows: K up to 7, whole ratios, without gradients."""
+    """Whether the compiled kernel of `numba_whole.py` sums these windows where no gradients are recorded."""
     (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
     fp32 = features.dtype == weights.dtype == torch.float32
     if neighbours == "fine" or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:

@@ -74,13 +74,14 @@ def correlations(
 @no_type_check
 @kernel
 def gradients(
-    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad, scale,
-    shift, slope, d_planes, d_height, d_table, d_low, d_first, d_bias, d_second, d_second_bias, G, M, low, is_low, h1, w1,
-    above, between, columns, J, start_column, scratch, begin,
+    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
+    scale, shift, slope, d_planes, d_height, d_table, d_low, d_first, d_bias, d_second, d_second_bias, G, M, low,
+    is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
 
-    scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is scale^T grad - shift - slope h.
+    scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
+    scale^T grad - shift - slope h.
     """
     T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
     v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
@@ -128,8 +129,8 @@ def gradients(
                             )
                     for i in range(0, m, ROWS):
                         _product(
-                            scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m, bias,
-                            0, table, 0,
+                            scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
+                            bias, 0, table, 0,
                         )  # fmt: skip
                     for i in range(m):
                         total = (chunk * M + g * m + i) * PIXELS
@@ -145,8 +146,8 @@ def gradients(
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
-                                d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1, scratch,
-                                dh_last + c, m, PIXELS, bias, 0, table, 0,
+                                d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1,
+                                scratch, dh_last + c, m, PIXELS, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):
                             _of_rows(

@@ -2,8 +2,8 @@
 
 All arrays are flat and fp32, maps planar with a row of pixels together. Names of sizes: D and M, the widths of the
 maps and of the hidden channels; d and m, those of one of G groups; L, the inputs of a group's first convolution (its
-taps, then its query); T, tiles of a row; S, elements of a padded row; J, low-resolution columns that a tile lies between.
-A group's 14 kB of weights and hidden channels of a tile stay in the innermost cache.
+taps, then its query); T, tiles of a row; S, elements of a padded row; J, low-resolution columns that a tile lies
+between. A group's 14 kB of weights and hidden channels of a tile stay in the innermost cache.
 """
 
 from typing import no_type_check
@@ -159,7 +159,8 @@ def partial_scores(
                     group = g * (m // width) + n
                     _scores(
                         partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
-                        group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table, 0,
+                        group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
+                        0,
                     )  # fmt: skip
             for i in range(m):
                 value, square = 0.0, 0.0
