@@ -70,8 +70,12 @@ class CARAFE(Upsampler):
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, then reassemble."""
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True)
+        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True, out=out)

@@ -134,10 +134,14 @@ class ReSFU(Upsampler):
                     nn.init.zeros_(module.bias)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self._reassemble(features, _total(self._scores(features, guidance)), size)
+        return self._reassemble(features, _total(self._scores(features, guidance)), size, out)
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
@@ -163,14 +167,14 @@ class ReSFU(Upsampler):
         named["output"] = self._reassemble(features, total, size)
         return named
 
-    def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         padding = "replicate"  # what is read there has weight 0
         if self.dilation:
             return reassemble(
-                features, self._dilated_kernel(scores), size, self.neighbours, padding, backend=self.backend
+                features, self._dilated_kernel(scores), size, self.neighbours, padding, backend=self.backend, out=out
             )
         return reassemble(
-            features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True
+            features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
         )
 
     def _dilated_kernel(self, scores: Tensor) -> Tensor:

@@ -68,14 +68,18 @@ class SAPA(Upsampler):
                 nn.init.zeros_(projection.bias)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of their similarity."""
         assert guidance is not None
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
         key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
-        return reassemble(features, scores, size, "coarse", "zero", softmax=True)
+        return reassemble(features, scores, size, "coarse", "zero", softmax=True, out=out)
 
 
 def _norm(norm: str, channels: int) -> nn.Module:

@@ -66,8 +66,10 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     return Axes(torch.tensor(cells, device="cpu"), rows, fy, bits, start, fx, place, inside, J)
 
 
-def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
-    """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine" neighbours, K = 3. Differentiable."""
+def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
+    """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine", K = 3. Differentiable without out."""
+    if out is not None:
+        return _forward(padded, scores, h, w, mask, out)
     return _SoftmaxWindowSum.apply(padded, scores, h, w, mask)  # pyright: ignore[reportReturnType]
 
 
@@ -107,9 +109,9 @@ class _Call:
         self.table = a.rows.numpy()
 
 
-def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
     call = _Call(padded, scores, h, w, mask)
-    out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype)
+    out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
     J = call.axes.J
     size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
     space, target = scratch(size), flat(out)

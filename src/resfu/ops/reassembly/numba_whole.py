@@ -117,13 +117,13 @@ def _taps(K: int, S: int, ratio: int) -> Tensor:
     return torch.tensor([y * S + x * ratio for y in range(K) for x in range(K)], device="cpu")
 
 
-def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax: bool) -> Tensor:
+def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax: bool, out: Tensor | None) -> Tensor:
     """[B, C, h + K - 1, w + K - 1], weights or scores [B, K K, H, W] -> [B, C, H, W], multiples of h and w."""
     (B, C, h1, w1), (H, W) = padded.shape, weights.shape[-2:]
     ratio = W // w
     S = (-(-PIXELS // ratio) + K) * ratio
     filled = -(-C // ROWS) * ROWS
-    out = torch.empty((B, C, H, W), dtype=padded.dtype)
+    out = torch.empty((B, C, H, W), dtype=padded.dtype) if out is None else out
     size = (2 * K * K + 2 + K + ROWS) * PIXELS + filled * (_BAND + K - 1) * S + PIXELS
     space, source, target = scratch(size), flat(padded), flat(out)
     if memory_format(weights) == torch.channels_last:
