@@ -10,5 +10,8 @@ _FAST = {"contract", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function on its first call, into a cache on the disk. It releases the interpreter's lock."""
-    return njit(nogil=True, cache=True, fastmath=_FAST)(function)
+    """Compile a function on its first call, into a cache on the disk. It releases the interpreter's lock.
+
+    Division by 0 gives an infinity or no number, as everywhere in PyTorch.
+    """
+    return njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")(function)
