@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-compare clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,10 +23,14 @@ lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/lint-imports
 
 bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithms; JSON into benchmarks/results
+	$(BIN)/python -m benchmarks.floor
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.upsamplers
 	$(BIN)/python -m benchmarks.breakdown
 	$(BIN)/python -m benchmarks.ratios
+
+bench-compare: .venv/.installed  ## what became slower than a tenth against the committed numbers
+	$(BIN)/python -m benchmarks.compare
 
 clean:
 	rm -rf .venv runs
