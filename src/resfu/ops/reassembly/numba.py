@@ -82,9 +82,9 @@ class _SoftmaxWindowSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        padded, scores = ctx.saved_tensors
+        (padded, scores), (h, w) = ctx.saved_tensors, ctx.low
         if not torch.is_grad_enabled():
-            return *_backward(padded, scores, *ctx.low, ctx.mask, grads[0]), None, None, None
+            return *_backward(padded, scores, h, w, ctx.mask, grads[0]), None, None, None
         padded, scores = (t.view_as(t) for t in (padded, scores))  # for derivatives of the derivatives, which stop here
         weights = window_softmax(scores, 1, ctx.low if ctx.mask else None)
         out = operators.reassemble(padded, weights, ctx.low, "fine", 1)
