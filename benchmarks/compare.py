@@ -1,7 +1,7 @@
 """What became slower than the committed numbers: `make bench-compare`.
 
-Measures `benchmarks.floor` again and compares its ratios with those of benchmarks/results/floor.json. Ratios, since times
-belong to their machine. Ends with 1 where one became worse by more than a tenth.
+Measures `benchmarks.floor` again and compares its ratios with those of benchmarks/results/floor.json. Ratios, since
+times belong to their machine. Ends with 1 where one became worse by more than a tenth.
 """
 
 import json
