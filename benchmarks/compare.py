@@ -33,7 +33,10 @@ def slower(before: list[dict], after: list[dict]) -> list[tuple[str, str, float,
 
 
 def main() -> int:
-    committed = json.loads((results.FOLDER / "floor.json").read_text("utf-8"))
+    file = results.FOLDER / "floor.json"
+    if not file.is_file():
+        sys.exit(f"{file} is not there yet: run `python -m benchmarks.floor` on a quiet machine and commit it.")
+    committed = json.loads(file.read_text("utf-8"))
     keep_pages()
     torch.set_num_threads(floor.THREADS)
     found = slower(committed["rows"], [floor.measure(make(), floor.ROUNDS) for make in floor.targets()])
