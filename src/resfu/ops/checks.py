@@ -95,8 +95,8 @@ def pair(name: str, value: object) -> tuple[int, int]:
         ValueError: for anything else.
     """
     try:
-        # operator.index leaves a symbolic size symbolic under torch.compile, which int() would not.
-        first, second = (n if isinstance(n, torch.SymInt) else operator.index(n) for n in value)  # pyright: ignore
+        # Under torch.compile a symbolic size counts as an int, and operator.index and int() would make it a number.
+        first, second = (n if isinstance(n, (int, torch.SymInt)) else operator.index(n) for n in value)  # pyright: ignore
     except (TypeError, ValueError, RuntimeError):  # a tensor on the meta device raises the last
         raise ValueError(f"{name} must be (H, W), got {value!r}.") from None
     return first, second  # pyright: ignore[reportReturnType]
