@@ -72,7 +72,7 @@ def _upsampled(
             H, W = (bottom - top) * rh, (step[1] + 2) * rw
             part = F.interpolate(low[:, :, top:bottom], size=(H, W), mode="bilinear", align_corners=False)
             above = (1 - top) * rh  # rows of the part before the map's own first
-            return part[:, :, above + first : above + last, rw:-rw]
+            return part.narrow(2, above + first, last - first).narrow(3, rw, size[1])
 
         return scaled
     rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
