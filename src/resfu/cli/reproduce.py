@@ -17,7 +17,7 @@ from resfu.compare.comparison import Comparison
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.narrow import print_table
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
-from resfu.compare.reproduce.sheets import save_sheet
+from resfu.compare.reproduce.sheets import save_predictions
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
 from resfu.compare.reproduce.trainings import claim, measured, plan
 from resfu.compare.run import compare
@@ -74,7 +74,7 @@ def _published(rows: list[PublishedRow], options: argparse.Namespace, settings: 
         for host in dict.fromkeys(row.host for row in rows):
             last = {each.row.label: each.folder.last for each in reversed(trainings) if each.row.host == host}
             sheet = output / "sheets" / f"{host}.png"
-            save_sheet(dict(reversed(last.items())), sheet)
+            save_predictions(dict(reversed(last.items())), sheet)
             console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
 
 
