@@ -1,6 +1,7 @@
 """Every `resfu ...` in the documents is a command that today's parsers take."""
 
 import argparse
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -31,7 +32,7 @@ def commands():
                 yield pytest.param(words, id=f"{document.name}:{line}")
 
 
-class Parsed(Exception):
+class ParsedError(Exception):
     """The command's own parser took its arguments."""
 
 
@@ -41,16 +42,16 @@ def test_the_parser_takes_it(words, monkeypatch, capsys):
 
     def parse_args(self, *args, **kwargs):
         real(self, *args, **kwargs)
-        raise Parsed
+        raise ParsedError
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
     if "--help" in words:
         assert main(words) == 0
         return
-    with pytest.raises(Parsed):
+    with pytest.raises(ParsedError):
         raise SystemExit(f"exit code {main(words)}: {capsys.readouterr().err}")
     assert capsys.readouterr().err == ""  # no old names
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(itertools.pairwise(words))
     recipe = options.get("--recipe", "scenes")
     assert recipe in recipe_names() or recipe.endswith(".yaml")
     assert options.get("--host", "pspnet-resnet50") in HOSTS or words[0] not in ("fit", "compare", "figure")

@@ -22,14 +22,14 @@ _KEYS = {
 _STUFF_PART = 72  # of a scene's pixels; fewer of one kind of stuff were void
 
 
-def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
+def take_old_names(arguments: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
     """Separate old options from the others, and say on stderr what their new form is.
 
     Args:
-        words: of the command line.
+        arguments: of the command line.
 
     Returns:
-        The other words, the recipe that `--data` and `--host` stand for, and the settings.
+        The other arguments, the recipe that `--data` and `--host` stand for, and the settings.
     """
     parser = Parser(prog="resfu compare", add_help=False, allow_abbrev=False)
     add = parser.add_argument
@@ -44,7 +44,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
     add("--convention", choices=["transunet", "strict"])
     add("--host-options", nargs="+")
     add("--validations", type=positive)
-    old, rest = parser.parse_known_args(list(words))
+    old, rest = parser.parse_known_args(list(arguments))
     given = {key: value for key, value in vars(old).items() if value is not None}
     today = Parser(prog="resfu compare", add_help=False, allow_abbrev=False)
     for name in ("--host", "--steps", "--recipe"):

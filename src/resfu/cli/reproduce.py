@@ -32,7 +32,7 @@ _SMALL = {"label maps": "scenes", "volumes": "ct", "instances": "scenes-instance
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu reproduce`; returns the exit code."""
+    """Run the command on the arguments after `resfu reproduce`; returns the exit code."""
     options, settings = parse(_parser(), argv)
     rows = select_rows(options.tables, options.rows)
     if options.threads:
@@ -169,7 +169,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("tables", nargs="+", type=_table, metavar="TABLE", help=f"of {', '.join(f'table{n}' for n in TABLES)}")
-    add("--output", required=True, metavar="DIR", help="folder for the runs and everything that comes out")
+    add("--output", required=True, metavar="DIR", help="folder for the runs and the results")
     add(
         "--scale",
         choices=["published", "small"],
@@ -179,7 +179,7 @@ def _parser() -> Parser:
     add("--recipe", metavar="NAME", help="with --scale small: another recipe than that of the task")
     words = "only these: labels (resfu, c, K=*) or trainings (segmenter-vit-s_*)"
     add("--rows", "--row", type=_patterns, default=[], metavar="A,B", help=words)
-    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
+    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a comma-separated list (1)")
     add("--dry-run", action="store_true", help="print what would be trained")
     add_training_options(parser)
     return parser
