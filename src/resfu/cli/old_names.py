@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resfu.cli.arguments import Parser, positive, size, volume_size
-from resfu.recipes import merge, nested, read_recipe, recipe_names
+from resfu.recipes import listed, merge, nested, read_recipe, recipe_names
 
 _KEYS = {
     "pretrained": "model.pretrained",
@@ -53,7 +53,7 @@ def take_old_names(arguments: Sequence[str]) -> tuple[list[str], str, dict[str, 
     recipe = seen.recipe or _recipe(seen.host, old.data)
     if not given:
         return rest, recipe, {}
-    settings = merge(*(nested(_KEYS[key], _listed(value)) for key, value in given.items() if key in _KEYS))
+    settings = merge(*(nested(_KEYS[key], listed(value)) for key, value in given.items() if key in _KEYS))
     if old.size is not None:  # scenes were seen as they are
         least, most = min(old.size), max(old.size)
         seen_as = {
@@ -64,7 +64,7 @@ def take_old_names(arguments: Sequence[str]) -> tuple[list[str], str, dict[str, 
                 }
             },
         }
-        settings = merge(settings, seen_as.get(recipe, nested("data.crop_size", _listed(old.size))))
+        settings = merge(settings, seen_as.get(recipe, nested("data.crop_size", listed(old.size))))
     if old.pretrained is False and "--freeze-encoder" not in rest:
         settings = merge(settings, nested("model.freeze_encoder", False))
     if old.validations is not None:
@@ -112,7 +112,3 @@ def _recipe(host: str | None, data: str | None) -> str:
 def _steps(recipe: str) -> int:
     """How long its training is."""
     return read_recipe(recipe).get("trainer", {}).get("max_steps", 1)
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from resfu.files.atomic import write_text
+from resfu.recipes import listed
 from resfu.tasks.experiment import Experiment
 from resfu.training.data import TrainingData
 from resfu.training.divergence import FiniteTraining
@@ -172,11 +173,4 @@ class _SaveConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        write_text(self._folder.config, yaml.safe_dump(_listed(self._experiment.settings), sort_keys=False))
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, as YAML has them."""
-    if isinstance(value, dict):
-        return {key: _listed(inner) for key, inner in value.items()}
-    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
+        write_text(self._folder.config, yaml.safe_dump(listed(self._experiment.settings), sort_keys=False))
