@@ -69,6 +69,13 @@ class Task(ABC):
         """The score that chooses the best checkpoint."""
         return self.module.scores[0]
 
+    def check_data(self, host: str, dataset: str) -> None:  # noqa: B027 (most tasks take any data)
+        """Refuse data without the labels that a network trains on, or a package that is missing.
+
+        Raises:
+            ValueError: that says what to choose or to install.
+        """
+
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Add to the settings of "model" and "data" what follows from others; return them."""
         return settings

@@ -1,5 +1,6 @@
 """What instance and panoptic segmentation share: networks that find objects, and data sets of them."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from resfu.data import Sample
-from resfu.data.coco import Category, ObjectDataset, collate
+from resfu.data.coco import INSTANCE_DATASETS, Category, ObjectDataset, collate
 from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.data.coco.transforms import eval_transform, train_transform
 from resfu.data.registry import find_dataset, open_dataset
@@ -208,6 +209,16 @@ class Objects(Task):
         " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
         "and peak memory hold them."
     )
+
+    def check_data(self, host: str, dataset: str) -> None:
+        """Objects are labelled in COCO's way, and measured by its package."""
+        if importlib.util.find_spec("pycocotools") is None:
+            raise ValueError(f'{host} needs pycocotools, which is not installed: pip install "resfu[coco]"')
+        if dataset not in INSTANCE_DATASETS and ":" not in dataset:
+            raise ValueError(
+                f"{host} finds objects, which {dataset} does not label: choose data from "
+                f"{', '.join(INSTANCE_DATASETS)}."
+            )
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The numbers of classes follow from a data set whose categories are its class's."""
