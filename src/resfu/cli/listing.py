@@ -18,7 +18,7 @@ _CHANNELS = 256
 _RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fixed at construction"}
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print what is asked for; all but the settings need no extra of the package."""
     parser = argparse.ArgumentParser(
         prog="resfu list",
@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     )
     words_on_task = "with settings: of label maps, volumes, instances or panoptic (label maps)"
     parser.add_argument("--task", default="label maps", metavar="NAME", help=words_on_task)
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     console = Console()
     if options.what == "recipes":
         _print_recipes(console)

@@ -17,21 +17,21 @@ _SINGLE = ("seed_everything", "save_every")
 _PACKAGE = Path(__file__).parents[1]
 
 
-def take_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def take_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Separate the settings from a command's own options.
 
     Args:
-        words: of the command line. A setting is `--GROUP.KEY VALUE` or `--GROUP.KEY=VALUE`, where the value is YAML.
+        arguments: of the command line. A setting is `--GROUP.KEY VALUE` or `--GROUP.KEY=VALUE`; the value is YAML.
 
     Returns:
-        The other words, and the settings as a recipe has them.
+        The other arguments, and the settings as a recipe has them.
 
     Raises:
         ValueError: for a setting without a value, or a value that is no YAML.
     """
     rest: list[str] = []
     settings: dict[str, Any] = {}
-    remaining = iter(words)
+    remaining = iter(arguments)
     for word in remaining:
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not ((key.partition(".")[0] in _GROUPS and "." in key) or key in _SINGLE):

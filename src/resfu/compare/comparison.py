@@ -96,7 +96,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
     """
     if "recipe" not in before:
         raise ValueError(
-            f"{place} holds a comparison of resfu 0.1, which cannot be gone on with: give another --output, or "
+            f"{place} holds a comparison of resfu 0.1, which cannot be resumed: give another --output, or "
             "--overwrite to begin again."
         )
     old, new = flattened(before), flattened(now)

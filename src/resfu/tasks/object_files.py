@@ -20,7 +20,7 @@ _SHOWN = 0.5  # score from which on an object is in the picture
 
 
 class ObjectWriter(Callback):
-    """Write what a `DetectionTask` finds in images.
+    """Write the objects found in images.
 
     * `instances.json`: COCO's results, all of them;
     * `panoptic.json` and `panoptic/NAME.png`, of a panoptic host;

@@ -82,7 +82,7 @@ class ObjectModule(TrainingModule):
         raise NotImplementedError
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """See `TrainingModule`."""
+        """The losses of a batch, by name."""
         return self.host(batch["image"], batch["target"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
@@ -173,17 +173,17 @@ class ObjectData(TrainingData):
 
     @property
     def dataset_class(self) -> type[ObjectDataset]:
-        """See `TrainingData`."""
+        """The class of the data set."""
         return find_dataset(self.datasets, self.dataset)
 
     def open_split(self, split: str, training: bool) -> ObjectDataset:
-        """See `TrainingData`."""
+        """The samples of a split, augmented for training or as they are."""
         transform = train_transform(self.flip) if training else eval_transform()
         options = self.train_options if training else self.eval_options
         return open_dataset(self.datasets, self.dataset, split, self.root, transform, options)
 
     def open_files(self) -> Photos:
-        """See `TrainingData`."""
+        """The samples of the photos or scans to predict."""
         return Photos(self.images, eval_transform(), self.on_error)
 
     def _training_sampler(self) -> AspectRatioSampler:
@@ -241,7 +241,7 @@ class Objects(Task):
         return Contents([category.name for category in categories], colours, len(data.evaluated))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """See `Task`."""
+        """Images of the evaluated split, seen through each network."""
         return object_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)
 
     def input_size(self, host: MaskRCNN, image: Tensor) -> tuple[int, int]:

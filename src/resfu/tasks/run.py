@@ -1,4 +1,4 @@
-"""One training: begun, gone on with, or found finished. `fit`, `compare` and `reproduce` all come here."""
+"""One training: started, resumed, or found finished. `fit`, `compare` and `reproduce` all train here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ _AGAINST_DIVERGENCE = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one training keeps its things."""
+    """The folder of one training, and the files in it."""
 
     path: Path
 
     @property
     def last(self) -> Path:
-        """The state of the training, to go on from."""
+        """The state of the training, from which it is resumed."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """In words what an earlier call did here."""
+        """What an earlier call did here, for messages."""
         if self.finished:
             return "finished before"
         return "goes on from its checkpoint" if self.last.is_file() else "begins"
@@ -97,9 +97,9 @@ def train(
 
     Args:
         experiment: all that the training depends on.
-        folder: where it keeps its things.
-        checkpoint: to go on from.
-        callbacks: beside those of this function.
+        folder: of its files.
+        checkpoint: to resume from; None to start.
+        callbacks: in addition to those of this function.
         progress: shows how far it is; None for nothing.
         logs: keep curves in CSV and TensorBoard, and the best network.
         trainer: arguments of the Trainer that take precedence over the settings.
@@ -150,7 +150,7 @@ def train(
         with run_folder(folder.path, runner, done):
             if checkpoint is None and folder.last.exists():
                 raise ValueError(
-                    f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder "
+                    f"{folder.path} holds a run already: resume it with --checkpoint last, or choose another folder "
                     "by --run."
                 )
             runner.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))

@@ -36,6 +36,12 @@ class Upsampler(nn.Module):
 
     Raises:
         ValueError: for a width that is no int from 1, or a ratio that is no number from 1.
+
+    >>> class Own(resfu.Upsampler):
+    ...     def upsample(self, features, guidance, size):
+    ...         return torch.nn.functional.interpolate(features, size)
+    >>> Own(scale_factor=3)(torch.randn(1, 8, 4, 4)).shape
+    torch.Size([1, 8, 12, 12])
     """
 
     guided: ClassVar[bool] = False
