@@ -34,13 +34,14 @@ COMMANDS: dict[str, Command] = {
     "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations, without running anything"),
     "explore": Command("resfu.cli.explore", "run", "all", "open a page that shows what upsamplers do to a photo"),
     "doctor": Command("resfu.cli.doctor", "run", None, "show versions and backends, and check them"),
+    "completion": Command("resfu.cli.completion", "run", None, "print a script that teaches your shell the options"),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
     "train and apply a network": ("fit", "validate", "test", "predict"),
     "train several and compare": ("compare", "reproduce"),
-    "look, time and count": ("figure", "explore", "bench", "cost", "list", "doctor"),
+    "look, time and count": ("figure", "explore", "bench", "cost", "list", "doctor", "completion"),
     "prepare data": ("prepare",),
     "old names": ("upsample",),
 }

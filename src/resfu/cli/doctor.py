@@ -1,10 +1,10 @@
 """`resfu doctor`: what is installed, which backends run here and why others do not, and whether they are right."""
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resfu import __version__
+from resfu.files.atomic import write_json
 from resfu.ops import guided_filter, reassemble, which_backend
 from resfu.ops.backends import BACKENDS
 
@@ -40,13 +41,12 @@ def run(words: Sequence[str]) -> int:
         description="Show versions, threads and backends, and check every backend against the reference in a second "
         "or two. Put its output into a bug report.",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
     options = parser.parse_args(words)
     found = findings()
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        _print(found)
+    _print(found)
+    if options.json is not None:
+        write_json(options.json, found)
     return int(any(check["right"] is False for check in found["checks"]))
 
 
