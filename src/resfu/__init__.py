@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resfu.upsamplers.resfu import ReSFU
     from resfu.upsamplers.sapa import SAPA
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is defined. They are imported when they are first used, so that the command line can refuse a
 # misspelt word without waiting for PyTorch.
