@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer questions that change nothing."""
         place, query = self._place()
         if place == "/":
-            self._send(200, "text/html; charset=utf-8", files(__package__).joinpath("page.html").read_bytes())
+            self._send(200, "text/html; charset=utf-8", files("resfu.explore").joinpath("page.html").read_bytes())
         elif place == "/choices":
             self._answer(lambda: self._explorer.networks.choices)
         elif place == "/similarity":
