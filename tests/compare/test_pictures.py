@@ -45,6 +45,8 @@ def test_pictures_show_what_the_networks_say(hosts):
     assert (first.name, second.name) == ("image-0", "image-1")
     assert [view.words for view in first.references] == ["image", "ground truth over the image", "ground truth"]
     assert all(view.picture.shape == (40, 56, 3) for view in first.references)
+    assert first.classes == ("left",)
+    assert first.differences == {("bilinear", "resfu"): 100.0}
     right, wrong = ({view.words: view for view in first.results[name]} for name in ("bilinear", "resfu"))
     assert right["errors"].caption == "errors: 0.0 % of the pixels"
     assert wrong["errors"].caption == "errors: 100.0 % of the pixels"

@@ -49,7 +49,9 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
     parser = Parser(prog=f"resfu {command}", description=f"Measure a checkpoint on {split}.", allow_abbrev=False)
     _add_checkpoint(parser)
     parser.add_argument("--root", metavar="DIR", help="folder of the data, where it has moved")
-    parser.add_argument("--metrics", metavar="FILE", help="JSON file for the metrics, class by class")
+    parser.add_argument(
+        "--json", "--metrics", dest="metrics", metavar="FILE", help="write the metrics, class by class, as JSON"
+    )
     rest, settings = take_settings(argv)
     options = parser.parse_args(rest)
     if options.root is not None:

@@ -147,6 +147,8 @@ def _image(item: ImagePictures) -> dict[str, Any]:
         "height": height,
         "references": [_view(view) for view in item.references],
         "results": {name: [_view(view) for view in views] for name, views in item.results.items()},
+        "classes": list(item.classes),
+        "differences": {"|".join(sorted(pair)): round(share, 2) for pair, share in item.differences.items()},
     }
 
 

@@ -1,7 +1,7 @@
 """Pictures of images seen through networks: what is labelled in them, their features, and what is predicted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,16 @@ class ImagePictures:
         name: of the image.
         references: the image itself, then what is labelled in it.
         results: by upsampler the features before and after it, then what the network made of them.
+        classes: names of those that are labelled in it; empty where that is not known.
+        differences: by pairs of upsamplers, the share of the pixels of which they say something else, in percent; empty
+            where that is not known.
     """
 
     name: str
     references: tuple[View, ...]
     results: dict[str, tuple[View, ...]]
+    classes: tuple[str, ...] = ()
+    differences: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
