@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from resfu.upsamplers.fixed import Bicubic, Bilinear, Deconv, Nearest, PixelShuffle
     from resfu.upsamplers.indexnet import IndexNet
     from resfu.upsamplers.jbu import JBU, StackJBU
+    from resfu.upsamplers.pretrained import from_pretrained
     from resfu.upsamplers.resfu import ReSFU
     from resfu.upsamplers.sapa import SAPA
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is defined. They are imported when they are first used, so that the command line can refuse a
 # misspelt word without waiting for PyTorch.
@@ -43,6 +44,7 @@ _MODULES = {
     "Upsampler": "resfu.upsamplers.base",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "from_pretrained": "resfu.upsamplers.pretrained",
     "load": "resfu.loading",
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "__version__",
     "create_host",
     "create_upsampler",
+    "from_pretrained",
     "load",
     "ops",
     "upsamplers",

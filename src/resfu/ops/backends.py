@@ -21,6 +21,9 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
 
     Raises:
         ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
+
+    >>> resfu.ops.which_backend(torch.zeros(1))
+    'cpu'
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")

@@ -84,7 +84,7 @@ class Experiment:
         """Lightning's Trainer.
 
         Args:
-            callbacks: beside those of the settings.
+            callbacks: in addition to those of the settings.
             changes: arguments that take precedence over the settings.
         """
         with known_warnings_ignored():
@@ -113,7 +113,7 @@ def parser(task: str) -> ArgumentParser:
 
 
 def plain_message(message: str) -> str:
-    """The parser's complaint in the words of the settings: the key first, without the parser's own names."""
+    """A message of the parser rewritten for users: the key first, without the parser's own terms."""
     message = re.sub(r"^Group '(.+)' does not accept option '(.+)'$", r"unknown key \1.\2", message)
     message = re.sub(
         r"^(?:Validation failed: )?No action for key '(.+)' to check its value\.$", r"unknown key \1", message

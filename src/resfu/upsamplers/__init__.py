@@ -49,6 +49,10 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
 
     Raises:
         ValueError: for an unknown name or option (the message lists the known ones), a bad value or ratio.
+
+    >>> up = resfu.create_upsampler("resfu", channels=64, guidance_channels=32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
     if name not in UPSAMPLERS:
         raise ValueError(f"unknown upsampler {name!r}; choose one of {', '.join(UPSAMPLERS)}.")

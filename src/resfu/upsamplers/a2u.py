@@ -30,6 +30,10 @@ class A2U(Upsampler):
 
     Raises:
         ValueError: for a width of the guidance that is no multiple of 32.
+
+    >>> up = resfu.A2U(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True

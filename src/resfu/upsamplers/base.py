@@ -1,6 +1,8 @@
 """The contract that every upsampler keeps."""
 
-from typing import ClassVar
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ class Upsampler(nn.Module):
         ratios: which ratios of output to features it takes: "any" real one from 1, "integer", "fixed" (those of
             `scale_factor`) or "2".
         paper: where it is published, as an arXiv identifier; "" for textbook methods.
+        arguments: what the constructor was given, by name, defaults included: its configuration.
 
     Args:
         channels: width of the features; None accepts any.
@@ -33,12 +36,32 @@ class Upsampler(nn.Module):
 
     Raises:
         ValueError: for a width that is no int from 1, or a ratio that is no number from 1.
+
+    >>> class Own(resfu.Upsampler):
+    ...     def upsample(self, features, guidance, size):
+    ...         return torch.nn.functional.interpolate(features, size)
+    >>> Own(scale_factor=3)(torch.randn(1, 8, 4, 4)).shape
+    torch.Size([1, 8, 12, 12])
     """
 
     guided: ClassVar[bool] = False
     image_guided: ClassVar[bool] = False
     ratios: ClassVar[str] = "any"
     paper: ClassVar[str] = ""
+    arguments: dict[str, Any]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "Upsampler":
+        """Note the constructor's arguments, whatever the subclass does with them."""
+        module = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls).bind(*arguments, **options)
+        except (
+            TypeError
+        ):  # a copy, whose attributes are set afterwards, or wrong arguments, of which __init__ complains
+            return module
+        bound.apply_defaults()
+        module.__dict__["arguments"] = dict(bound.arguments)
+        return module
 
     def __init__(
         self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None
@@ -87,6 +110,38 @@ class Upsampler(nn.Module):
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
+
+    def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
+        """Write what `resfu.from_pretrained` builds the same upsampler from.
+
+        Args:
+            folder: gets config.json (class and constructor arguments), model.safetensors and a model card; made with
+                its parents when it is not there.
+            measured: Markdown for the model card: what was measured with these weights, such as the table.md of
+                `resfu compare`.
+
+        Raises:
+            ValueError: for a class of your own, or arguments that JSON cannot hold.
+            ModuleNotFoundError: without the extra "hub" (safetensors).
+        """
+        from resfu.upsamplers.pretrained import save_pretrained
+
+        save_pretrained(self, folder, measured)
+
+    def push_to_hub(self, repository: str, measured: str = "", private: bool = False) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repository: "owner/name"; made when it is not there.
+            measured: see `save_pretrained`.
+            private: whether a new repository is private.
+
+        Returns:
+            The address of the commit.
+        """
+        from resfu.upsamplers.pretrained import push_to_hub
+
+        return push_to_hub(self, repository, measured, private)
 
     def _prepared(
         self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None

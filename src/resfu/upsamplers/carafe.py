@@ -32,6 +32,10 @@ class CARAFE(Upsampler):
 
     Raises:
         ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
+
+    >>> up = resfu.CARAFE(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"

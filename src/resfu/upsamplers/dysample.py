@@ -43,6 +43,10 @@ class DySample(Upsampler):
 
     Raises:
         ValueError: for an unknown style, widths that do not divide or a ratio that is not a whole number.
+
+    >>> up = resfu.DySample(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"

@@ -35,6 +35,10 @@ class FADE(Upsampler):
 
     Raises:
         ValueError: for an even kernel, or a gate between different widths.
+
+    >>> up = resfu.FADE(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True

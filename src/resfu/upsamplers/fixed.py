@@ -17,6 +17,10 @@ class Nearest(Upsampler):
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+
+    >>> resfu.Nearest(scale_factor=2)(torch.tensor([[[[1.0, 2.0]]]]))
+    tensor([[[[1., 1., 2., 2.],
+              [1., 1., 2., 2.]]]])
     """
 
     def __init__(self, scale_factor: int | float | None = None) -> None:
@@ -34,6 +38,9 @@ class Bilinear(Upsampler):
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+
+    >>> resfu.Bilinear()(torch.tensor([[[[1.0, 2.0]]]]), size=(1, 4))
+    tensor([[[[1.0000, 1.2500, 1.7500, 2.0000]]]])
     """
 
     def __init__(self, scale_factor: int | float | None = None) -> None:
@@ -53,6 +60,9 @@ class Bicubic(Upsampler):
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+
+    >>> resfu.Bicubic()(torch.randn(1, 64, 16, 16), size=(40, 33)).shape
+    torch.Size([1, 64, 40, 33])
     """
 
     def __init__(self, scale_factor: int | float | None = None) -> None:
@@ -77,6 +87,10 @@ class Deconv(Upsampler):
 
     Raises:
         ValueError: for a ratio that is not a whole number.
+
+    >>> up = resfu.Deconv(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"
@@ -107,6 +121,10 @@ class PixelShuffle(Upsampler):
 
     Raises:
         ValueError: for an even kernel or a ratio that is not a whole number.
+
+    >>> up = resfu.PixelShuffle(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"

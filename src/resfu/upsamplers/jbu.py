@@ -33,6 +33,10 @@ class JBU(Upsampler):
 
     Raises:
         ValueError: for a width or radius below 1, or, when called, an output not larger than the radius.
+
+    >>> up = resfu.JBU()
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 3, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True
@@ -100,6 +104,10 @@ class StackJBU(Upsampler):
     Raises:
         ValueError: for no steps, a ratio that is no power of two or not 2^steps or, when called, a guidance smaller
             than the output.
+
+    >>> up = resfu.StackJBU(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 3, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True

@@ -49,6 +49,13 @@ class ReSFU(Upsampler):
 
     Raises:
         ValueError: for an even kernel, groups that do not divide or an unknown choice.
+
+    >>> up = resfu.ReSFU(channels=64, guidance_channels=32)
+    >>> features, guidance = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)
+    >>> up(features, guidance).shape
+    torch.Size([1, 64, 32, 32])
+    >>> up(features, guidance, size=(30, 41)).shape  # any real ratio; the guidance is brought to the size
+    torch.Size([1, 64, 30, 41])
     """
 
     guided = True

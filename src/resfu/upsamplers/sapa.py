@@ -37,6 +37,10 @@ class SAPA(Upsampler):
 
     Raises:
         ValueError: for an even kernel or an unknown norm.
+
+    >>> up = resfu.SAPA(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True

@@ -59,6 +59,10 @@ def reassemble(
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
             weights' or smaller than the features, a mask without softmax, a backend that can't run here, or a
             derivative in forward mode or by torch.func, which "reference" alone has.
+
+    >>> weights = torch.full((1, 9, 4, 4), 1 / 9)  # the mean of each pixel's 3 x 3 low-resolution neighbours
+    >>> resfu.ops.reassemble(torch.ones(1, 8, 2, 2), weights).shape
+    torch.Size([1, 8, 4, 4])
     """
     check_maps(features=features, weights=weights)
     if mask and not softmax:
@@ -114,6 +118,9 @@ def correlate(
     Raises:
         ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
             can't run here, or a derivative that `reassemble` refuses.
+
+    >>> resfu.ops.correlate(torch.randn(1, 8, 4, 4), torch.randn(1, 8, 2, 2), kernel_size=3).shape
+    torch.Size([1, 9, 4, 4])
     """
     check_maps(query=query, key=key)
     check_widths(query=query, key=key)

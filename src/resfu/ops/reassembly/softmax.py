@@ -26,6 +26,10 @@ def window_softmax(
 
     Raises:
         ValueError: for anything but a floating point map of groups * K * K channels with K odd.
+
+    >>> weights = resfu.ops.window_softmax(torch.zeros(1, 9, 4, 4))
+    >>> bool((weights == 1 / 9).all())
+    True
     """
     check_maps(scores=scores)
     K = window_size("scores", scores.shape[1], groups)

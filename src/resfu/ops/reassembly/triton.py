@@ -16,14 +16,14 @@ _ENOUGH_PROGRAMS = 1024  # below, the channels of a tile go to several programs
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum`."""
+    """`operators.window_sum` on CUDA."""
     return _window_sum(padded, weights, M, M, h, w, neighbours, groups, False, False)
 
 
 def softmax_window_sum(
     padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
 ) -> Tensor:
-    """See `operators.softmax_window_sum`."""
+    """`operators.softmax_window_sum` on CUDA."""
     return _window_sum(padded, scores, K + (neighbours == "fine"), K, h, w, neighbours, groups, True, mask)
 
 
@@ -51,7 +51,7 @@ def _window_sum(
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum_to_weights`."""
+    """`operators.window_sum_to_weights` on CUDA."""
     B, C, H, W = grad.shape
     size = (B, groups * M * M, H, W)
     out = torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
@@ -71,7 +71,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `operators.window_sum_to_features`."""
+    """`operators.window_sum_to_features` on CUDA."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     size = (h + M // 2 * 2, w + M // 2 * 2)
     out = grad.new_empty((B, C, *size))

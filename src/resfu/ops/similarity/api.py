@@ -56,6 +56,13 @@ def similarity_scores(
     Raises:
         ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
             a derivative in forward mode or by torch.func where the kernels run.
+
+    >>> ones, zeros = torch.ones(16), torch.zeros(16)
+    >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
+    >>> layers = resfu.ops.Compressor(weights[0], zeros, ones, zeros, weights[1], torch.zeros(9))
+    >>> key, query, weight = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(16, 8, 3, 3)
+    >>> resfu.ops.similarity_scores(key, query, weight, zeros, layers, step=(2, 2)).shape
+    torch.Size([1, 9, 4, 4])
     """
     name = _form(key, query, similarity)
     backend = which_backend(query, backend)
@@ -148,6 +155,10 @@ def inner_product_scores(
 
     Raises:
         ValueError: for anything but floating point maps of one width, an even K, or what `correlate` refuses.
+
+    >>> key, query = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4)
+    >>> resfu.ops.inner_product_scores(key, query, kernel_size=3, step=(2, 2)).shape
+    torch.Size([1, 9, 4, 4])
     """
     check_maps(key=key, query=query)
     check_odd("kernel_size", kernel_size)
@@ -190,6 +201,12 @@ def upsampled_group_norm(
     Raises:
         ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
             width, a size smaller than the map's, other neighbours or a backend that can't run here.
+
+    >>> x = torch.randn(1, 8, 2, 2)
+    >>> x = resfu.ops.upsampled_group_norm(x, (4, 4), 2, torch.ones(8), torch.zeros(8))
+    >>> up = torch.nn.functional.interpolate(x, size=(4, 4), mode="bilinear")
+    >>> bool(up.mean().abs() < 1e-5)  # normalised where it is going to be read
+    True
     """
     check_maps(x=x)
     check_divides("groups", groups, "the width of x", x.shape[1])
