@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
+    from resfu.deploy.labels import upsample_labels
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
@@ -44,6 +45,7 @@ _MODULES = {
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
     "load": "resfu.loading",
+    "upsample_labels": "resfu.deploy.labels",
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "create_upsampler",
     "load",
     "ops",
+    "upsample_labels",
     "upsamplers",
 ]
 

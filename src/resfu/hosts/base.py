@@ -118,7 +118,7 @@ class SegmentationHost(nn.Module):
             Logits [B, the same classes, H, W].
         """
         H, W = size
-        return F.interpolate(logits, size=self._accepted(size), mode="bilinear", align_corners=False)[..., :H, :W]
+        return F.interpolate(logits, size=self.accepted_size(size), mode="bilinear", align_corners=False)[..., :H, :W]
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -168,12 +168,12 @@ class SegmentationHost(nn.Module):
 
     def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]
-        height, width = self._accepted((H, W))
+        height, width = self.accepted_size((H, W))
         bottom, right = height - H, width - W
         mode = "replicate" if self.continuation == "border" else "constant"
         return F.pad(images, (0, right, 0, bottom), mode) if bottom or right else images
 
-    def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
+    def accepted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to which an image is padded."""
         height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
         return height, width
