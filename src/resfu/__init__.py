@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
+    from resfu.deploy.checkpointing import checkpointed
     from resfu.deploy.labels import upsample_labels
+    from resfu.deploy.streaming import stream
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
@@ -42,9 +44,11 @@ _MODULES = {
     "ReSFU": "resfu.upsamplers.resfu",
     "StackJBU": "resfu.upsamplers.jbu",
     "Upsampler": "resfu.upsamplers.base",
+    "checkpointed": "resfu.deploy.checkpointing",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
     "load": "resfu.loading",
+    "stream": "resfu.deploy.streaming",
     "upsample_labels": "resfu.deploy.labels",
 }
 
@@ -67,10 +71,12 @@ __all__ = [
     "StackJBU",
     "Upsampler",
     "__version__",
+    "checkpointed",
     "create_host",
     "create_upsampler",
     "load",
     "ops",
+    "stream",
     "upsample_labels",
     "upsamplers",
 ]

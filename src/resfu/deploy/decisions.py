@@ -87,10 +87,8 @@ def first_largest(block: Tensor, largest: Tensor) -> Tensor:
     """
     classes = block.shape[1]
     damaged = largest != largest
-    odd = damaged.any()
-    if odd:
-        rest = block.isnan().to(torch.uint8).argmax(1)
+    nan = block.isnan().to(torch.uint8).argmax(1) if damaged.any() else None
     code = torch.arange(classes, 0, -1, dtype=block.dtype, device=block.device)
     found = block.eq_(largest[:, None]).mul_(code[:, None]).amax(1)
     label = (classes - found).long()
-    return torch.where(damaged, rest, label) if odd else label
+    return label if nan is None else torch.where(damaged, nan, label)

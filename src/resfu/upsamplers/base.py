@@ -72,11 +72,11 @@ class Upsampler(nn.Module):
             ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, an output smaller
                 than the features, or a ratio that is not taken.
         """
-        guidance, size = self._prepared(features, guidance, size)
+        guidance, size = self.prepared(features, guidance, size)
         if features.shape[0] == 0:
             nothing = features.new_empty((0, features.shape[1], *size))
             return connected(nothing, features, guidance, *self.parameters())
-        whole = self._whole_size(features, size)
+        whole = self.whole_size(features, size)
         with surrounding_autocast(features):
             if whole == size:
                 return self.upsample(features, guidance, size).to(features.dtype)
@@ -88,7 +88,7 @@ class Upsampler(nn.Module):
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
 
-    def _prepared(
+    def prepared(
         self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None
     ) -> tuple[Tensor | None, tuple[int, int]]:
         """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
@@ -98,7 +98,7 @@ class Upsampler(nn.Module):
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
-        self._whole_size(features, size)
+        self.whole_size(features, size)
         if guidance is None or not self.guided:
             return None, size
         return (guidance if tuple(guidance.shape[-2:]) == size else self._resized(guidance, size)), size
@@ -150,7 +150,7 @@ class Upsampler(nn.Module):
             )
         return H, W
 
-    def _whole_size(self, features: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+    def whole_size(self, features: Tensor, size: tuple[int, int]) -> tuple[int, int]:
         """The size that `upsample` runs at for an output of this one, or a ValueError for a ratio it doesn't take."""
         ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
         return whole_size(type(self).__name__, self.ratios, ratio, (features.shape[-2], features.shape[-1]), size)

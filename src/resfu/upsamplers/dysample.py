@@ -81,18 +81,18 @@ class DySample(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Sample each group of channels at its shifted positions."""
         (h, w), (H, W) = features.shape[-2:], size
-        offsets = self._offsets(features)
+        offsets = self.offsets(features)
         x = at_least_fp32(features)
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
         positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
-        out = _sampled(blocks, positions)
+        out = sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
         return out.to(features.dtype, memory_format=memory_format(features))
 
-    def _offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
+    def offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
         """Shifts in low-resolution pixels, of columns and then of rows."""
         x = F.pixel_shuffle(features, self.ratio) if self.style == "pl" else features
         offsets = at_least_fp32(self.offset(x))
@@ -102,7 +102,7 @@ class DySample(Upsampler):
         return offsets.unflatten(1, (2, self.groups))
 
 
-def _sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
+def sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
     """Bilinear values of x, clamped to the border; NaN where a position is NaN.
 
     On the CPU grid_sample takes such a position for the first pixel, and its backward ends the process.

@@ -155,7 +155,7 @@ class ReSFU(Upsampler):
         Raises:
             ValueError: as `forward`.
         """
-        resized, size = self._prepared(features, guidance, size)
+        resized, size = self.prepared(features, guidance, size)
         named = self._scores(features, resized)
         total = _total(named)
         low = (features.shape[-2], features.shape[-1])
