@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from resfu.ops.layout import extended
+from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 
 Rows = tuple[int, int]
@@ -78,10 +79,15 @@ class Form(Generic[Kind]):
         raise NotImplementedError
 
 
+def channel_moments(x: Tensor) -> Tensor:
+    """Sum and sum of squares of each image and channel, [2, B, C] in fp64; along a row in fp32 at least."""
+    value = at_least_fp32(x)
+    return torch.stack([value.sum(3).double().sum(2), (value * value).sum(3).double().sum(2)])
+
+
 def moments(x: Tensor, groups: int) -> Tensor:
     """Sum and sum of squares of each image and group of channels, [2, B, G] in fp64."""
-    value = x.unflatten(1, (groups, -1)).double()
-    return torch.stack([value.sum((2, 3, 4)), value.square().sum((2, 3, 4))])
+    return channel_moments(x).unflatten(2, (groups, -1)).sum(3)
 
 
 def mean_and_scale(total: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:

@@ -19,13 +19,14 @@ def semantic_map(key: Tensor, weight: Tensor) -> Tensor:
 
 def semantic_rows(convolved: Tensor, rows: Rows, size: tuple[int, int], low: tuple[int, int]) -> Tensor:
     """Rows of the convolution of the upsampled key: the upsampled convolution of the low-resolution one."""
-    x = convolved
-    for dim, P, p, part in ((2, size[0], low[0], slice(*rows)), (3, size[1], low[1], slice(None))):
-        cell, fraction = lr_cell(P, p, x.device, x.dtype)
-        cell, fraction = cell[part] + 1, fraction[part]
-        fraction = fraction[:, None] if dim == 2 else fraction
-        x = torch.lerp(x.index_select(dim, cell), x.index_select(dim, cell + 1), fraction)
-    return x
+    (H, W), (h, w) = size, low
+    cell, fraction = lr_cell(W, w, convolved.device, convolved.dtype)
+    rows_cell, rows_fraction = (values[slice(*rows)] for values in lr_cell(H, h, convolved.device, convolved.dtype))
+    top = int(rows_cell[0]) + 1
+    x = convolved[:, :, top : int(rows_cell[-1]) + 3]  # columns of these few rows, then rows: in this order it is less
+    x = torch.lerp(x.index_select(3, cell + 1), x.index_select(3, cell + 2), fraction)
+    low_rows, high_rows = x.index_select(2, rows_cell + 1 - top), x.index_select(2, rows_cell + 2 - top)
+    return torch.lerp(low_rows, high_rows, rows_fraction[:, None])
 
 
 def detail_rows(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.deploy.forms.base import Form, Guide, Rows, mean_and_scale, moments, normalised
+from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and_scale, moments, normalised
 from resfu.deploy.forms.paired import detail_rows, semantic_map, semantic_rows
 from resfu.deploy.forms.similar import guide_statistics
 from resfu.deploy.linear import interpolate_axis, linear_taps
@@ -65,11 +65,7 @@ class ReSFUForm(Form[ReSFU]):
             groups = self.blocks[0].norm.num_groups
             maps = self._maps(band, margin, guide, shared)
             return torch.stack([moments(x, groups) for x in maps])
-        found = []
-        for hidden in self._hidden(band, guide, shared, totals[0]):
-            flat = at_least_fp32(hidden).flatten(2).double()
-            found.append(torch.stack([flat.sum(2), flat.square().sum(2)]))
-        return torch.stack(found)
+        return torch.stack([channel_moments(hidden) for hidden in self._hidden(band, guide, shared, totals[0])])
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
@@ -81,8 +77,7 @@ class ReSFUForm(Form[ReSFU]):
             norm = block.reduce_norm
             by_group = totals[1][n].unflatten(2, (norm.num_groups, -1)).sum(3)
             count = self.size[0] * self.size[1] * hidden.shape[1] // norm.num_groups
-            hidden = normalised(hidden, norm, *mean_and_scale(by_group, count, norm.eps))
-            part = block.score(hidden)
+            part = _normalised_scores(hidden, block, *mean_and_scale(by_group, count, norm.eps))
             scores = part if scores is None else scores + part
         assert scores is not None
         kernel = self._kernel(at_least_fp32(scores), band)
@@ -153,3 +148,17 @@ class ReSFUForm(Form[ReSFU]):
                 v = v + detail_rows(key, first, band, block.weight, self.size, self.low)
             hidden.append(block.reduce(v.relu()).relu())
         return hidden
+
+
+def _normalised_scores(hidden: Tensor, block: SimilarityBlock, mean: Tensor, scale: Tensor) -> Tensor:
+    """GroupNorm with the given statistics and the last convolution, as one convolution an image."""
+    norm, score = block.reduce_norm, block.score
+    scale = (scale[:, :, None] * norm.weight.double().view(norm.num_groups, -1)).flatten(1)
+    shift = norm.bias.double() - mean.repeat_interleave(hidden.shape[1] // norm.num_groups, 1) * scale
+    matrix = score.weight.flatten(1).double()
+    assert score.bias is not None
+    images = []
+    for b, image in enumerate(hidden.split(1)):
+        weight, bias = matrix * scale[b], score.bias.double() + matrix @ shift[b]
+        images.append(F.conv2d(image, weight[:, :, None, None].to(image.dtype), bias.to(image.dtype)))
+    return torch.cat(images)
