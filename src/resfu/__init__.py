@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from resfu import ops, upsamplers
     from resfu.deploy.checkpointing import checkpointed
     from resfu.deploy.labels import upsample_labels
+    from resfu.deploy.refinement import refine
     from resfu.deploy.streaming import stream
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
@@ -48,6 +49,7 @@ _MODULES = {
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
     "load": "resfu.loading",
+    "refine": "resfu.deploy.refinement",
     "stream": "resfu.deploy.streaming",
     "upsample_labels": "resfu.deploy.labels",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "create_upsampler",
     "load",
     "ops",
+    "refine",
     "stream",
     "upsample_labels",
     "upsamplers",
