@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
     from resfu.deploy.checkpointing import checkpointed
+    from resfu.deploy.fusion import fuse_classifier
     from resfu.deploy.labels import upsample_labels
     from resfu.deploy.refinement import refine
     from resfu.deploy.streaming import stream
@@ -48,6 +49,7 @@ _MODULES = {
     "checkpointed": "resfu.deploy.checkpointing",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "fuse_classifier": "resfu.deploy.fusion",
     "load": "resfu.loading",
     "refine": "resfu.deploy.refinement",
     "stream": "resfu.deploy.streaming",
@@ -76,6 +78,7 @@ __all__ = [
     "checkpointed",
     "create_host",
     "create_upsampler",
+    "fuse_classifier",
     "load",
     "ops",
     "refine",

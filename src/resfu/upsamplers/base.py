@@ -88,6 +88,23 @@ class Upsampler(nn.Module):
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
 
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """Other values by the weights of features, for methods that are linear in what they carry.
+
+        Args:
+            features: [B, C, h, w], checked; what the weights are made from.
+            values: [B, K, h, w]; with groups of weights K is a multiple of these, group by group.
+            guidance: [B, c, H, W].
+            size: (H, W).
+
+        Returns:
+            [B, K, H, W]; of the features themselves what `upsample` gives.
+
+        Raises:
+            ValueError: where the method has no weights for others' values.
+        """
+        raise ValueError(f"{type(self).__name__} has no weights that could carry other values than its features.")
+
     def prepared(
         self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None
     ) -> tuple[Tensor | None, tuple[int, int]]:

@@ -73,5 +73,9 @@ class CARAFE(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, then reassemble."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True)
+        return reassemble(values, scores, size, "coarse", groups=self.groups, softmax=True)

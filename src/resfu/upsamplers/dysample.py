@@ -80,9 +80,13 @@ class DySample(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Sample each group of channels at its shifted positions."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
         (h, w), (H, W) = features.shape[-2:], size
         offsets = self.offsets(features)
-        x = at_least_fp32(features)
+        x = at_least_fp32(values)
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
@@ -90,7 +94,7 @@ class DySample(Upsampler):
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
         out = sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
-        return out.to(features.dtype, memory_format=memory_format(features))
+        return out.to(values.dtype, memory_format=memory_format(values))
 
     def offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
         """Shifts in low-resolution pixels, of columns and then of rows."""

@@ -28,6 +28,10 @@ class Nearest(Upsampler):
         """Repeat each low-resolution pixel."""
         return repeated(features, size)
 
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
+
 
 class Bilinear(Upsampler):
     """Bilinear interpolation with half-pixel centres (`align_corners=False`) and clamped borders.
@@ -44,6 +48,10 @@ class Bilinear(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Interpolate linearly along rows, then columns."""
         return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
 
 
 class Bicubic(Upsampler):
@@ -63,6 +71,10 @@ class Bicubic(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Interpolate with four taps along rows and columns."""
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
 
 
 class Deconv(Upsampler):

@@ -137,7 +137,11 @@ class ReSFU(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self._reassemble(features, _total(self._scores(features, guidance)), size)
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self._reassemble(values, _total(self._scores(features, guidance)), size)
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
