@@ -29,10 +29,10 @@ class Checkpointed(nn.Module):
 
     def forward(self, features: Tensor, guidance: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         """See `Upsampler.forward`."""
-        guidance, size = self.upsampler.prepared(features, guidance, size)
+        guidance, target = self.upsampler.prepared(features, guidance, size)
         if features.numel() == 0:
-            return self.upsampler(features, guidance, size)
-        plan, guidance = make_plan(self.upsampler, features, guidance, size)
+            return self.upsampler(features, guidance, target)
+        plan, guidance = make_plan(self.upsampler, features, guidance, target)
         parameters = [p for p in self.upsampler.parameters() if p.requires_grad]
         out = _Bands.apply(plan, features, guidance, *parameters)
         assert isinstance(out, Tensor)

@@ -1,6 +1,7 @@
 """Label maps and volumes from small logits, without the logits of all pixels."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.deploy.bands import label_box, working_bytes
-from resfu.deploy.boxes import boxes_within
+from resfu.deploy.boxes import Box, boxes_within
 from resfu.deploy.budget import parse_budget
 from resfu.deploy.decisions import Decision, Largest, Regions, Threshold
 from resfu.deploy.linear import Taps, linear_taps, nearest_taps
@@ -51,7 +52,7 @@ def upsample_labels(
         mode: "linear" ("bilinear" and "trilinear" are the same), "nearest", or one of "linear" and "nearest" for each
             axis: medical tools resample thick slices with ("nearest", "linear", "linear").
         budget: most memory beyond the logits and the result: bytes or text such as "256MB"; None for no limit.
-        threads: of the CPU, for this call; default: PyTorch's.
+        threads: of the CPU; each has a box of its own. Default: as many as PyTorch uses.
         threshold: for K = 1: the label is 1 where the logit is larger, else 0.
         regions: for channels that are sigmoids of overlapping regions: the label that each writes where its logit is
             above 0, later channels over earlier ones; 0 elsewhere.
@@ -80,31 +81,44 @@ def upsample_labels(
     labels, target = _target(logits, size, decision, out)
     confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
     limit, kept = parse_budget(budget), isinstance(target, Tensor)
-    with _threads(threads):
-        for b, box in _boxes(logits, size, taps, limit, small):
-            image = logits[b]
-            if small:
-                block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)
-                found = decision(block.flatten(2).to(torch.promote_types(block.dtype, torch.float32)))
-            else:
-                found = (label_box_of_three if three else label_box)(image, taps, box, decision)
-            place = (b, *(slice(*span) for span in box))
-            part = found[0].view([last - first for first, last in box]).to(labels.dtype)
-            target[place] = part if kept else part.cpu().numpy()
-            if confidence is not None and found[1] is not None:
-                confidence[place] = found[1].view(part.shape)
+    logits = logits.detach()  # worker threads know nothing of no_grad
+
+    def work(part: tuple[int, Box]) -> None:
+        b, box = part
+        image = logits[b]
+        if small:
+            block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)
+            found = decision(block.flatten(2).to(torch.promote_types(block.dtype, torch.float32)))
+        else:
+            found = (label_box_of_three if three else label_box)(image, taps, box, decision)
+        place = (b, *(slice(*span) for span in box))
+        labelled = found[0].view([last - first for first, last in box]).to(labels.dtype)
+        target[place] = labelled if kept else labelled.cpu().numpy()
+        if confidence is not None and found[1] is not None:
+            confidence[place] = found[1].view(labelled.shape)
+
+    workers = _workers(logits, threads)
+    parts = list(_boxes(logits, size, taps, limit, small, workers))
+    if workers == 1 or len(parts) == 1:
+        for part in parts:
+            work(part)
+    else:
+        with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, parts))
     result = labels if out is None else out
     return result if confidence is None else (result, confidence)
 
 
 def _boxes(
-    logits: Tensor, size: tuple[int, ...], taps: list[Taps], limit: float, whole: bool
+    logits: Tensor, size: tuple[int, ...], taps: list[Taps], limit: float, whole: bool, workers: int
 ) -> Iterator[tuple[int, tuple[tuple[int, int], ...]]]:
     """(image, spans of the output along each axis)."""
     if 0 in logits.shape:
         return
     K, width = logits.shape[1], torch.promote_types(logits.dtype, torch.float32).itemsize
-    for box in [tuple((0, P) for P in size)] if whole else boxes_within(size, taps, working_bytes(K, width), limit):
+    for box in (
+        [tuple((0, P) for P in size)] if whole else boxes_within(size, taps, working_bytes(K, width), limit, workers)
+    ):
         for b in range(logits.shape[0]):
             yield b, box
 
@@ -180,11 +194,18 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
     return logits.new_empty(0, dtype=dtype), out if given == shape else out[None]
 
 
+def _workers(logits: Tensor, threads: int | None) -> int:
+    """How many boxes are worked on at once."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be a number from 1, got {threads}.")
+    return 1 if logits.device.type != "cpu" else threads or torch.get_num_threads()
+
+
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _one_thread_each() -> Iterator[None]:
+    """Operators on one thread: blocks are small, and to wait for one another at each would cost more than the work."""
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -50,10 +50,10 @@ def stream(
     >>> sum(band.shape[2] for band in stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))
     100
     """
-    guidance, size = up.prepared(features, guidance, size)
+    guidance, target = up.prepared(features, guidance, size)
     if features.numel() == 0:
         raise ValueError(f"features must hold at least one image and channel, got {list(features.shape)}.")
-    plan, guidance = make_plan(up, features, guidance, size)
+    plan, guidance = make_plan(up, features, guidance, target)
     limit = parse_budget(budget)
     if plan.least > limit:
         raise ValueError(f"budget must be at least {plan.least / 2**20:.1f} MB for these sizes, got {budget!r}.")
@@ -65,8 +65,8 @@ def stream(
         with torch.no_grad():
             return torch.cat([consume(band) for band in bands], -2)
     if isinstance(to, str) and to == "labels":
-        return _labels(bands, features, size)
-    return _filled(bands, to, features, size)
+        return _labels(bands, features, target)
+    return _filled(bands, to, features, target)
 
 
 def _bands(plan: Plan, features: Tensor, guidance: Tensor | None, limit: float) -> Iterator[Tensor]:

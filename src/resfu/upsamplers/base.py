@@ -58,7 +58,7 @@ class Upsampler(nn.Module):
         self.guidance_channels = guidance_channels
         self.scale_factor = scale_factor
 
-    def forward(self, features: Tensor, guidance: Tensor | None = None, size: Size | None = None) -> Tensor:
+    def forward(self, features: Tensor, guidance: Tensor | None = None, size: Size = None) -> Tensor:
         """Bring features to high resolution.
 
         Args:
@@ -111,7 +111,7 @@ class Upsampler(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} has no weights that could carry other values than its features.")
 
-    def prepared(self, features: Tensor, guidance: Tensor | None, size: Size | None) -> tuple[Tensor | None, Size]:
+    def prepared(self, features: Tensor, guidance: Tensor | None, size: Size) -> tuple[Tensor | None, Size]:
         """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
         check_map("features", features, "[B, C, h, w]" if self.dims == 2 else "[B, C, d, h, w]", self.channels)
         if guidance is not None:
@@ -152,7 +152,7 @@ class Upsampler(nn.Module):
                 f"features are {features.dtype} and guidance is {guidance.dtype}: convert one, or use autocast."
             )
 
-    def _output_size(self, features: Tensor, guidance: Tensor | None, size: Size | None) -> Size:
+    def _output_size(self, features: Tensor, guidance: Tensor | None, size: Size) -> Size:
         low = tuple(features.shape[2:])
         if size is not None:
             wanted = pair("size", size) if self.dims == 2 else triple("size", size)

@@ -159,12 +159,12 @@ class ReSFU(Upsampler):
         Raises:
             ValueError: as `forward`.
         """
-        resized, size = self.prepared(features, guidance, size)
+        resized, target = self.prepared(features, guidance, size)
         named = self._scores(features, resized)
         total = _total(named)
         low = (features.shape[-2], features.shape[-1])
         named["kernel"] = self._dilated_kernel(total) if self.dilation else window_softmax(total, low=low)
-        named["output"] = self._reassemble(features, total, size)
+        named["output"] = self._reassemble(features, total, target)
         return named
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
