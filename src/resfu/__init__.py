@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
+    from resfu.deploy.checkpointing import checkpointed
+    from resfu.deploy.fusion import fuse_classifier
+    from resfu.deploy.labels import upsample_labels
+    from resfu.deploy.refinement import refine
+    from resfu.deploy.streaming import stream
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
@@ -42,10 +47,15 @@ _MODULES = {
     "ReSFU": "resfu.upsamplers.resfu",
     "StackJBU": "resfu.upsamplers.jbu",
     "Upsampler": "resfu.upsamplers.base",
+    "checkpointed": "resfu.deploy.checkpointing",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
     "from_pretrained": "resfu.upsamplers.pretrained",
+    "fuse_classifier": "resfu.deploy.fusion",
     "load": "resfu.loading",
+    "refine": "resfu.deploy.refinement",
+    "stream": "resfu.deploy.streaming",
+    "upsample_labels": "resfu.deploy.labels",
 }
 
 __all__ = [
@@ -67,11 +77,16 @@ __all__ = [
     "StackJBU",
     "Upsampler",
     "__version__",
+    "checkpointed",
     "create_host",
     "create_upsampler",
     "from_pretrained",
+    "fuse_classifier",
     "load",
     "ops",
+    "refine",
+    "stream",
+    "upsample_labels",
     "upsamplers",
 ]
 

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("resfu.cli.apply", "validate", "train", "measure a checkpoint on the validation split"),
     "test": Command("resfu.cli.apply", "test", "train", "measure a checkpoint on the test split, class by class"),
     "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
+    "refine": Command("resfu.cli.refine", "run", "all", "bring a small mask to its image's size, along its edges"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
     "reproduce": Command("resfu.cli.reproduce", "run", "all", "train the published tables' rows; show both numbers"),
     "figure": Command("resfu.cli.figure", "run", "all", "show features, kernels and the paper's figures for photos"),
@@ -39,7 +40,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 _GROUPS = {
-    "train and apply a network": ("fit", "validate", "test", "predict"),
+    "train and apply a network": ("fit", "validate", "test", "predict", "refine"),
     "train several and compare": ("compare", "reproduce"),
     "look, time and count": ("figure", "explore", "bench", "cost", "list", "doctor", "completion"),
     "prepare data": ("prepare",),

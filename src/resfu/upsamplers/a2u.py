@@ -54,10 +54,14 @@ class A2U(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Turn the affinity of every pixel into the kernels of its four pixels, then reassemble."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
         assert guidance is not None
         spread = self.spread(guidance.mean((2, 3), keepdim=True))
         scores = F.pixel_shuffle(at_least_fp32(spread) * self._affinity(guidance), 2)
-        return reassemble(features, scores.sigmoid(), size, "coarse", softmax=True)
+        return reassemble(values, scores.sigmoid(), size, "coarse", softmax=True)
 
     def _affinity(self, guidance: Float[Tensor, "B c H W"]) -> Float[Tensor, "B 1 h w"]:
         pooled = F.adaptive_avg_pool2d(guidance, _FILTER)

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from resfu.ops import reassemble
 from resfu.ops.checks import check_divides, check_int, check_odd
-from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.base import Size, Upsampler
+from resfu.upsamplers.options import check_dims, check_whole
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.volumes import reassemble_voxels
 
 
 class CARAFE(Upsampler):
@@ -29,6 +30,7 @@ class CARAFE(Upsampler):
         encoder_kernel_size: odd, of the convolution that predicts the kernels.
         compressed_channels: width between the two convolutions.
         encoder_dilation: of the convolution that predicts the kernels.
+        dims: 2, or 3 for volumes [B, C, d, h, w]: kernels of K^3 for r^3 voxels each, computed slab by slab.
 
     Raises:
         ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
@@ -50,6 +52,7 @@ class CARAFE(Upsampler):
         encoder_kernel_size: int = 3,
         compressed_channels: int = 64,
         encoder_dilation: int = 1,
+        dims: int = 2,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
@@ -60,10 +63,13 @@ class CARAFE(Upsampler):
         check_int("encoder_dilation", encoder_dilation)
         self.ratio = ratio
         self.groups = groups
-        self.compressor = nn.Conv2d(channels, compressed_channels, 1)
-        self.encoder = nn.Conv2d(
+        self.dims = check_dims(dims)
+        self.kernel_size = kernel_size
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.compressor = convolution(channels, compressed_channels, 1)
+        self.encoder = convolution(
             compressed_channels,
-            groups * kernel_size**2 * ratio**2,
+            groups * kernel_size**dims * ratio**dims,
             encoder_kernel_size,
             padding=(encoder_kernel_size // 2) * encoder_dilation,
             dilation=encoder_dilation,
@@ -74,8 +80,27 @@ class CARAFE(Upsampler):
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
-    ) -> Float[Tensor, "B C H W"]:
+        self, features: Float[Tensor, "B C *low"], guidance: Tensor | None, size: Size
+    ) -> Float[Tensor, "B C *high"]:
         """Predict each pixel's kernel, then reassemble."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: Size) -> Tensor:
+        """See `Upsampler.carry`."""
+        if self.dims == 3:
+            return self._reassembled_volume(features, values)
+        assert isinstance(self.compressor, nn.Conv2d)
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True)
+        return reassemble(values, scores, size, "coarse", groups=self.groups, softmax=True)
+
+    def _reassembled_volume(self, features: Tensor, values: Tensor) -> Tensor:
+        compressed = self.compressor(features)
+        encoder = self.encoder
+        reach = int(encoder.padding[0])
+
+        def scores(first: int, last: int) -> Tensor:
+            padded = F.pad(compressed, (0, 0, 0, 0, reach, reach))[:, :, first : last + 2 * reach]
+            padding, dilation = (0, reach, reach), int(encoder.dilation[0])
+            return F.conv3d(padded, encoder.weight, encoder.bias, padding=padding, dilation=dilation)
+
+        return reassemble_voxels(values, scores, self.kernel_size, self.ratio, self.groups)

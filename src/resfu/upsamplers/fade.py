@@ -83,12 +83,22 @@ class FADE(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, reassemble, and gate where asked to."""
+        out = self._reassembled(features, features, guidance, size)
+        if self.gate is None:
+            return out
+        assert guidance is not None
+        gate = repeated(self.gate(features).sigmoid(), size).to(out.dtype)
+        return gate * guidance.to(out.dtype) + (1 - gate) * out
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        if self.gate is not None:
+            return super().carry(features, values, guidance, size)
+        return self._reassembled(features, values, guidance, size)
+
+    def _reassembled(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
         scores = add_into(repeated(coarse, size), fine)
-        out = reassemble(features, scores, size, "coarse", softmax=True)
-        if self.gate is None:
-            return out
-        gate = repeated(self.gate(features).sigmoid(), size).to(out.dtype)
-        return gate * guidance.to(out.dtype) + (1 - gate) * out
+        return reassemble(values, scores, size, "coarse", softmax=True)

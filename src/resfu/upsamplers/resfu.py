@@ -144,7 +144,11 @@ class ReSFU(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self._reassemble(features, _total(self._scores(features, guidance)), size)
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self._reassemble(values, _total(self._scores(features, guidance)), size)
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
@@ -162,12 +166,12 @@ class ReSFU(Upsampler):
         Raises:
             ValueError: as `forward`.
         """
-        resized, size = self._prepared(features, guidance, size)
+        resized, target = self.prepared(features, guidance, size)
         named = self._scores(features, resized)
         total = _total(named)
         low = (features.shape[-2], features.shape[-1])
         named["kernel"] = self._dilated_kernel(total) if self.dilation else window_softmax(total, low=low)
-        named["output"] = self._reassemble(features, total, size)
+        named["output"] = self._reassemble(features, total, target)
         return named
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:

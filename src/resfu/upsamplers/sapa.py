@@ -75,11 +75,15 @@ class SAPA(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of their similarity."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
         assert guidance is not None
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
         key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
-        return reassemble(features, scores, size, "coarse", "zero", softmax=True)
+        return reassemble(values, scores, size, "coarse", "zero", softmax=True)
 
 
 def _norm(norm: str, channels: int) -> nn.Module:
