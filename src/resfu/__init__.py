@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from resfu import ops, upsamplers
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
+    from resfu.upgrading import find_upsampling, load_upgraded, save_upgraded, upgrade
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
     from resfu.upsamplers.base import Upsampler
@@ -43,7 +44,11 @@ _MODULES = {
     "Upsampler": "resfu.upsamplers.base",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "find_upsampling": "resfu.upgrading",
     "load": "resfu.loading",
+    "load_upgraded": "resfu.upgrading",
+    "save_upgraded": "resfu.upgrading",
+    "upgrade": "resfu.upgrading",
 }
 
 __all__ = [
@@ -67,8 +72,12 @@ __all__ = [
     "__version__",
     "create_host",
     "create_upsampler",
+    "find_upsampling",
     "load",
+    "load_upgraded",
     "ops",
+    "save_upgraded",
+    "upgrade",
     "upsamplers",
 ]
 

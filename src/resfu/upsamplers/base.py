@@ -25,6 +25,7 @@ class Upsampler(nn.Module):
         ratios: which ratios of output to features it takes: "any" real one from 1, "integer", "fixed" (those of
             `scale_factor`) or "2".
         paper: where it is published, as an arXiv identifier; "" for textbook methods.
+        startable: whether its constructor takes a `start`, with which it first gives what an interpolation gives.
 
     Args:
         channels: width of the features; None accepts any.
@@ -39,6 +40,7 @@ class Upsampler(nn.Module):
     image_guided: ClassVar[bool] = False
     ratios: ClassVar[str] = "any"
     paper: ClassVar[str] = ""
+    startable: ClassVar[bool] = False
 
     def __init__(
         self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None

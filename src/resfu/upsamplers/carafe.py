@@ -4,11 +4,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import reassemble
 from resfu.ops.checks import check_divides, check_int, check_odd
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_from
 
 
 class CARAFE(Upsampler):
@@ -29,6 +29,8 @@ class CARAFE(Upsampler):
         encoder_kernel_size: odd, of the convolution that predicts the kernels.
         compressed_channels: width between the two convolutions.
         encoder_dilation: of the convolution that predicts the kernels.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
@@ -36,6 +38,7 @@ class CARAFE(Upsampler):
 
     ratios = "fixed"
     paper = "1905.02188"
+    startable = True
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class CARAFE(Upsampler):
         encoder_kernel_size: int = 3,
         compressed_channels: int = 64,
         encoder_dilation: int = 1,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
@@ -54,8 +58,10 @@ class CARAFE(Upsampler):
         check_divides("groups", groups, "channels", channels)
         check_int("compressed_channels", compressed_channels)
         check_int("encoder_dilation", encoder_dilation)
+        check_start(start)
         self.ratio = ratio
         self.groups = groups
+        self.start = start
         self.compressor = nn.Conv2d(channels, compressed_channels, 1)
         self.encoder = nn.Conv2d(
             compressed_channels,
@@ -68,10 +74,12 @@ class CARAFE(Upsampler):
         nn.init.normal_(self.encoder.weight, std=0.001)
         for convolution in (self.compressor, self.encoder):
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+        if start != PUBLISHED:
+            at_zero(self.encoder)
 
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, then reassemble."""
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True)
+        return reassemble_from(self.start, features, scores, size, groups=self.groups)

@@ -11,6 +11,7 @@ from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_choice, check_flags, check_whole
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated
 
 _STYLES = ("lp", "pl")
 _STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset layer
@@ -40,6 +41,8 @@ class DySample(Upsampler):
         dynamic_scope: whether a second convolution scales the offsets.
         scope_bias: whether that convolution has a bias: it has in the authors' segmentation and detection code, not in
             the module's current release.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an unknown style, widths that do not divide or a ratio that is not a whole number.
@@ -47,6 +50,7 @@ class DySample(Upsampler):
 
     ratios = "fixed"
     paper = "2308.15085"
+    startable = True
 
     def __init__(
         self,
@@ -56,17 +60,20 @@ class DySample(Upsampler):
         groups: int = 4,
         dynamic_scope: bool = True,
         scope_bias: bool = False,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
         check_choice("style", style, _STYLES)
         check_flags(dynamic_scope=dynamic_scope, scope_bias=scope_bias)
         check_divides("groups", groups, "channels", channels)
+        check_start(start)
         if style == "pl":
             check_divides("the squared scale_factor", ratio**2, "channels of style 'pl'", channels)
         self.ratio = ratio
         self.style = style
         self.groups = groups
+        self.start = start
         widths = (channels, 2 * groups * ratio**2) if style == "lp" else (channels // ratio**2, 2 * groups)
         self.offset = nn.Conv2d(*widths, 1)
         nn.init.normal_(self.offset.weight, std=0.001)
@@ -75,6 +82,8 @@ class DySample(Upsampler):
         if self.scope is not None:
             for parameter in self.scope.parameters():
                 nn.init.zeros_(parameter)
+        if start != PUBLISHED:
+            at_zero(self.offset)
 
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
@@ -90,6 +99,8 @@ class DySample(Upsampler):
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
         out = _sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
+        if self.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+            out = out + interpolated(x, size, self.start) - interpolated(x, size, BILINEAR)
         return out.to(features.dtype, memory_format=memory_format(features))
 
     def _offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
