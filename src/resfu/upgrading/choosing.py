@@ -45,7 +45,7 @@ def chosen(
 
 def _by_default(plan: Plan, upsampler: str) -> list[Place]:
     if upsampler == SAME:
-        return [place for place in plan if place.call.kind != "conv_transpose2d"]
+        return [p for p in plan if p.call.kind != "conv_transpose2d" and p.left_alone not in IMPOSSIBLE]
     if plan.replaced:
         return plan.replaced
     learned = sum(place.left_alone == LEARNED for place in plan)

@@ -67,7 +67,8 @@ def _owner(
         replacement = build(exchange["upsampler"], described[number], width, exchange["options"])
         if like is not None:
             replacement.to(like.device, like.dtype)
-        modules[str(number)] = replacement.train(module.training)
+        modules[str(number)] = replacement
+    modules.train(module.training)
     chains = [tuple(call["chain"]) for call in calls]
     replacements: dict[int, nn.Module] = {int(number): part for number, part in modules.items()}
     assert all(isinstance(part, Replacement) for part in replacements.values())
