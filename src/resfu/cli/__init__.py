@@ -32,13 +32,16 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("resfu.cli.prepare", "run", "medical", "bring raw medical scans into the training format"),
     "bench": Command("resfu.cli.bench", "run", None, "time upsamplers side by side at chosen sizes"),
     "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations, without running anything"),
+    "inspect": Command(
+        "resfu.cli.inspect", "run", "hosts", "show what any network upsamples, and what others would cost"
+    ),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
     "train and apply a network": ("fit", "validate", "test", "predict"),
     "train several and compare": ("compare", "reproduce"),
-    "look, time and count": ("figure", "bench", "cost", "list"),
+    "look, time and count": ("figure", "bench", "cost", "inspect", "list"),
     "prepare data": ("prepare",),
     "old names": ("upsample",),
 }
