@@ -11,8 +11,8 @@ import resfu
 PUBLIC = {
     "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
     "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "checkpointed", "create_host", "create_upsampler", "from_pretrained", "fuse_classifier", "load", "ops", "refine",
-    "stream", "upsample_labels", "upsamplers",
+    "checkpointed", "create_host", "create_upsampler", "find_upsampling", "from_pretrained", "fuse_classifier", "load",
+    "load_upgraded", "ops", "refine", "save_upgraded", "stream", "upgrade", "upsample_labels", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
@@ -26,7 +26,7 @@ start = time.perf_counter()
 import resfu
 print(time.perf_counter() - start)
 heavy = {"lightning", "timm", "transformers", "torchvision", "matplotlib", "triton"}
-resfu.UPSAMPLERS, resfu.create_host, resfu.load, resfu.ReSFU, resfu.ops.reassemble
+resfu.UPSAMPLERS, resfu.create_host, resfu.load, resfu.ReSFU, resfu.ops.reassemble, resfu.upgrade
 print(sorted(heavy & set(sys.modules)))
 """
 

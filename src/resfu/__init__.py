@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from resfu.deploy.streaming import stream
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
+    from resfu.upgrading import find_upsampling, load_upgraded, save_upgraded, upgrade
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
     from resfu.upsamplers.base import Upsampler
@@ -50,11 +51,15 @@ _MODULES = {
     "checkpointed": "resfu.deploy.checkpointing",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "find_upsampling": "resfu.upgrading",
     "from_pretrained": "resfu.upsamplers.pretrained",
     "fuse_classifier": "resfu.deploy.fusion",
     "load": "resfu.loading",
+    "load_upgraded": "resfu.upgrading",
     "refine": "resfu.deploy.refinement",
+    "save_upgraded": "resfu.upgrading",
     "stream": "resfu.deploy.streaming",
+    "upgrade": "resfu.upgrading",
     "upsample_labels": "resfu.deploy.labels",
 }
 
@@ -80,12 +85,16 @@ __all__ = [
     "checkpointed",
     "create_host",
     "create_upsampler",
+    "find_upsampling",
     "from_pretrained",
     "fuse_classifier",
     "load",
+    "load_upgraded",
     "ops",
     "refine",
+    "save_upgraded",
     "stream",
+    "upgrade",
     "upsample_labels",
     "upsamplers",
 ]

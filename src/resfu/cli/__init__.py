@@ -36,13 +36,16 @@ COMMANDS: dict[str, Command] = {
     "explore": Command("resfu.cli.explore", "run", "all", "open a page that shows what upsamplers do to a photo"),
     "doctor": Command("resfu.cli.doctor", "run", None, "show versions and backends, and check them"),
     "completion": Command("resfu.cli.completion", "run", None, "print a script that teaches your shell the options"),
+    "inspect": Command(
+        "resfu.cli.inspect", "run", "hosts", "show what any network upsamples, and what others would cost"
+    ),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
     "train and apply a network": ("fit", "validate", "test", "predict", "refine"),
     "train several and compare": ("compare", "reproduce"),
-    "look, time and count": ("figure", "explore", "bench", "cost", "list", "doctor", "completion"),
+    "look, time and count": ("figure", "explore", "inspect", "bench", "cost", "list", "doctor", "completion"),
     "prepare data": ("prepare",),
     "old names": ("upsample",),
 }

@@ -31,6 +31,7 @@ class Upsampler(nn.Module):
             `scale_factor`) or "2".
         paper: where it is published, as an arXiv identifier; "" for textbook methods.
         arguments: what the constructor was given, by name, defaults included: its configuration.
+        startable: whether its constructor takes a `start`, with which it first gives what an interpolation gives.
 
     Args:
         channels: width of the features; None accepts any.
@@ -52,6 +53,7 @@ class Upsampler(nn.Module):
     ratios: ClassVar[str] = "any"
     paper: ClassVar[str] = ""
     dims: int = 2  # 3 for the methods that were asked for volumes [B, C, D, H, W]
+    startable: ClassVar[bool] = False
     arguments: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **options: Any) -> "Upsampler":

@@ -4,11 +4,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import reassemble
 from resfu.ops.checks import check_divides, check_int, check_odd
 from resfu.upsamplers.base import Size, Upsampler
 from resfu.upsamplers.options import check_dims, check_whole
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_from
 from resfu.upsamplers.volumes import reassemble_voxels
 
 
@@ -31,6 +31,8 @@ class CARAFE(Upsampler):
         compressed_channels: width between the two convolutions.
         encoder_dilation: of the convolution that predicts the kernels.
         dims: 2, or 3 for volumes [B, C, d, h, w]: kernels of K^3 for r^3 voxels each, computed slab by slab.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
@@ -42,6 +44,7 @@ class CARAFE(Upsampler):
 
     ratios = "fixed"
     paper = "1905.02188"
+    startable = True
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class CARAFE(Upsampler):
         compressed_channels: int = 64,
         encoder_dilation: int = 1,
         dims: int = 2,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
@@ -61,9 +65,13 @@ class CARAFE(Upsampler):
         check_divides("groups", groups, "channels", channels)
         check_int("compressed_channels", compressed_channels)
         check_int("encoder_dilation", encoder_dilation)
+        check_start(start)
         self.ratio = ratio
         self.groups = groups
+        self.start = start
         self.dims = check_dims(dims)
+        if dims == 3 and start != PUBLISHED:
+            raise ValueError(f"start = {start!r} is for maps: leave it out for volumes (dims=3).")
         self.kernel_size = kernel_size
         convolution = nn.Conv2d if dims == 2 else nn.Conv3d
         self.compressor = convolution(channels, compressed_channels, 1)
@@ -78,6 +86,8 @@ class CARAFE(Upsampler):
         nn.init.normal_(self.encoder.weight, std=0.001)
         for convolution in (self.compressor, self.encoder):
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+        if start != PUBLISHED:
+            at_zero(self.encoder)
 
     def upsample(
         self, features: Float[Tensor, "B C *low"], guidance: Tensor | None, size: Size
@@ -91,7 +101,7 @@ class CARAFE(Upsampler):
             return self._reassembled_volume(features, values)
         assert isinstance(self.compressor, nn.Conv2d)
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(values, scores, size, "coarse", groups=self.groups, softmax=True)
+        return reassemble_from(self.start, values, scores, size, groups=self.groups)
 
     def _reassembled_volume(self, features: Tensor, values: Tensor) -> Tensor:
         compressed = self.compressor(features)

@@ -11,6 +11,7 @@ from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Size, Upsampler
 from resfu.upsamplers.options import check_choice, check_dims, check_flags, check_whole
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated
 from resfu.upsamplers.volumes import sample_voxels, voxel_shuffle
 
 _STYLES = ("lp", "pl")
@@ -42,6 +43,8 @@ class DySample(Upsampler):
         scope_bias: whether that convolution has a bias: it has in the authors' segmentation and detection code, not in
             the module's current release.
         dims: 2, or 3 for volumes [B, C, d, h, w]: offsets along three axes, sampled slab by slab.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an unknown style, widths that do not divide or a ratio that is not a whole number.
@@ -53,6 +56,7 @@ class DySample(Upsampler):
 
     ratios = "fixed"
     paper = "2308.15085"
+    startable = True
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class DySample(Upsampler):
         dynamic_scope: bool = True,
         scope_bias: bool = False,
         dims: int = 2,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
@@ -70,12 +75,16 @@ class DySample(Upsampler):
         self.dims = check_dims(dims)
         check_flags(dynamic_scope=dynamic_scope, scope_bias=scope_bias)
         check_divides("groups", groups, "channels", channels)
+        check_start(start)
         if style == "pl":
             power = "squared" if dims == 2 else "cubed"
             check_divides(f"the {power} scale_factor", ratio**dims, "channels of style 'pl'", channels)
         self.ratio = ratio
         self.style = style
         self.groups = groups
+        self.start = start
+        if dims == 3 and start != PUBLISHED:
+            raise ValueError(f"start = {start!r} is for maps: leave it out for volumes (dims=3).")
         sub = ratio**dims
         widths = (channels, dims * groups * sub) if style == "lp" else (channels // sub, dims * groups)
         convolution = nn.Conv2d if dims == 2 else nn.Conv3d
@@ -86,6 +95,8 @@ class DySample(Upsampler):
         if self.scope is not None:
             for parameter in self.scope.parameters():
                 nn.init.zeros_(parameter)
+        if start != PUBLISHED:
+            at_zero(self.offset)
 
     def upsample(
         self, features: Float[Tensor, "B C *low"], guidance: Tensor | None, size: Size
@@ -109,6 +120,8 @@ class DySample(Upsampler):
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
         out = sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
+        if self.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+            out = out + interpolated(x, size, self.start) - interpolated(x, size, BILINEAR)
         return out.to(values.dtype, memory_format=memory_format(values))
 
     def offsets(self, features: Float[Tensor, "B C *low"]) -> Float[Tensor, "B dims G *high"]:
