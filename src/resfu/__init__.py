@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
+    from resfu.upsamplers.anyup import AnyUp
     from resfu.upsamplers.base import Upsampler
     from resfu.upsamplers.carafe import CARAFE
     from resfu.upsamplers.dysample import DySample
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from resfu.upsamplers.fixed import Bicubic, Bilinear, Deconv, Nearest, PixelShuffle
     from resfu.upsamplers.indexnet import IndexNet
     from resfu.upsamplers.jbu import JBU, StackJBU
+    from resfu.upsamplers.naf import NAF
     from resfu.upsamplers.resfu import ReSFU
     from resfu.upsamplers.sapa import SAPA
 
@@ -29,8 +31,10 @@ _MODULES = {
     "FADE": "resfu.upsamplers.fade",
     "HOSTS": "resfu.hosts",
     "JBU": "resfu.upsamplers.jbu",
+    "NAF": "resfu.upsamplers.naf",
     "SAPA": "resfu.upsamplers.sapa",
     "UPSAMPLERS": "resfu.upsamplers",
+    "AnyUp": "resfu.upsamplers.anyup",
     "Bicubic": "resfu.upsamplers.fixed",
     "Bilinear": "resfu.upsamplers.fixed",
     "Deconv": "resfu.upsamplers.fixed",
@@ -52,8 +56,10 @@ __all__ = [
     "FADE",
     "HOSTS",
     "JBU",
+    "NAF",
     "SAPA",
     "UPSAMPLERS",
+    "AnyUp",
     "Bicubic",
     "Bilinear",
     "Deconv",

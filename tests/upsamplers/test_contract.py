@@ -282,7 +282,7 @@ def test_size_without_guidance():
 
 
 def test_unknown_names_list_the_choices():
-    choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu"
+    choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu naf anyup"
     assert list(resfu.UPSAMPLERS) == choices.split()
     with pytest.raises(ValueError, match=f"choose one of {', '.join(resfu.UPSAMPLERS)}"):
         resfu.create_upsampler("bicubic-ish")

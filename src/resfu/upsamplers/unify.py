@@ -1,0 +1,36 @@
+"""Features of any width as a map of one width: AnyUp's feature-agnostic layer."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Unify(nn.Module):
+    """Every channel correlated with every filter, a softmax, and a mean over the width (arXiv 2510.12764).
+
+    x is divided by its norm over channels; y[i, j] is channel i correlated with filter j, zeros beyond the border,
+    divided by the number of taps inside. As released, y is laid out with the channels first, index i M + j, and then
+    read as M rows of C: f[a] = mean over b of softmax over a of y[a C + b]. That depends on the order of the channels.
+    As in the paper, f[j] = mean over i of softmax over j of y[i, j], which does not. In both the M values sum to 1.
+
+    Args:
+        filters: M.
+        kernel_size: k of the filters.
+        any_order: the paper's form.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, any_order: bool = False) -> None:
+        super().__init__()
+        self.any_order = any_order
+        self.basis = nn.Parameter(torch.randn(filters, 1, kernel_size, kernel_size))
+
+    def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
+        """M values a pixel, whatever C."""
+        (B, C), (M, reach) = features.shape[:2], (self.basis.shape[0], self.basis.shape[-1] // 2)
+        x = F.normalize(features, dim=1).flatten(0, 1)[:, None]
+        taps = F.conv2d(torch.ones_like(x[:1]), torch.ones_like(self.basis[:1]), padding=reach)
+        y = (F.conv2d(x, self.basis, padding=reach) / taps).unflatten(0, (B, C))
+        if self.any_order:
+            return y.softmax(2).mean(1)
+        return y.flatten(1, 2).unflatten(1, (M, C)).softmax(1).mean(2)
