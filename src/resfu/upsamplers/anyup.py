@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_divides, check_int, check_odd
+from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
@@ -107,7 +108,7 @@ class AnyUp(Upsampler):
         for name, x in (("the image", guidance), ("the features", features)):
             if min(x.shape[-2:]) < 2:
                 raise ValueError(f"{name} must have at least 2 rows and columns, got {list(x.shape)}: borders mirror.")
-        encoded = self._placed(self.image_encoder(guidance))
+        encoded = self._placed(self.image_encoder(channels_last(guidance)))
         query = self._query(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
         key = self._key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
         return windowed_attention(query, key, features, self.heads, self.window_ratio)

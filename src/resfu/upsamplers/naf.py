@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resfu.ops import correlate, reassemble
 from resfu.ops.checks import check_divides, check_int, check_odd
+from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
@@ -107,7 +108,8 @@ class NAF(Upsampler):
         return rotate(query, self.rope_heads, *self._angles(query.shape[1], size, query.device))
 
     def _reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The image, no finer than four times the output."""
+        """The image, no finer than four times the output, in the order that its convolutions are fastest in."""
+        image = channels_last(image)
         (Hy, Wy), (H, W) = image.shape[-2:], size
         if Hy <= _FINER * H and Wy <= _FINER * W:
             return image
