@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.attention import windowed_attention
 from resfu.ops.checks import check_divides, check_int, check_odd
-from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
+from resfu.upsamplers import anyup_cpu
+from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
 from resfu.upsamplers.options import check_flags, check_fraction
 from resfu.upsamplers.unify import Unify
-from resfu.upsamplers.windowed_attention import windowed_attention
 
 
 class AnyUp(Upsampler):
@@ -108,10 +109,27 @@ class AnyUp(Upsampler):
         for name, x in (("the image", guidance), ("the features", features)):
             if min(x.shape[-2:]) < 2:
                 raise ValueError(f"{name} must have at least 2 rows and columns, got {list(x.shape)}: borders mirror.")
-        encoded = self._placed(self.image_encoder(channels_last(guidance)))
-        query = self._query(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
-        key = self._key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
+        guidance = guidance.contiguous()  # one order whatever it comes in: so do the roundings
+        if on_cpu_without_graph(features, guidance):
+            return anyup_cpu.upsample(self, features, guidance, size)
+        encoded = self._placed(self.image_encoder(guidance))
+        query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
+        query = self.projected(query, "query").movedim(-1, 1)
+        key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
         return windowed_attention(query, key, features, self.heads, self.window_ratio)
+
+    def key(self, image: Float[Tensor, "B D h w"], features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
+        """What the encoded image and the features say of each low-resolution pixel, in fp32 at least."""
+        seen = self.feature_encoder(features)
+        return self.projected(self.aggregation(torch.cat([image, seen], 1)), "key").movedim(-1, 1)
+
+    def projected(self, x: Float[Tensor, "B D H W"], part: str) -> Float[Tensor, "B H W D"]:
+        """A map as "query" or "key": normalised over its channels and projected."""
+        norm, n = (self.query_norm, 0) if part == "query" else (self.key_norm, 1)
+        x = at_least_fp32(x).movedim(1, -1)
+        weight, bias = (t.chunk(2)[n] for t in (self.query_and_key.weight, self.query_and_key.bias))
+        x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype))
+        return at_least_fp32(F.linear(x, weight.to(x.dtype), bias.to(x.dtype)))
 
     def _placed(self, x: Float[Tensor, "B D Hy Wy"]) -> Float[Tensor, "B D Hy Wy"]:
         """Mix each channel with the one D / 2 further on, by angles of the pixel's place.
@@ -124,19 +142,6 @@ class AnyUp(Upsampler):
         first, second = x.chunk(2, 1)
         return x * angle.cos().to(x.dtype) + torch.cat([-second, first], 1) * angle.sin().to(x.dtype)
 
-    def _query(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
-        return self._projected(self.query_convolution(x), self.query_norm, 0)
-
-    def _key(self, image: Float[Tensor, "B D h w"], features: Tensor) -> Float[Tensor, "B D h w"]:
-        seen = self.feature_encoder(features)
-        return self._projected(self.aggregation(torch.cat([image, seen], 1)), self.key_norm, 1)
-
-    def _projected(self, x: Tensor, norm: nn.RMSNorm, part: int) -> Float[Tensor, "B D H W"]:
-        x = at_least_fp32(x).movedim(1, -1)
-        weight, bias = (t.chunk(2)[part] for t in (self.query_and_key.weight, self.query_and_key.bias))
-        x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype))
-        return at_least_fp32(F.linear(x, weight.to(x.dtype), bias.to(x.dtype))).movedim(-1, 1)
-
     def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
         return guidance
 
@@ -147,7 +152,7 @@ def _coordinates(P: int, device: torch.device) -> Tensor:
 
 
 def _first_frequencies(dim: int) -> Tensor:
-    """[2, D]: 2 pi to 2 pi / 100, twice, of the rows in the first half of the channels, of the columns in the second."""
+    """[2, D]: 2 pi to 2 pi / 100, twice, of rows in the first half of the channels, of columns in the second."""
     frequency = 2 * math.pi * 100 ** -torch.linspace(0, 1, dim // 4)
     twice, none = frequency.repeat(2), torch.zeros(dim // 2)
     return torch.stack([torch.cat([twice, none]), torch.cat([none, twice])])

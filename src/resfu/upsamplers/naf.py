@@ -1,16 +1,15 @@
 """NAF: neighbourhood attention that the image alone steers."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import correlate, reassemble
+from resfu.ops.attention import neighbourhood_attention
 from resfu.ops.checks import check_divides, check_int, check_odd
-from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
+from resfu.upsamplers import naf_cpu
+from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
 from resfu.upsamplers.options import check_number
@@ -23,10 +22,11 @@ class NAF(Upsampler):
     """Neighbourhood attention from the image to the features of any frozen encoder (arXiv 2511.18452).
 
     Two stacks of convolutions, 1 x 1 and 3 x 3, encode the image. Pooled to the output and rotated by position, that is
-    the query; averaged over a low-resolution pixel, the query is its key. The softmax of their inner products over K x K
-    low-resolution pixels weighs the features as they are: nothing depends on the encoder, constants stay constant, and
-    values stay within those of the window. Windows are moved inwards at borders. Any real ratio: the window's centre is
-    the low-resolution pixel that holds the centre of the pixel. A map of fewer than K pixels is the window itself.
+    the query; averaged over a low-resolution pixel, the query is its key. The softmax of their inner products over
+    K x K low-resolution pixels weighs the features as they are: nothing depends on the encoder, constants stay
+    constant, and values stay within those of the window. Windows are moved inwards at borders. Any real ratio: the
+    window's centre is the low-resolution pixel that holds the centre of the pixel. A map of fewer than K pixels is the
+    window itself.
 
     GroupNorm's statistics are the whole image's. In training one factor for all coordinates is drawn at every call,
     log-uniform between 1 / rope_rescale and rope_rescale. Torch's initialisation.
@@ -92,34 +92,33 @@ class NAF(Upsampler):
         """Weigh each pixel's window by the softmax of its scores."""
         assert guidance is not None
         check_divides("heads", self.heads, "the features' width", features.shape[1])
-        query = self._query(guidance, size)
+        image = self._reduced(guidance, size)
+        if on_cpu_without_graph(features, image):
+            return naf_cpu.upsample(self, features, image, size)
+        query = self._query(image, size)
         key = F.adaptive_avg_pool2d(query, features.shape[-2:])
-        K, low, by_head = self.kernel_size, features.shape[-2:], (-1, self.heads)
-        query = query / math.sqrt(query.shape[1] // self.heads)
-        query, key = (x.unflatten(1, (self.heads, -1)).flatten(0, 1) for x in (query, key))
-        scores = correlate(query, key, K, "central", "shift").unflatten(0, by_head).flatten(1, 2)
-        scores = scores.masked_fill(_repeats(K, *low, scores.device).repeat(self.heads, 1, 1), float("-inf"))
-        return reassemble(features, scores, size, "central", "shift", groups=self.heads, softmax=True)
+        return neighbourhood_attention(query, key, features, self.kernel_size, self.heads)
 
-    def _query(self, image: Tensor, size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
-        """What a pixel of the output asks for, in fp32 at least."""
-        encoded = [encoder(self._reduced(image, size)) for encoder in (self.pixel_encoder, self.context_encoder)]
-        query = F.adaptive_avg_pool2d(at_least_fp32(torch.cat(encoded, 1)), size)
-        return rotate(query, self.rope_heads, *self._angles(query.shape[1], size, query.device))
-
-    def _reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The image, no finer than four times the output, in the order that its convolutions are fastest in."""
-        image = channels_last(image)
-        (Hy, Wy), (H, W) = image.shape[-2:], size
-        if Hy <= _FINER * H and Wy <= _FINER * W:
-            return image
-        return F.interpolate(image, size=(min(Hy, _FINER * H), min(Wy, _FINER * W)), mode="bilinear")
-
-    def _angles(self, width: int, size: tuple[int, int], device: torch.device) -> list[Tensor]:
+    def angles(self, width: int, size: tuple[int, int], device: torch.device) -> list[Tensor]:
+        """By which the pairs of channels of a head turn along both axes, [F, H] and [F, W]."""
         rescale = 1.0
         if self.training and self.rope_rescale > 1:
             rescale = self.rope_rescale ** (2 * torch.rand((), device=device, dtype=torch.float64) - 1)
         return [rotary_angles(P, width // self.rope_heads, self.rope_base, rescale, device) for P in size]
+
+    def _query(self, image: Tensor, size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
+        """What a pixel of the output asks for, in fp32 at least."""
+        encoded = [encoder(image) for encoder in (self.pixel_encoder, self.context_encoder)]
+        query = F.adaptive_avg_pool2d(at_least_fp32(torch.cat(encoded, 1)), size)
+        return rotate(query, self.rope_heads, *self.angles(query.shape[1], size, query.device))
+
+    def _reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """The image, no finer than four times the output, in one order whatever it comes in: so do the roundings."""
+        image = image.contiguous()
+        (Hy, Wy), (H, W) = image.shape[-2:], size
+        if Hy <= _FINER * H and Wy <= _FINER * W:
+            return image
+        return F.interpolate(image, size=(min(Hy, _FINER * H), min(Wy, _FINER * W)), mode="bilinear")
 
     def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
         return guidance
@@ -128,9 +127,3 @@ class NAF(Upsampler):
 def _stack(in_channels: int, width: int, kernel_size: int, layers: int) -> nn.Sequential:
     blocks = (NormalizedBlock(width, width, kernel_size, bias=True, residual=False) for _ in range(layers))
     return nn.Sequential(Convolution(in_channels, width, kernel_size, bias=True), *blocks)
-
-
-def _repeats(K: int, h: int, w: int, device: torch.device) -> Tensor:
-    """[K K, 1, 1]: places of a window that hold a pixel again, in a map of fewer than K."""
-    place = torch.arange(K, device=device)
-    return ((place >= h)[:, None] | (place >= w)).flatten()[:, None, None]

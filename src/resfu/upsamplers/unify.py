@@ -5,6 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.grid import row_bands
+
+_ROWS = 4  # at once, without gradients
+
 
 class Unify(nn.Module):
     """Every channel correlated with every filter, a softmax, and a mean over the width (arXiv 2510.12764).
@@ -27,10 +31,18 @@ class Unify(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
         """M values a pixel, whatever C."""
-        (B, C), (M, reach) = features.shape[:2], (self.basis.shape[0], self.basis.shape[-1] // 2)
-        x = F.normalize(features, dim=1).flatten(0, 1)[:, None]
-        taps = F.conv2d(torch.ones_like(x[:1]), torch.ones_like(self.basis[:1]), padding=reach)
-        y = (F.conv2d(x, self.basis, padding=reach) / taps).unflatten(0, (B, C))
+        reach = self.basis.shape[-1] // 2
+        x = F.pad(F.normalize(features, dim=1), (reach,) * 4).flatten(0, 1)[:, None]  # [B C, 1, h + .., w + ..]
+        inside = F.pad(torch.ones_like(features[:1, :1]), (reach,) * 4)
+        parts = row_bands(features, _ROWS)
+        maps = [self._rows(x, inside, features.shape[0], first, last + 2 * reach) for first, last in parts]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, 2)
+
+    def _rows(self, x: Tensor, inside: Tensor, images: int, first: int, last: int) -> Float[Tensor, "B M rows w"]:
+        """The values of some rows of the padded map: on the way C M numbers a pixel."""
+        M = self.basis.shape[0]
+        taps = F.conv2d(inside[:, :, first:last], torch.ones_like(self.basis[:1]))
+        y = (F.conv2d(x[:, :, first:last], self.basis) / taps).unflatten(0, (images, -1))
         if self.any_order:
             return y.softmax(2).mean(1)
-        return y.flatten(1, 2).unflatten(1, (M, C)).softmax(1).mean(2)
+        return y.flatten(1, 2).unflatten(1, (M, -1)).softmax(1).mean(2)

@@ -1,9 +1,10 @@
 """Which high-resolution pixels share which low-resolution window.
 
-All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse", "central"), see the same M x M LR
-vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too small for a matrix product to
-be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window grows by 1 or 3. Such a group,
-or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix product.
+All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"; "central" by their
+centres), see the same M x M LR vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too
+small for a matrix product to be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window
+grows by 1 or 3. Such a group, or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix
+product.
 """
 
 from collections.abc import Iterator

@@ -1,14 +1,14 @@
 """Attention of each pixel to the low-resolution pixels within a share of the map."""
 
 import math
-from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from resfu.ops import correlate, reassemble
+from resfu.ops.attention.axis import seen_cells, share
 from resfu.ops.grid import central_cell, window
+from resfu.ops.reassembly import correlate, reassemble
 
 
 def windowed_attention(
@@ -37,7 +37,7 @@ def windowed_attention(
     query = query / math.sqrt(query.shape[1] // heads)
     # How far windows reach is a number in the graph, which a graph for any size has not.
     if window_ratio > 0 and not torch.compiler.is_compiling():
-        reach = max(_reach(P, p, window_ratio) for P, p in zip(size, low, strict=True))
+        reach = max(share(P, p, window_ratio).reach for P, p in zip(size, low, strict=True))
         if reach < max(low) - 1:
             return _in_windows(query, key, values, heads, window_ratio, reach)
     rows, columns = (_seen(P, p, window_ratio, query.device) for P, p in zip(size, low, strict=True))
@@ -56,36 +56,17 @@ def _in_windows(
     q, k = (x.unflatten(1, (heads, -1)).flatten(0, 1) for x in (query, key))
     scores = correlate(q, k, K, "central", "zero").unflatten(0, (-1, heads))
     rows, columns = (
-        _seen_around(P, p, window_ratio, reach).to(query.device)
-        for P, p in zip(size, key.shape[-2:], strict=True)
+        _seen_around(P, p, window_ratio, reach).to(query.device) for P, p in zip(size, key.shape[-2:], strict=True)
     )  # [K, P]
     seen = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
     weights = scores.masked_fill(~seen, float("-inf")).softmax(2).mean(1)
     return reassemble(values, weights, size, "central", "zero")
 
 
-def seen_cells(P: int, p: int, window_ratio: float, device: torch.device | str = "cpu") -> Int[Tensor, "2 P"]:
-    """The first low-resolution pixel that each pixel of an axis sees, and one past the last, in fp32 as published."""
-    if window_ratio <= 0:
-        last = torch.full((P,), p, device=device)
-        return torch.stack([torch.zeros_like(last), last])
-    u = (torch.arange(P, device=device, dtype=torch.float32) + 0.5) / P
-    first = ((u - window_ratio).clamp(min=0) * p).floor()
-    return torch.stack([first, ((u + window_ratio).clamp(max=1) * p).ceil()]).long()
-
-
 def _seen(P: int, p: int, window_ratio: float, device: torch.device) -> Bool[Tensor, "P p"]:
     first, last = seen_cells(P, p, window_ratio, device)[:, :, None]
     place = torch.arange(p, device=device)
     return (place >= first) & (place < last)
-
-
-@lru_cache(maxsize=64)
-def _reach(P: int, p: int, window_ratio: float) -> int:
-    """How far a pixel's window reaches from the low-resolution pixel that holds its centre."""
-    first, last = seen_cells(P, p, window_ratio)
-    cell = central_cell(P, p)
-    return int(torch.maximum(cell - first, last - 1 - cell).max())
 
 
 def _seen_around(P: int, p: int, window_ratio: float, reach: int) -> Bool[Tensor, "K P"]:
