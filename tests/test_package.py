@@ -9,9 +9,9 @@ import pytest
 import resfu
 
 PUBLIC = {
-    "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
-    "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "create_host", "create_upsampler", "load", "ops", "upsamplers",
+    "A2U", "AnyUp", "CARAFE", "FADE", "HOSTS", "JBU", "NAF", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv",
+    "DySample", "IndexNet", "Nearest", "PixelFeatures", "PixelShuffle", "ReSFU", "ReSFUImage", "StackJBU", "Upsampler",
+    "__version__", "create_host", "create_upsampler", "load", "ops", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",

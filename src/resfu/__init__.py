@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resfu.upsamplers.jbu import JBU, StackJBU
     from resfu.upsamplers.naf import NAF
     from resfu.upsamplers.resfu import ReSFU
+    from resfu.upsamplers.resfu_image import ReSFUImage
     from resfu.upsamplers.sapa import SAPA
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _MODULES = {
     "Nearest": "resfu.upsamplers.fixed",
     "PixelShuffle": "resfu.upsamplers.fixed",
     "ReSFU": "resfu.upsamplers.resfu",
+    "ReSFUImage": "resfu.upsamplers.resfu_image",
     "StackJBU": "resfu.upsamplers.jbu",
     "Upsampler": "resfu.upsamplers.base",
     "create_host": "resfu.hosts",
@@ -68,6 +70,7 @@ __all__ = [
     "Nearest",
     "PixelShuffle",
     "ReSFU",
+    "ReSFUImage",
     "StackJBU",
     "Upsampler",
     "__version__",

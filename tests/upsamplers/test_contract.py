@@ -131,7 +131,7 @@ def test_other_ratios_are_refused_by_name(create, maps, name):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_values_and_gradients_agree_with_fp64(name, up, maps, gradients, precision):
     dtype, tolerance, of_gradients = PRECISIONS[precision]
-    of_gradients = RESFU_GRADIENTS[precision] if name == "resfu" else of_gradients
+    of_gradients = RESFU_GRADIENTS[precision] if name in ("resfu", "resfu-image") else of_gradients
     of_gradients = ANYUP_GRADIENTS[precision] if name == "anyup" else of_gradients
     tolerance = OUTPUTS.get(name, {}).get(precision, tolerance)
     up, autocast = up.to(dtype), precision == "autocast"
@@ -287,7 +287,7 @@ def test_size_without_guidance():
 
 
 def test_unknown_names_list_the_choices():
-    choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu naf anyup"
+    choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu resfu-image naf anyup"
     assert list(resfu.UPSAMPLERS) == choices.split()
     with pytest.raises(ValueError, match=f"choose one of {', '.join(resfu.UPSAMPLERS)}"):
         resfu.create_upsampler("bicubic-ish")

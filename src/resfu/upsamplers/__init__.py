@@ -16,6 +16,7 @@ from resfu.upsamplers.iterative import Iterative
 from resfu.upsamplers.jbu import StackJBU
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.resfu import ReSFU
+from resfu.upsamplers.resfu_image import ReSFUImage
 from resfu.upsamplers.sapa import SAPA
 
 UPSAMPLERS: dict[str, type[Upsampler]] = {
@@ -32,6 +33,7 @@ UPSAMPLERS: dict[str, type[Upsampler]] = {
     "dysample": DySample,
     "a2u": A2U,
     "resfu": ReSFU,
+    "resfu-image": ReSFUImage,
     "naf": NAF,
     "anyup": AnyUp,
 }
