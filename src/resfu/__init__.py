@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
+    from resfu.frozen import PixelFeatures
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
@@ -42,6 +43,7 @@ _MODULES = {
     "DySample": "resfu.upsamplers.dysample",
     "IndexNet": "resfu.upsamplers.indexnet",
     "Nearest": "resfu.upsamplers.fixed",
+    "PixelFeatures": "resfu.frozen",
     "PixelShuffle": "resfu.upsamplers.fixed",
     "ReSFU": "resfu.upsamplers.resfu",
     "ReSFUImage": "resfu.upsamplers.resfu_image",
@@ -68,6 +70,7 @@ __all__ = [
     "DySample",
     "IndexNet",
     "Nearest",
+    "PixelFeatures",
     "PixelShuffle",
     "ReSFU",
     "ReSFUImage",

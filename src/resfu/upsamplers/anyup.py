@@ -112,11 +112,15 @@ class AnyUp(Upsampler):
         guidance = guidance.contiguous()  # one order whatever it comes in: so do the roundings
         if on_cpu_without_graph(features, guidance):
             return anyup_cpu.upsample(self, features, guidance, size)
-        encoded = self._placed(self.image_encoder(guidance))
-        query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
-        query = self.projected(query, "query").movedim(-1, 1)
-        key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
+        query, key = self.query_and_key_of(features, guidance, size)
         return windowed_attention(query, key, features, self.heads, self.window_ratio)
+
+    def query_and_key_of(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """[B, D, H, W] and [B, D, h, w]."""
+        encoded = self._placed(self.image_encoder(image))
+        query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
+        key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
+        return self.projected(query, "query").movedim(-1, 1), key
 
     def key(self, image: Float[Tensor, "B D h w"], features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
         """What the encoded image and the features say of each low-resolution pixel, in fp32 at least."""

@@ -92,10 +92,10 @@ class NAF(Upsampler):
         """Weigh each pixel's window by the softmax of its scores."""
         assert guidance is not None
         check_divides("heads", self.heads, "the features' width", features.shape[1])
-        image = self._reduced(guidance, size)
+        image = self.reduced(guidance, size)
         if on_cpu_without_graph(features, image):
             return naf_cpu.upsample(self, features, image, size)
-        query = self._query(image, size)
+        query = self.query(image, size)
         key = F.adaptive_avg_pool2d(query, features.shape[-2:])
         return neighbourhood_attention(query, key, features, self.kernel_size, self.heads)
 
@@ -106,13 +106,13 @@ class NAF(Upsampler):
             rescale = self.rope_rescale ** (2 * torch.rand((), device=device, dtype=torch.float64) - 1)
         return [rotary_angles(P, width // self.rope_heads, self.rope_base, rescale, device) for P in size]
 
-    def _query(self, image: Tensor, size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
+    def query(self, image: Tensor, size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
         """What a pixel of the output asks for, in fp32 at least."""
         encoded = [encoder(image) for encoder in (self.pixel_encoder, self.context_encoder)]
         query = F.adaptive_avg_pool2d(at_least_fp32(torch.cat(encoded, 1)), size)
         return rotate(query, self.rope_heads, *self.angles(query.shape[1], size, query.device))
 
-    def _reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+    def reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """The image, no finer than four times the output, in one order whatever it comes in: so do the roundings."""
         image = image.contiguous()
         (Hy, Wy), (H, W) = image.shape[-2:], size

@@ -137,7 +137,11 @@ class ReSFU(Upsampler):
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self._reassemble(features, _total(self._scores(features, guidance)), size)
+        return self._reassemble(features, self.scores(features, guidance), size)
+
+    def scores(self, features: Tensor, guidance: Tensor | None) -> Float[Tensor, "B KK H W"]:
+        """What the softmax makes weights of: [B, K * K, H, W]."""
+        return _total(self._scores(features, guidance))
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
