@@ -26,6 +26,10 @@ COMMANDS: dict[str, Command] = {
     "test": Command("resfu.cli.apply", "test", "train", "measure a checkpoint on the test split, class by class"),
     "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
+    "distill": Command("resfu.cli.distill", "run", "all", "fit an upsampler to a frozen encoder, without labels"),
+    "probe": Command(
+        "resfu.cli.probe", "run", "all", "measure pixel features: linear probe and fidelity, side by side"
+    ),
     "reproduce": Command("resfu.cli.reproduce", "run", "all", "train the published tables' rows; show both numbers"),
     "upsample": Command("resfu.cli.upsample", "run", "all", "show the features of a photo before and after upsampling"),
     "figure": Command("resfu.cli.figure", "run", "all", "make the figures of the paper for an image and a network"),
@@ -37,6 +41,7 @@ COMMANDS: dict[str, Command] = {
 
 _GROUPS = {
     "train and apply a network": ("fit", "validate", "test", "predict"),
+    "features of frozen encoders": ("distill", "probe"),
     "train several and compare": ("compare", "reproduce"),
     "look, time and count": ("figure", "bench", "cost", "list"),
     "prepare data": ("prepare",),
