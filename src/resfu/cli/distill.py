@@ -21,6 +21,7 @@ def run(words: list[str]) -> int:
     from resfu.tasks.distillation_files import write_weights
     from resfu.tasks.experiment import DistillExperiment
     from resfu.tasks.run import RunFolder, console_progress, train
+    from resfu.training.quiet import known_warnings_ignored
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -46,7 +47,8 @@ def run(words: list[str]) -> int:
             print(f"goes on from {checkpoint}")
         progress = console_progress(experiment, console, "fit")
         trained = train(experiment, folder, checkpoint=checkpoint, progress=progress)
-        trained.trainer.validate(trained.module, datamodule=trained.data, verbose=False)
+        with known_warnings_ignored():
+            trained.trainer.validate(trained.module, datamodule=trained.data, verbose=False)
         console.print(trained.module.table())
         files = write_weights(folder.path, experiment, trained)
     print(f"results: {', '.join(map(str, files))}")

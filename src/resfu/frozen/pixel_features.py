@@ -91,7 +91,7 @@ class PixelFeatures(nn.Module):
         """
         images = self._images(image)
         features = self._low(images)
-        return self.upsampler(features, self._guide(images, features), size=size or tuple(images.shape[-2:]))
+        return self.upsampler(features, self.guide(images, features), size=size or tuple(images.shape[-2:]))
 
     @torch.no_grad()
     def low(self, image: Any) -> Tensor:
@@ -119,7 +119,7 @@ class PixelFeatures(nn.Module):
         if points.dim() not in (2, 3) or points.shape[-1] != 2 or (points.dim() == 3 and len(points) != len(images)):
             raise ValueError(f"points must be [n, 2] or [B, n, 2] with B = {len(images)}, got {list(points.shape)}.")
         features = self._low(images)
-        guide, size = self._guide(images, features), (images.shape[-2], images.shape[-1])
+        guide, size = self.guide(images, features), (images.shape[-2], images.shape[-1])
         each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
         parts = zip(features.split(1), guide.split(1), each, strict=True)
         return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
@@ -142,7 +142,8 @@ class PixelFeatures(nn.Module):
             found.append(features)
         return torch.cat(found)
 
-    def _guide(self, images: Tensor, features: Tensor) -> Tensor:
+    def guide(self, images: Tensor, features: Tensor) -> Tensor:
+        """Images in 0..1 as the upsampler takes them, in the dtype of the features."""
         mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (IMAGENET_MEAN, IMAGENET_STD))
         return ((images - mean) / std).to(features.dtype)
 

@@ -115,8 +115,9 @@ class DistillationModule(TrainingModule):
         pair = self.pair(batch)
         return {"mse": F.mse_loss(self.host(pair).float(), pair.high)}
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Move the average."""
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """A step, and then one of the average: before callbacks write a checkpoint of both."""
+        super().optimizer_step(*args, **options)
         pairs = zip(self.host.average.parameters(), self.host.upsampler.parameters(), strict=True)
         with torch.no_grad():
             for mean, value in pairs:
