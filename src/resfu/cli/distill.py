@@ -30,7 +30,12 @@ def run(words: list[str]) -> int:
     own: dict[str, Any] = {
         "model": {"host": options.encoder, "upsampler": name, "upsampler_options": chosen or None},
         "data": {"dataset": options.data, "root": options.images, "batch_size": options.batch_size},
-        "trainer": {"max_steps": options.steps, "val_check_interval": options.validate_every, "max_epochs": -1},
+        "trainer": {
+            "max_steps": options.steps,
+            "max_epochs": -1,
+            "val_check_interval": min(options.validate_every, options.steps),
+            "check_val_every_n_epoch": None,  # steps are counted over epochs
+        },
         "seed_everything": options.seed,
     }
     if options.pairs:

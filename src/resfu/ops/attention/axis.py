@@ -42,7 +42,7 @@ def shifted(P: int, p: int, K: int) -> Axis:
 def share(P: int, p: int, ratio: float) -> Axis:
     """Windows that reach so far, as a share of the axis, from each pixel's centre; see `seen_cells`."""
     first, last = seen_cells(P, p, ratio)
-    cell = central_cell(P, p)
+    cell = central_cell(P, p, "cpu")
     reach = int(torch.maximum(cell - first, last - 1 - cell).max())
     axis = _axis(P, p, min(2 * reach + 1, p), reach)
     place = axis.window[cell]

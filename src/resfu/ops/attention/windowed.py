@@ -72,5 +72,5 @@ def _seen(P: int, p: int, window_ratio: float, device: torch.device) -> Bool[Ten
 def _seen_around(P: int, p: int, window_ratio: float, reach: int) -> Bool[Tensor, "K P"]:
     """Which places of the window around each pixel's own low-resolution pixel it sees."""
     first, last = seen_cells(P, p, window_ratio)
-    place = central_cell(P, p) + torch.tensor(window(2 * reach + 1))[:, None]
+    place = central_cell(P, p, "cpu") + torch.tensor(window(2 * reach + 1), device="cpu")[:, None]
     return (place >= first) & (place < last)
