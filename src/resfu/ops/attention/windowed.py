@@ -8,7 +8,10 @@ from torch import Tensor
 
 from resfu.ops.attention.axis import seen_cells, share
 from resfu.ops.grid import central_cell, window
+from resfu.ops.precision import without_autocast
 from resfu.ops.reassembly import correlate, reassemble
+
+_LARGE = 1 << 24  # scores of all pairs
 
 
 def windowed_attention(
@@ -35,11 +38,18 @@ def windowed_attention(
     """
     low, size = (key.shape[-2], key.shape[-1]), (query.shape[-2], query.shape[-1])
     query = query / math.sqrt(query.shape[1] // heads)
-    # How far windows reach is a number in the graph, which a graph for any size has not.
-    if window_ratio > 0 and not torch.compiler.is_compiling():
-        reach = max(share(P, p, window_ratio).reach for P, p in zip(size, low, strict=True))
-        if reach < max(low) - 1:
-            return _in_windows(query, key, values, heads, window_ratio, reach)
+    with without_autocast(query):
+        # How far windows reach is a number in the graph, which a graph for any size has not.
+        if window_ratio > 0 and not torch.compiler.is_compiling() and heads * math.prod((*size, *low)) > _LARGE:
+            reach = max(share(P, p, window_ratio).reach for P, p in zip(size, low, strict=True))
+            if reach < max(low) - 1:
+                return _in_windows(query, key, values, heads, window_ratio, reach)
+        return _masked(query, key, values, heads, window_ratio)
+
+
+def _masked(query: Tensor, key: Tensor, values: Tensor, heads: int, window_ratio: float) -> Float[Tensor, "B C H W"]:
+    """As published: every pixel scored against every low-resolution one, and what it does not see masked."""
+    low, size = (key.shape[-2], key.shape[-1]), (query.shape[-2], query.shape[-1])
     rows, columns = (_seen(P, p, window_ratio, query.device) for P, p in zip(size, low, strict=True))
     seen = (rows[:, None, :, None] & columns[:, None, :]).flatten(2).flatten(0, 1)  # [H W, h w]
     q, k = (x.unflatten(1, (heads, -1)).flatten(3) for x in (query, key))
