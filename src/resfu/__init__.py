@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from resfu.deploy.labels import upsample_labels
     from resfu.deploy.refinement import refine
     from resfu.deploy.streaming import stream
+    from resfu.frozen import PixelFeatures
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upgrading import find_upsampling, load_upgraded, save_upgraded, upgrade
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
+    from resfu.upsamplers.anyup import AnyUp
     from resfu.upsamplers.base import Upsampler
     from resfu.upsamplers.carafe import CARAFE
     from resfu.upsamplers.dysample import DySample
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from resfu.upsamplers.fixed import Bicubic, Bilinear, Deconv, Nearest, PixelShuffle
     from resfu.upsamplers.indexnet import IndexNet
     from resfu.upsamplers.jbu import JBU, StackJBU
+    from resfu.upsamplers.naf import NAF
     from resfu.upsamplers.pretrained import from_pretrained
     from resfu.upsamplers.resfu import ReSFU
+    from resfu.upsamplers.resfu_image import ReSFUImage
     from resfu.upsamplers.sapa import SAPA
 
 __version__ = "0.2.0"
@@ -36,16 +40,20 @@ _MODULES = {
     "FADE": "resfu.upsamplers.fade",
     "HOSTS": "resfu.hosts",
     "JBU": "resfu.upsamplers.jbu",
+    "NAF": "resfu.upsamplers.naf",
     "SAPA": "resfu.upsamplers.sapa",
     "UPSAMPLERS": "resfu.upsamplers",
+    "AnyUp": "resfu.upsamplers.anyup",
     "Bicubic": "resfu.upsamplers.fixed",
     "Bilinear": "resfu.upsamplers.fixed",
     "Deconv": "resfu.upsamplers.fixed",
     "DySample": "resfu.upsamplers.dysample",
     "IndexNet": "resfu.upsamplers.indexnet",
     "Nearest": "resfu.upsamplers.fixed",
+    "PixelFeatures": "resfu.frozen",
     "PixelShuffle": "resfu.upsamplers.fixed",
     "ReSFU": "resfu.upsamplers.resfu",
+    "ReSFUImage": "resfu.upsamplers.resfu_image",
     "StackJBU": "resfu.upsamplers.jbu",
     "Upsampler": "resfu.upsamplers.base",
     "checkpointed": "resfu.deploy.checkpointing",
@@ -69,16 +77,20 @@ __all__ = [
     "FADE",
     "HOSTS",
     "JBU",
+    "NAF",
     "SAPA",
     "UPSAMPLERS",
+    "AnyUp",
     "Bicubic",
     "Bilinear",
     "Deconv",
     "DySample",
     "IndexNet",
     "Nearest",
+    "PixelFeatures",
     "PixelShuffle",
     "ReSFU",
+    "ReSFUImage",
     "StackJBU",
     "Upsampler",
     "__version__",

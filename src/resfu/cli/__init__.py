@@ -27,6 +27,10 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
     "refine": Command("resfu.cli.refine", "run", "all", "bring a small mask to its image's size, along its edges"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
+    "distill": Command("resfu.cli.distill", "run", "all", "fit an upsampler to a frozen encoder, without labels"),
+    "probe": Command(
+        "resfu.cli.probe", "run", "all", "measure pixel features: linear probe and fidelity, side by side"
+    ),
     "reproduce": Command("resfu.cli.reproduce", "run", "all", "train the published tables' rows; show both numbers"),
     "figure": Command("resfu.cli.figure", "run", "all", "show features, kernels and the paper's figures for photos"),
     "upsample": Command("resfu.cli.old_names", "upsample", "all", "the old name of `resfu figure features`"),
@@ -44,6 +48,7 @@ COMMANDS: dict[str, Command] = {
 
 _GROUPS = {
     "train and apply a network": ("fit", "validate", "test", "predict", "refine"),
+    "features of frozen encoders": ("distill", "probe"),
     "train several and compare": ("compare", "reproduce"),
     "look, time and count": ("figure", "explore", "inspect", "bench", "cost", "list", "doctor", "completion"),
     "prepare data": ("prepare",),

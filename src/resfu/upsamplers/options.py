@@ -57,5 +57,15 @@ def check_dims(dims: object) -> int:
     return int(dims)  # pyright: ignore[reportArgumentType]
 
 
+def check_fraction(name: str, value: object) -> None:
+    """Refuse anything but a number from 0 to 1.
+
+    Raises:
+        ValueError: that says what came.
+    """
+    if not _is_number(value, 0) or value > 1:  # pyright: ignore[reportOperatorIssue]
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}.")
+
+
 def _is_number(value: object, least: int) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) and math.isfinite(value)

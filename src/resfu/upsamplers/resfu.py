@@ -164,7 +164,11 @@ class ReSFU(Upsampler):
 
     def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """See `Upsampler.carry`."""
-        return self._reassemble(values, _total(self._scores(features, guidance)), size)
+        return self._reassemble(values, self.scores(features, guidance), size)
+
+    def scores(self, features: Tensor, guidance: Tensor | None) -> Float[Tensor, "B KK H W"]:
+        """What the softmax makes weights of: [B, K * K, H, W]."""
+        return _total(self._scores(features, guidance))
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
