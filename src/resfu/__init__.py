@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resfu.frozen import PixelFeatures
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
+    from resfu.pages import keep_pages
     from resfu.upgrading import find_upsampling, load_upgraded, save_upgraded, upgrade
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
     from resfu.upsamplers.a2u import A2U
@@ -62,6 +63,7 @@ _MODULES = {
     "find_upsampling": "resfu.upgrading",
     "from_pretrained": "resfu.upsamplers.pretrained",
     "fuse_classifier": "resfu.deploy.fusion",
+    "keep_pages": "resfu.pages",
     "load": "resfu.loading",
     "load_upgraded": "resfu.upgrading",
     "refine": "resfu.deploy.refinement",
@@ -100,6 +102,7 @@ __all__ = [
     "find_upsampling",
     "from_pretrained",
     "fuse_classifier",
+    "keep_pages",
     "load",
     "load_upgraded",
     "ops",

@@ -1,5 +1,7 @@
 """Reassembly: the fast operators against the reference, the reference against hand cases."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -262,7 +264,8 @@ def test_bad_input_says_what_to_do(change, message):
 
 
 def test_which_backend():
-    assert which_backend(torch.ones(1)) == "cpu"
+    assert which_backend(torch.ones(1).double()) == "cpu"
+    assert which_backend(torch.ones(1)) == ("numba" if find_spec("numba") else "cpu")
     assert which_backend(torch.ones(1, device="meta")) == "reference"
     with pytest.raises(ValueError, match="can't run on meta"):
         which_backend(torch.ones(1, device="meta"), "cpu")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resfu.cli.memory import advice, is_out_of_memory
+from resfu.pages import keep_pages
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A user error (ValueError, OSError, a package of an extra that is not installed), or too little memory, is one line
     on stderr and code 2.
-    Set RESFU_DEBUG=1 to see the traceback instead.
+    Set RESFU_DEBUG=1 to see the traceback instead. A process that is this command keeps the memory it frees, see
+    `resfu.pages`; RESFU_KEEP_PAGES=0 leaves that off.
 
     Args:
         argv: the arguments after `resfu`; default: those of the process.
@@ -70,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all went well, 2 after such an error, 130 after an interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # the process is ours
+        keep_pages()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2

@@ -51,17 +51,28 @@ class A2U(Upsampler):
         self.spread = nn.Conv2d(guidance_channels, 4 * _KERNEL**2, 1)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Turn the affinity of every pixel into the kernels of its four pixels, then reassemble."""
-        return self.carry(features, features, guidance, size)
+        return self.carry(features, features, guidance, size, out)
 
-    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
+    ) -> Tensor:
         """See `Upsampler.carry`."""
         assert guidance is not None
         spread = self.spread(guidance.mean((2, 3), keepdim=True))
         scores = F.pixel_shuffle(at_least_fp32(spread) * self._affinity(guidance), 2)
-        return reassemble(values, scores.sigmoid(), size, "coarse", softmax=True)
+        return reassemble(values, scores.sigmoid(), size, "coarse", softmax=True, out=out)
 
     def _affinity(self, guidance: Float[Tensor, "B c H W"]) -> Float[Tensor, "B 1 h w"]:
         pooled = F.adaptive_avg_pool2d(guidance, _FILTER)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int, pair, triple
+from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import autocast_dtype, surrounding_autocast
@@ -81,7 +82,13 @@ class Upsampler(nn.Module):
         self.guidance_channels = guidance_channels
         self.scale_factor = scale_factor
 
-    def forward(self, features: Tensor, guidance: Tensor | None = None, size: Size = None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        guidance: Tensor | None = None,
+        size: Size = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """Bring features to high resolution.
 
         Args:
@@ -92,6 +99,8 @@ class Upsampler(nn.Module):
                 another size than this is resampled to it bilinearly first. Where only whole ratios are taken, less than
                 one ratio may be missing in either axis: the surplus rows and columns of the whole size are cropped at
                 the bottom and right, and the guidance's last row and column are repeated to cover them.
+            out: [B, C, H, W] in the features' dtype, which the result is written into: a fresh map of that size costs
+                its page faults. Without gradients.
 
         Returns:
             [B, C, H, W] in the features' dtype, under autocast too.
@@ -101,6 +110,11 @@ class Upsampler(nn.Module):
                 than the features, or a ratio that is not taken.
         """
         guidance, size = self.prepared(features, guidance, size)
+        if out is not None:
+            check_destination(out, (*features.shape[:2], *size), features, guidance, *self.parameters())
+            if not self._writes_into(features, size):
+                return out.copy_(self.forward(features, guidance, size))
+            return self.upsample(features, guidance, size, out=out)  # pyright: ignore[reportCallIssue]
         if features.shape[0] == 0:
             nothing = features.new_empty((0, features.shape[1], *size))
             return connected(nothing, features, guidance, *self.parameters())
@@ -116,6 +130,11 @@ class Upsampler(nn.Module):
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
+
+    def _writes_into(self, features: Tensor, size: Size) -> bool:
+        """Whether `upsample` writes such a result itself, as its last step: it then takes `out`."""
+        direct = self.dims == 2 and "out" in inspect.signature(self.upsample).parameters and features.shape[0] > 0
+        return direct and self.whole_size(features, size) == size
 
     def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
         """Write what `resfu.from_pretrained` builds the same upsampler from.

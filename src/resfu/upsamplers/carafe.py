@@ -90,18 +90,29 @@ class CARAFE(Upsampler):
             at_zero(self.encoder)
 
     def upsample(
-        self, features: Float[Tensor, "B C *low"], guidance: Tensor | None, size: Size
+        self,
+        features: Float[Tensor, "B C *low"],
+        guidance: Tensor | None,
+        size: Size,
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C *high"]:
         """Predict each pixel's kernel, then reassemble."""
-        return self.carry(features, features, guidance, size)
+        return self.carry(features, features, guidance, size, out)
 
-    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: Size) -> Tensor:
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: Size,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """See `Upsampler.carry`."""
         if self.dims == 3:
             return self._reassembled_volume(features, values)
         assert isinstance(self.compressor, nn.Conv2d)
         scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble_from(self.start, values, scores, size, groups=self.groups)
+        return reassemble_from(self.start, values, scores, size, groups=self.groups, out=out)
 
     def _reassembled_volume(self, features: Tensor, values: Tensor) -> Tensor:
         compressed = self.compressor(features)

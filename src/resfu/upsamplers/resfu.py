@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
-from resfu.ops.backends import BACKENDS
+from resfu.ops.backends import BACKENDS, which_backend
 from resfu.ops.checks import check_int, check_odd
 from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
@@ -43,7 +43,7 @@ class ReSFU(Upsampler):
         neighbours: "fine", or "coarse" for low-resolution pixels as they stand (Table VII).
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
-        backend: of the operations: "auto", "cpu", "triton" or "reference".
+        backend: of the operations: "auto", "cpu", "numba", "triton" or "reference".
         dilation: pixels of the output from a neighbour to the next in the scores and the border's mask, as in the
             published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
             neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain
@@ -157,14 +157,25 @@ class ReSFU(Upsampler):
             at_zero(*(module.score for module in self.children() if isinstance(module, SimilarityBlock)))
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self.carry(features, features, guidance, size)
+        return self.carry(features, features, guidance, size, out)
 
-    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
+    ) -> Tensor:
         """See `Upsampler.carry`."""
-        return self._reassemble(values, self.scores(features, guidance), size)
+        return self._reassemble(values, self.scores(features, guidance), size, out)
 
     def scores(self, features: Tensor, guidance: Tensor | None) -> Float[Tensor, "B KK H W"]:
         """What the softmax makes weights of: [B, K * K, H, W]."""
@@ -194,17 +205,18 @@ class ReSFU(Upsampler):
         named["output"] = self._reassemble(features, total, target)
         return named
 
-    def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         padding = "replicate"  # what is read there has weight 0
         if self.start == PUBLISHED and self.dilation is None:
             return reassemble(
-                features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True
+                features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
             )
         kernel = self._kernel(scores, (features.shape[-2], features.shape[-1]))
-        out = reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend)
         if self.start == PUBLISHED or self._starts_at_centre:
-            return out
-        return out + interpolated(features, size, self.start)
+            return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend, out=out)
+        learned = reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend, out=out)
+        first = interpolated(features, size, self.start)
+        return first + learned if out is None else out.add_(first)
 
     @property
     def _starts_at_centre(self) -> bool:
@@ -229,10 +241,11 @@ class ReSFU(Upsampler):
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        q = project(self.query, guidance, self.guidance_norm, self.backend)
+        planar = which_backend(guidance, self.backend) == "numba"  # its kernels read rows of pixels
+        q = project(self.query, guidance, self.guidance_norm, self.backend, planar)
         named = {"q": q}
         if self.alignment != "detail":
-            k = named["k"] = project(self.key, features, self.features_norm, self.backend)
+            k = named["k"] = project(self.key, features, self.features_norm, self.backend, planar)
             query = q
             if self.guided_query:
                 query = named["q_gf"] = guided_filter(

@@ -81,18 +81,29 @@ class SAPA(Upsampler):
             at_zero(self.query)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of their similarity."""
-        return self.carry(features, features, guidance, size)
+        return self.carry(features, features, guidance, size, out)
 
-    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
+    ) -> Tensor:
         """See `Upsampler.carry`."""
         assert guidance is not None
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
         key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
-        return reassemble_from(self.start, values, scores, size)
+        return reassemble_from(self.start, values, scores, size, out=out)
 
 
 def _norm(norm: str, channels: int) -> nn.Module:

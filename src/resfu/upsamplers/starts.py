@@ -52,7 +52,13 @@ def learned_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_s
 
 
 def reassemble_from(
-    start: str, features: Tensor, scores: Tensor, size: tuple[int, int], padding: str = "zero", groups: int = 1
+    start: str,
+    features: Tensor,
+    scores: Tensor,
+    size: tuple[int, int],
+    padding: str = "zero",
+    groups: int = 1,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Reassembly of "coarse" neighbours by the softmax of scores, from a start.
 
@@ -63,11 +69,14 @@ def reassemble_from(
         size: (H, W).
         padding: beyond the features' border, as in `resfu.ops.reassemble`.
         groups: blocks of channels with weights of their own.
+        out: [B, C, H, W], which the result is written into.
 
     Returns:
         [B, C, H, W].
     """
     if start == PUBLISHED:
-        return reassemble(features, scores, size, "coarse", padding, groups=groups, softmax=True)
+        return reassemble(features, scores, size, "coarse", padding, groups=groups, softmax=True, out=out)
     weights = learned_change(scores, lambda values: window_softmax(values, groups))
-    return interpolated(features, size, start) + reassemble(features, weights, size, "coarse", padding, groups=groups)
+    learned = reassemble(features, weights, size, "coarse", padding, groups=groups, out=out)
+    first = interpolated(features, size, start)
+    return first + learned if out is None else out.add_(first)

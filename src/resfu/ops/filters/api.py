@@ -58,7 +58,8 @@ def guided_filter(
             with almost none follow their rounding errors.
         stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
             floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
-        backend: as in `reassemble`; "triton" has kernels for stride 1 and runs the operators of "cpu" for stride 2.
+        backend: as in `reassemble`; "triton" and "numba" have kernels for stride 1 and run the operators of "cpu"
+            for stride 2.
 
     Returns:
         [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
@@ -90,6 +91,10 @@ def guided_filter(
     if backend == "reference":
         return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
+    if backend == "numba" and operators.compiles(guide, x, stride):
+        from resfu.ops.filters import numba
+
+        return numba.guided_filter(guide, x, radius, eps)
     if backend == "triton" and stride == 1:
         return operators.guided_filter(guide, x, radius, eps)
     with without_autocast(guide):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.filters import cpu
 from resfu.ops.grid import interpolation_matrix, row_bands
 from resfu.ops.layout import memory_format
@@ -96,6 +97,12 @@ def _subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
     """Pixels 0, 2, 4, ... along both axes, floor(H / 2) x floor(W / 2) of them and at least one."""
     H, W = x.shape[-2:]
     return x[..., : max(H // 2, 1) * 2 : 2, : max(W // 2, 1) * 2 : 2]
+
+
+def compiles(guide: Tensor, x: Tensor, stride: int) -> bool:
+    """Whether the compiled kernels of `numba.py` take these maps."""
+    fp32 = guide.dtype == x.dtype == torch.float32
+    return fp32 and stride == 1 and guide.numel() > 0 and not operators_are_recorded(guide, x)
 
 
 @torch.library.custom_op("resfu::guided_filter", mutates_args=())

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
+from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS
 from resfu.ops.precision import exact_dtype
@@ -26,6 +27,7 @@ def reassemble(
     backend: str = "auto",
     softmax: bool = False,
     mask: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Sum each pixel's K x K neighbours with that pixel's own weights.
 
@@ -56,6 +58,8 @@ def reassemble(
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
         mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
             low-resolution pixels, whatever `neighbours` says.
+        out: [B, C, H, W] in the features' dtype, which the result is written into: a fresh map of that size costs its
+            page faults. Without gradients.
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
@@ -80,11 +84,25 @@ def reassemble(
         raise ValueError(f"size {tuple(size)} is not the weights' size {tuple(weights.shape[-2:])}.")
     padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
     backend = which_backend(features, backend)
+    if out is not None:
+        check_destination(out, (*features.shape[:2], *weights.shape[-2:]), features, weights)
+        if backend != "numba" or not out.is_contiguous():
+            return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, backend, softmax, mask))
     if features.numel() == 0:
         return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
+        from resfu.ops.reassembly import numba_whole
+
+        return numba_whole.window_sum(pad(features, K // 2, K // 2, padding), weights, K, *low, softmax, out)
+    if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
+        from resfu.ops.reassembly import numba
+
+        return numba.softmax_window_sum(pad(features, 2, 2, padding), weights, *low, mask, out)
     fused = softmax and backend == "triton" and not recorded
+    if out is not None:
+        return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, "cpu", softmax, mask))
     if softmax and not fused:
         weights = window_softmax(weights, groups, low if mask else None)
     features, weights = _summable(features, weights, backend)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
 from resfu.ops.reassembly import cpu
@@ -69,6 +70,25 @@ def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
     a, K = a - beyond, a.shape[dim]
     inner = a.narrow(dim, 1, K - 1) + beyond.narrow(dim, 0, K - 1)
     return torch.cat([a.narrow(dim, 0, 1), inner, beyond.narrow(dim, K - 1, 1)], dim)
+
+
+def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int) -> bool:
+    """Whether the compiled kernels of `numba.py` sum the softmax of these scores."""
+    fp32 = features.dtype == scores.dtype == torch.float32
+    if (K, neighbours, groups) != (3, "fine", 1) or not fp32 or scores.numel() == 0:
+        return False
+    return memory_format(features) == torch.contiguous_format and not operators_are_recorded(features, scores)
+
+
+def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, groups: int, mask: bool) -> bool:
+    """Whether the compiled kernel of `numba_whole.py` sums these windows where no gradients are recorded."""
+    (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
+    fp32 = features.dtype == weights.dtype == torch.float32
+    if neighbours == "fine" or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:
+        return False
+    if H % h or W % w or memory_format(features) != torch.contiguous_format:
+        return False
+    return not operators_are_recorded(features, weights)
 
 
 @torch.library.custom_op("resfu::window_sum", mutates_args=())

@@ -47,8 +47,9 @@ def similarity_scores(
         neighbours: how an LR key is read: "fine" bilinearly at the pixel's own position, "coarse" in its LR pixel.
         backend: as in `reassemble`. "triton" runs its kernels, and backward computes the scores once more, for "pcdc"
             with K up to 7 in fp32 (at fp32's precision, not TF32's; M / G up to 64), bf16 or fp16 (M / G up to 128),
-            except for a key [B, D, H, W] at a ratio that is not whole. What is left runs the PyTorch operators of
-            "cpu" on the GPU.
+            except for a key [B, D, H, W] at a ratio that is not whole. "numba" runs its kernels in fp32 for "pcdc",
+            K = 3 and the published groups and widths or multiples of them (D / G of 8, M / G of 32), with the same
+            exception. What is left runs the PyTorch operators of "cpu".
 
     Returns:
         [B, K * K, H, W], n = iy K + ix.
@@ -68,6 +69,10 @@ def similarity_scores(
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
         return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
+    if backend == "numba" and similarity == "pcdc" and operators.compiles(key, query, weight, bias, compressor, step):
+        from resfu.ops.similarity import numba
+
+        return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend == "reference" or not in_bands(query) or query.numel() == 0:
         v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
         return scores(hidden_channels(v, compressor), compressor)
