@@ -11,7 +11,8 @@ import resfu
 PUBLIC = {
     "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
     "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "checkpointed", "create_host", "create_upsampler", "fuse_classifier", "load", "ops", "refine", "stream", "upsample_labels", "upsamplers",
+    "checkpointed", "create_host", "create_upsampler", "fuse_classifier", "load", "ops", "refine", "stream",
+    "upsample_labels", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
