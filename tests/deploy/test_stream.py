@@ -6,6 +6,7 @@ import torch
 
 import resfu
 from resfu.deploy import plan
+from resfu.evaluation.cost import peak_memory
 
 _SIZES = {
     "any": ((13, 11), (90, 75)),
@@ -133,3 +134,33 @@ def test_what_has_no_bands_is_refused():
         resfu.stream(resfu.JBU(32), features, guidance)
     with pytest.raises(ValueError, match=r"up must be one of resfu\.UPSAMPLERS"):
         resfu.checkpointed(torch.nn.Identity())
+
+
+def test_memory_stays_below_that_of_the_whole_call():
+    torch.manual_seed(0)
+    up = resfu.ReSFU(8, 16).eval()
+    features, guidance = torch.randn(1, 8, 16, 16), torch.randn(1, 16, 192, 192)
+
+    def training(run):
+        return lambda x: run(x, guidance).sum().backward()
+
+    features.requires_grad_()
+    banded = peak_memory(training(resfu.checkpointed(up)), features, grad=True)
+    assert banded < 0.5 * peak_memory(training(up), features, grad=True)
+
+    def bands(x):
+        for _ in resfu.stream(up, x, guidance, budget="40MB"):
+            pass
+
+    assert peak_memory(bands, features.detach()) < 40 * 2**20
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype):
+    up, features, guidance, size = make("resfu", dtype)
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    found = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    assert found.dtype == dtype
+    atol = 0.15 if dtype == torch.bfloat16 else 1e-9
+    torch.testing.assert_close(found, whole, atol=atol, rtol=0.05 if dtype == torch.bfloat16 else 1e-9)

@@ -95,11 +95,11 @@ def reassemble(
     if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
         from resfu.ops.reassembly import numba_whole
 
-        return numba_whole.window_sum(pad(features, K // 2, K // 2, padding), weights, K, *low, softmax, out)
+        return numba_whole.window_sum(bordered(features, K // 2, padding), weights, K, *low, softmax, out)
     if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
         from resfu.ops.reassembly import numba
 
-        return numba.softmax_window_sum(pad(features, 2, 2, padding), weights, *low, mask, out)
+        return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, out)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
         return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, "cpu", softmax, mask))
