@@ -84,7 +84,7 @@ def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, g
     """Whether the compiled kernel of `numba_whole.py` sums these windows where no gradients are recorded."""
     (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
     fp32 = features.dtype == weights.dtype == torch.float32
-    if neighbours == "fine" or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:
+    if neighbours not in ("coarse", "dense") or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:
         return False
     if H % h or W % w or memory_format(features) != torch.contiguous_format:
         return False
