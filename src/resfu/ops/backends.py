@@ -4,7 +4,9 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-BACKENDS = ("auto", "reference", "cpu", "triton")
+from resfu.ops.portable import is_portable
+
+BACKENDS = ("auto", "reference", "cpu", "triton", "portable")
 _TRITON_INSTALLED = find_spec("triton") is not None
 
 
@@ -16,8 +18,8 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         backend: the request, one of `BACKENDS`.
 
     Returns:
-        "cpu", "triton" or "reference". "auto" takes "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is
-        installed, and "reference" elsewhere.
+        "cpu", "triton", "portable" or "reference". "auto" takes "portable" where a program for another runtime is
+        written, "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is installed, and "reference" elsewhere.
 
     Raises:
         ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
@@ -36,4 +38,6 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
     if backend != "auto":
         return backend
+    if is_portable():
+        return "portable"
     return "cpu" if device == "cpu" else "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
