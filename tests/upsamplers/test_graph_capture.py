@@ -1,12 +1,14 @@
-"""torch.compile and torch.export see every upsampler as one graph.
+"""torch.compile and torch.export see every upsampler as one graph, and inductor can lower it, backward included.
 
 In a process of their own: the shape checks that pytest's hook adds to the package break graph capture, and users do not
-have them.
+have them. Inductor gets those whose own operations keep maps for backward, and stops before it generates code, which
+takes most of its minutes; `tests/test_inductor.py` has the rest.
 """
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,10 @@ SCRIPT = """
 import json, sys, traceback
 import torch
 import resfu
+from tests.support.inductor import stop_after_lowering
 torch.set_num_threads(1)
+stop_after_lowering()
+LOWERED = ("carafe", "fade", "sapa", "a2u", "resfu")
 
 def capture(name):
     torch._dynamo.reset()
@@ -24,7 +29,8 @@ def capture(name):
     image = resfu.UPSAMPLERS[name].image_guided
     up = resfu.create_upsampler(name, channels=32, guidance_channels=3 if image else 32, scale_factor=2).eval()
     sizes = [((5, 6), (10, 12)), ((4, 7), (16, 21) if up.ratios == "any" else (8, 14))]
-    compiled = torch.compile(up, fullgraph=True, backend="aot_eager", dynamic=True)
+    backend = "inductor" if name in LOWERED else "aot_eager"
+    compiled = torch.compile(up, fullgraph=True, backend=backend, dynamic=True)
     for low, high in sizes:
         x = torch.randn(2, 32, *low, requires_grad=True)
         y = torch.randn(2, 3 if image else 32, *high)
@@ -58,7 +64,8 @@ for name in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def captured():
     """For each upsampler the messages of its `ValueError`s, or the traceback of what went wrong before them."""
-    run = subprocess.run([sys.executable, "-c", SCRIPT, *resfu.UPSAMPLERS], capture_output=True, text=True)
+    command = [sys.executable, "-c", SCRIPT, *resfu.UPSAMPLERS]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert run.returncode == 0, run.stderr
     return {name: value for line in run.stdout.splitlines() for name, value in json.loads(line).items()}
 

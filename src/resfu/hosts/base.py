@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops.checks import check_int
+from resfu.ops.layout import extended
 from resfu.upsamplers.base import check_map
 from resfu.upsamplers.options import check_choice
 
@@ -169,9 +170,11 @@ class SegmentationHost(nn.Module):
     def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]
         height, width = self._accepted((H, W))
-        bottom, right = height - H, width - W
-        mode = "replicate" if self.continuation == "border" else "constant"
-        return F.pad(images, (0, right, 0, bottom), mode) if bottom or right else images
+        if (height, width) == (H, W):
+            return images
+        if self.continuation == "zeros":
+            return F.pad(images, (0, width - W, 0, height - H))
+        return extended(images, height - H, width - W)
 
     def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to which an image is padded."""

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.layout import pad
 from resfu.upsamplers.normalization import BatchNorm2d
 
 
@@ -25,7 +26,7 @@ class ConvNormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> [B, out_channels, H, W]."""
-        return F.relu(self.norm(self.conv(x)), inplace=True)
+        return F.relu(self.norm(self.conv(x)))
 
 
 class ImageGuidance(nn.Module):
@@ -46,13 +47,14 @@ class ImageGuidance(nn.Module):
         super().__init__()
         if stride not in (2, 4):
             raise ValueError(f"the stride of an image guidance must be 2 or 4, got {stride}.")
-        self.conv1 = nn.Conv2d(3, hidden_channels, 3, stride=2, padding=1, padding_mode="replicate")
+        self.conv1 = nn.Conv2d(3, hidden_channels, 3, stride=2)
         self.norm = nn.GroupNorm(1, hidden_channels)
-        self.conv2 = nn.Conv2d(hidden_channels, channels, 3, stride=stride // 2, padding=1, padding_mode="replicate")
+        self.conv2 = nn.Conv2d(hidden_channels, channels, 3, stride=stride // 2)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, channels, ceil(H / stride), ceil(W / stride)]."""
-        return self.conv2(F.relu(self.norm(self.conv1(images)), inplace=True))
+        hidden = F.relu(self.norm(self.conv1(pad(images, 1, 1))))
+        return self.conv2(pad(hidden, 1, 1))
 
 
 def pixel_classifier(channels: int, num_classes: int) -> nn.Conv2d:

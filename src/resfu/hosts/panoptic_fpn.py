@@ -189,4 +189,4 @@ def _bilinear(maps: Tensor, size: Sequence[int]) -> Tensor:
 def _conv_norm_relu(in_channels: int, channels: int) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.GroupNorm(32, channels), nn.ReLU(inplace=True))
+    return nn.Sequential(conv, nn.GroupNorm(32, channels), nn.ReLU())

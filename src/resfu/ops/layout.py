@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.transforms import is_batched
 
 PADDINGS = ("zero", "replicate", "reflect")
@@ -14,7 +15,7 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
 
     PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
     gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
-    are concatenations here.
+    are concatenations here; compiled, not of permuted views, since inductor can't order the symbolic strides of a view.
 
     Args:
         x: [B, C, H, W].
@@ -28,10 +29,10 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
     if padding == "zero" or not x.requires_grad:
         padded = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
         return padded.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
-    if memory_format(x) == torch.channels_last:
+    if memory_format(x) == torch.channels_last and not in_torch_compile():
         x = _padded(_padded(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)
-    return _padded(_padded(x, rows, 2, padding), columns, 3, padding)
+    return _padded(_padded(x, rows, 2, padding), columns, 3, padding).contiguous(memory_format=memory_format(x))
 
 
 def extended(x: Tensor, rows: int, columns: int) -> Tensor:

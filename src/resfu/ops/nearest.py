@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.grid import containing_cell
+from resfu.ops.layout import memory_format
 
 # The operator multiplies p by h / H in fp32: where p h / H is whole, both roundings may take it to the pixel before (12
 # -> 74 does at 37). This makes up for them, and reaches no later pixel while h H / gcd(h, H) is below 2^21.
@@ -19,5 +20,7 @@ def repeated(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor
     (h, w), (H, W) = x.shape[-2:], size
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         # The operator would keep the ratio, a number, in the program: other runtimes compute the size from it.
-        return x.index_select(-2, containing_cell(H, h, x.device)).index_select(-1, containing_cell(W, w, x.device))
+        rows, columns = containing_cell(H, h, x.device), containing_cell(W, w, x.device)
+        out = x.index_select(-2, rows).index_select(-1, columns)
+        return out.contiguous(memory_format=memory_format(x))  # as the operator leaves it
     return torch.ops.aten.upsample_nearest2d(x, size, H / h * _LESS, W / w * _LESS)

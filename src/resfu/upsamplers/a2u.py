@@ -60,7 +60,8 @@ class A2U(Upsampler):
         filters = torch.cat([self.first_filter(pooled), self.second_filter(pooled)], 1).flatten(0, 1)[:, None]
         # Every image has its own pair of filters, the same for all channels: images as groups, channels as the batch.
         images = guidance.shape[0]
-        both = F.conv2d(guidance.transpose(0, 1), filters, stride=2, padding=2, groups=images)
+        channels = guidance.transpose(0, 1).contiguous()  # no view: inductor can't order its symbolic strides
+        both = F.conv2d(channels, filters, stride=2, padding=2, groups=images)
         first, second = both.unflatten(1, (images, 2)).movedim((2, 1), (0, 1))
         first = F.leaky_relu(self.first_norm(first), 0.01)
         second = F.leaky_relu(self.second_norm(second), 0.01)

@@ -82,7 +82,7 @@ class FADE(Upsampler):
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
-        scores = add_into(fine, repeated(coarse, size))
+        scores = add_into(repeated(coarse, size), fine)
         out = reassemble(features, scores, size, "coarse", softmax=True)
         if self.gate is None:
             return out

@@ -11,6 +11,7 @@ from resfu.ops.layout import channels_last, memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.plain import is_plain, is_plain_convolution
 from resfu.upsamplers.projection import project
 
 _FIXUP = 0.1
@@ -133,8 +134,8 @@ class StackJBU(Upsampler):
         for stage in self.stages.values():
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
             features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
-        if memory_format(features) == torch.channels_last or self.training:
-            return self.fixup(self.dropout(features)).mul_(_FIXUP).to(features.dtype).add_(features)
+        if memory_format(features) == torch.channels_last or not self._folds():
+            return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
         # One product of matrices, the identity included: every pass over the map counts, and so would a new layout.
         weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
         assert bias is not None
@@ -143,6 +144,12 @@ class StackJBU(Upsampler):
             (_FIXUP * bias)[:, None], weight.expand(features.shape[0], -1, -1), features.flatten(2).to(weight.dtype)
         )
         return fixed.unflatten(2, size).to(features.dtype)
+
+    def _folds(self) -> bool:
+        """Whether dropout leaves the map as it is, and the last convolution can be taken for a matrix."""
+        fixup, dropout = self.fixup, self.dropout
+        drops = dropout.training or not is_plain(dropout, nn.Dropout2d)
+        return not drops and is_plain_convolution(fixup) and fixup.groups == 1 and fixup.bias is not None
 
     def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         if size is None:
@@ -178,5 +185,5 @@ class TwoLayers(nn.Sequential):
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """The second layer of the first."""
         for layer in self:
-            input = project(layer, input) if isinstance(layer, nn.Conv2d) else layer(input)
+            input = project(layer, input)  # which calls the other layers
         return input

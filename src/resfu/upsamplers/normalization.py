@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.similarity import upsampled_group_norm
+
 
 class GroupNorm(nn.GroupNorm):
     """PyTorch's, which also takes an image where each group is a single value: the bias comes out, and no error."""
@@ -11,6 +13,22 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Normalise every group of channels by its own mean and variance."""
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class UpsampledGroupNorm(GroupNorm):
+    """GroupNorm that can count a low-resolution map as upsampled."""
+
+    def forward(
+        self,
+        input: Float[Tensor, "B C H W"],
+        size: tuple[int, int] | None = None,
+        neighbours: str = "fine",
+        backend: str = "auto",
+    ) -> Float[Tensor, "B C H W"]:
+        """Normalise by the mean and variance of the map upsampled to `size`; see `ops.upsampled_group_norm`."""
+        if size is None or tuple(input.shape[-2:]) == size:
+            return super().forward(input)
+        return upsampled_group_norm(input, size, self.num_groups, self.weight, self.bias, self.eps, neighbours, backend)
 
 
 def group_norm(channels: int) -> GroupNorm:

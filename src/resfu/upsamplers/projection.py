@@ -5,23 +5,29 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
+from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
 _FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
 
 
 def project(
-    convolution: nn.Conv2d, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None, backend: str = "auto"
+    convolution: nn.Module, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None, backend: str = "auto"
 ) -> Tensor:
     """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order whatever x is.
 
     Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
-    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing.
+    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing. What is
+    more than a plain 1 x 1 convolution (hooked, parametrized, wrapped, of another class) is called, and so is the norm.
     """
+    if not is_plain_convolution(convolution) or convolution.groups > 1:
+        return convolution(x if norm is None else norm(x))
     weight, bias = convolution.weight.flatten(1), convolution.bias
-    foldable = backend != "reference" and _foldable(x)
-    affine = _affine(norm, x) if foldable and isinstance(norm, nn.GroupNorm) else None
+    affine = None
+    if norm is not None and backend != "reference" and _foldable(x) and is_plain_group_norm(norm):
+        affine = _affine(norm, x)
     if affine is None:
         return _linear(x if norm is None else norm(x), weight, bias)
     images = [
@@ -41,6 +47,11 @@ def _foldable(x: Tensor) -> bool:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if in_torch_compile():
+        # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
+        product = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
+        product = product if bias is None else product + bias[:, None, None]
+        return product.contiguous(memory_format=torch.channels_last)
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 

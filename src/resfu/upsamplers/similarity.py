@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops.similarity import Compressor, dilated_scores, similarity_scores, upsampled_group_norm
-from resfu.upsamplers.normalization import GroupNorm
+from resfu.ops.grid import key_position, sample
+from resfu.ops.similarity import Compressor, dilated_differences, neighbour_convolution, similarity_scores
+from resfu.upsamplers.normalization import GroupNorm, UpsampledGroupNorm
+from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _NORM_GROUPS = 8
 
@@ -29,7 +31,7 @@ class SimilarityBlock(nn.Module):
         super().__init__()
         self.similarity = similarity
         width = dim // groups * (2 if similarity == "concat" else 1)
-        self.norm = GroupNorm(_NORM_GROUPS, dim)
+        self.norm = UpsampledGroupNorm(_NORM_GROUPS, dim)
         self.weight = nn.Parameter(torch.empty(hidden_channels, width, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(hidden_channels))
         self.reduce = nn.Conv2d(hidden_channels, hidden_channels, 1, groups=groups)
@@ -53,24 +55,38 @@ class SimilarityBlock(nn.Module):
         size = (query.shape[-2], query.shape[-1])
         if dilation is not None and key.shape[-2:] != size:
             key = F.interpolate(key, size=size, mode="bilinear", align_corners=False)
-        norm, reduce_norm = self.norm, self.reduce_norm
-        if key.shape[-2:] == size:
-            key = norm(key)
-        else:
-            key = upsampled_group_norm(key, size, _NORM_GROUPS, norm.weight, norm.bias, norm.eps, neighbours, backend)
-        query = norm(query)
-        compressor = Compressor(
-            self.reduce.weight,
-            self.reduce.bias,  # pyright: ignore[reportArgumentType]
-            reduce_norm.weight,
-            reduce_norm.bias,
-            self.score.weight,
-            self.score.bias,  # pyright: ignore[reportArgumentType]
-            _NORM_GROUPS,
-            reduce_norm.eps,
-        )
+        key = self._normalised(key, size, neighbours, backend)
+        maps = (key, self.norm(query), self.weight, self.bias)
         if dilation is not None:
-            return dilated_scores(key, query, self.weight, self.bias, compressor, dilation)
-        return similarity_scores(
-            key, query, self.weight, self.bias, compressor, step, self.similarity, neighbours, backend
+            hidden = dilated_differences(*maps, dilation)
+        else:
+            options = (step, self.similarity, neighbours, backend)
+            compressor = self._compressor()
+            if compressor is not None:
+                return similarity_scores(*maps, compressor, *options)
+            hidden = neighbour_convolution(*maps, *options)
+        return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
+
+    def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:
+        """The key as its norm leaves it: still on the LR map, or upsampled for a norm of another class.
+
+        Then its neighbours are read between the pixels of the upsampled map, where the ratio is not whole.
+        """
+        if isinstance(self.norm, UpsampledGroupNorm):
+            return self.norm(key, size, neighbours, backend)
+        if tuple(key.shape[-2:]) != size:
+            key = sample(
+                key, *(key_position(P, p, neighbours, key.device) for P, p in zip(size, key.shape[-2:], strict=True))
+            )
+        return self.norm(key)
+
+    def _compressor(self) -> Compressor | None:
+        """The parameters of the layers behind the convolution, or None where these have to be called."""
+        reduce, norm, score = self.reduce, self.reduce_norm, self.score
+        if not (is_plain_convolution(reduce) and is_plain_group_norm(norm) and is_plain_convolution(score)):
+            return None
+        if reduce.bias is None or score.bias is None or score.groups > 1:
+            return None
+        return Compressor(
+            reduce.weight, reduce.bias, norm.weight, norm.bias, score.weight, score.bias, norm.num_groups, norm.eps
         )

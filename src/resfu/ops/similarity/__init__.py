@@ -4,16 +4,18 @@ from resfu.ops.similarity.api import (
     SIMILARITIES,
     Compressor,
     inner_product_scores,
+    neighbour_convolution,
     similarity_scores,
     upsampled_group_norm,
 )
-from resfu.ops.similarity.dilated import dilated_scores, without_outside
+from resfu.ops.similarity.dilated import dilated_differences, without_outside
 
 __all__ = [
     "SIMILARITIES",
     "Compressor",
-    "dilated_scores",
+    "dilated_differences",
     "inner_product_scores",
+    "neighbour_convolution",
     "similarity_scores",
     "upsampled_group_norm",
     "without_outside",

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly.api import correlate
 from resfu.ops.similarity import cpu, normalization, operators, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
+from resfu.ops.similarity.fractional import fractional_taps
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
 _BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
@@ -55,21 +57,16 @@ def similarity_scores(
         ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
             a derivative in forward mode or by torch.func where the kernels run.
     """
-    check_maps(key=key, query=query)
-    if similarity not in ("pcdc", "concat"):
-        raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
-    name = "paired_central_difference" if similarity == "pcdc" else "concatenation"
+    name = _form(key, query, similarity)
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
         return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
-    if backend == "reference":
-        v = getattr(reference, name)(key, query, weight, bias, step, neighbours)
+    if backend == "reference" or not in_bands(query) or query.numel() == 0:
+        v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
         return scores(hidden_channels(v, compressor), compressor)
     query = channels_last(query)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]
-    if not in_bands(query) or query.numel() == 0:
-        return scores(hidden_channels(rows(0, H), compressor), compressor)
     total = square = torch.zeros((B, M), dtype=torch.float64, device=query.device)
     hidden = []
     for first, last in row_bands(query, max(1, _BAND_ELEMENTS // (B * M * W))):
@@ -84,6 +81,48 @@ def similarity_scores(
         folded = weights[b, :, :, None, None].to(query.dtype), biases[b].to(query.dtype)
         images.append(torch.cat([F.conv2d(band[b : b + 1], *folded) for band in hidden], 2))
     return images[0] if B == 1 else torch.cat(images)
+
+
+def neighbour_convolution(
+    key: Tensor,
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    step: tuple[int, int],
+    similarity: str = "pcdc",
+    neighbours: str = "fine",
+    backend: str = "auto",
+) -> Tensor:
+    """The convolution that `similarity_scores` begins with, for layers other than its compressor.
+
+    Args:
+        key: as there, and so are all others.
+        query: [B, D, H, W].
+        weight: [M, D / G, K, K] or [M, 2 D / G, K, K].
+        bias: [M].
+        step: (h, w).
+        similarity: "pcdc" or "concat".
+        neighbours: "fine" or "coarse".
+        backend: as in `reassemble`; all but "reference" run the same PyTorch operators.
+
+    Returns:
+        [B, M, H, W].
+
+    Raises:
+        ValueError: as `similarity_scores`.
+    """
+    name = _form(key, query, similarity)
+    if which_backend(query, backend) == "reference":
+        return getattr(reference, name)(key, query, weight, bias, step, neighbours)
+    query = channels_last(query)
+    return getattr(cpu, name)(key, query, weight, bias, step, neighbours)(0, query.shape[-2])
+
+
+def _form(key: Tensor, query: Tensor, similarity: str) -> str:
+    check_maps(key=key, query=query)
+    if similarity not in ("pcdc", "concat"):
+        raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
+    return "paired_central_difference" if similarity == "pcdc" else "concatenation"
 
 
 def inner_product_scores(
@@ -116,6 +155,9 @@ def inner_product_scores(
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
+    if in_torch_compile():  # one sum, not K x K
+        taps = fractional_taps(key, kernel_size, step)(0, size[0])  # [B, D, K, K, H, W]
+        return (query[:, :, None, None] * taps).sum(1).flatten(1, 2)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
     return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
 

@@ -1,4 +1,4 @@
-"""Scores of neighbours that lie a fixed number of pixels apart, whatever the ratio of the resolutions."""
+"""Neighbours that lie a fixed number of pixels apart, whatever the ratio of the resolutions."""
 
 import torch
 import torch.nn.functional as F
@@ -8,30 +8,27 @@ from torch import Tensor
 from resfu.ops.checks import check_int, check_maps, check_widths, window_size
 from resfu.ops.grid import window
 from resfu.ops.layout import pad
-from resfu.ops.similarity.compressor import Compressor, hidden_channels, scores
 from resfu.ops.similarity.convolution import dilated_convolution
 
 
-def dilated_scores(
+def dilated_differences(
     key: Float[Tensor, "B D h1 w1"],
     query: Float[Tensor, "B D H W"],
     weight: Float[Tensor, "M d K K"],
     bias: Float[Tensor, "M"],
-    compressor: Compressor,
     dilation: int,
-) -> Float[Tensor, "B KK H W"]:
-    """Score the K x K neighbours of every pixel by paired central differences, see `similarity_scores`.
+) -> Float[Tensor, "B M H W"]:
+    """Convolve paired central differences of neighbours a number of pixels apart, see `similarity_scores`.
 
     Args:
         key: [B, D, H, W].
         query: [B, D, H, W].
         weight: [M, D / G, K, K].
         bias: [M].
-        compressor: the layers that follow.
         dilation: pixels from a neighbour to the next.
 
     Returns:
-        [B, K * K, H, W], n = iy K + ix.
+        [B, M, H, W].
 
     Raises:
         ValueError: for anything but floating point maps of one size, or a dilation below 1.
@@ -43,9 +40,8 @@ def dilated_scores(
         raise ValueError(f"key and query must have the same size, got {list(key.shape)} and {list(query.shape)}.")
     groups, reach = query.shape[1] // weight.shape[1], dilation * (weight.shape[-1] // 2)
     padded = pad(key.contiguous(), reach, reach)
-    v = F.conv2d(query, -weight.sum((2, 3), keepdim=True), bias, groups=groups)
-    v = v + dilated_convolution(padded, weight, (dilation, dilation), groups)
-    return scores(hidden_channels(v, compressor), compressor)
+    centre = F.conv2d(query, -weight.sum((2, 3), keepdim=True), bias, groups=groups)
+    return centre + dilated_convolution(padded, weight, (dilation, dilation), groups)
 
 
 def without_outside(scores: Float[Tensor, "B KK H W"], dilation: int) -> Float[Tensor, "B KK H W"]:

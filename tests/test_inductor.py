@@ -1,0 +1,137 @@
+"""torch.compile as users call it: what inductor generates, at two sizes, forward and backward.
+
+Whole networks take minutes of a C++ compiler: those tests are marked slow, and `pytest -m slow` runs them. Lowering of
+every upsampler with symbolic sizes is in `upsamplers/test_graph_capture.py`. All in processes of their own, for the
+reason that is given there.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resfu
+
+HEAD = """
+import json, sys
+from functools import partial
+import torch
+from torch import nn
+import resfu
+torch.set_num_threads(1)
+torch.manual_seed(0)
+
+def both(module, sizes, width, **options):
+    # Values and every gradient at each size, compiled and not.
+    compiled = torch.compile(module, **options)
+    for size in sizes:
+        inputs = [torch.randn(2, c, *s, requires_grad=True) for c, s in zip(width, size)]
+        results = []
+        for call in (module, compiled):
+            out = call(*inputs)
+            grad = torch.linspace(-1, 1, out.numel()).view(out.shape)
+            wanted = [*inputs[:1], *(p for p in module.parameters() if p.requires_grad)]
+            results.append((out, *torch.autograd.grad(out, wanted, grad, allow_unused=True)))
+        yield results
+"""
+
+GUIDANCE = """
+from tests.support.inductor import without_kernels
+from resfu.hosts.base import SegmentationHost
+from resfu.hosts.blocks import ImageGuidance
+without_kernels()
+
+class Head(nn.Module):
+    def forward(self, features, images):
+        return features
+
+host = SegmentationHost(nn.Conv2d(3, 2, 1), Head(), 2, 1, multiple=4)
+for module in (ImageGuidance(4, 8), host):
+    for (out, *_), (got, *_) in both(module, [[(9, 14)]], width=[3], dynamic=False):
+        assert got.shape == out.shape
+"""
+
+WINDOWS = """
+def nodes(K, **options):
+    torch._dynamo.reset()
+    counts = []
+    def count(gm, _):
+        counts.append(len(gm.graph.nodes))
+        return gm.forward
+    up = resfu.create_upsampler("resfu", channels=8, guidance_channels=8, kernel_size=K, **options).eval()
+    x, y = torch.randn(1, 8, 5, 6), torch.randn(1, 8, 11, 13)
+    with torch.no_grad():
+        got = torch.compile(up, backend=count, dynamic=True, fullgraph=True)(x, y)
+        torch.testing.assert_close(got, up(x, y), rtol=1e-4, atol=1e-5)
+    return counts[0]
+
+print(json.dumps([[nodes(K, similarity=s) for K in (3, 7)] for s in ("pcdc", "inner_product")]))
+"""
+
+UPSAMPLER = """
+name = sys.argv[1]
+width = [32, 3 if resfu.UPSAMPLERS[name].image_guided else 32]
+up = resfu.create_upsampler(name, channels=32, guidance_channels=width[1], scale_factor=2)
+for module in up.modules():
+    if isinstance(module, nn.Dropout2d):
+        module.eval()  # two calls drop different channels
+for want, got in both(up, [[(8, 10), (16, 20)], [(9, 7), (18, 14)]], width):
+    for a, b in zip(got, want):
+        assert a is b is None or torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3) is None
+"""
+
+HOST = """
+from resfu.hosts.maskformer import MaskFormer
+from resfu.hosts.pspnet import PSPNet
+from resfu.hosts.segmenter import Segmenter
+from resfu.hosts.swin import SwinVariant
+from resfu.hosts.transunet import TransUNet
+small = {
+    "efficientnet-lite0": resfu.HOSTS["efficientnet-lite0"],
+    "segmenter-vit-s": partial(Segmenter, "s", image_size=64, depth=1, drop_path_rate=0.0),
+    "segformer-mit-b0": resfu.HOSTS["segformer-mit-b0"],
+    "pspnet": partial(PSPNet, depth=14, channels=64),
+    "transunet": partial(TransUNet, layers=(1, 1, 1), width=64, depth=1, image_size=64, channels=(64, 32, 32, 16)),
+}
+host = small[sys.argv[1]](upsampler="resfu", num_classes=5)
+for module in host.modules():
+    if isinstance(module, (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)):
+        module.eval()
+for want, got in both(host, [[(64, 96)], [(96, 64)]], width=[3]):
+    torch.testing.assert_close(got[0], want[0], rtol=1e-3, atol=1e-3)
+    for a, b in zip(got[1:], want[1:]):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert (a - b).norm() <= 1e-2 * b.norm() + 1e-4
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    """Its standard output."""
+    command = [sys.executable, "-c", HEAD + script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_borders_are_continued_in_the_memory_format_that_inductor_expects():
+    run(GUIDANCE)
+
+
+def test_the_graph_does_not_grow_with_the_window():
+    for small, large in json.loads(run(WINDOWS)):
+        assert large <= 1.5 * small
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(resfu.UPSAMPLERS))
+def test_an_upsampler_trains_at_two_sizes(name):
+    run(UPSAMPLER, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "segmenter-vit-s", "segformer-mit-b0", "pspnet", "transunet"])
+def test_a_network_trains_at_two_sizes(name):
+    run(HOST, name)
