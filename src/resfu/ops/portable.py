@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PORTABLE: ContextVar[bool] = ContextVar("resfu_portable", default=False)
@@ -51,9 +50,9 @@ def whole_ratio(P: int, p: int) -> int | None:
     """r where P = r p for every size that a program is made for, else None."""
     if isinstance(P, int) and isinstance(p, int):
         return P // p if P % p == 0 else None
-    from torch.fx.experimental.symbolic_shapes import hint_int
-
-    numerator, denominator = (n if isinstance(n, int) else hint_int(n) for n in (P, p))
+    numerator, denominator = (n if isinstance(n, int) else n.node.hint for n in (P, p))  # of the example
+    if not numerator or not denominator:
+        return None
     ratio = numerator // denominator
     return ratio if ratio * denominator == numerator and known(P == ratio * p) else None
 
@@ -82,23 +81,3 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table = dict(torch.export.default_decompositions().items())
     table.update({op: f for op, f in decomposition_table.items() if getattr(op, "namespace", "") == "resfu"})
     return table
-
-
-def adaptive_average(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """`F.adaptive_avg_pool2d` of a map [B, C, H, W] to [B, C, *size], by windows at whole ratios and by products of
-    matrices at others: other runtimes have no adaptive pooling for sizes that are not known before."""
-    (H, W), (h, w) = x.shape[-2:], size
-    rh, rw = whole_ratio(H, h), whole_ratio(W, w)
-    if rh is not None and rw is not None:
-        return x if rh == rw == 1 else torch.nn.functional.avg_pool2d(x, (rh, rw))
-    rows, columns = (_pooling_matrix(P, p, x) for P, p in ((H, h), (W, w)))
-    return rows @ (x @ columns.mT)
-
-
-def _pooling_matrix(P: int, p: int, like: Tensor) -> Tensor:
-    """[p, P]: row i has the mean of the pixels floor(i P / p) .. ceil((i + 1) P / p) - 1."""
-    cell, pixel = (torch.arange(n, device=like.device) for n in (p, P))
-    first = torch.div(cell * P, p, rounding_mode="floor")[:, None]
-    last = torch.div((cell + 1) * P + p - 1, p, rounding_mode="floor")[:, None]
-    inside = ((pixel >= first) & (pixel < last)).to(like.dtype)
-    return inside / (last - first)
