@@ -11,7 +11,7 @@ import resfu
 PUBLIC = {
     "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
     "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "create_host", "create_upsampler", "load", "ops", "upsamplers",
+    "create_host", "create_upsampler", "export", "load", "ops", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
+    from resfu.deploy.export import export
     from resfu.hosts import HOSTS, create_host
     from resfu.loading import load
     from resfu.upsamplers import UPSAMPLERS, create_upsampler
@@ -43,6 +44,7 @@ _MODULES = {
     "Upsampler": "resfu.upsamplers.base",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "export": "resfu.deploy.export",
     "load": "resfu.loading",
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "__version__",
     "create_host",
     "create_upsampler",
+    "export",
     "load",
     "ops",
     "upsamplers",

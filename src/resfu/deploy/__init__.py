@@ -1,0 +1,1 @@
+"""Networks outside training: large images, and other runtimes."""
