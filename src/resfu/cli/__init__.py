@@ -32,11 +32,12 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("resfu.cli.prepare", "run", "medical", "bring raw medical scans into the training format"),
     "bench": Command("resfu.cli.bench", "run", None, "time upsamplers side by side at chosen sizes"),
     "cost": Command("resfu.cli.cost", "run", "hosts", "count parameters and operations, without running anything"),
+    "export": Command("resfu.cli.export", "run", "deploy", "write a file for ONNX Runtime, OpenVINO, ExecuTorch, C++"),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
-    "train and apply a network": ("fit", "validate", "test", "predict"),
+    "train and apply a network": ("fit", "validate", "test", "predict", "export"),
     "train several and compare": ("compare", "reproduce"),
     "look, time and count": ("figure", "bench", "cost", "list"),
     "prepare data": ("prepare",),

@@ -30,7 +30,9 @@ class Shapes:
         single = self.dynamic and inputs[0].shape[0] == 1
         self.inputs = tuple(torch.cat([x, x]) for x in inputs) if single else inputs
         self.ratios = [
-            tuple(_whole(a, b) if dynamic is True else None for a, b in zip(x.shape[2:], inputs[0].shape[2:], strict=True))
+            tuple(
+                _whole(a, b) if dynamic is True else None for a, b in zip(x.shape[2:], inputs[0].shape[2:], strict=True)
+            )
             for x in inputs[1:]
         ]
 
@@ -92,9 +94,13 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
     related = _Related(module, shapes, largest).eval()
     with portable_form(), torch.no_grad():
         program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
-    own = {str(node.target) for node in program.graph.nodes if "resfu" in str(node.target) and node.op == "call_function"}
+    own = {
+        str(node.target) for node in program.graph.nodes if "resfu" in str(node.target) and node.op == "call_function"
+    }
     if own:
-        raise ValueError(f"{type(module).__name__} keeps operators of this package, {', '.join(own)}: set backend='auto'.")
+        raise ValueError(
+            f"{type(module).__name__} keeps operators of this package, {', '.join(own)}: set backend='auto'."
+        )
     if shapes.dynamic:
         _check_open(program, shapes)
     return program
@@ -105,7 +111,11 @@ def _check_open(program: ExportedProgram, shapes: Shapes) -> None:
     names = program.graph_signature.user_inputs
     maps = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     for n, x in enumerate(maps):
-        fixed = [name for axis, name in zip(_AXES, ("batch", "height", "width"), strict=True) if isinstance(x.shape[axis], int)]
+        fixed = [
+            name
+            for axis, name in zip(_AXES, ("batch", "height", "width"), strict=True)
+            if isinstance(x.shape[axis], int)
+        ]
         if fixed:
             raise ValueError(
                 f"input {n} has a fixed {' and '.join(fixed)} in this module, for {list(shapes.inputs[n].shape)}: use "

@@ -33,7 +33,9 @@ class Runtime:
         """Refuse what this runtime can't have, before anything is written."""
         missing = [package for package in self.packages if find_spec(package) is None]
         if missing:
-            raise ValueError(f"{self.name} needs {', '.join(missing)}, not installed here: pip install 'resfu[deploy]'.")
+            raise ValueError(
+                f"{self.name} needs {', '.join(missing)}, not installed here: pip install 'resfu[deploy]'."
+            )
         if dtype not in self.dtypes:
             raise ValueError(f"{self.name} files are written in {', '.join(map(str, self.dtypes))}, got {dtype}.")
 

@@ -78,7 +78,8 @@ def _filtered_by_a_product(x: Tensor, filters: Float[Tensor, "B 2 6 6"]) -> Floa
     """The same for runtimes whose convolutions have a fixed number of groups: a product of matrices."""
     h, w = x.shape[-2] // 2, x.shape[-1] // 2
     x = F.pixel_unshuffle(F.pad(x, (2, 2, 2, 2)), 2).unflatten(1, (-1, 4)).transpose(1, 2)  # [B, a b, c, h + 2, w + 2]
-    taps = [x.narrow(3, n, h).narrow(4, m, w) for n in range(3) for m in range(3)]
+    ends = [slice(n, n - 2 or None) for n in range(3)]
+    taps = [x[:, :, :, rows, columns] for rows in ends for columns in ends]
     taps = torch.cat(taps, 1).flatten(2)  # [B, (n m) (a b), c h w]: tap 2 n + a, 2 m + b
     rows = filters.unflatten(3, (3, 2)).unflatten(2, (3, 2)).permute(0, 1, 2, 4, 3, 5).flatten(2)
     return (rows @ taps).unflatten(2, (-1, h, w))

@@ -32,20 +32,19 @@ class Cells:
         self.number = p + 1 if self._fine else p
         self.pixels = (P + p - 1) // p if self._ratio is None else self._ratio
 
-    def split(self, x: Tensor, dim: int) -> Tensor:
-        """The axis of pixels as two: cells and the pixels in them, [number, pixels]."""
+    def gather(self, x: Tensor, dim: int) -> Tensor:
+        """The axis of pixels as number * pixels places, cell by cell."""
         if self._ratio is None:
             first = self._first_pixel(torch.arange(self.number, device=x.device))
             place = first[:, None] + torch.arange(self.pixels, device=x.device)
-            x = x.index_select(dim, place.clamp(max=self._size - 1).flatten())
-        elif self._fine:
+            return x.index_select(dim, place.clamp(max=self._size - 1).flatten())
+        if self._fine:
             before, after = self._ratio - self._ratio // 2, self._ratio // 2
-            x = F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, after))
-        return x.unflatten(dim, (self.number, self.pixels))
+            return F.pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, after))
+        return x
 
-    def join(self, x: Tensor, dim: int) -> Tensor:
-        """The inverse of `split`: two axes as one of P pixels."""
-        x = x.flatten(dim, dim + 1)
+    def scatter(self, x: Tensor, dim: int) -> Tensor:
+        """The inverse of `gather`: P pixels."""
         if self._ratio is None:
             pixel = torch.arange(self._size, device=x.device)
             if self._fine:
@@ -61,3 +60,15 @@ class Cells:
         if self._fine:
             return torch.div((2 * cell - 1) * P + p - 1, 2 * p, rounding_mode="floor").clamp(min=0)
         return torch.div(cell * P + p - 1, p, rounding_mode="floor")
+
+
+def split(x: Tensor, rows: Cells, columns: Cells) -> Tensor:
+    """[B, N, H, W] -> [B, N, rows, a, columns, b]: cells and the pixels in them."""
+    x = columns.gather(rows.gather(x, 2), 3)
+    return x.reshape(x.shape[0], x.shape[1], rows.number, rows.pixels, columns.number, columns.pixels)
+
+
+def join(x: Tensor, rows: Cells, columns: Cells) -> Tensor:
+    """The inverse of `split`."""
+    x = x.reshape(x.shape[0], x.shape[1], rows.number * rows.pixels, columns.number * columns.pixels)
+    return columns.scatter(rows.scatter(x, 2), 3)

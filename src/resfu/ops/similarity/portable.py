@@ -52,7 +52,7 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     low = F.conv2d(pad(key, K // 2 + 1, K // 2 + 1), weight, groups=groups)  # [B, M, h + 2, w + 2]
     size = (H + 2 * rows, W + 2 * columns)
     upsampled = F.interpolate(low, size=size, mode="bilinear", align_corners=False)
-    return upsampled.narrow(2, rows, H).narrow(3, columns, W)
+    return upsampled[:, :, rows:-rows, columns:-columns]
 
 
 def upsampled_group_norm(
