@@ -147,7 +147,7 @@ def test_an_open_ratio_is_refused_where_a_method_has_none(name, tmp_path, create
 
 
 def test_a_module_in_training_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="call .eval\\(\\) first"):
+    with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
         resfu.export(resfu.Bilinear(), torch.randn(1, 2, 4, 4), tmp_path / "net.onnx")
 
 
@@ -182,5 +182,5 @@ def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():
 
 def test_a_trace_names_export():
     up = resfu.CARAFE(8, compressed_channels=8).eval()
-    with pytest.raises(ValueError, match="Use resfu.export"):
+    with pytest.raises(ValueError, match=r"Use resfu\.export"):
         torch.jit.trace(up, torch.randn(1, 8, 4, 4), check_trace=False)

@@ -97,7 +97,7 @@ def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Te
 
 
 def _by_cell(padded: Tensor, kernel: Tensor, M: int, rows: int, columns: int) -> Tensor:
-    """[B, h, w, (G,) M M, a b] -> [B, C, h, a, w, b]: the weighted sum of each cell's window, for each of its pixels."""
+    """[B, h, w, (G,) M M, a b] -> [B, C, h, a, w, b]: each pixel's weighted sum of its cell's window."""
     groups = kernel.shape[3] if kernel.dim() == 6 else 1
     windows = _windows(padded, M, groups)
     out = (windows.mT @ kernel).unflatten(-1, (rows, columns))  # [B, h, w, (G,) C / G, a, b]
