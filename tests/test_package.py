@@ -11,7 +11,7 @@ import resfu
 PUBLIC = {
     "A2U", "AnyUp", "CARAFE", "FADE", "HOSTS", "JBU", "NAF", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv",
     "DySample", "IndexNet", "Nearest", "PixelFeatures", "PixelShuffle", "ReSFU", "ReSFUImage", "StackJBU",
-    "Upsampler", "__version__", "checkpointed", "create_host", "create_upsampler", "find_upsampling",
+    "Upsampler", "__version__", "checkpointed", "create_host", "create_upsampler", "export", "find_upsampling",
     "from_pretrained", "fuse_classifier", "keep_pages", "load", "load_upgraded", "ops", "refine", "save_upgraded",
     "stream", "upgrade", "upsample_labels", "upsamplers",
 }  # fmt: skip

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resfu import ops, upsamplers
     from resfu.deploy.checkpointing import checkpointed
+    from resfu.deploy.export import export
     from resfu.deploy.fusion import fuse_classifier
     from resfu.deploy.labels import upsample_labels
     from resfu.deploy.refinement import refine
@@ -60,6 +61,7 @@ _MODULES = {
     "checkpointed": "resfu.deploy.checkpointing",
     "create_host": "resfu.hosts",
     "create_upsampler": "resfu.upsamplers",
+    "export": "resfu.deploy.export",
     "find_upsampling": "resfu.upgrading",
     "from_pretrained": "resfu.upsamplers.pretrained",
     "fuse_classifier": "resfu.deploy.fusion",
@@ -99,6 +101,7 @@ __all__ = [
     "checkpointed",
     "create_host",
     "create_upsampler",
+    "export",
     "find_upsampling",
     "from_pretrained",
     "fuse_classifier",

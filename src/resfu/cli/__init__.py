@@ -44,11 +44,12 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(
         "resfu.cli.inspect", "run", "hosts", "show what any network upsamples, and what others would cost"
     ),
+    "export": Command("resfu.cli.export", "run", "deploy", "write a file for ONNX Runtime, OpenVINO, ExecuTorch, C++"),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
-    "train and apply a network": ("fit", "validate", "test", "predict", "refine"),
+    "train and apply a network": ("fit", "validate", "test", "predict", "refine", "export"),
     "features of frozen encoders": ("distill", "probe"),
     "train several and compare": ("compare", "reproduce"),
     "look, time and count": ("figure", "explore", "inspect", "bench", "cost", "list", "doctor", "completion"),

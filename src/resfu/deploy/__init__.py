@@ -1,1 +1,1 @@
-"""Large images and volumes: exact results under a memory budget, and masks sharpened by the image."""
+"""Networks in use: large images under a memory budget, masks sharpened by the image, other runtimes."""

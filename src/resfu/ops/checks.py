@@ -15,8 +15,9 @@ def check_maps(**maps: Tensor) -> None:
     """
     if torch.jit.is_tracing():
         raise ValueError(
-            "torch.jit.trace can't record the operations of resfu.ops: it would keep the sizes of its example. Use "
-            "torch.export.export."
+            "torch.jit.trace can't record the operations of resfu.ops: it would keep the sizes of its example, and so "
+            "would torch.onnx.export(dynamo=False). Use resfu.export for other runtimes, torch.export.export within "
+            "PyTorch."
         )
     for name, tensor in maps.items():
         if tensor.dim() != 4:

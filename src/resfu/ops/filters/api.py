@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters import operators, reference
+from resfu.ops.filters import operators, portable, reference
 from resfu.ops.layout import pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
 from resfu.ops.transforms import refuse_derivatives
@@ -34,6 +34,8 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     check_int("radius", radius, least=0)
     refuse_derivatives("box_filter", x)
     exact = at_least_fp32(x)
+    if which_backend(x) == "portable":
+        return portable.window_mean(exact, radius).to(x.dtype)
     return (operators.box_sum(exact, radius) / operators.pixels_in_window(exact, radius)).to(x.dtype)
 
 
@@ -88,8 +90,9 @@ def guided_filter(
         )
     backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
-    if backend == "reference":
-        return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
     if backend == "numba" and operators.compiles(guide, x, stride):
         from resfu.ops.filters import numba

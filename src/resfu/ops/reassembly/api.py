@@ -9,7 +9,7 @@ from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import PADDINGS
 from resfu.ops.precision import exact_dtype
-from resfu.ops.reassembly import operators, reference
+from resfu.ops.reassembly import operators, portable, reference
 from resfu.ops.reassembly.borders import bordered
 from resfu.ops.reassembly.softmax import window_softmax
 from resfu.ops.transforms import refuse_derivatives
@@ -53,7 +53,8 @@ def reassemble(
             Default: the published rule, "replicate" for fine, "zero" for coarse, "shift" for central, "reflect" for
             dense.
         groups: number of channel blocks with weights of their own; divides C.
-        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
+        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast), "portable" (standard operators
+            alone, for other runtimes) or "auto".
         softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
         mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
@@ -106,8 +107,9 @@ def reassemble(
     if softmax and not fused:
         weights = window_softmax(weights, groups, low if mask else None)
     features, weights = _summable(features, weights, backend)
-    if backend == "reference":
-        return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.reassemble(features, weights, neighbours, padding, groups).to(result)
     refuse_derivatives("reassemble", features, weights)
     reach = operators.size(K, neighbours) // 2
     features = bordered(features, reach, padding)  # under the same name, so that a caller's temporary can go
@@ -135,7 +137,7 @@ def correlate(
         kernel_size: K, odd.
         neighbours: "fine", "coarse", "central" or "dense".
         padding: what lies beyond the key's border, as in `reassemble`.
-        backend: "reference", "cpu", "triton" or "auto".
+        backend: "reference", "cpu", "triton", "portable" or "auto".
 
     Returns:
         [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
@@ -156,8 +158,9 @@ def correlate(
         return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
     result = query.dtype
     query, key = _summable(query, key, backend)
-    if backend == "reference":
-        return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.correlate(query, key, kernel_size, neighbours, padding).to(result)
     refuse_derivatives("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
     reach = operators.size(kernel_size, neighbours) // 2
