@@ -82,6 +82,7 @@ def test_a_trace_is_right_at_other_sizes_or_refused(name, exported):
         assert found == 0
     else:
         assert "torch.jit.trace can't record" in found
+        assert "resfu.export" in found
         assert "torch.export.export" in found
 
 

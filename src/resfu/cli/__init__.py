@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resfu.cli.memory import advice, is_out_of_memory
+from resfu.pages import keep_pages
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,12 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("resfu.cli.apply", "validate", "train", "measure a checkpoint on the validation split"),
     "test": Command("resfu.cli.apply", "test", "train", "measure a checkpoint on the test split, class by class"),
     "predict": Command("resfu.cli.apply", "predict", "train", "write label maps of images, label volumes of scans"),
+    "refine": Command("resfu.cli.refine", "run", "all", "bring a small mask to its image's size, along its edges"),
     "compare": Command("resfu.cli.compare", "run", "all", "train one network per upsampler and report side by side"),
+    "distill": Command("resfu.cli.distill", "run", "all", "fit an upsampler to a frozen encoder, without labels"),
+    "probe": Command(
+        "resfu.cli.probe", "run", "all", "measure pixel features: linear probe and fidelity, side by side"
+    ),
     "reproduce": Command("resfu.cli.reproduce", "run", "all", "train the published tables' rows; show both numbers"),
     "figure": Command("resfu.cli.figure", "run", "all", "show features, kernels and the paper's figures for photos"),
     "upsample": Command("resfu.cli.old_names", "upsample", "all", "the old name of `resfu figure features`"),
@@ -35,13 +41,18 @@ COMMANDS: dict[str, Command] = {
     "explore": Command("resfu.cli.explore", "run", "all", "open a page that shows what upsamplers do to a photo"),
     "doctor": Command("resfu.cli.doctor", "run", None, "show versions and backends, and check them"),
     "completion": Command("resfu.cli.completion", "run", None, "print a script that teaches your shell the options"),
+    "inspect": Command(
+        "resfu.cli.inspect", "run", "hosts", "show what any network upsamples, and what others would cost"
+    ),
+    "export": Command("resfu.cli.export", "run", "deploy", "write a file for ONNX Runtime, OpenVINO, ExecuTorch, C++"),
     "list": Command("resfu.cli.listing", "run", None, "list upsamplers, networks, recipes and settings"),
 }
 
 _GROUPS = {
-    "train and apply a network": ("fit", "validate", "test", "predict"),
+    "train and apply a network": ("fit", "validate", "test", "predict", "refine", "export"),
+    "features of frozen encoders": ("distill", "probe"),
     "train several and compare": ("compare", "reproduce"),
-    "look, time and count": ("figure", "explore", "bench", "cost", "list", "doctor", "completion"),
+    "look, time and count": ("figure", "explore", "inspect", "bench", "cost", "list", "doctor", "completion"),
     "prepare data": ("prepare",),
     "old names": ("upsample",),
 }
@@ -52,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A user error (ValueError, OSError, a package of an extra that is not installed), or too little memory, is one line
     on stderr and code 2.
-    Set RESFU_DEBUG=1 to see the traceback instead.
+    Set RESFU_DEBUG=1 to see the traceback instead. A process that is this command keeps the memory it frees, see
+    `resfu.pages`; RESFU_KEEP_PAGES=0 leaves that off.
 
     Args:
         argv: the arguments after `resfu`; default: those of the process.
@@ -61,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all went well, 2 after such an error, 130 after an interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # the process is ours
+        keep_pages()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2

@@ -6,12 +6,15 @@ from resfu.data.medical.base import SliceDataset
 from resfu.data.registry import find_dataset
 from resfu.hosts import DETECTION_HOSTS, find_host
 from resfu.tasks.base import Task
+from resfu.tasks.distillation import Distillation
 from resfu.tasks.instances import Instances
 from resfu.tasks.label_maps import LabelMaps
 from resfu.tasks.panoptic import Panoptic
 from resfu.tasks.volumes import Volumes
 
 TASKS: dict[str, Task] = {task.name: task for task in (LabelMaps(), Volumes(), Instances(), Panoptic())}
+
+DISTILLATION = Distillation()  # no network of its own and no labels: `fit`, `compare` and `predict` do not take it
 
 
 def task_of(host: str, dataset: str) -> Task:
@@ -41,4 +44,4 @@ def task_of(host: str, dataset: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Task", "task_of"]
+__all__ = ["DISTILLATION", "TASKS", "Task", "task_of"]

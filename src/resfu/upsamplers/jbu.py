@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from resfu.ops import correlate, reassemble, window_softmax
 from resfu.ops.checks import check_int
 from resfu.ops.layout import channels_last, memory_format
+from resfu.ops.pooling import adaptive_average
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
@@ -141,7 +142,7 @@ class StackJBU(Upsampler):
         assert guidance is not None
         for stage in self.stages.values():
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
-            features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
+            features = stage(features, adaptive_average(guidance, doubled))
         if memory_format(features) == torch.channels_last or not self._folds():
             return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
         # One product of matrices, the identity included: every pass over the map counts, and so would a new layout.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters import operators, reference
+from resfu.ops.filters import operators, portable, reference
 from resfu.ops.layout import pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
 from resfu.ops.transforms import refuse_derivatives
@@ -34,6 +34,8 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     check_int("radius", radius, least=0)
     refuse_derivatives("box_filter", x)
     exact = at_least_fp32(x)
+    if which_backend(x) == "portable":
+        return portable.window_mean(exact, radius).to(x.dtype)
     return (operators.box_sum(exact, radius) / operators.pixels_in_window(exact, radius)).to(x.dtype)
 
 
@@ -58,7 +60,8 @@ def guided_filter(
             with almost none follow their rounding errors.
         stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
             floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
-        backend: as in `reassemble`; "triton" has kernels for stride 1 and runs the operators of "cpu" for stride 2.
+        backend: as in `reassemble`; "triton" and "numba" have kernels for stride 1 and run the operators of "cpu"
+            for stride 2.
 
     Returns:
         [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
@@ -87,9 +90,14 @@ def guided_filter(
         )
     backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
-    if backend == "reference":
-        return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
+    if backend == "numba" and operators.compiles(guide, x, stride):
+        from resfu.ops.filters import numba
+
+        return numba.guided_filter(guide, x, radius, eps)
     if backend == "triton" and stride == 1:
         return operators.guided_filter(guide, x, radius, eps)
     with without_autocast(guide):
