@@ -1,4 +1,4 @@
-"""`python -m benchmarks.deployment`: every upsampler and four hosts in every runtime, at sizes that the export never saw.
+"""`python -m benchmarks.deployment`: every upsampler and four hosts in each runtime, at sizes the export never saw.
 
 Writes benchmarks/results/deployment.json and prints the table of docs/deployment.md. Differences are the largest ones
 from PyTorch, in units of the output's largest value.

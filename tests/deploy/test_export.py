@@ -180,6 +180,7 @@ def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():
     assert (h, w) != given[0].shape[2:]
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch says that tracing is deprecated
 def test_a_trace_names_export():
     up = resfu.CARAFE(8, compressed_channels=8).eval()
     with pytest.raises(ValueError, match=r"Use resfu\.export"):

@@ -51,7 +51,7 @@ for name in sys.argv[2:]:
     except Exception:
         print(json.dumps({name: traceback.format_exc()}), flush=True)
 """
-TRACED = ("nearest", "bilinear", "bicubic", "deconv", "pixelshuffle", "indexnet", "dysample")
+TRACED = ("nearest", "bilinear", "bicubic", "deconv", "pixelshuffle", "indexnet", "dysample", "anyup")
 
 
 @pytest.fixture(scope="module")

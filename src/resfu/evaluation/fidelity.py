@@ -38,7 +38,7 @@ class Fidelity:
 
 def consistency(upsampled: Tensor, low: Tensor) -> dict[str, float]:
     """How near the upsampled map, averaged down, is to the low-resolution one: mean cosine and squared error."""
-    down = F.adaptive_avg_pool2d(upsampled.float(), low.shape[-2:])
+    down = F.adaptive_avg_pool2d(upsampled.float(), (low.shape[-2], low.shape[-1]))
     low = low.float()
     return {"cos": float(F.cosine_similarity(down, low).mean()), "mse": float((down - low).square().mean())}
 

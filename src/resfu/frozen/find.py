@@ -64,7 +64,8 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
             f"unknown encoder {name!r}: neither efficientnet-lite0, 1 or 2, nor a timm model (timm.list_models() lists "
             "them), nor torchvision:NAME, transformers:NAME or a folder."
         )
-    for options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):  # whichever it has
+    ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for options in ways:  # whichever it has
         try:
             model = timm.create_model(rest, pretrained=pretrained, num_classes=0, **options)
         except TypeError:

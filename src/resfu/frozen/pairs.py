@@ -40,7 +40,7 @@ def feature_pair(encoder: FrozenEncoder, images: Tensor, pairs: Pairs = "scales"
     size = encoder.size_for((images.shape[-2], images.shape[-1]))
     high = encoder(resized(images, size)).float()
     if pairs == "pooled":
-        low = F.adaptive_avg_pool2d(high, [max(2, n // 2) for n in high.shape[-2:]])
+        low = F.adaptive_avg_pool2d(high, (max(2, high.shape[-2] // 2), max(2, high.shape[-1] // 2)))
     else:
         low = encoder(resized(images, encoder.size_for((size[0] // 2, size[1] // 2)))).float()
     H, W = (min(_GUIDANCE, 4 * n, side) for n, side in zip(high.shape[-2:], images.shape[-2:], strict=True))

@@ -119,7 +119,8 @@ class AnyUp(Upsampler):
         """[B, D, H, W] and [B, D, h, w]."""
         encoded = self._placed(self.image_encoder(image))
         query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
-        key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), features.shape[-2:]), features)
+        low = (features.shape[-2], features.shape[-1])
+        key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), low), features)
         return self.projected(query, "query").movedim(-1, 1), key
 
     def key(self, image: Float[Tensor, "B D h w"], features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:

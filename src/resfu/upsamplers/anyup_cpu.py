@@ -1,7 +1,7 @@
 """AnyUp on the CPU without gradients: the image encoders in bands, the query made as it is asked for."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,8 @@ def _encode(
     anyup: "AnyUp", image: Tensor, low: tuple[int, int], size: tuple[int, int], space: Workspace
 ) -> tuple[Tensor, Tensor]:
     """The query before its last convolution, [H, W, D], and the image's part of the key, [D, h, w]."""
-    stem, *blocks = anyup.image_encoder
+    parts: list[Any] = list(anyup.image_encoder)
+    stem, *blocks = parts
     (Hy, Wy), D = image.shape[-2:], stem.out_channels
     x, inner, sums = image.new_empty(Hy, Wy, D), image.new_empty(Hy, Wy, D), Sums()
     for first, last, band in embedded(stem, image):
@@ -66,7 +67,8 @@ def _encode(
 
 def _run_encoder(encoder: nn.Sequential, x: Tensor, out: Tensor, inner: Tensor, space: Workspace) -> None:
     """Convolution and blocks of x [Hy, Wy, D] into `out`, which may be x."""
-    stem, *blocks = encoder
+    parts: list[Any] = list(encoder)
+    stem, *blocks = parts
     sums = Sums()
     for first, last, band in convolved(x, None, stem, space):
         _put(out, first, last, band, sums, space)

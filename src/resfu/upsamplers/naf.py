@@ -78,6 +78,7 @@ class NAF(Upsampler):
         check_int("layers", layers, least=0)
         check_number("rope_base", rope_base, least=1)
         check_number("rope_rescale", rope_rescale, least=1)
+        self.dim = dim
         self.heads = heads
         self.rope_heads = rope_heads
         self.kernel_size = kernel_size
@@ -96,7 +97,7 @@ class NAF(Upsampler):
         if on_cpu_without_graph(features, image):
             return naf_cpu.upsample(self, features, image, size)
         query = self.query(image, size)
-        key = F.adaptive_avg_pool2d(query, features.shape[-2:])
+        key = F.adaptive_avg_pool2d(query, (features.shape[-2], features.shape[-1]))
         return neighbourhood_attention(query, key, features, self.kernel_size, self.heads)
 
     def angles(self, width: int, size: tuple[int, int], device: torch.device) -> list[Tensor]:

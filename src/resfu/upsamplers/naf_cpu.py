@@ -1,7 +1,7 @@
 """NAF on the CPU without gradients: the image encoder in bands, the query in the output's own memory."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
     (h, w), (H, W) = features.shape[-2:], out.shape[-2:]
     space = Workspace(out)
     stacks = (naf.pixel_encoder, naf.context_encoder)
-    half = stacks[0][0].out_channels
+    half = naf.dim // 2
     D = 2 * half
     store = Query(out, D)
     for n, stack in enumerate(stacks):
@@ -93,7 +93,8 @@ def _encode(
     stack: nn.Sequential, image: Tensor, size: tuple[int, int], store: Query, channel: int, space: Workspace
 ) -> None:
     """One stack of convolutions, pooled to the size, into the store."""
-    stem, *blocks = stack
+    parts: list[Any] = list(stack)
+    stem, *blocks = parts
     layers = [layer for block in blocks for layer in ((block.norm1, block.conv1), (block.norm2, block.conv2))]
     Hy, Wy = image.shape[-2:]
     x, sums, same = image.new_empty(Hy, Wy, stem.out_channels), Sums(), (Hy, Wy) == size

@@ -11,7 +11,7 @@ from torch import nn
 from resfu.compare.probe.photos import Seen
 from resfu.evaluation.fidelity import Fidelity, consistency
 from resfu.evaluation.semantic import SemanticMetrics
-from resfu.frozen.pairs import feature_pair
+from resfu.frozen.pairs import Pairs, feature_pair
 from resfu.frozen.pixel_features import PixelFeatures
 
 _RATE, _DECAY = 5e-4, 1e-5
@@ -90,8 +90,9 @@ def fidelity(pf: PixelFeatures, measured: Sequence[Seen]) -> dict[str, float]:
         the upsampled map averaged down, and "constant", the largest error where all features are 1.
     """
     scales, pooled, down = Fidelity(), Fidelity(), []
+    kinds: tuple[tuple[Fidelity, Pairs], ...] = ((scales, "scales"), (pooled, "pooled"))
     for seen in measured:
-        for into, kind in ((scales, "scales"), (pooled, "pooled")):
+        for into, kind in kinds:
             pair = feature_pair(pf.encoder, seen.image, kind)
             high = (pair.high.shape[-2], pair.high.shape[-1])
             into.update(pf.upsampler(pair.low, pair.guidance, size=high), pair.high)

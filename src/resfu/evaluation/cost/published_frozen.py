@@ -15,7 +15,7 @@ def _(up: NAF, call: Call) -> Count:
     """The image's encoding; scores and sums over K x K neighbours are a kernel of their own, which nothing sees."""
     image = min(call.guidance // 3, 16 * call.pixels)
     seen = _layers(up.pixel_encoder, up.context_encoder) * image
-    D = 2 * up.pixel_encoder[0].out_channels  # pyright: ignore[reportOperatorIssue]
+    D = up.dim
     return Count(seen, up.kernel_size**2 * (D * call.pixels + call.elements))
 
 

@@ -10,8 +10,12 @@ _FAST = {"contract", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function on its first call, into a cache on the disk. It releases the interpreter's lock.
+    """Compile a function on its first call, into a cache on the disk where there is room for one.
 
-    Division by 0 gives an infinity or no number, as everywhere in PyTorch.
+    It releases the interpreter's lock. Division by 0 gives an infinity or no number, as everywhere in PyTorch.
     """
-    return njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")(function)
+    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written to
+        return njit(**options)(function)

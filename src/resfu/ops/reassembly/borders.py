@@ -1,5 +1,7 @@
 """What windows see beyond the border of the low-resolution map."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,7 +35,7 @@ def bordered(x: Float[Tensor, "B C h w"], reach: int, padding: str) -> Float[Ten
 def _further_in(x: Tensor, reach: int, dim: int, below: bool) -> Tensor:
     """The `reach` pixels before the map, or those after it."""
     length, K = x.shape[dim], 2 * reach + 1
-    period = torch.sym_min(K, length)
+    period: Any = torch.sym_min(K, length)
     beyond = torch.arange(reach, device=x.device)
     index = (beyond - reach) % period if below else length - period + beyond % period
     return x.index_select(dim, index)
