@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from resfu.cli import doctor, main
+from resfu.ops import which_backend
 
 
 def test_it_shows_what_runs_and_why_not(capsys, monkeypatch):
@@ -24,7 +25,7 @@ def test_json(tmp_path):
     assert main(["doctor", "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     checks = {(check["device"], check["backend"]): check for check in found["checks"]}
-    assert checks["cpu", "auto"]["runs"] == "cpu"
+    assert checks["cpu", "auto"]["runs"] == which_backend(torch.zeros(1))
     assert checks["cpu", "reference"]["right"] is True
     assert checks["cpu", "triton"]["right"] is None
     assert found["packages"]["(always)"]["torch"] is not None

@@ -178,10 +178,3 @@ def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():
     assert (H, W) == (4 * h, 4 * w)
     assert h % 2 == w % 2 == 1
     assert (h, w) != given[0].shape[2:]
-
-
-@pytest.mark.filterwarnings("ignore")  # PyTorch says that tracing is deprecated
-def test_a_trace_names_export():
-    up = resfu.CARAFE(8, compressed_channels=8).eval()
-    with pytest.raises(ValueError, match=r"Use resfu\.export"):
-        torch.jit.trace(up, torch.randn(1, 8, 4, 4), check_trace=False)

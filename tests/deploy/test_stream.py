@@ -6,6 +6,7 @@ import torch
 
 import resfu
 from resfu.deploy import plan
+from resfu.deploy.forms import FORMS
 from resfu.evaluation.cost import peak_memory
 
 _SIZES = {
@@ -36,7 +37,7 @@ def _low_bands(monkeypatch):
     monkeypatch.setattr(plan, "_LEAST", 1 << 18)
 
 
-@pytest.mark.parametrize("name", list(resfu.UPSAMPLERS))
+@pytest.mark.parametrize("name", list(FORMS))
 def test_bands_are_the_whole_call(name):
     up, features, guidance, size = make(name)
     with torch.no_grad():
@@ -83,7 +84,7 @@ def test_ablations_of_resfu(options):
     torch.testing.assert_close(torch.cat(list(resfu.stream(up, features, guidance)), 2), whole, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", list(resfu.UPSAMPLERS))
+@pytest.mark.parametrize("name", list(FORMS))
 def test_gradients_of_bands_are_those_of_the_whole_call(name):
     up, features, guidance, size = make(name, torch.float64)
     inputs = [t.requires_grad_() for t in (features, guidance) if t is not None]

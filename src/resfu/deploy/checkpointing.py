@@ -51,7 +51,7 @@ def checkpointed(up: Upsampler) -> Checkpointed:
     Raises:
         ValueError: for anything but an upsampler; when called, as `stream`.
 
-    >>> up = checkpointed(resfu.create_upsampler("sapa", channels=64, guidance_channels=32))
+    >>> up = resfu.checkpointed(resfu.create_upsampler("sapa", channels=64, guidance_channels=32))
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)).shape
     torch.Size([1, 64, 64, 64])
     """

@@ -59,7 +59,9 @@ def fuse_classifier(host: Host) -> Host:
         ValueError: for a network in training mode, with something other than dropout between the upsampler and the
             classifier, or with an upsampler that is not linear in what it carries.
 
-    >>> fused = fuse_classifier(resfu.create_host("segmenter-vit-s", "resfu", num_classes=20).eval())
+    >>> host = resfu.create_host("efficientnet-lite0", "resfu", num_classes=20).eval()
+    >>> resfu.fuse_classifier(host)(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 20, 64, 64])
     """
     head = getattr(host, "head", None)
     slot, classifier = getattr(head, "slot", None), getattr(head, "classifier", None)

@@ -70,7 +70,7 @@ def upsample_labels(
         ValueError: for logits of another rank or type, a size or mode that does not fit them, options that exclude one
             another, labels that `out` or int16 cannot hold, or a budget that one row does not fit.
 
-    >>> upsample_labels(torch.randn(1, 21, 64, 64), (512, 512)).shape
+    >>> resfu.upsample_labels(torch.randn(1, 21, 64, 64), (512, 512)).shape
     torch.Size([1, 512, 512])
     """
     size = _checked_size(logits, size)

@@ -67,7 +67,7 @@ def refine(
             upsampler that is missing, unfitted or given to another method.
 
     >>> mask = torch.zeros(64, 64, dtype=torch.bool)
-    >>> refine(mask, torch.rand(3, 512, 512)).shape
+    >>> resfu.refine(mask, torch.rand(3, 512, 512)).shape
     torch.Size([512, 512])
     """
     if method not in ("guided", "bilateral", "upsampler"):

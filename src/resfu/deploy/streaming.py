@@ -47,7 +47,7 @@ def stream(
             not fit (it says what is needed), or a `to` of another shape.
 
     >>> up = resfu.create_upsampler("bilinear")
-    >>> sum(band.shape[2] for band in stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))
+    >>> sum(band.shape[2] for band in resfu.stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))
     100
     """
     guidance, target = up.prepared(features, guidance, size)

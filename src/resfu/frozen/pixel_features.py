@@ -38,7 +38,7 @@ class PixelFeatures(nn.Module):
     Raises:
         ValueError: for an unknown encoder or upsampler, weights that do not fit, or a method of fixed ratios.
 
-    >>> pf = PixelFeatures("efficientnet-lite0", "bilinear", pretrained=False)
+    >>> pf = resfu.PixelFeatures("efficientnet-lite0", "bilinear", pretrained=False)
     >>> pf(torch.rand(1, 3, 90, 120)).shape
     torch.Size([1, 112, 90, 120])
     """

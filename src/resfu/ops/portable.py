@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 _PORTABLE: ContextVar[bool] = ContextVar("resfu_portable", default=False)
 
 
@@ -58,26 +59,28 @@ def whole_ratio(P: int, p: int) -> int | None:
 
 
 def registered_decomposition(operator: Any) -> Callable[[_Function], _Function]:
-    """Decorator: the function takes the custom operator apart where programs are decomposed."""
-    # PyTorch has no public name for this; its ONNX exporter reads the same table.
-    from torch._decomp import register_decomposition
+    """Decorator: the function takes the custom operator apart where programs are decomposed.
 
-    return register_decomposition(operator._opoverload)
+    The table is the package's own: PyTorch's global one is also read wherever sizes are symbolic, and would take the
+    place of the operator's shape rule there.
+    """
+
+    def register(function: _Function) -> _Function:
+        _DECOMPOSITIONS[operator._opoverload] = function
+        return function
+
+    return register
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Every custom operator of the package by standard ones.
 
     `torch.export.export(...).run_decompositions(decompositions())` gives a program that runs without the package.
-    `torch.onnx.export(..., dynamo=True)` finds them by itself.
+    `torch.onnx.export(model, ..., dynamo=True)` needs no table: it takes the portable form from the beginning.
 
     Returns:
         Operator to function, PyTorch's default table included.
     """
-    from torch._decomp import decomposition_table
-
     import resfu.ops  # noqa: F401  (registers them)
 
-    table = dict(torch.export.default_decompositions().items())
-    table.update({op: f for op, f in decomposition_table.items() if getattr(op, "namespace", "") == "resfu"})
-    return table
+    return {**torch.export.default_decompositions(), **_DECOMPOSITIONS}

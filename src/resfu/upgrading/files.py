@@ -24,6 +24,12 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
 
     Raises:
         ValueError: for a network that is not upgraded.
+
+    >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
+    >>> net = torch.nn.Sequential(*layers)
+    >>> better = resfu.upgrade(net, "resfu", torch.rand(2, 3, 32, 32))
+    >>> resfu.save_upgraded(better, "upgraded")
+    >>> again = resfu.load_upgraded("upgraded", net)
     """
     from safetensors.torch import save_file  # the extra `hosts`
 
@@ -49,7 +55,7 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         FileNotFoundError: when there is no saved network.
         ValueError: for a network of another make.
 
-    >>> net = load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
+    >>> net = resfu.load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
     """
     from safetensors.torch import load_file  # the extra `hosts`
 

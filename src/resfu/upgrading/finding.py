@@ -31,8 +31,9 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     Raises:
         ValueError: without inputs, or for inputs that the network does not take.
 
-    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1))
-    >>> plan = find_upsampling(net, torch.zeros(1, 3, 32, 32))
+    >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
+    >>> net = torch.nn.Sequential(*layers)
+    >>> plan = resfu.find_upsampling(net, torch.zeros(1, 3, 32, 32))
     >>> plan[0].name, plan[0].call.ratio, [guide.name for guide in plan[0].guides]
     ('1#0', (2.0, 2.0), ['image'])
     """

@@ -53,9 +53,10 @@ def upgrade(
     Raises:
         ValueError: for a place, guide or upsampler that does not fit; the message says which would.
 
-    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1))
+    >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
+    >>> net = torch.nn.Sequential(*layers)
     >>> images = torch.rand(2, 3, 32, 32)
-    >>> better = upgrade(net, "resfu", images)
+    >>> better = resfu.upgrade(net, "resfu", images)
     >>> better(images).shape
     torch.Size([2, 4, 32, 32])
     """

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from resfu.ops.attention import windowed_attention
 from resfu.ops.checks import check_divides, check_int, check_odd
+from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers import anyup_cpu
 from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
 from resfu.upsamplers.options import check_flags, check_fraction
+from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.unify import Unify
 
 
@@ -45,7 +47,7 @@ class AnyUp(Upsampler):
         ValueError: for an even kernel, widths that do not divide or, when called, an image or features of one row or
             column.
 
-    >>> up = AnyUp(dim=32)
+    >>> up = resfu.AnyUp(dim=32)
     >>> up(torch.randn(1, 384, 16, 16), torch.randn(1, 3, 64, 64)).shape
     torch.Size([1, 384, 64, 64])
     """
@@ -110,10 +112,12 @@ class AnyUp(Upsampler):
             if min(x.shape[-2:]) < 2:
                 raise ValueError(f"{name} must have at least 2 rows and columns, got {list(x.shape)}: borders mirror.")
         guidance = guidance.contiguous()  # one order whatever it comes in: so do the roundings
-        if on_cpu_without_graph(features, guidance):
-            return anyup_cpu.upsample(self, features, guidance, size)
+        if on_cpu_without_graph(features, guidance) and all_plain(self):
+            out = anyup_cpu.upsample(self, features, guidance, size)
+            return out.contiguous(memory_format=memory_format(features))
         query, key = self.query_and_key_of(features, guidance, size)
-        return windowed_attention(query, key, features, self.heads, self.window_ratio)
+        out = windowed_attention(query, key, features, self.heads, self.window_ratio)
+        return out.contiguous(memory_format=memory_format(features))
 
     def query_and_key_of(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """[B, D, H, W] and [B, D, h, w]."""
@@ -132,6 +136,8 @@ class AnyUp(Upsampler):
         """A map as "query" or "key": normalised over its channels and projected."""
         norm, n = (self.query_norm, 0) if part == "query" else (self.key_norm, 1)
         x = at_least_fp32(x).movedim(1, -1)
+        if not all_plain(self):
+            return at_least_fp32(self.query_and_key(norm(x.to(self.frequencies.dtype))).chunk(2, -1)[n])
         weight, bias = (t.chunk(2)[n] for t in (self.query_and_key.weight, self.query_and_key.bias))
         x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype))
         return at_least_fp32(F.linear(x, weight.to(x.dtype), bias.to(x.dtype)))

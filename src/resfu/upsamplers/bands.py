@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.grid import in_bands
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.transforms import is_batched
@@ -20,11 +21,12 @@ _BAND = 4096  # pixels: 2 MB of 128 channels in fp32
 
 
 def on_cpu_without_graph(*tensors: Tensor) -> bool:
-    """Whether work can go in bands: on the CPU in fp32 or fp64, no graph recorded or captured, outside torch.vmap."""
+    """Whether work can go in bands: on the CPU in fp32 or fp64, no graph recorded or captured, outside torch.func."""
     return (
         all(in_bands(x) and x.dtype in (torch.float32, torch.float64) and not is_batched(x) for x in tensors)
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
+        and not operators_are_recorded(*tensors)
     )
 
 

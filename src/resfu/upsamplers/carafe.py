@@ -1,5 +1,7 @@
 """CARAFE: content-aware reassembly of features."""
 
+from typing import cast
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -110,8 +112,7 @@ class CARAFE(Upsampler):
         """See `Upsampler.carry`."""
         if self.dims == 3:
             return self._reassembled_volume(features, values)
-        assert isinstance(self.compressor, nn.Conv2d)
-        scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
+        scores = F.pixel_shuffle(self.encoder(project(cast("nn.Conv2d", self.compressor), features)), self.ratio)
         return reassemble_from(self.start, values, scores, size, groups=self.groups, out=out)
 
     def _reassembled_volume(self, features: Tensor, values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
 from resfu.upsamplers.options import check_number
+from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.rotation import rotary_angles, rotate
 
 _FINER = 4  # times the output is as much of the image as the encoder looks at
@@ -45,7 +46,7 @@ class NAF(Upsampler):
     Raises:
         ValueError: for an even kernel or widths that do not divide.
 
-    >>> up = NAF(dim=32)
+    >>> up = resfu.NAF(dim=32)
     >>> up(torch.zeros(1, 384, 16, 16), torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 384, 64, 64])
     """
@@ -94,7 +95,7 @@ class NAF(Upsampler):
         assert guidance is not None
         check_divides("heads", self.heads, "the features' width", features.shape[1])
         image = self.reduced(guidance, size)
-        if on_cpu_without_graph(features, image):
+        if on_cpu_without_graph(features, image) and all_plain(self):
             return naf_cpu.upsample(self, features, image, size)
         query = self.query(image, size)
         key = F.adaptive_avg_pool2d(query, (features.shape[-2], features.shape[-1]))

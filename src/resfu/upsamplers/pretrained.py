@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from resfu.files.atomic import replacing, write_json, write_text
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
@@ -64,11 +66,12 @@ def save_pretrained(module: nn.Module, folder: str | Path, measured: str = "") -
     """See `resfu.Upsampler.save_pretrained`."""
     folder = Path(folder)
     configuration = {"library": "resfu", "format": _FORMAT, **described(module)}
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    _library("safetensors.torch").save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(configuration, indent=2) + "\n", "utf-8")
-    (folder / CARD).write_text(_card(module, configuration, measured), "utf-8")
+    save_file = _library("safetensors.torch").save_file
+    with replacing(folder / WEIGHTS) as draft:
+        save_file(weights, draft, metadata={"format": "pt"})
+    write_json(folder / CONFIG, configuration)
+    write_text(folder / CARD, _card(module, configuration, measured))
 
 
 def push_to_hub(module: nn.Module, repository: str, measured: str = "", private: bool = False) -> str:

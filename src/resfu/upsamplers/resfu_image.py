@@ -32,7 +32,7 @@ class ReSFUImage(Upsampler):
     Raises:
         ValueError: for a width below 1, or what `ReSFU` refuses.
 
-    >>> up = ReSFUImage(384)
+    >>> up = resfu.ReSFUImage(384)
     >>> up(torch.zeros(1, 384, 16, 16), torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 384, 64, 64])
     """
@@ -78,5 +78,5 @@ class ReSFUImage(Upsampler):
 
     def guide(self, image: Float[Tensor, "B c H W"]) -> Float[Tensor, "B g H W"]:
         """What ReSFU is guided by."""
-        x = F.relu(self.norm(self.conv1(pad(image, 1, 1))), inplace=True)
+        x = F.relu(self.norm(self.conv1(pad(image, 1, 1))))
         return self.conv2(pad(x, 1, 1))

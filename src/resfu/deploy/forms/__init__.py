@@ -38,7 +38,7 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
         ValueError: for another class, or a mode in which bands cannot be what the whole is.
     """
     names = [name for name, method in UPSAMPLERS.items() if type(up) is method]
-    if not names:
+    if not names or names[0] not in FORMS:
         raise ValueError(f"{type(up).__name__} has no band form; these have: {', '.join(FORMS)}.")
     if up.training and names[0] in ("indexnet", "stack-jbu"):
         why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
