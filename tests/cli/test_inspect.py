@@ -13,7 +13,7 @@ def test_the_table_and_the_costs(tmp_path, capsys):
     words = ["inspect", "torchvision:lraspp_mobilenet_v3_large", "--size", "64", "--upsamplers", "resfu,carafe"]
     assert main([*words, "--json", str(tmp_path / "costs.json")]) == 0
     out = capsys.readouterr().out
-    assert "classifier#0  bilinear  4 x 4    8 x 8" in out
+    assert "classifier#0  bilinear  4 x 4  8 x 8" in out
     assert "no: logits to the image" in out
     record = json.loads((tmp_path / "costs.json").read_text())
     assert [place["name"] for place in record["places"]] == ["classifier#0", "#0"]

@@ -110,7 +110,8 @@ def triple(name: str, value: object) -> tuple[int, int, int]:
 def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple[int, ...]:
     try:
         # Under torch.compile a symbolic size counts as an int, and operator.index and int() would make it a number.
-        numbers = tuple(n if isinstance(n, int | torch.SymInt) else operator.index(n) for n in value)  # pyright: ignore
+        whole = (int, torch.SymInt)
+        numbers = tuple(n if isinstance(n, whole) else operator.index(n) for n in value)  # pyright: ignore
     except (TypeError, ValueError, RuntimeError):  # a tensor on the meta device raises the last
         numbers = ()
     if len(numbers) != count:

@@ -11,10 +11,7 @@ NORM_GROUPS = 8
 
 
 class Convolution(nn.Conv2d):
-    """A convolution with stride 1 that keeps the size of the map and mirrors its border."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, bias=bias)
+    """A convolution with stride 1 and without padding of its own that mirrors the border, and so keeps the map's size."""
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """Mirror, then convolve."""
@@ -36,9 +33,9 @@ class NormalizedBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool, residual: bool) -> None:
         super().__init__()
         self.norm1 = GroupNorm(NORM_GROUPS, in_channels)
-        self.conv1 = Convolution(in_channels, out_channels, kernel_size, bias)
+        self.conv1 = Convolution(in_channels, out_channels, kernel_size, bias=bias)
         self.norm2 = GroupNorm(NORM_GROUPS, out_channels)
-        self.conv2 = Convolution(out_channels, out_channels, kernel_size, bias)
+        self.conv2 = Convolution(out_channels, out_channels, kernel_size, bias=bias)
         self.residual = residual
         if residual and in_channels != out_channels:
             self.shortcut = Convolution(in_channels, out_channels, 1, bias=False)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.backends import operators_are_recorded
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
 from resfu.ops.reassembly import cpu
@@ -74,8 +76,13 @@ def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Floa
     H, W = weights.shape[-2:]
     a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
     a = _spread_axis(a, _fraction(H, h, weights)[:, None], 2)
-    a = _spread_axis(a, _fraction(W, w, weights), 3)
-    return a.flatten(1, 3)
+    fraction = _fraction(W, w, weights)
+    if in_torch_compile():
+        # As a sum: inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14).
+        beyond = a * fraction
+        left, right = F.pad(a - beyond, (0, 0, 0, 0, 0, 1)), F.pad(beyond, (0, 0, 0, 0, 1, 0))
+        return left.flatten(1, 3) + right.flatten(1, 3)
+    return _spread_axis(a, fraction, 3).flatten(1, 3)
 
 
 def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
