@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from torch import nn
 
@@ -55,7 +56,7 @@ def _transformers(name: str) -> nn.Module:
         if not names:
             raise ValueError(f"{name} does not say which network it configures: its architectures are empty.")
         return getattr(transformers, names[0])(config)
-    kind = _of(transformers, name, "transformers")
+    kind: Any = _of(transformers, name, "transformers")
     return kind(kind.config_class())
 
 
@@ -98,7 +99,7 @@ def _of(module: object, name: str, where: str) -> Callable[..., nn.Module]:
     found = getattr(module, name, None)
     if not callable(found):
         raise ValueError(f"{where} has no {name!r}.")
-    return found
+    return cast("Callable[..., nn.Module]", found)
 
 
 _LIBRARIES: dict[str, Callable[[str], nn.Module]] = {

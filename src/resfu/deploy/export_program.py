@@ -1,6 +1,7 @@
 """The exported program that every runtime's file is made from, and which of its sizes are open."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,8 @@ class _Related(nn.Module):
     def __init__(self, module: nn.Module, shapes: Shapes, largest: int | None) -> None:
         super().__init__()
         self.module, self._ratios = module, shapes.ratios
-        self._largest = [largest and [largest * n for n in x.shape] for x in shapes.inputs] if shapes.dynamic else []
+        largest_shapes = [largest and [largest * n for n in x.shape] for x in shapes.inputs]
+        self._largest: list[Any] = largest_shapes if shapes.dynamic else []
 
     def forward(self, *inputs: Tensor) -> Tensor:
         first = inputs[0]

@@ -105,8 +105,10 @@ class ExecuTorch(Runtime):
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
         """One file."""
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
+            XnnpackPartitioner,
+        )
+        from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
 
         with _quiet():
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
@@ -115,7 +117,7 @@ class ExecuTorch(Runtime):
 
     def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
         """By the runtime's Python binding."""
-        from executorch.runtime import Runtime as Binding
+        from executorch.runtime import Runtime as Binding  # pyright: ignore[reportMissingImports]
 
         method = Binding.get().load_program(path).load_method("forward")
         return method.execute([x.contiguous() for x in inputs])[0].clone()

@@ -1,6 +1,7 @@
 """Upsampled features at points of an image, without the map of all pixels."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from resfu.upsamplers.anyup import AnyUp
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.fixed import Bilinear, Nearest
 from resfu.upsamplers.naf import NAF
+from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.resfu_image import ReSFUImage
 
 
@@ -58,7 +60,8 @@ def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows
         return attend_at(q, key[0], x[0], up.heads, axes, cells, (rows, columns), mean=True)
     if isinstance(up, ReSFUImage):
         guide = up.guide(F.interpolate(image, size=size, mode="bilinear") if image.shape[-2:] != size else image)
-        return _fine(up.resfu.scores(x, guide)[0, :, rows, columns], x[0], size, rows, columns)
+        resfu = cast(ReSFU, up.resfu)
+        return _fine(resfu.scores(x, guide)[0, :, rows, columns], x[0], size, rows, columns)
     if isinstance(up, Bilinear):
         return _fine(x.new_zeros(1, len(rows)), x[0], size, rows, columns)
     if isinstance(up, Nearest):

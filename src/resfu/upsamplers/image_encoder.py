@@ -11,7 +11,7 @@ NORM_GROUPS = 8
 
 
 class Convolution(nn.Conv2d):
-    """A convolution with stride 1 and without padding of its own that mirrors the border, and so keeps the map's size."""
+    """A convolution with stride 1 and no padding of its own that mirrors the border, and so keeps the map's size."""
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """Mirror, then convolve."""
