@@ -55,7 +55,7 @@ def bands(results: Results) -> list[str]:
 
 
 def ends(results: Results) -> list[str]:
-    """mIoU on the measured images during the training, mean over the seeds: flat curves have converged."""
+    """mIoU on the measured images during the training, mean over the seeds."""
     steps = [int(step) for step, _ in next(iter(results.values()))[0]["curves"]["miou"]]
     lines = ["| upsampler | " + " | ".join(f"step {step}" for step in steps) + " |", "|:--|" + "--:|" * len(steps)]
     for name, runs in results.items():
