@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint site bench bench-compare clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[all,fast]" --group dev
 	touch $@
 
 demo: .venv/.installed  ## train a small network with bilinear and with ReSFU on procedural scenes, and write a report
@@ -22,11 +22,18 @@ lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+site: .venv/.installed  ## the documentation as a site, in site/; a broken link is an error
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
 bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithms; JSON into benchmarks/results
+	$(BIN)/python -m benchmarks.floor
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.upsamplers
 	$(BIN)/python -m benchmarks.breakdown
 	$(BIN)/python -m benchmarks.ratios
 
+bench-compare: .venv/.installed  ## what became slower than a tenth against the committed numbers
+	$(BIN)/python -m benchmarks.compare
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

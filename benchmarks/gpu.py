@@ -3,7 +3,8 @@
 The floor is a plain fill of the output. Beside it: bilinear interpolation, DySample, the published algorithm in plain
 PyTorch, and the reference under `torch.compile`. A turn is several calls in a row, so that launches overlap as they do
 in a network; the graph rows replay a CUDA graph and show what launches cost. Writes benchmarks/results/gpu.json.
-`--tiny` runs every line of it on small maps on the CPU (without the graphs), and writes nothing.
+`--tune` chooses the tiles of the kernels, see `tune`. `--tiny` runs every line of it on small maps on the CPU (without
+the graphs), and writes nothing.
 """
 
 import argparse
@@ -142,9 +143,16 @@ def table(row: dict) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="small maps on the CPU, to see that every line runs")
-    tiny = parser.parse_args().tiny
+    parser.add_argument("--tune", action="store_true", help="measure the kernels' tiles instead, and write the fastest")
+    arguments = parser.parse_args()
+    tiny = arguments.tiny
     torch.set_default_device("cpu" if tiny else "cuda")
     torch.manual_seed(0)
+    if arguments.tune:
+        from benchmarks.tune import tune  # needs Triton's tiles alone
+
+        tune(tiny)
+        return
     rows = []
     for C, h, r, B, dtype, train, twin in RESFU[:2] if tiny else RESFU:
         size = (32, 4, r, 1, torch.float32) if tiny else (C, h, r, B, dtype)

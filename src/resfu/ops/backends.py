@@ -2,10 +2,17 @@
 
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd.forward_ad import unpack_dual
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-BACKENDS = ("auto", "reference", "cpu", "triton")
+from resfu.ops.portable import is_portable
+
+BACKENDS = ("auto", "reference", "cpu", "numba", "triton", "portable")
 _TRITON_INSTALLED = find_spec("triton") is not None
+_NUMBA_INSTALLED = find_spec("numba") is not None
 
 
 def which_backend(features: Tensor, backend: str = "auto") -> str:
@@ -16,11 +23,17 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         backend: the request, one of `BACKENDS`.
 
     Returns:
-        "cpu", "triton" or "reference". "auto" takes "cpu" for CPU tensors, "triton" for CUDA tensors where Triton is
-        installed, and "reference" elsewhere.
+        "cpu", "numba", "triton", "portable" or "reference". "auto" takes "portable" where a program for another runtime
+        is written; "numba" for fp32 tensors on the CPU where Numba is installed and nothing records PyTorch's operators
+        (torch.compile and torch.export, torch.func, modes that count or fake them), else "cpu" there; "triton" for CUDA
+        tensors where Triton is installed; and "reference" elsewhere. What an operation has no kernel for runs the
+        operators of "cpu".
 
     Raises:
         ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
+
+    >>> resfu.ops.which_backend(torch.zeros(1, dtype=torch.float64))
+    'cpu'
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
@@ -32,8 +45,35 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         obstacle = f"it runs on CUDA tensors and can't run on {features.device}"
     elif backend == "triton" and not _TRITON_INSTALLED:
         obstacle = "the package triton is not installed"
+    elif backend == "numba":
+        obstacle = _numba_obstacle(features)
     if obstacle:
         raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
     if backend != "auto":
         return backend
-    return "cpu" if device == "cpu" else "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
+    if is_portable():
+        return "portable"
+    if device == "cpu":
+        return "cpu" if _numba_obstacle(features) or operators_are_recorded(features) else "numba"
+    return "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
+
+
+def operators_are_recorded(*tensors: Tensor) -> bool:
+    """Whether somebody has to see PyTorch's operators, and a kernel of another library would hide them."""
+    return (
+        torch.compiler.is_compiling()
+        or bool(_get_current_dispatch_mode_stack())
+        or peek_interpreter_stack() is not None  # torch.func
+        or any(unpack_dual(t).tangent is not None for t in tensors)
+        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+    )
+
+
+def _numba_obstacle(features: Tensor) -> str | None:
+    if features.device.type != "cpu":
+        return f"it runs on the CPU and can't run on {features.device}"
+    if features.dtype != torch.float32:
+        return f"it computes in fp32, not in {features.dtype}"
+    if not _NUMBA_INSTALLED:
+        return 'the package numba is not installed (pip install "resfu[fast]")'
+    return None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
+from resfu.ops.portable import is_portable
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
@@ -14,9 +15,13 @@ _FAR = 8.0  # deviations of a mean from 0, up to which the difference of large s
 
 
 def project(
-    convolution: nn.Module, x: Float[Tensor, "B C H W"], norm: nn.Module | None = None, backend: str = "auto"
+    convolution: nn.Module,
+    x: Float[Tensor, "B C H W"],
+    norm: nn.Module | None = None,
+    backend: str = "auto",
+    planar: bool = False,
 ) -> Tensor:
-    """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order whatever x is.
+    """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order, or `planar`, whatever x is.
 
     Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
     map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing. What is
@@ -29,9 +34,9 @@ def project(
     if norm is not None and backend != "reference" and _foldable(x) and is_plain_group_norm(norm):
         affine = _affine(norm, x)
     if affine is None:
-        return _linear(x if norm is None else norm(x), weight, bias)
+        return _linear(x if norm is None else norm(x), weight, bias, planar)
     images = [
-        _linear(x[b : b + 1], weight * scale, F.linear(shift, weight, bias))
+        _linear(x[b : b + 1], weight * scale, F.linear(shift, weight, bias), planar)
         for b, (scale, shift) in enumerate(zip(*affine, strict=True))
     ]
     return images[0] if len(images) == 1 else torch.cat(images)
@@ -46,7 +51,16 @@ def _foldable(x: Tensor) -> bool:
     )
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Tensor:
+    if is_portable():
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    if planar:
+        product = (
+            weight @ x.flatten(2)
+            if bias is None
+            else torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2))
+        )
+        return product.unflatten(2, x.shape[2:])
     if in_torch_compile():
         # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
         product = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])

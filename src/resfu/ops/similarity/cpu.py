@@ -24,7 +24,7 @@ def paired_central_difference(
 ) -> Rows:
     """The fast equal of `reference.paired_central_difference`: a function of (first row, one past the last)."""
     groups = query.shape[1] // weight.shape[1]
-    convolved = _convolution(key, query, weight, step, neighbours)
+    convolved = convolution(key, query, weight, step, neighbours)
     centre = -weight.sum((2, 3), keepdim=True)
 
     def rows(first: int, last: int) -> Tensor:
@@ -38,12 +38,12 @@ def concatenation(
 ) -> Rows:
     """The fast equal of `reference.concatenation`: a function of (first row, one past the last)."""
     half = weight.shape[1] // 2
-    of_query = _convolution(query, query, weight[:, :half], step, neighbours)
-    of_key = _convolution(key, query, weight[:, half:], step, neighbours)
+    of_query = convolution(query, query, weight[:, :half], step, neighbours)
+    of_key = convolution(key, query, weight[:, half:], step, neighbours)
     return lambda first, last: of_query(first, last) + of_key(first, last) + bias.view(-1, 1, 1)
 
 
-def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Rows:
+def convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Rows:
     """Rows of the K x K convolution of the key whose taps are one LR pixel apart."""
     (H, W), (h, w) = query.shape[-2:], step
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]

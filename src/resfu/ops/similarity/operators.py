@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.grid import integer_ratio, interpolation_matrix
 from resfu.ops.layout import channels_last, memory_format, pad
 from resfu.ops.precision import autocast_dtype, without_autocast
@@ -35,6 +36,35 @@ def takes(key: Tensor, query: Tensor, weight: Tensor, compressor: Compressor, st
     if len(dtypes) > 1 or width > _WIDEST.get(dtypes.pop(), 0) or weight.shape[-1] > _LARGEST_KERNEL:
         return False
     if compressor.reduce_weight.shape[1] != width or query.numel() == 0:
+        return False
+    if key.shape[-2:] != query.shape[-2:]:
+        return True
+    return all(integer_ratio(P, p) is not None for P, p in zip(query.shape[-2:], step, strict=True))
+
+
+def compiles(
+    key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, compressor: Compressor, step: tuple[int, int]
+) -> bool:
+    """Whether the compiled kernels of `numba.py` compute the scores of paired central differences of these maps.
+
+    They take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
+    GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios.
+    """
+    tensors = (key, query, weight, bias, *compressor[:6])
+    groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
+    width, fits = M // groups, compressor.norm_groups % groups == 0
+    if (
+        any(autocast_dtype(t) != torch.float32 for t in tensors)
+        or query.numel() == 0
+        or operators_are_recorded(*tensors)
+    ):
+        return False
+    if (
+        weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3)
+        or not fits
+        or width % 32
+        or width != compressor.reduce_weight.shape[1]
+    ):
         return False
     if key.shape[-2:] != query.shape[-2:]:
         return True

@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from resfu.ops.similarity.compressor import Compressor, normalised_convolution
+from resfu.ops.tuned import tuned
 
 _SMALLEST = 16  # side of a matrix product on tensor cores
 
@@ -130,7 +131,8 @@ def similarity_scores(
     N, S = (max(_SMALLEST, triton.next_power_of_2(size)) for size in (width, count))
     dilated = reading == "dilated"
     block = 32 if (K * K * dilated + 1) * D % 32 == 0 else 16
-    pixels = _pixels(H * W, N, dtype)
+    choice = tuned("similarity", reading, N, dtype)
+    pixels = min(choice["pixels"], _pixels(H * W, 16, dtype)) if choice else _pixels(H * W, N, dtype)
     tiles = triton.cdiv(H * W, pixels)
     by_tap = weight.reshape(groups, width, D, K * K).permute(0, 3, 2, 1)  # [G, K K, D, M / G]
     centre = -by_tap.sum(1, keepdim=True)
@@ -146,7 +148,7 @@ def similarity_scores(
             H, W, h, w, H // h, W // w, tiles, *key.stride(), *query.stride(),
             READING=reading, K=K, D=D, M=width, GROUPS=groups, COUNT=count, LENGTH=paired.shape[1], N=N, S=S,
             PIXELS=pixels, BLOCK=block, PRECISION="tf32x3" if dtype == torch.float32 else "ieee", SCORES=scores,
-            num_warps=8 if N >= 64 else 4,
+            num_warps=choice.get("warps", 8 if N >= 64 else 4),
         )  # fmt: skip
 
     sums = torch.empty((B, tiles, 2, groups, N), dtype=torch.float32, device=query.device)

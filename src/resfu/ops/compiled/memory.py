@@ -1,0 +1,36 @@
+"""Elements of flat arrays for the compiled kernels, without Python's rule for negative indices.
+
+That rule is a choice for each index, and a loop with choices does not become vectors.
+"""
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+@intrinsic
+def get(typingctx, x, i):
+    """For kernels: x[i]."""
+    return x.dtype(x, types.intp), lambda *given: _load(*given)
+
+
+@intrinsic
+def put(typingctx, x, i, value):
+    """For kernels: x[i] = value."""
+    return types.void(x, types.intp, x.dtype), lambda *given: _store(*given)
+
+
+def _place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    data = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
+    return builder.gep(data, [args[1]], inbounds=True)
+
+
+def _load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.load(_place(context, builder, signature, args))
+
+
+def _store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    builder.store(args[2], _place(context, builder, signature, args))
+    return context.get_dummy_value()

@@ -1,0 +1,197 @@
+"""The one hot loop of the compiled kernels: a product of matrices whose sums stay in registers.
+
+    out[i, p] = start[i] + sum_k w[i, k] x[k, p]        8 rows i (or `rows`), 32 columns p (or 16)
+
+A convolution, its gradients and the weighted sum of neighbours are all this product, with rows that lie anywhere in
+memory. Numba's own loops keep no block of sums in registers, so this one is written in LLVM's instructions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16  # fp32 numbers of a vector; a processor with shorter ones takes several for each
+PIXELS = 2 * LANES  # of a tile
+ROWS = 8
+
+_FLOAT, _INT = ir.FloatType(), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
+_ANYTHING = ir.Constant(_VECTOR, ir.Undefined)
+
+
+def product(
+    rows: int = ROWS,
+    vectors: int = 2,
+    start: str = "zero",
+    relu: bool = False,
+    tables: str = "",
+    moments: bool = False,
+) -> Callable[..., Any]:
+    """A function for kernels: product(out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t).
+
+    out[o + so i + p] = start + sum over k < K of w[a + sw i + kw k] x[b + sx k + p], of flat fp32 arrays. K is at least
+    1. Where `tables` names "o", "w" or "x", the rows of that array start at table[t + row] instead of so i, sw i, sx k.
+
+    Args:
+        rows: i < rows.
+        vectors: p < 16 vectors.
+        start: "zero", "bias" (bias[c + i]), or "out" to add to what is there.
+        relu: of the result; NaN stays.
+        tables: which arrays have their rows in the table of int64.
+        moments: add the results of row i to out[t + 32 i + lane], and their squares 16 further on.
+    """
+
+    @intrinsic
+    def run(typingctx, out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t):  # pyright: ignore
+        integer = types.intp
+        signature = types.void(
+            out, integer, integer, w, integer, integer, integer, x, integer, integer, integer, bias, integer, table,
+            integer,
+        )  # fmt: skip
+
+        def generate(context, builder, signature, args):
+            emit = _Emitter(context, builder, signature, args)
+            emit.product(rows, vectors, start, relu, tables, moments)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return run
+
+
+@intrinsic
+def window_product(typingctx, out, o, so, w, a, x, b, sx, K, table, t):
+    """For kernels: out[o + so i + p] = sum over k < K of w[a + 32 k + p] x[b + sx i + table[t + k] + p], i < 8, p < 32.
+
+    Weights of their own for every pixel, shared by the rows: `product` with the vectors on the other side.
+    """
+    integer = types.intp
+    signature = types.void(out, integer, integer, w, integer, x, integer, integer, integer, table, integer)
+
+    def generate(context, builder, signature, args):
+        out, o, so, w, a, x, b, sx, K, table, t = args
+        nothing = (out, o, so, w, a, a, a, x, b, sx, K, x, a, table, t)
+        kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 5, 4, 9, 10)))
+        _Emitter(context, builder, kinds, nothing).window_product()
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Emitter:
+    """LLVM instructions of one product."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
+        self.b = builder
+
+        def data(i: int) -> Any:
+            return cgutils.create_struct_proxy(signature.args[i])(context, builder, args[i]).data
+
+        self.out, self.w, self.x, self.bias, self.table = (data(i) for i in (0, 3, 7, 11, 13))
+        _, self.o, self.so, _, self.a, self.sw, self.kw, _, self.xb, self.sx, self.K, _, self.c, _, self.t = args
+        self.fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+
+    def product(self, rows: int, vectors: int, start: str, relu: bool, tables: str, moments: bool) -> None:
+        b = self.b
+        places = [self._row(self.out, self.o, self.so, _number(i), "o" in tables) for i in range(rows)]
+        targets = [[b.gep(p, [_number(v * LANES)]) for v in range(vectors)] for p in places]
+        weights = [self._row(self.w, self.a, self.sw, _number(i), "w" in tables) for i in range(rows)]
+        sums = [[self._start(start, i, target) for target in row] for i, row in enumerate(targets)]
+        before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
+        b.branch(loop)
+        b.position_at_end(loop)
+        k = b.phi(_INT)
+        k.add_incoming(_number(0), before)
+        running = [[b.phi(_VECTOR) for _ in row] for row in sums]
+        place = self._row(self.x, self.xb, self.sx, k, "x" in tables)
+        columns = [self._load(b.gep(place, [_number(v * LANES)])) for v in range(vectors)]
+        along, added = b.mul(k, self.kw), []
+        for i in range(rows):
+            weight = self._splat(b.load(b.gep(weights[i], [along])))
+            added.append([b.call(self.fma, [weight, c, r]) for c, r in zip(columns, running[i], strict=True)])
+        following = b.add(k, _number(1))
+        k.add_incoming(following, loop)
+        for phis, first, last in zip(running, sums, added, strict=True):
+            for phi, one, other in zip(phis, first, last, strict=True):
+                phi.add_incoming(one, before)
+                phi.add_incoming(other, loop)
+        b.cbranch(b.icmp_signed("<", following, self.K), loop, after)
+        b.position_at_end(after)
+        for i, (row, results) in enumerate(zip(targets, added, strict=True)):
+            if relu:
+                results = [b.select(b.fcmp_ordered("<", value, _ZERO), _ZERO, value) for value in results]
+            for target, value in zip(row, results, strict=True):
+                self._store(value, target)
+            if moments:
+                self._add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), results)
+
+    def window_product(self) -> None:
+        b = self.b
+        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in range(ROWS)]
+        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in range(ROWS)]
+        before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
+        b.branch(loop)
+        b.position_at_end(loop)
+        k = b.phi(_INT)
+        k.add_incoming(_number(0), before)
+        running = [[b.phi(_VECTOR) for _ in range(2)] for _ in range(ROWS)]
+        weights = b.gep(self.w, [b.add(self.a, b.mul(k, _number(PIXELS)))])
+        weight = [self._load(b.gep(weights, [_number(v * LANES)])) for v in range(2)]
+        tap, added = b.load(b.gep(self.table, [b.add(self.t, k)])), []
+        for begin, phis in zip(begins, running, strict=True):
+            values = [self._load(b.gep(begin, [b.add(tap, _number(v * LANES))])) for v in range(2)]
+            added.append([b.call(self.fma, [w, x, r]) for w, x, r in zip(weight, values, phis, strict=True)])
+        following = b.add(k, _number(1))
+        k.add_incoming(following, loop)
+        for phis, results in zip(running, added, strict=True):
+            for phi, result in zip(phis, results, strict=True):
+                phi.add_incoming(_ZERO, before)
+                phi.add_incoming(result, loop)
+        b.cbranch(b.icmp_signed("<", following, self.K), loop, after)
+        b.position_at_end(after)
+        for place, results in zip(places, added, strict=True):
+            for v, result in enumerate(results):
+                self._store(result, b.gep(place, [_number(v * LANES)]))
+
+    def _add_moments(self, place: Any, values: list[Any]) -> None:
+        b, squares = self.b, self.b.gep(place, [_number(LANES)])
+        total, square = self._load(place), self._load(squares)
+        for value in values:
+            total, square = b.fadd(total, value), b.call(self.fma, [value, value, square])
+        self._store(total, place)
+        self._store(square, squares)
+
+    def _row(self, base: Any, offset: Any, stride: Any, i: Any, tabled: bool) -> Any:
+        b = self.b
+        place = b.load(b.gep(self.table, [b.add(self.t, i)])) if tabled else b.mul(stride, i)
+        return b.gep(base, [b.add(offset, place)])
+
+    def _start(self, start: str, i: int, target: Any) -> Any:
+        if start == "zero":
+            return _ZERO
+        if start == "out":
+            return self._load(target)
+        return self._splat(self.b.load(self.b.gep(self.bias, [self.b.add(self.c, _number(i))])))
+
+    def _load(self, place: Any) -> Any:
+        value = self.b.load(self.b.bitcast(place, _VECTOR.as_pointer()))
+        value.align = 4
+        return value
+
+    def _store(self, value: Any, place: Any) -> None:
+        self.b.store(value, self.b.bitcast(place, _VECTOR.as_pointer())).align = 4
+
+    def _splat(self, scalar: Any) -> Any:
+        first = self.b.insert_element(_ANYTHING, scalar, ir.Constant(ir.IntType(32), 0))
+        return self.b.shuffle_vector(first, _ANYTHING, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _number(n: int) -> Any:
+    return ir.Constant(_INT, n)

@@ -1,0 +1,79 @@
+"""The guided filter with stride 1 by compiled kernels, in fp32 on the CPU: channel by channel, nothing else kept."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.compiled.threads import run, scratch
+from resfu.ops.filters import numba_kernels as kernels
+from resfu.ops.filters import operators
+
+
+def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
+    """See `api.guided_filter`, of fp32 maps. Differentiable."""
+    if x.shape[-2:] != guide.shape[-2:]:
+        x = F.interpolate(x, size=guide.shape[-2:], mode="bilinear", align_corners=False)
+    return _GuidedFilter.apply(guide, x, radius, eps)  # pyright: ignore[reportReturnType]
+
+
+class _GuidedFilter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
+        ctx.save_for_backward(guide, x)
+        ctx.radius, ctx.eps = radius, eps
+        guide, x = guide.contiguous(), x.contiguous()
+        out = torch.empty_like(guide)
+        _over_planes(kernels.guided_filter, (guide, x), (out,), radius, eps)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad,) = grads
+        guide, x = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for derivatives of the derivatives
+            with torch.enable_grad():
+                guide, x = (t.view_as(t) for t in (guide, x))  # derivatives stop here
+                out = operators.composition(guide, x, ctx.radius, ctx.eps, 1)
+            wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
+            found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
+        guide, x = guide.contiguous(), x.contiguous()
+        results = torch.empty_like(guide), torch.empty_like(x)
+        _over_planes(kernels.guided_filter_gradients, (grad.contiguous(), guide, x), results, ctx.radius, ctx.eps)
+        return *results, None, None
+
+
+def _over_planes(kernel: Any, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], radius: int, eps: float) -> None:
+    """Run a kernel over all planes of contiguous maps of one size."""
+    B, C, H, W = inputs[0].shape
+    share = _share(H, W, radius).numpy()
+    size = kernels.PLANES * H * W + kernels.LINES * (W + 2 * radius)
+    space, wide = scratch(size), torch.empty(W * torch.get_num_threads(), dtype=torch.float64, device="cpu").numpy()
+    arrays = [t.detach().view(-1).numpy() for t in inputs]
+    results = [t.view(-1).numpy() for t in outputs]
+
+    def task(first: int, last: int, thread: int) -> None:
+        kernel(
+            first, last, *arrays, share, H, W, radius, _fp32(eps), *results, space, thread * size, wide,
+            thread * W,
+        )  # fmt: skip
+
+    run(task, B * C)
+
+
+def _fp32(value: float) -> Any:
+    return torch.tensor(value, dtype=torch.float32, device="cpu").numpy()[()]
+
+
+@lru_cache(maxsize=64)
+def _share(H: int, W: int, radius: int) -> Tensor:
+    """1 / (pixels of a window in its row) of every column, then the same of every row: [W + H]."""
+    share = []
+    for length in (W, H):
+        position = torch.arange(length, device="cpu")
+        counts = (position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1
+        share.append(1 / counts.float())
+    return torch.cat(share)

@@ -1,0 +1,142 @@
+"""The softmax and the window sum in one compiled kernel, in fp32 on the CPU."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
+from resfu.ops.grid import lr_cell, neighbour_in_image
+from resfu.ops.reassembly import numba_kernels as kernels
+from resfu.ops.reassembly import operators
+from resfu.ops.reassembly.softmax import window_softmax
+
+_CHUNKS = 4  # of an image, at most, whatever the number of threads
+
+
+class Axes(NamedTuple):
+    """Where the windows of an H x W image lie in an h x w map with a border of two pixels.
+
+    Attributes:
+        cells: [n + 1] the first rows of pixels of each row of cells, and H.
+        rows: [H] the first row of a pixel's window.
+        fy: [H] its way to the next one.
+        row_mask: [H] bit ky: whether the neighbours in that row lie inside the image.
+        columns: [T] the first column of a tile's windows.
+        fx: [T 32] the way of a pixel to the next column.
+        place: [T 32] its first column in the tile's.
+        inside: [T, 3, 32] 0 where the neighbours of a column lie inside the image, else minus infinity.
+        J: columns of a tile.
+    """
+
+    cells: Tensor
+    rows: Tensor
+    fy: Tensor
+    row_mask: Tensor
+    columns: Tensor
+    fx: Tensor
+    place: Tensor
+    inside: Tensor
+    J: int
+
+
+@lru_cache(maxsize=64)
+def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
+    """Of an image over a map; without `mask` all neighbours count."""
+    K = kernels.K
+    (rows, fy), (column, fx) = lr_cell(H, h, "cpu", torch.float32), lr_cell(W, w, "cpu", torch.float32)
+    rows, column = rows + 1, column + 1
+    cells = [0] + [y for y in range(1, H) if rows[y] != rows[y - 1]] + [H]
+    tiles = -(-W // PIXELS)
+    column = F.pad(column[None].float(), (0, tiles * PIXELS - W), mode="replicate")[0].long().view(tiles, PIXELS)
+    start = column[:, 0].clone()
+    J = int((column[:, -1] - start).max()) + kernels.M
+    J += J % 2  # M J is a multiple of 8
+    seen_rows, seen_columns = (neighbour_in_image(P, p, K, torch.device("cpu")) for P, p in ((H, h), (W, w)))
+    if not mask:
+        seen_rows, seen_columns = torch.ones_like(seen_rows), torch.ones_like(seen_columns)
+    bits = (seen_rows.long() << torch.arange(K, device="cpu")[:, None]).sum(0)
+    inside = torch.zeros(K, W, device="cpu").masked_fill_(~seen_columns, float("-inf"))
+    inside = F.pad(inside, (0, tiles * PIXELS - W)).view(K, tiles, PIXELS).transpose(0, 1).contiguous()
+    fx = F.pad(fx, (0, tiles * PIXELS - W))
+    place = (column - start[:, None]).flatten()
+    return Axes(torch.tensor(cells, device="cpu"), rows, fy, bits, start, fx, place, inside, J)
+
+
+def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
+    """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine", K = 3. Differentiable without out."""
+    if out is not None:
+        return _forward(padded, scores, h, w, mask, out)
+    return _SoftmaxWindowSum.apply(padded, scores, h, w, mask)  # pyright: ignore[reportReturnType]
+
+
+class _SoftmaxWindowSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+        ctx.save_for_backward(padded, scores)
+        ctx.low, ctx.mask = (h, w), mask
+        return _forward(padded, scores, h, w, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (padded, scores), (h, w) = ctx.saved_tensors, ctx.low
+        if not torch.is_grad_enabled():
+            return *_backward(padded, scores, h, w, ctx.mask, grads[0]), None, None, None
+        padded, scores = (t.view_as(t) for t in (padded, scores))  # for derivatives of the derivatives, which stop here
+        weights = window_softmax(scores, 1, ctx.low if ctx.mask else None)
+        out = operators.reassemble(padded, weights, ctx.low, "fine", 1)
+        wanted = [t for t, needed in zip((padded, scores), ctx.needs_input_grad[:2], strict=True) if needed]
+        found = iter(torch.autograd.grad(out, wanted, grads[0], create_graph=True))
+        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None, None
+
+
+class _Call:
+    """What both kernels are given."""
+
+    def __init__(self, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> None:
+        (self.B, self.C, self.h1, self.w1), (self.H, self.W) = padded.shape, scores.shape[-2:]
+        self.C8 = -(-self.C // ROWS) * ROWS
+        low = F.pad(padded.detach().permute(0, 2, 3, 1), (0, self.C8 - self.C)).contiguous()
+        self.axes = axes(self.H, self.W, h, w, mask)
+        self.cells = len(self.axes.cells) - 1
+        a = self.axes
+        self.before = (self.cells, a.cells.numpy(), self.H, self.W, flat(low), self.h1, self.w1, self.C, self.C8)
+        tables = (a.rows, a.fy, a.row_mask, a.columns, a.fx, a.place, a.inside)
+        self.after = (flat(scores), *(t.view(-1).numpy() for t in tables), a.J)
+        self.table = a.rows.numpy()
+
+
+def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
+    call = _Call(padded, scores, h, w, mask)
+    out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
+    J = call.axes.J
+    size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
+    space, target = scratch(size), flat(out)
+
+    def task(first: int, last: int, thread: int) -> None:
+        kernels.softmax_window_sum(first, last, *call.before, *call.after, target, space, thread * size, call.table)
+
+    run(task, call.B * call.cells)
+    return out
+
+
+def _backward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, grad: Tensor) -> tuple[Tensor, Tensor]:
+    call = _Call(padded, scores, h, w, mask)
+    number = max(1, min(_CHUNKS, call.cells // 4))
+    d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
+    d_scores = torch.empty(scores.shape, dtype=scores.dtype)
+    J = call.axes.J
+    taps = -(-kernels.M * J // LANES) * LANES
+    size = (2 * kernels.COUNT + 3 + 3 * taps + call.C8) * PIXELS + (kernels.M * J + taps) * call.C8
+    space, given, results = scratch(size), flat(grad), (flat(d_low), flat(d_scores))
+
+    def task(first: int, last: int, thread: int) -> None:
+        kernels.softmax_window_sum_gradients(
+            first, last, number, *call.before, *call.after, given, *results, space, thread * size, call.table
+        )
+
+    run(task, call.B * number)
+    return d_low.sum(1)[..., : call.C].permute(0, 3, 1, 2).contiguous(), d_scores

@@ -1,0 +1,187 @@
+"""The compiled kernels of the scores' gradients. Names of sizes as in `numba_kernels`.
+
+A chunk is some rows of an image. Each has sums of its own, which are added up in the order of the chunks: which thread
+did what does not show. The hidden channels of a tile are computed once more, twice: for what GroupNorm's statistics
+need, and for the gradients themselves.
+"""
+
+from typing import no_type_check
+
+from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.transpose import transpose
+from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
+
+_product = product()
+_into = product(start="out")
+_into_rows = product(start="out", tables="o")
+_of_rows = product(start="out", tables="w")
+_few = product(rows=FEW, start="out")
+_narrow = product(vectors=1, start="out")
+
+
+@no_type_check
+@kernel
+def _grad_of_tile(grad, place, area, count, out, o):
+    """[9, 32] of a tile, 0 behind its pixels."""
+    for n in range(COUNT):
+        for p in range(count):
+            put(out, o + n * PIXELS + p, get(grad, place + n * area + p))
+        for p in range(count, PIXELS):
+            put(out, o + n * PIXELS + p, 0)
+
+
+@no_type_check
+@kernel
+def correlations(
+    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad, out,
+    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
+):  # fmt: skip
+    """out [chunks, M, 16]: the hidden channels times the gradients [images, 9, H, W] of the scores, over all pixels."""
+    T, d, m = (W + PIXELS - 1) // PIXELS, D // G, M // G
+    v, h = begin, begin + m * PIXELS
+    apart, together = h + m * PIXELS, h + (m + LANES) * PIXELS
+    row = together + LANES * PIXELS
+    for i in range(LANES * PIXELS):
+        put(scratch, apart + i, 0)
+    for chunk in range(first_chunk, last_chunk):
+        b, part = chunk // chunks, chunk % chunks
+        for i in range(M * LANES):
+            put(out, chunk * M * LANES + i, 0)
+        for y in range(H * part // chunks, H * (part + 1) // chunks):
+            if is_low:
+                a = (b * h1 + get(above, y)) * w1 * M
+                interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+            for t in range(T):
+                count = min(PIXELS, W - t * PIXELS)
+                _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, apart)
+                transpose(scratch, together, LANES, scratch, apart, PIXELS)
+                transpose(scratch, together + LANES * LANES, LANES, scratch, apart + LANES, PIXELS)
+                for g in range(G):
+                    place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
+                    hidden(
+                        planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                    )  # fmt: skip
+                    for i in range(0, m, ROWS):
+                        _narrow(
+                            out, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1, scratch,
+                            together, LANES, PIXELS, bias, 0, table, 0,
+                        )  # fmt: skip
+
+
+@no_type_check
+@kernel
+def gradients(
+    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
+    scale, shift, slope, d_planes, d_height, d_table, d_low, d_first, d_bias, d_second, d_second_bias, G, M, low,
+    is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
+):  # fmt: skip
+    """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
+
+    scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
+    scale^T grad - shift - slope h.
+    """
+    T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
+    v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
+    dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
+    row = g_scores + COUNT * PIXELS
+    d_row = row + (w1 + J) * M
+    for chunk in range(first_chunk, last_chunk):
+        b, part = chunk // chunks, chunk % chunks
+        top = H * part // chunks
+        for y in range(top, H * (part + 1) // chunks):
+            if is_low:
+                a = (b * h1 + get(above, y)) * w1 * M
+                interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+                for i in range((w1 + J) * M):
+                    put(scratch, d_row + i, 0)
+            for g in range(G):
+                for t in range(T):
+                    count = min(PIXELS, W - t * PIXELS)
+                    place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
+                    d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
+                    hidden(
+                        planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                    )  # fmt: skip
+                    _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
+                    for i in range(0, m, ROWS):
+                        _product(
+                            scratch, dh + i * PIXELS, PIXELS, scale, b * COUNT * M + g * m + i, 1, M, scratch, g_scores,
+                            PIXELS, COUNT, bias, 0, table, 0,
+                        )  # fmt: skip
+                    for i in range(m):
+                        c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
+                        total = (chunk * M + g * m + i) * PIXELS
+                        for p in range(PIXELS):
+                            value = get(scratch, h + i * PIXELS + p)
+                            change = get(scratch, dh + i * PIXELS + p) - c - e * value
+                            put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
+                        for p in range(count, PIXELS):
+                            put(scratch, dh + i * PIXELS + p, 0)
+                        for p in range(PIXELS):
+                            put(
+                                d_second_bias,
+                                total + p,
+                                get(d_second_bias, total + p) + get(scratch, dh + i * PIXELS + p),
+                            )
+                    for i in range(0, m, ROWS):
+                        _product(
+                            scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
+                            bias, 0, table, 0,
+                        )  # fmt: skip
+                    for i in range(m):
+                        total = (chunk * M + g * m + i) * PIXELS
+                        for p in range(PIXELS):
+                            change = get(scratch, dv + i * PIXELS + p)
+                            put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
+                        for p in range(PIXELS):
+                            put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
+                    for i in range(0, m, LANES):
+                        for p in range(0, PIXELS, LANES):
+                            transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
+                            transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
+                    for c in range(0, m, PIXELS):
+                        for i in range(0, m, ROWS):
+                            _into(
+                                d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1,
+                                scratch, dh_last + c, m, PIXELS, bias, 0, table, 0,
+                            )  # fmt: skip
+                        for k in range(0, L, ROWS):
+                            _of_rows(
+                                d_first, (chunk * G + g) * L * m + k * m + c, m, planes, place, 0, 1, scratch,
+                                dv_last + c, m, PIXELS, bias, 0, table, k,
+                            )  # fmt: skip
+                        if is_low:
+                            for j in range(0, J, FEW):
+                                _few(
+                                    scratch, d_row + (get(start_column, t) + j) * M + g * m + c, M, columns,
+                                    (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, PIXELS, bias, 0, table, 0,
+                                )  # fmt: skip
+                    for k in range(0, L, ROWS):
+                        _into_rows(
+                            d_planes,
+                            d_place,
+                            0,
+                            first,
+                            (g * L + k) * m,
+                            m,
+                            1,
+                            scratch,
+                            dv,
+                            PIXELS,
+                            m,
+                            bias,
+                            0,
+                            d_table,
+                            k,
+                        )
+            if is_low:
+                a, fraction = (chunk * h1 + get(above, y)) * w1 * M, get(between, y)
+                for i in range(w1 * M):
+                    change = get(scratch, d_row + i)
+                    beyond = fraction * change
+                    put(d_low, a + i, get(d_low, a + i) + change - beyond)
+                    put(d_low, a + w1 * M + i, get(d_low, a + w1 * M + i) + beyond)

@@ -1,0 +1,197 @@
+"""The compiled kernels of the similarity scores, on tiles of 32 pixels of a row.
+
+All arrays are flat and fp32, maps planar with a row of pixels together. Names of sizes: D and M, the widths of the
+maps and of the hidden channels; d and m, those of one of G groups; L, the inputs of a group's first convolution (its
+taps, then its query); T, tiles of a row; S, elements of a padded row; J, low-resolution columns that a tile lies
+between. A group's 14 kB of weights and hidden channels of a tile stay in the innermost cache.
+"""
+
+from typing import no_type_check
+
+from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+
+COUNT = 9  # neighbours, K K
+FEW = 4  # rows of a product over low-resolution columns
+
+_from_bias = product(start="bias", tables="x")
+_from_bias_relu = product(start="bias", tables="x", relu=True)
+_more_relu = product(start="out", relu=True)
+_layer_relu = product(start="bias", relu=True)
+_layer_relu_moments = product(start="bias", relu=True, moments=True)
+_weighted = product(rows=1, start="bias")
+_scores = product(rows=COUNT)
+
+
+@no_type_check
+@kernel
+def padded_planes(first, last, x, D, H, W, rows, columns, out, begin, planes, S):
+    """Maps [images, D, H, W] with their border repeated, as planes `begin` and on of each image's: [H + 2 rows, S].
+
+    `columns` are repeated on the left and the rest on the right.
+    """
+    height = H + 2 * rows
+    for plane in range(first, last):
+        place = (plane // D * planes + begin + plane % D) * height
+        for y in range(height):
+            source = (plane * H + min(max(y - rows, 0), H - 1)) * W
+            target = (place + y) * S
+            for i in range(columns):
+                put(out, target + i, get(x, source))
+            for i in range(W):
+                put(out, target + columns + i, get(x, source + i))
+            for i in range(columns + W, S):
+                put(out, target + i, get(x, source + W - 1))
+
+
+@no_type_check
+@kernel
+def interpolated_row(low, a, b, weight, out, o, count, empty):
+    """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
+    for i in range(count):
+        put(out, o + i, get(low, a + i) + weight * (get(low, b + i) - get(low, a + i)))
+    for i in range(count, count + empty):
+        put(out, o + i, 0)
+
+
+@no_type_check
+@kernel
+def hidden(
+    planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
+    scratch,
+):  # fmt: skip
+    """v and h [m, 32]: both layers of a tile. Adds h and its squares to sums [m, 2, 16], where these lie in scratch."""
+    for i in range(0, m, ROWS):
+        if low:
+            _from_bias(
+                scratch,
+                v + i * PIXELS,
+                PIXELS,
+                first,
+                g * L * m + i,
+                1,
+                m,
+                planes,
+                place,
+                0,
+                L,
+                bias,
+                g * m + i,
+                table,
+                0,
+            )
+            _more_relu(
+                scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
+                table, 0,
+            )  # fmt: skip
+        else:
+            _from_bias_relu(
+                scratch,
+                v + i * PIXELS,
+                PIXELS,
+                first,
+                g * L * m + i,
+                1,
+                m,
+                planes,
+                place,
+                0,
+                L,
+                bias,
+                g * m + i,
+                table,
+                0,
+            )
+    for i in range(0, m, ROWS):
+        if sums:
+            _layer_relu_moments(
+                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
+                g * m + i, table, sums + i * PIXELS,
+            )  # fmt: skip
+        else:
+            _layer_relu(
+                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
+                g * m + i, table, 0,
+            )  # fmt: skip
+
+
+@no_type_check
+@kernel
+def partial_scores(
+    first_row, last_row, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights, norm_groups,
+    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, partial, sums, scratch, begin,
+):  # fmt: skip
+    """Scores of each group of GroupNorm apart, without its statistics, and the sums that give these.
+
+    partial [images H, T, norm groups, 9, 32]; sums [images H, 2, M], of the hidden channels and of their squares.
+    """
+    T, d, m, width = (W + PIXELS - 1) // PIXELS, D // G, M // G, M // norm_groups
+    v, h = begin, begin + m * PIXELS
+    total = h + m * PIXELS
+    row = total + m * PIXELS
+    for r in range(first_row, last_row):
+        b, y = r // H, r % H
+        if is_low:
+            a = (b * h1 + get(above, y)) * w1 * M
+            interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+        for g in range(G):
+            for i in range(m * PIXELS):
+                put(scratch, total + i, 0)
+            for t in range(T):
+                place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
+                whole = W - t * PIXELS >= PIXELS
+                hidden(
+                    planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
+                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch,
+                )  # fmt: skip
+                if not whole:
+                    for i in range(m):
+                        for p in range(W - t * PIXELS):
+                            value = get(scratch, h + i * PIXELS + p)
+                            put(scratch, total + i * PIXELS, get(scratch, total + i * PIXELS) + value)
+                            put(
+                                scratch,
+                                total + i * PIXELS + LANES,
+                                get(scratch, total + i * PIXELS + LANES) + value * value,
+                            )
+                for n in range(m // width):
+                    group = g * (m // width) + n
+                    _scores(
+                        partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
+                        group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
+                        0,
+                    )  # fmt: skip
+            for i in range(m):
+                value, square = 0.0, 0.0
+                for lane in range(LANES):
+                    value += get(scratch, total + i * PIXELS + lane)
+                    square += get(scratch, total + i * PIXELS + LANES + lane)
+                put(sums, r * 2 * M + g * m + i, value)
+                put(sums, (r * 2 + 1) * M + g * m + i, square)
+
+
+@no_type_check
+@kernel
+def total_scores(first_row, last_row, H, W, partial, norm_groups, inverse, shift, out, table, scratch, begin):
+    """out [images, 9, H, W]: the sum over the groups, each by 1 / its deviation [images, norm groups], and a shift."""
+    T = (W + PIXELS - 1) // PIXELS
+    for r in range(first_row, last_row):
+        b, y = r // H, r % H
+        for t in range(T):
+            count = min(PIXELS, W - t * PIXELS)
+            for n in range(COUNT):
+                target = ((b * COUNT + n) * H + y) * W + t * PIXELS
+                source = ((r * T + t) * norm_groups * COUNT + n) * PIXELS
+                if count == PIXELS:
+                    _weighted(
+                        out, target, 0, inverse, b * norm_groups, 0, 1, partial, source, COUNT * PIXELS, norm_groups,
+                        shift, b * COUNT + n, table, 0,
+                    )  # fmt: skip
+                else:
+                    _weighted(
+                        scratch, begin, 0, inverse, b * norm_groups, 0, 1, partial, source, COUNT * PIXELS, norm_groups,
+                        shift, b * COUNT + n, table, 0,
+                    )  # fmt: skip
+                    for p in range(count):
+                        put(out, target + p, get(scratch, begin + p))

@@ -1,0 +1,172 @@
+"""What the compiled kernels of the scores read: padded planes, tables of an axis, weights in their order."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.compiled.threads import flat, run
+from resfu.ops.compiled.tile import PIXELS
+from resfu.ops.grid import interpolation_matrix
+from resfu.ops.similarity import numba_kernels as kernels
+from resfu.ops.similarity import operators
+from resfu.ops.similarity.compressor import Compressor
+
+
+class Columns(NamedTuple):
+    """Where the pixels of an axis lie between those of a low-resolution map with a border of one pixel.
+
+    Attributes:
+        above: [P] the first of the two.
+        between: [P] how far to the second.
+        start: [T] the first column of a tile.
+        weights: [T, J, 32] how much each column counts for each pixel.
+    """
+
+    above: Tensor
+    between: Tensor
+    start: Tensor
+    weights: Tensor
+
+
+@lru_cache(maxsize=64)
+def columns(P: int, p: int, neighbours: str) -> Columns:
+    """Of P pixels over p."""
+    U = interpolation_matrix(P, p, torch.empty(0, dtype=torch.float32, device="cpu"), neighbours, 1)  # [P, p + 2]
+    above = (U != 0).int().argmax(1).clamp(max=p)
+    between = U.gather(1, above[:, None] + 1)[:, 0]
+    tiles = -(-P // PIXELS)
+    starts = above[::PIXELS]
+    last = torch.tensor([int(above[min((t + 1) * PIXELS, P) - 1]) + 1 for t in range(tiles)], device="cpu")
+    J = -(-int((last - starts).max() + 1) // kernels.FEW) * kernels.FEW
+    wide = F.pad(U, (0, J, 0, tiles * PIXELS - P))
+    weights = torch.stack(
+        [wide[t * PIXELS : (t + 1) * PIXELS, int(start) : int(start) + J].T for t, start in enumerate(starts)]
+    )
+    return Columns(above, between, starts.clone(), weights.contiguous())
+
+
+class Layers(NamedTuple):
+    """Weights as the kernels read them: first [G, L, m], bias [M], second [G, m, m], second_bias [M]."""
+
+    first: Tensor
+    bias: Tensor
+    second: Tensor
+    second_bias: Tensor
+
+
+class Maps:
+    """A query and a key as the kernels read them.
+
+    Args:
+        key: [B, D, H, W], or convolved on the LR map, [B, h + 2, w + 2, M].
+        query: [B, D, H, W].
+        step: (h, w).
+        neighbours: how an LR key is read.
+        groups: G.
+        is_low: whether the key lies on the LR map.
+    """
+
+    def __init__(
+        self, key: Tensor, query: Tensor, step: tuple[int, int], neighbours: str, groups: int, is_low: bool
+    ) -> None:
+        (B, D, H, W), (h, w) = query.shape, step
+        self.size, self.shape, self.groups = (H, W), query.shape, groups
+        self.is_low = is_low
+        self.reach = (0, 0) if self.is_low else (H // h, W // w)
+        rows, cols = self.reach
+        self.stride = -(-W // PIXELS) * PIXELS + 2 * cols
+        self.height = H + 2 * rows
+        maps = [query] if self.is_low else [key, query]
+        self.planes = query.new_empty((B, len(maps) * D, self.height, self.stride))
+        for n, x in enumerate(maps):
+            self._pad(x, n * D)
+        self.low = key.contiguous() if self.is_low else self.planes
+        vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
+        self.rows = vertical
+        self.columns = columns(W, w, neighbours) if self.is_low else vertical
+        self.J = self.columns.weights.shape[1]
+        self.table = self.table_of(self.height)
+
+    def _pad(self, x: Tensor, begin: int) -> None:
+        B, D, H, W = x.shape
+        source, target, number = flat(x), flat(self.planes), self.planes.shape[1]
+
+        def task(first: int, last: int, _: int) -> None:
+            kernels.padded_planes(first, last, source, D, H, W, *self.reach, target, begin, number, self.stride)
+
+        run(task, B * D)
+
+    def table_of(self, height: int) -> Tensor:
+        """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
+        D = self.shape[1]
+        d, area = D // self.groups, height * self.stride
+        (rows, cols), places, begin = self.reach, [], 0
+        if not self.is_low:
+            taps = [y * rows * self.stride + x * cols for y in range(3) for x in range(3)]
+            places = [tap + channel * area for tap in taps for channel in range(d)]
+            begin = D * area + rows * self.stride + cols
+        places += [begin + channel * area for channel in range(d)]
+        return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64, device="cpu")
+
+    def cropped(self, x: Tensor) -> Tensor:
+        """Padded planes without their border."""
+        (rows, cols), (H, W) = self.reach, self.size
+        return x[..., rows : rows + H, cols : cols + W].contiguous()
+
+    def unpadded(self, x: Tensor) -> Tensor:
+        """The adjoint of repeating the border. Overwrites x."""
+        (rows, cols), (H, W) = self.reach, self.size
+        x[..., rows, :] += x[..., :rows, :].sum(-2)
+        x[..., rows + H - 1, :] += x[..., rows + H :, :].sum(-2)
+        x[..., cols] += x[..., :cols].sum(-1)
+        x[..., cols + W - 1] += x[..., cols + W :].sum(-1)
+        return self.cropped(x)
+
+
+def made_ready(
+    tensors: Sequence[Tensor], norm_groups: int, eps: float, h: int, w: int, neighbours: str
+) -> tuple[Maps, Layers, Compressor]:
+    """From the ten tensors of the operator and its other arguments."""
+    key, query, weight, bias, *rest = tensors
+    compressor = Compressor(*rest, norm_groups=norm_groups, eps=eps)
+    groups, dilated = query.shape[1] // weight.shape[1], key.shape[-2:] == query.shape[-2:]
+    read = key if dilated else convolved(key, weight)
+    maps = Maps(read.detach(), query.detach(), (h, w), neighbours, groups, not dilated)
+    return maps, pack(weight, bias, compressor, groups, dilated), compressor
+
+
+def convolved(key: Tensor, weight: Tensor) -> Tensor:
+    """[B, h + 2, w + 2, M], see `operators.convolved_key`."""
+    return operators.convolved_key(key, weight).movedim(1, 3).flatten(3)
+
+
+def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dilated: bool) -> Layers:
+    """The parameters in the kernels' order, differentiably."""
+    M, d, K, _ = weight.shape
+    by_tap = weight.reshape(groups, M // groups, d, K * K).permute(0, 3, 2, 1)  # [G, K K, d, m]
+    centre = -by_tap.sum(1, keepdim=True)
+    first = torch.cat([by_tap, centre], 1) if dilated else centre
+    second = compressor.reduce_weight.reshape(groups, M // groups, M // groups).mT
+    return Layers(first.flatten(1, 2).contiguous(), bias, second.contiguous(), compressor.reduce_bias)
+
+
+def split(arguments: tuple) -> tuple[tuple, tuple]:
+    """Those up to second_bias, and the rest."""
+    return arguments[:10], arguments[10:]
+
+
+def arguments(maps: Maps, layers: Layers, first: int, last: int) -> tuple:
+    """What the kernels over tiles have in common: planes to second_bias, then G to start_column."""
+    low = maps.low[first:last] if maps.is_low else maps.low
+    h1, w1 = maps.low.shape[1:3]
+    J = maps.columns.weights.shape[1]
+    return (
+        flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table.numpy(),
+        layers.first.shape[1], *(flat(t) for t in layers),
+        maps.groups, len(layers.bias), flat(low), int(maps.is_low), h1, w1, maps.rows.above.numpy(),
+        maps.rows.between.numpy(), flat(maps.columns.weights), J, maps.columns.start.numpy(),
+    )  # fmt: skip

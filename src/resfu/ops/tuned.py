@@ -1,0 +1,66 @@
+"""Tiles of the GPU kernels that were measured: `gpu_tiles.json`, which `python -m benchmarks.gpu --tune` fills in.
+
+What the table does not hold is chosen by the rules beside the kernels.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import torch
+
+FILE = "gpu_tiles.json"
+_forced: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def tuned(kernel: str, *key: object) -> dict[str, Any]:
+    """What was measured to be fastest on this GPU.
+
+    Args:
+        kernel: a family of kernels, "window_sum" or "similarity".
+        key: what the choice depends on.
+
+    Returns:
+        The choice by name; empty where nothing was measured.
+    """
+    name = name_of(*key)
+    if (kernel, name) in _forced:
+        return _forced[kernel, name]
+    if not torch.cuda.is_available():
+        return {}
+    return _table().get(architecture(), {}).get(kernel, {}).get(name, {})
+
+
+def name_of(*key: object) -> str:
+    """A key as the table has it."""
+    return " ".join(str(part).removeprefix("torch.") for part in key)
+
+
+def architecture() -> str:
+    """Of the current GPU, as "sm_90"."""
+    return "sm_{}{}".format(*torch.cuda.get_device_capability())
+
+
+@contextmanager
+def forced(kernel: str, key: tuple, choice: dict[str, Any]) -> Iterator[None]:
+    """A context in which a kernel takes this choice, whatever the table holds.
+
+    Args:
+        kernel: as in `tuned`.
+        key: the same.
+        choice: by name.
+    """
+    name = kernel, name_of(*key)
+    _forced[name] = choice
+    try:
+        yield
+    finally:
+        del _forced[name]
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    return json.loads(files("resfu.ops").joinpath(FILE).read_text("utf-8"))
