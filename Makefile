@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-compare clean
+.PHONY: demo test lint site bench bench-compare clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,9 @@ lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+site: .venv/.installed  ## the documentation as a site, in site/; a broken link is an error
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
 bench: .venv/.installed  ## CPU speed and memory against bilinear and the published algorithms; JSON into benchmarks/results
 	$(BIN)/python -m benchmarks.floor
 	$(BIN)/python -m benchmarks.cpu
@@ -33,4 +36,4 @@ bench-compare: .venv/.installed  ## what became slower than a tenth against the 
 	$(BIN)/python -m benchmarks.compare
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.evidence.table import bands, ends, read, table
 from resfu.compare.comparison import Comparison
 from resfu.compare.summary import Spread
 
 ROOT = Path(__file__).parent.parent
 COMPARISONS = {
     "demo": "README.md",
-    "camvid": "README.md",
+    "camvid": "docs/evidence.md",
     "scenes-all": "docs/comparison.md",
     "ct": "docs/medical.md",
     "scenes-instances": "docs/detection.md",
@@ -63,13 +64,13 @@ def test_speed_of_resfu():
         case = f"{row['channels']} channels, {row['low']} → {row['low'] * row['ratio']}"
         case += ", forward + backward" if row["train"] else ""
         cells = [case, time(row["times"]["bilinear"]), time(row["times"]["resfu"]), f"{row['over_bilinear']:.1f}"]
-        assert any(shown[:4] == cells for shown in rows("README.md")), cells
+        assert any(shown[:4] == cells for shown in rows("docs/performance.md")), cells
 
 
 def test_speed_of_the_others():
     for row in results("upsamplers")["rows"]:
         cells = [row["name"], time(row["times"]["ours"]), f"{row['over_bilinear']:.1f}"]
-        assert any(shown[:3] == cells for shown in rows("README.md")), cells
+        assert any(shown[:3] == cells for shown in rows("docs/performance.md")), cells
 
 
 def test_ratios_that_are_not_whole():
@@ -98,4 +99,13 @@ def test_speed_on_another_host():
         pairs = [[f"{others[f'{name}, guidance {c}'][key]:.1f}" for c in (64, 256)] for key in keys]
         expected.append([f"{name}, guidance 64 / 256", *(" / ".join(pair) for pair in pairs)])
     for cells in expected:
-        assert cells in rows("README.md"), cells
+        assert cells in rows("docs/performance.md"), cells
+
+
+def test_evidence_on_photographs():
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
+    found = read("frozen-800")
+    assert len(found) > 1
+    for lines in (table(found), bands(found), ends(found)):
+        for line in lines:
+            assert line in page, line

@@ -9,9 +9,11 @@ import pytest
 import resfu
 
 PUBLIC = {
-    "A2U", "CARAFE", "FADE", "HOSTS", "JBU", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv", "DySample",
-    "IndexNet", "Nearest", "PixelShuffle", "ReSFU", "StackJBU", "Upsampler", "__version__",
-    "create_host", "create_upsampler", "keep_pages", "load", "ops", "upsamplers",
+    "A2U", "AnyUp", "CARAFE", "FADE", "HOSTS", "JBU", "NAF", "SAPA", "UPSAMPLERS", "Bicubic", "Bilinear", "Deconv",
+    "DySample", "IndexNet", "Nearest", "PixelFeatures", "PixelShuffle", "ReSFU", "ReSFUImage", "StackJBU",
+    "Upsampler", "__version__", "checkpointed", "create_host", "create_upsampler", "export", "find_upsampling",
+    "from_pretrained", "fuse_classifier", "keep_pages", "load", "load_upgraded", "ops", "refine", "save_upgraded",
+    "stream", "upgrade", "upsample_labels", "upsamplers",
 }  # fmt: skip
 OPS = {
     "Compressor", "box_filter", "correlate", "gaussian_filter", "guided_filter", "inner_product_scores",
@@ -25,7 +27,7 @@ start = time.perf_counter()
 import resfu
 print(time.perf_counter() - start)
 heavy = {"lightning", "timm", "transformers", "torchvision", "matplotlib", "triton"}
-resfu.UPSAMPLERS, resfu.create_host, resfu.load, resfu.ReSFU, resfu.ops.reassemble
+resfu.UPSAMPLERS, resfu.create_host, resfu.load, resfu.ReSFU, resfu.ops.reassemble, resfu.upgrade
 print(sorted(heavy & set(sys.modules)))
 """
 

@@ -108,7 +108,7 @@ def test_a_finished_run_says_so(place, tmp_path, capsys):
 
 def test_a_run_is_not_overwritten(place, capsys):
     assert main(["fit", "--recipe", str(place / "tiny.yaml"), "--run", str(place / "run")]) == 2
-    assert "holds a run already: go on with it by --checkpoint last" in capsys.readouterr().err
+    assert "holds a run already: resume it with --checkpoint last" in capsys.readouterr().err
 
 
 def test_measuring_needs_only_the_checkpoint(place, capsys):

@@ -159,9 +159,12 @@ def test_a_shortened_recipe_warms_up_for_a_tenth_and_says_so(recipe, tmp_path, c
     words = fit(recipe, tmp_path / "run", "--trainer.max_steps", "12")
     assert main(words) == 0
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["schedule"]["warmup_steps"] == 1
-    assert "a warm-up of 20 steps does not go into 12: 1 here (--model.schedule.warmup_steps" in capsys.readouterr().err
+    assert (
+        "a warm-up of 20 steps is too long for 12 steps: 1 instead (--model.schedule.warmup_steps"
+        in capsys.readouterr().err
+    )
     assert main(fit(recipe, tmp_path / "trial", "--trainer.fast_dev_run", "true")) == 0
-    assert "does not go into 1: 0 here" in capsys.readouterr().err
+    assert "is too long for 1 steps: 0 instead" in capsys.readouterr().err
     assert not (tmp_path / "trial").exists()  # a trial run leaves nothing
     # One that was asked for is refused, with what to set.
     words = fit(recipe, tmp_path / "again", "--trainer.max_steps", "10", "--model.schedule.warmup_steps", "15")

@@ -1,4 +1,5 @@
 import importlib
+import json
 import subprocess
 import sys
 import types
@@ -167,3 +168,18 @@ def test_the_module_is_the_command():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("resfu: unknown command 'lst'")
+
+
+def test_lists_as_json(tmp_path, capsys):
+    place = tmp_path / "found.json"
+    assert main(["list", "--json", str(place)]) == 0
+    found = json.loads(place.read_text())
+    assert found["upsamplers"]["resfu"]["arxiv"] == "2407.02283"
+    assert found["upsamplers"]["resfu"]["parameters"] == sum(
+        p.numel() for p in resfu.ReSFU(256, guidance_channels=256).parameters()
+    )
+    assert found["hosts"] == list(resfu.HOSTS)
+    assert main(["list", "recipes", "--json", str(place)]) == 0
+    assert json.loads(place.read_text())["scenes"]["data"]["dataset"] == "scenes"
+    assert main(["list", "settings", "--json", str(place)]) == 2
+    assert "not a table" in capsys.readouterr().err

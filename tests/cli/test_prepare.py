@@ -39,8 +39,9 @@ def test_raw_files_become_a_dataset(name, tmp_path, capsys):
 
 def test_labels_come_by_name_or_from_a_file(tmp_path, capsys):
     raw = write_medical_fixture("synapse-nifti", tmp_path / "raw", count=1, size=SIZE)
-    (tmp_path / "splits.json").write_text(json.dumps({"test": [2]}))
-    (tmp_path / "map.json").write_text(json.dumps({str(number): int(number == 8) for number in range(14)}))
+    (tmp_path / "splits.json").write_text(json.dumps({"test": [2]}), encoding="utf-8-sig")
+    known = {str(number): int(number == 8) for number in range(14)}
+    (tmp_path / "map.json").write_text(json.dumps(known), encoding="utf-8-sig")
     words = ["prepare", "synapse", str(raw), "--splits", str(tmp_path / "splits.json"), "--labels"]
     assert main([*words, str(tmp_path / "map.json"), str(tmp_path / "aorta")]) == 0
     assert main([*words, "btcv", str(tmp_path / "all")]) == 0

@@ -29,7 +29,7 @@ def table(monkeypatch, tmp_path):
         write_json(self.folder.metrics, {"parameters": 44_000_000, **found})
 
     monkeypatch.setattr(Training, "carry_out", carry_out)
-    monkeypatch.setattr(reproduce, "save_sheet", lambda runs, path: drawn.append((list(runs), path.stem)))
+    monkeypatch.setattr(reproduce, "save_predictions", lambda runs, path: drawn.append((list(runs), path.stem)))
 
     def run(*words):
         assert main(["reproduce", "table12", "--output", str(tmp_path), "--rows", "nearest,resfu", *words]) == 0

@@ -55,9 +55,7 @@ def test_a_run_is_finished_when_its_metrics_are_there_which_come_last(tmp_path):
 
 def test_a_folder_of_resfu_0_1_is_not_gone_on_with(tmp_path, tiny):
     write_json(tmp_path / "settings.json", {"upsamplers": ["bilinear"], "data": "scenes", "steps": 4})
-    with pytest.raises(
-        ValueError, match=r"holds a comparison of resfu 0\.1, which cannot be gone on with: give another"
-    ):
+    with pytest.raises(ValueError, match=r"holds a comparison of resfu 0\.1, which cannot be resumed: give another"):
         OutputFolder(tmp_path).begin(tiny())
     OutputFolder(tmp_path).begin(tiny(), overwrite=True)
 

@@ -6,13 +6,14 @@ from PIL import Image
 import resfu
 from resfu.data import SegmentationDataset
 from resfu.tasks.label_pictures import label_map_pictures
-from resfu.tasks.pictures import FeaturePair, choose, feature_pair, save_sheets, shared_colours
+from resfu.tasks.pictures import choose, save_sheets
 from resfu.visualize import fit_pca
+from resfu.visualize.figures import Frame, SlotCall, choose_call, feature_pictures, shared_colours, slot_calls
 from resfu.visualize.masks import CORRECT, IGNORED, WRONG
 
 
 class Two(SegmentationDataset):
-    """Two images of a size that the network has to continue; class 0 on the left, ignored on the right."""
+    """Two images of a size that the network has to pad; class 0 on the left, ignored on the right."""
 
     classes = ("left", "other")
     palette = torch.tensor([[0, 0, 255], [255, 255, 0]], dtype=torch.uint8)
@@ -44,6 +45,8 @@ def test_pictures_show_what_the_networks_say(hosts):
     assert (first.name, second.name) == ("image-0", "image-1")
     assert [view.words for view in first.references] == ["image", "ground truth over the image", "ground truth"]
     assert all(view.picture.shape == (40, 56, 3) for view in first.references)
+    assert first.classes == ("left",)
+    assert first.differences == {("bilinear", "resfu"): 100.0}
     right, wrong = ({view.words: view for view in first.results[name]} for name in ("bilinear", "resfu"))
     assert right["errors"].caption == "errors: 0.0 % of the pixels"
     assert wrong["errors"].caption == "errors: 100.0 % of the pixels"
@@ -52,7 +55,7 @@ def test_pictures_show_what_the_networks_say(hosts):
     assert (right["errors"].picture[:, :28] == CORRECT).all()
     assert (wrong["errors"].picture[:, :28] == WRONG).all()
     assert (wrong["errors"].picture[:, 28:] == IGNORED).all()
-    # 40 x 56 at stride 2, without the continuation to 48 x 64
+    # 40 x 56 at stride 2, without the padding to 48 x 64
     assert right["features before"].picture.shape == right["features after"].picture.shape == (20, 28, 3)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (hosts["bilinear"].mean, hosts["bilinear"].std))
     rgb = (Two()[0]["image"] * std + mean).clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
@@ -61,24 +64,32 @@ def test_pictures_show_what_the_networks_say(hosts):
 
 def test_the_pair_is_that_of_the_host(hosts):
     image = Two()[0]["image"]
-    pair = feature_pair(hosts["bilinear"], image)
+    call = choose_call(slot_calls(hosts["bilinear"], image))
     with torch.no_grad():
         before, after = hosts["bilinear"].upsampled_features(image[None])["features"]
-    assert torch.equal(pair.before, before[0])
-    assert torch.equal(pair.after, after[0])
-    assert pair.kept == (40 / 48, 56 / 64)
+    assert torch.equal(call.features, before)
+    assert torch.equal(call.output, after)
+    assert call.frame.share == (40 / 48, 56 / 64)
 
 
 def test_of_several_slots_the_one_with_most_to_do_is_shown():
     host = resfu.create_host("segformer-mit-b0", "bilinear", num_classes=2).eval()
-    pair = feature_pair(host, torch.rand(3, 64, 64))
-    assert pair.before.shape[1:] == (2, 2)
-    assert pair.after.shape[1:] == (16, 16)
+    call = choose_call(slot_calls(host, torch.rand(3, 64, 64)))
+    assert call.features.shape[2:] == (2, 2)
+    assert call.output.shape[2:] == (16, 16)
+
+
+def call_with(before, after, covered=(1.0, 1.0)):
+    """A call whose maps cover so many times the photo."""
+    size = tuple(after.shape[-2:])
+    frame = Frame((100, 100), (100 * covered[0], 100 * covered[1]))
+    return SlotCall("features", before[None], size, frame, after[None], ())
 
 
 def test_low_resolution_keeps_its_pixels():
     before, after = torch.rand(5, 2, 3), torch.rand(5, 8, 12)
-    low, high = FeaturePair(before, after, (1.0, 0.5)).colour(fit_pca([before]))
+    pictures = feature_pictures(call_with(before, after, (1.0, 2.0)), fit_pca([before]))
+    low, high = pictures["nearest"], pictures["upsampled"]
     assert low.shape == high.shape == (8, 6, 3)
     assert (low[:4, :4] == low[0, 0]).all()
     assert not (low[0, 0] == low[4, 0]).all()
@@ -88,11 +99,12 @@ def test_networks_that_see_the_same_share_colours():
     features = torch.rand(6, 9, 9)
     rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
     turned = torch.einsum("dc,chw->dhw", rotation, features)
-    one, other = (FeaturePair(f, f, (1.0, 1.0)) for f in (features, turned))
+    one, other = (call_with(f, f) for f in (features, turned))
     bases = shared_colours([[one], [other]])
-    difference = one.colour(bases[0])[0].astype(int) - other.colour(bases[1])[0]
+    colours = [feature_pictures(*each)["nearest"] for each in ((one, bases[0]), (other, bases[1]))]
+    difference = colours[0].astype(int) - colours[1]
     assert np.abs(difference).max() <= 1
-    smaller = FeaturePair(turned[:, :4], turned[:, :4], (1.0, 1.0))
+    smaller = call_with(turned[:, :4], turned[:, :4])
     assert len(shared_colours([[one], [smaller]])) == 2  # other sizes: nothing to turn by, each in its own colours
 
 
@@ -106,5 +118,5 @@ def test_a_sheet_holds_a_row_for_every_upsampler(pictures, tmp_path):
     files = save_sheets(pictures[:1], tmp_path / "sheets")
     assert [file.name for file in files] == ["first.png"]
     with Image.open(files[0]) as sheet:
-        # panels of 300 x 200 from 8 x 12 pictures: four a row, three rows, a title
-        assert sheet.size == (10 + 4 * 310, 10 + 34 + 3 * 234)
+        # panels of 360 x 240 from 8 x 12 pictures: four a row, three rows, a title
+        assert sheet.size == (12 + 4 * 372, 12 + 24 + 3 * 274)

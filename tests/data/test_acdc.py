@@ -85,7 +85,12 @@ def test_missing_and_damaged_files_are_named(root):
 @pytest.mark.parametrize("place", [".", "training"])
 def test_preparing_the_challenges_files_gives_the_prepared_copy(raw, root, tmp_path, place):
     splits = json.loads((raw / "splits.json").read_text())
+    info = raw / "training" / "patient001" / "Info.cfg"
+    info.write_text(info.read_text() + "Hôpital: 1\n", encoding="utf-8-sig")  # a mark as Windows editors write it
+    (raw / "training" / "._patient001").write_bytes(b"\0\5\x16\7")  # macOS's note beside a copy
     out = prepare_acdc(raw / place, tmp_path / "out", splits=splits)
+    geometry = out / "geometry.json"
+    geometry.write_text(geometry.read_text(), encoding="utf-8-sig")
     for split in ("train", "val", "test"):
         for found, expected in zip(ACDC(split, out), ACDC(split, root), strict=True):
             assert found["name"] == expected["name"]

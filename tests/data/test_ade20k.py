@@ -67,7 +67,8 @@ def hue(step):
 
 def write_names(root, count=150):
     rows = [f"{number}\t0.1\t10\t1\t0\tname {number}, synonym, another" for number in range(1, count + 1)]
-    (root / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]) + "\n")
+    table = "\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]) + "\n"
+    (root / "objectInfo150.txt").write_text(table, encoding="utf-8-sig")
 
 
 def test_the_names_of_the_folder_are_taken(root):

@@ -180,3 +180,14 @@ def test_the_real_images(split, count):
         assert sample["label"].shape == (360, 480)
         seen |= set(sample["label"].unique().tolist())
     assert seen == {*range(11), 255}
+
+
+def test_the_last_fifth_of_every_video_is_held_out(tmp_path):
+    for video, count in (("0001TP", 11), ("0016E5", 5)):
+        for number in range(count):
+            for kind in ("images", "labels"):
+                write(tmp_path / kind / "train" / f"{video}_{number:05}.png", np.zeros((4, 4), np.uint8))
+    names = {split: [s["name"] for s in CamVid(split, tmp_path)] for split in ("train", "fit", "held-out")}
+    assert names["held-out"] == ["0001TP_00009", "0001TP_00010", "0016E5_00004"]
+    assert sorted(names["fit"] + names["held-out"]) == names["train"]
+    assert not set(names["fit"]) & set(names["held-out"])

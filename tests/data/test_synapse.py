@@ -97,6 +97,13 @@ def test_lists_may_lie_where_transunet_has_them(root):
     assert len(Synapse("train", root)) == 10
     (root / "lists" / "lists_Synapse" / "train.txt").rename(root / "train.txt")
     assert len(Synapse("train", root)) == 10
+    names = (root / "train.txt").read_text()
+    notes = "".join(f"._{name}\n" for name in names.split())  # ls lists macOS's notes beside the copies
+    (root / "train.txt").write_text(notes + names, encoding="utf-8-sig")  # and a Windows editor puts a mark before it
+    assert len(Synapse("train", root)) == 10
+    (root / "train.txt").write_text(names, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"train\.txt is not text in UTF-8"):
+        Synapse("train", root)
     (root / "train.txt").write_text("")
     with pytest.raises(ValueError, match=r"train\.txt lists no file"):
         Synapse("train", root)

@@ -73,3 +73,14 @@ def test_the_logits_of_all_pixels_are_never_there(options, share):
 def test_bad_windows_are_refused(host, images):
     with pytest.raises(ValueError, match="needs crop_size and stride"):
         predict_labels(host, images, (45, 70), "slide")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["bilinear", "resfu"])
+def test_a_photo_larger_than_its_padding_has_the_labels_of_all_logits(kind):
+    """Boxes of `upsample_labels`: padding is cropped after it, and the host's own classes are those of its logits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = create_host("segformer-mit-b0", kind, num_classes=12).eval()
+    photo = torch.randn(1, 3, 203, 301, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(predict_labels(network, photo, (203, 301)), network(photo).argmax(1).byte())

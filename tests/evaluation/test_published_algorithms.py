@@ -7,9 +7,9 @@ from torch import Tensor
 from resfu import JBU, SAPA, Upsampler, create_upsampler
 from resfu.evaluation.cost import multiply_accumulates
 from resfu.evaluation.cost.published_algorithms import Call, Count, published_count
-from resfu.upsamplers import a2u, carafe, fade, jbu, sapa
+from resfu.upsamplers import a2u, jbu, sapa, starts
 
-PARTS = {"a2u": a2u, "carafe": carafe, "fade": fade, "sapa": sapa}
+PARTS = {"a2u": a2u, "carafe": starts, "fade": starts, "sapa": starts}
 C, WIDTH, LOW, SIZE = 32, 64, (6, 5), (12, 10)
 CELLS, PIXELS = 2 * 30, 2 * 120
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import zoom
 
-from resfu.evaluation.volume_inference import predict_slices, predict_volume, write_nifti
+import resfu
+from resfu.evaluation.volume_inference import nifti_labels, predict_slices, predict_volume, write_nifti
 
 
 def bright(images):
@@ -105,3 +106,30 @@ def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
         write_nifti(np.full((2, 3, 4), 256) * np.arange(4).clip(0, 1), tmp_path / "a.nii", np.eye(4))
     with pytest.raises(ValueError, match=r"ends in \.nii or \.nii\.gz, got .*a\.png"):
         write_nifti(labels, tmp_path / "a.png", np.eye(4))
+
+
+def test_logits_may_be_enlarged_in_place_of_labels():
+    volume = np.random.default_rng(0).normal(size=(2, 40, 60)).astype(np.float32)
+
+    def network(images):
+        return torch.cat([images[:, :1], images[:, :1] ** 2 - 0.5, -images[:, :1]], 1)
+
+    found = predict_volume(network, volume, 16, enlarge="logits")
+    logits = []
+    predict_volume(lambda images: logits.append(network(images)) or logits[-1], volume, 16)
+    for labels, small in zip(found, logits, strict=True):
+        large = torch.nn.functional.interpolate(small, size=(40, 60), mode="bilinear")
+        np.testing.assert_array_equal(labels, large.argmax(1)[0].numpy())
+
+
+def test_a_nifti_file_is_filled_part_by_part(tmp_path):
+    logits = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    with nifti_labels(tmp_path / "labels.nii", (9, 10, 11), affine) as voxels:
+        resfu.upsample_labels(logits, voxels.shape, out=voxels)
+    stored = nibabel.load(tmp_path / "labels.nii")
+    large = torch.nn.functional.interpolate(logits, size=(9, 10, 11), mode="trilinear").argmax(1)[0]
+    np.testing.assert_array_equal(np.asarray(stored.dataobj).transpose(2, 0, 1), large.numpy())
+    np.testing.assert_array_equal(stored.affine, affine)
+    with pytest.raises(ValueError, match=r"ends in .nii, got"), nifti_labels("a.nii.gz", (1, 1, 1), affine):
+        pass

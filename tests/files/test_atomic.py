@@ -164,6 +164,8 @@ def test_drafts_that_may_be_in_use_stay(tmp_path):
 WRITING = {"write_text", "write_bytes", "savefig", "savez", "savez_compressed", "save", "dump", "export_chrome_trace"}
 ELSEWHERE = {
     "compare/report.py",  # pictures into a buffer
+    "deploy/export_runtimes.py",  # into the draft that `replacing` gives
+    "explore/view.py",  # pictures into a buffer
     "data/medical/writers.py",  # into the place that `filled` gives
     "evaluation/cost/memory.py",  # a trace that is read at once, in a temporary folder
 }

@@ -165,3 +165,15 @@ def test_odd_images_are_padded_and_the_logits_cropped(feature_stride: int) -> No
         low, high = host.upsampled_features(images)["features"]
     assert low.shape == (1, 64, 48 // feature_stride, 80 // feature_stride)
     assert high.shape == (1, 64, 24, 40)
+
+
+def test_a_plain_skip_connection_reaches_the_classifier() -> None:
+    host, plain = (LiteHost("bilinear", 5, skip_channels=width).eval() for width in (32, 0))
+    added = sum(p.numel() for p in host.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert added == sum(p.numel() for p in ImageGuidance(2, 32).parameters()) + 5 * 32
+    image = torch.randn(1, 3, 64, 64)
+    before = host(image)
+    with torch.no_grad():
+        host.head.skip.conv2.bias += 1  # what the skip connection adds is the classifier's weights, pixel by pixel
+    weight = host.head.classifier.weight[:, 64:].sum(1).view(1, -1, 1, 1)
+    torch.testing.assert_close(host(image) - before, weight.expand_as(before), rtol=0, atol=1e-5)

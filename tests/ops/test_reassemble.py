@@ -24,6 +24,11 @@ CASES = [
     ("coarse", (17, 3), (29, 4), 3, 1, "zero"),  # rows of tiles that differ in height
     ("fine", (13, 3), (46, 4), 3, 2, "replicate"),
     ("coarse", (7, 9), (14, 18), 3, 1, "replicate"),
+    ("central", (5, 8), (20, 32), 5, 2, "shift"),
+    ("central", (6, 8), (15, 20), 3, 1, "shift"),
+    ("central", (9, 7), (13, 17), 7, 1, "zero"),
+    ("central", (4, 6), (13, 17), 9, 1, "shift"),  # fewer pixels than K
+    ("coarse", (6, 9), (17, 18), 5, 1, "shift"),
     ("dense", (9, 8), (9, 8), 7, 1, "reflect"),
     ("dense", (9, 8), (9, 8), 3, 2, "zero"),
 ]
@@ -246,7 +251,7 @@ def test_opcheck():
         ({"features": torch.ones(1, 4, 4, 4, dtype=torch.int64)}, "floating point"),
         ({"size": (9, 8)}, "not the weights' size"),
         ({"groups": 3}, "must divide"),
-        ({"neighbours": "near"}, "fine, coarse, dense"),
+        ({"neighbours": "near"}, "fine, coarse, central, dense"),
         ({"neighbours": "dense"}, "needs features of the output's size"),
         ({"padding": "mirror"}, "zero, replicate, reflect"),
         ({"backend": "cuda"}, "auto, reference, cpu"),

@@ -21,7 +21,7 @@ def compile_kernel(
 ) -> None:
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {
-        "FINE": True, "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
+        "READ": 1, "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
         "SPAN_Y": 4, "SPAN_X": 7, "TAPS": 32, "PIXELS": 32, "CHANNELS": 64,
         "SUM": tl.float64 if dtype == "fp64" else tl.float32,
     }  # fmt: skip
@@ -79,7 +79,7 @@ def compile_reassembly(dtype: str, channels_last: bool, capability: int) -> None
     ones = dict.fromkeys(("h", "w_low", "H", "W"), 1) if dtype == "fp16" else {}  # known at compile time, too
     compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, **ones)
     compile_kernel(kernels.window_sum_kernel, dtype, channels_last, capability, softmax=True, **ones)
-    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability, FINE=False, **ones)
+    compile_kernel(kernels.to_weights_kernel, dtype, channels_last, capability, READ=0, **ones)
     compile_kernel(kernels.to_features_kernel, dtype, channels_last, capability, **ones)
 
 
@@ -89,7 +89,7 @@ def compile_large_windows(dtype: str, channels_last: bool, capability: int) -> N
     size = {"fp32": 4, "bf16": 2}[dtype]
     for neighbours, low, high, M in (("dense", 64, 64, 7), ("fine", 32, 64, 6), ("fine", 32, 32, 4)):
         tiles = chosen.tiling(high, high, low, low, M, neighbours, channels_last, size)
-        options = {"FINE": neighbours == "fine", "M": M, "K": M, **tiles.constants()}
+        options = {"READ": {"dense": 0, "fine": 1}[neighbours], "M": M, "K": M, **tiles.constants()}
         for kernel, channels in (
             (kernels.window_sum_kernel, chosen.summed_channels),
             (kernels.to_weights_kernel, chosen.correlated_channels),

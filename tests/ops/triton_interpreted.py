@@ -33,6 +33,7 @@ CASES = [
     ("fine", (1, 2), (3, 9), 6, 1, 3),
     ("coarse", (2, 3), (4, 9), 5, 1, 4),
     ("coarse", (5, 5), (6, 9), 3, 2, 4),  # the last tiles' windows end beyond the map, here and below
+    ("central", (4, 5), (6, 13), 3, 2, 4),
     ("fine", (5, 7), (6, 20), 4, 1, 3),
     ("dense", (4, 5), (4, 5), 3, 1, 7),
 ]
@@ -66,19 +67,19 @@ def surrounded(x: torch.Tensor, margins: tuple[int, int, int, int], fill: float)
 
 
 @triton.jit
-def positions_kernel(p, P, length, out, COUNT: tl.constexpr, FINE: tl.constexpr):
+def positions_kernel(p, P, length, out, COUNT: tl.constexpr, READ: tl.constexpr):
     n = tl.arange(0, COUNT)
     p, P, length = tl.load(p + n), tl.load(P + n), tl.load(length + n)
-    tl.store(out + n, device._start(p, P, length, FINE).to(tl.float64))
+    tl.store(out + n, device._start(p, P, length, READ).to(tl.float64))
     tl.store(out + COUNT + n, device._fraction(p, P, length, tl.float64))
-    tl.store(out + 2 * COUNT + n, device._first(p, P, length, FINE).to(tl.float64))
+    tl.store(out + 2 * COUNT + n, device._first(p, P, length, READ).to(tl.float64))
 
 
 def positions() -> None:
     """For every pixel of many axes: where its window begins, its fraction, and the first pixel that begins there."""
     axes = [(P, length) for length in (1, 2, 3, 5, 7, 12) for P in range(length, 4 * length + 3)]
     axes += [(40000, 30000), (65536, 65536), (70001, 3)]
-    for neighbours in ("fine", "coarse"):
+    for neighbours in ("fine", "coarse", "central"):
         asked, wanted = [], []
         for P, length in axes:
             p = torch.arange(P)[:: 1 + P // 100]
@@ -90,7 +91,7 @@ def positions() -> None:
         count = 1 << (want.shape[1] - 1).bit_length()
         arguments = torch.nn.functional.pad(arguments, (0, count - want.shape[1]), value=1)
         got = torch.empty(3, count, dtype=torch.double)
-        positions_kernel[(1,)](*arguments, got, COUNT=count, FINE=neighbours == "fine")
+        positions_kernel[(1,)](*arguments, got, COUNT=count, READ=kernels.READ[neighbours])
         wrong = (got[:, : want.shape[1]] != want).sum().item()
         print(json.dumps({"neighbours": neighbours, "positions": want.shape[1], "wrong": wrong}))
 

@@ -10,7 +10,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from resfu.cli import main
 from resfu.compare.reproduce.rows import OBJECT_TABLES, recipe_name
-from resfu.compare.reproduce.sheets import save_sheet
+from resfu.compare.reproduce.sheets import save_predictions
 from resfu.data.coco.panoptic import decode_ids
 from resfu.training.parameter_groups import parameter_groups
 from tests.support.coco_fixture import write_coco_fixture
@@ -129,7 +129,7 @@ def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, ca
     assert capsys.readouterr().out.endswith(f"pictures and their results in {output}: 4\n")
     _check_files(output, panoptic=host.startswith("panoptic"))
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    save_sheet({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
+    save_predictions({"resfu": last, "again": last}, tmp_path / "sheets" / "both.png", count=2)
     with Image.open(tmp_path / "sheets" / "both.png") as sheet:
         assert sheet.width > 4 * 300  # image, labels, and two networks
         assert sheet.height > 2 * 240

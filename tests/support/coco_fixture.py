@@ -13,7 +13,6 @@ from PIL import Image
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from resfu.data.base import Sample
-from resfu.data.coco.panoptic import encode_ids
 from resfu.data.coco.scenes import ScenePanoptic
 from resfu.data.coco.segmentation import Segmentation, encode_rle, outlines
 from resfu.data.palette import voc_palette
@@ -107,7 +106,7 @@ def _write_split(folder: Path, split: str, samples: list[Sample], first: int) ->
                 number = len(instances) + 1
                 written = _written(mask, entry["iscrowd"], polygons=number % 2 == 1)
                 instances.append({"id": number, "image_id": image_id, "segmentation": written, **entry})
-        _save(encode_ids(stored), folder / "annotations" / f"panoptic_{split}2017" / f"{name}.png")
+        _save(_encode_ids(stored), folder / "annotations" / f"panoptic_{split}2017" / f"{name}.png")
         panoptic.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": segments})
     things_only = [{key: entry[key] for key in ("id", "name", "supercategory")} for entry in categories[:80]]
     for kind, annotations, listed in (("instances", instances, things_only), ("panoptic", panoptic, categories)):
@@ -141,6 +140,11 @@ def _box_and_area(mask: NDArray[np.bool_]) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
     return {"bbox": [int(side) for side in box], "area": int(mask.sum())}
+
+
+def _encode_ids(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """The picture that `decode_ids` reads."""
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
 
 
 def _save(array: NDArray[np.uint8], path: Path, **options: Any) -> None:

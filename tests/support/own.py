@@ -63,3 +63,11 @@ class OwnData(SegmentationDataset):
         image = torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8)
         label = (image.float().mean(0) > 127).long()
         return {"image": tv_tensors.Image(image), "label": tv_tensors.Mask(label), "name": f"{self.split}-{index}"}
+
+
+def stranger(**options):
+    """A network for a task that there is not."""
+    return own_host(**options)
+
+
+stranger.task = "dreams"

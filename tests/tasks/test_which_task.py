@@ -38,6 +38,11 @@ def test_host_and_data_decide(host, data, task):
         ("segformer", "scenes", "unknown host 'segformer'; choose one of segformer-mit-b0"),
         ("segformer-mit-b0", "moon", "unknown dataset 'moon'; choose one of .*, or give package.module:Class"),
         ("nowhere:net", "scenes", "the host 'nowhere:net' cannot be imported: No module named 'nowhere'"),
+        (
+            "tests.support.own:stranger",
+            "scenes",
+            "stranger is for an unknown task 'dreams': its `task` must be",
+        ),
         ("segformer-mit-b0", "tests.support.own:None", "the dataset 'tests.support.own:None' cannot be imported"),
     ],
 )

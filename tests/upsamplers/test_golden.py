@@ -14,7 +14,13 @@ from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.official import convert_state_dict
 
 SHARED = Path(__file__).parents[2].parent / "shared"
-GOLDEN = sorted((SHARED / "golden").glob("*.safetensors"))
+# The published rule of NAF at ratios that are not whole is another one (frozen.md 1.4): ours is that of the cells.
+GOLDEN = [
+    path
+    for folder in ("golden", "golden-frozen")
+    for path in sorted((SHARED / folder).glob("*.safetensors"))
+    if not path.stem.endswith("-published")
+]
 
 # Published constructor arguments -> ours.
 OPTIONS = {
@@ -40,6 +46,24 @@ OPTIONS = {
         "embedding_dim": "projection_dim",
         "groups": "groups",
         "kernel_size": "kernel_size",
+    },
+    "naf": {
+        "dim": "dim",
+        "heads_attn": "heads",
+        "heads_rope": "rope_heads",
+        "kernel_size": "kernel_size",
+        "img_layers": "layers",
+        "rope_base": "rope_base",
+        "rope_rescale": "rope_rescale",
+    },
+    "anyup": {
+        "input_dim": "guidance_channels",
+        "qk_dim": "dim",
+        "kernel_size": "kernel_size",
+        "kernel_size_lfu": "feature_kernel_size",
+        "window_ratio": "window_ratio",
+        "num_heads": "heads",
+        "lfu_dim": "feature_dim",
     },
 }
 # Where the published default is not ours.
@@ -103,7 +127,9 @@ def test_golden(path: Path, backend: str, dtype: torch.dtype) -> None:
         assert relative_error(again, case["out"]) <= tolerance
     for name, (got, want) in gradients.items():
         assert got is not None, name
-        assert relative_error(got, want, scale[name]) <= tolerance, name
+        # In fp32 the published AnyUp's own parameters' gradients are 2.3e-5 off (the README of the cases).
+        of_anyup = config["kind"] == "anyup" and name in parameters and dtype == torch.float32
+        assert relative_error(got, want, scale[name]) <= (1e-4 if of_anyup else tolerance), name
 
 
 def test_golden_cases_are_there_in_development() -> None:

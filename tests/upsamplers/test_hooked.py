@@ -76,7 +76,9 @@ def test_every_hook_fires_and_changes_nothing(up, run):
 def test_what_a_hook_returns_counts(up, run):
     want = run(up)
     for name, module in parts(up).items():
-        handle = module.register_forward_hook(lambda m, args, out: out * torch.linspace(1.5, 2, out.shape[-1]))
+        handle = module.register_forward_hook(
+            lambda m, args, out: out * torch.linspace(1.5, 2, out.numel()).view_as(out)
+        )
         assert not torch.allclose(run(up), want), name
         handle.remove()
     same(run(up), want)
@@ -144,6 +146,27 @@ def test_low_rank_adaptation_trains(up, run):
     run(up).square().mean().backward()
     for name, module in wrapped.items():
         assert module.up.weight.grad.abs().max() > 0, name
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd layer with groups")
+def test_adapters_of_peft_train(up, run):
+    peft = pytest.importorskip("peft", reason="peft is in the dev group")
+    want = run(up)
+    convolutions = {name: layer for name, layer in layers(up).items() if isinstance(layer, nn.Conv2d)}
+    if not convolutions:
+        return  # peft has no adapter for transposed convolutions
+    config = peft.LoraConfig(
+        target_modules=list(convolutions),
+        rank_pattern={name: 2 * layer.groups for name, layer in convolutions.items()},  # peft: a multiple of the groups
+    )
+    peft.inject_adapter_in_model(config, up)
+    up.double()
+    same(run(up), want)
+    run(up).square().mean().backward()
+    adapted = {name: p for name, p in up.named_parameters() if "lora_B" in name}
+    assert len(adapted) == len(convolutions)
+    for name, parameter in adapted.items():
+        assert parameter.grad.abs().max() > 0, name
 
 
 def test_a_norm_of_another_class_is_called(create, maps):

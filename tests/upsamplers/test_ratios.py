@@ -26,7 +26,8 @@ class Written(TorchDispatchMode):
 
 def written(up, low, high, train):
     torch.manual_seed(0)
-    x, y = torch.randn(1, 32, *low, requires_grad=train), torch.randn(1, 32, *high, requires_grad=train)
+    x = torch.randn(1, 32, *low, requires_grad=train)
+    y = torch.randn(1, 3 if up.image_guided else 32, *high, requires_grad=train)
     with torch.set_grad_enabled(train), Written() as count:
         out = up(x, y)
         if train:

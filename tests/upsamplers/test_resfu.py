@@ -123,7 +123,7 @@ def test_published_initialisation():
         ({"similarity": "cosine"}, "pcdc, concat, inner_product"),
         ({"neighbours": "dense"}, "fine, coarse"),
         ({"guided_filter_stride": 4}, "one of 1, 2"),
-        ({"backend": "typo"}, "backend must be one of auto, reference, cpu, numba, triton, got 'typo'"),
+        ({"backend": "typo"}, "backend must be one of auto, reference, cpu, numba, triton, portable, got 'typo'"),
         ({"channels": 0}, "channels must be an int from 1, got 0"),
     ],
 )

@@ -10,11 +10,9 @@ from resfu.hosts.base import SegmentationHead, SegmentationHost
 from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.hosts.slot import Slot
 from resfu.upsamplers import ReSFU
-from resfu.visualize import fit_pca
+from resfu.visualize import Heat, Panel, fit_pca, save_sheet
 from resfu.visualize.figures import (
     Frame,
-    Heat,
-    Shown,
     choose_call,
     compare_neighbours,
     explain_call,
@@ -26,7 +24,6 @@ from resfu.visualize.figures import (
     map_sheet,
     neighbour_sheet,
     resfu_calls,
-    save_figure,
     slot_calls,
 )
 from resfu.visualize.figures.difference import busiest_window, relative_difference
@@ -76,7 +73,7 @@ def make_host(upsampler="resfu", **options):
 
 @pytest.fixture
 def image():
-    """20 x 34: continued to 24 x 40 by the network."""
+    """20 x 34: padded to 24 x 40 by the network."""
     return torch.randn(3, 20, 34, generator=torch.Generator().manual_seed(1))
 
 
@@ -328,12 +325,12 @@ def test_differences_by_hand():
 
 def test_a_figure_is_written(tmp_path, photo):
     values = torch.tensor([[0.0, 0.25], [0.5, 1.0]])
-    rows = [[Shown(photo, "image", [(3, 4, "i")]), Heat(values, "kernel", numbers=True)], [None, Heat(values, "map")]]
-    path = save_figure(rows, "title", "caption", tmp_path / "new" / "figure.png")
+    rows = [[Panel(photo, "image", [(3, 4, "i")]), Heat(values, "kernel", numbers=True)], [None, Heat(values, "map")]]
+    path = save_sheet(rows, "title", tmp_path / "new" / "figure.png", "caption")
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] > pixels.shape[0] > 200
     brightest = np.array([253, 231, 37])  # of viridis
     assert (np.abs(pixels.astype(int) - brightest).sum(-1) < 6).sum() > 1000
     with pytest.raises(ValueError, match="at least one picture"):
-        save_figure([[None]], "title", "caption", path)
+        save_sheet([[None]], "title", path, "caption")

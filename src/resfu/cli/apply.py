@@ -13,17 +13,17 @@ from resfu.recipes import merge, nested
 
 
 def validate(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu validate`; returns the exit code."""
+    """Run the command on the arguments after `resfu validate`; returns the exit code."""
     return _measure("validate", "the validation split", argv)
 
 
 def test(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu test`; returns the exit code."""
+    """Run the command on the arguments after `resfu test`; returns the exit code."""
     return _measure("test", "the test split, class by class", argv)
 
 
 def predict(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu predict`; returns the exit code."""
+    """Run the command on the arguments after `resfu predict`; returns the exit code."""
     parser = Parser(
         prog="resfu predict",
         description="Write what a trained network says of image files or scans: label maps, label volumes, or the "
@@ -48,8 +48,10 @@ def predict(argv: Sequence[str]) -> int:
 def _measure(command: str, split: str, argv: Sequence[str]) -> int:
     parser = Parser(prog=f"resfu {command}", description=f"Measure a checkpoint on {split}.", allow_abbrev=False)
     _add_checkpoint(parser)
-    parser.add_argument("--root", metavar="DIR", help="folder of the data, where it is not the checkpoint's")
-    parser.add_argument("--metrics", metavar="FILE", help="JSON file for the metrics, class by class")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data, where it has moved")
+    parser.add_argument(
+        "--json", "--metrics", dest="metrics", metavar="FILE", help="write the metrics, class by class, as JSON"
+    )
     rest, settings = take_settings(argv)
     options = parser.parse_args(rest)
     if options.root is not None:
@@ -113,5 +115,12 @@ def _add_checkpoint(parser: Parser) -> None:
     add = parser.add_argument
     add("--checkpoint", "--ckpt_path", metavar="PATH", help="a file, or 'last' or 'best' of the run")
     add("--run", metavar="DIR", help="folder of the run")
-    add("--recipe", "--config", "-c", action="append", metavar="NAME", help="settings over the checkpoint's")
+    add(
+        "--recipe",
+        "--config",
+        "-c",
+        action="append",
+        metavar="NAME",
+        help="settings that take precedence over the checkpoint's",
+    )
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")

@@ -1,4 +1,4 @@
-"""What the words of a command line stand for: numbers, sizes, names of upsamplers."""
+"""Types of command-line arguments: numbers, sizes, names of upsamplers."""
 
 import argparse
 from typing import NoReturn
@@ -51,7 +51,7 @@ def spacing(text: str) -> tuple[float, float, float]:
 
 
 def upsamplers(text: str) -> tuple[str, ...]:
-    """Keys of `resfu.UPSAMPLERS` with commas between; "all" for every one."""
+    """Comma-separated keys of `resfu.UPSAMPLERS`; "all" for every one."""
     from resfu.upsamplers import UPSAMPLERS  # torch
 
     if text.strip() == "all":
@@ -65,14 +65,14 @@ def upsamplers(text: str) -> tuple[str, ...]:
 
 
 def variants(text: str) -> tuple[str, ...]:
-    """As `upsamplers`, where each may have constructor arguments behind it: NAME+KEY=VALUE+KEY=VALUE."""
+    """As `upsamplers`, each with constructor arguments if wanted: NAME+KEY=VALUE+KEY=VALUE."""
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     names = upsamplers(",".join(word.partition("+")[0] for word in words))
     return names if words == ("all",) else words
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """The first N seeds from "N", or those of a list with commas."""
+    """The first N seeds from "N", or those of a comma-separated list."""
     if "," not in text:
         return tuple(range(positive(text)))
     try:

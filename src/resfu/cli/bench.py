@@ -23,7 +23,7 @@ _WIDTH = 100  # of the output where it goes into a file
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu bench`; returns 1 when an upsampler asked for by name could not run."""
+    """Run the command on the arguments after `resfu bench`; returns 1 when an upsampler named there failed."""
     options = _parser().parse_args(argv)
     workload = Workload(
         channels=options.channels,
@@ -35,10 +35,10 @@ def run(argv: Sequence[str]) -> int:
         device=options.device,
         channels_last=options.channels_last,
     )
-    output = options.output
+    output = options.json
     if output is not None:
         if output.is_dir():
-            raise ValueError(f"--output must be a file, and {output} is a folder.")
+            raise ValueError(f"--json must be a file, and {output} is a folder.")
         output.parent.mkdir(parents=True, exist_ok=True)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=list(DTYPES), default="float32", help="of inputs and parameters (float32)")
     add("--device", default="cpu", metavar="cpu | cuda", help="where to measure (cpu)")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
-    add("--rounds", type=positive, default=9, metavar="N", help="measured rounds (9); one more goes before")
+    add("--rounds", type=positive, default=9, metavar="N", help="measured rounds (9), after one warm-up round")
     add("--channels-last", action="store_true", help="inputs and parameters channels-last in memory")
-    add("--output", type=Path, metavar="FILE", help="write everything measured, with the machine, as JSON")
+    add("--json", "--output", type=Path, metavar="FILE", help="write everything measured, with the machine, as JSON")
     return parser

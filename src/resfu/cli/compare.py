@@ -10,9 +10,9 @@ from resfu.recipes import merge
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu compare`; returns the exit code."""
-    words, name, old = take_old_names(argv)
-    options, settings = parse(_parser(), words)
+    """Run the command on the arguments after `resfu compare`; returns the exit code."""
+    arguments, name, old = take_old_names(argv)
+    options, settings = parse(_parser(), arguments)
     base = read_recipes([name])
     import torch
     from rich.console import Console
@@ -57,8 +57,8 @@ def _parser() -> Parser:
         metavar="A,B",
         help="all, or names (see `resfu list`); with constructor arguments if wanted: resfu+kernel_size=5+groups=2",
     )
-    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
-    add("--output", required=True, metavar="DIR", help="folder for everything that comes out")
+    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a comma-separated list (1)")
+    add("--output", required=True, metavar="DIR", help="folder for the results")
     add("--overwrite", action="store_true", help="begin again in a folder that holds a comparison")
     add("--pictures", type=positive, default=6, metavar="N", help="validation images in the report (6)")
     add_training_options(parser)

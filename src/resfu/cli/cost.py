@@ -26,7 +26,7 @@ _MARKS = {"equal": "=", "misprint": "*", "unexplained": "?", "different": "DIFFE
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu cost`.
+    """Run the command on the arguments after `resfu cost`.
 
     Returns:
         1 when a published number differs for no known reason, or an upsampler asked for by name could not be counted.

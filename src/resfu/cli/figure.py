@@ -1,107 +1,113 @@
-"""`resfu figure`: the figures of the paper for any image and network."""
+"""`resfu figure`: the figures of the paper for any images and networks."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from resfu.cli.arguments import Parser, positive, upsamplers
-from resfu.data.image_files import read_image
-from resfu.hosts import HOSTS, create_host
-from resfu.tasks.loading import find_weights, load_module
-from resfu.tasks.pictures import FeaturePair, shared_colours
-from resfu.training.module import TrainingModule
-from resfu.upsamplers import UPSAMPLERS
-from resfu.visualize import Picture, figures
-
-_HOST = "efficientnet-lite0"
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A network to look through, what to call it, and in words where its weights come from.
-
-    A trained one brings its task's module, which knows the classes that it predicts.
-    """
-
-    label: str
-    title: str
-    origin: str
-    host: Any
-    module: TrainingModule | None = None
-
-    @torch.no_grad()
-    def prediction(self, image: Tensor) -> Picture | None:
-        """What a trained network says of an image [3, H, W], in colours; None where it has no colours for it."""
-        return None if self.module is None else self.module.picture(image)
+from resfu.cli.arguments import Parser, positive
+from resfu.cli.networks import Network, add_options, find_networks
+from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.tasks.files import find_files
+from resfu.tasks.photos import SUFFIXES
+from resfu.visualize import Picture, figures, save_sheet
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What one figure is made of: the photo, the image that a network sees, and where the figure goes."""
+    """What one figure is made of.
+
+    Attributes:
+        photo: as it is.
+        small: the photo as the networks see it.
+        stem: the start of the files' names.
+        slot: which upsampler of a network; None for the one with the highest ratio.
+        pixels: (Y, X) of the photo's pixels to explain; empty to choose some.
+    """
 
     photo: Picture
-    rgb: Tensor
+    small: Picture
     stem: Path
     slot: str | None
     pixels: Sequence[tuple[int, int]]
 
-    def image(self, host: Any) -> Tensor:
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
-        return (self.rgb - mean) / std
+    @property
+    def rgb(self) -> Tensor:
+        return torch.from_numpy(self.small).permute(2, 0, 1).float() / 255
 
-    def calls(self, host: Any) -> dict[str, figures.SlotCall]:
-        return figures.slot_calls(host, self.image(host), (self.photo.shape[0], self.photo.shape[1]))
+    def calls(self, network: Network, photo: Picture) -> dict[str, figures.SlotCall]:
+        """One pass of the small photo through the network, on maps that show `photo`."""
+        return figures.slot_calls(network.host, network.image(self.rgb), (photo.shape[0], photo.shape[1]))
 
     def file(self, *words: str) -> Path:
         return self.stem.with_name("-".join([self.stem.name, *words]) + ".png")
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu figure`; returns the exit code."""
+    """Run the command on the arguments after `resfu figure`; returns 1 when an image was skipped, else 0."""
     options = _parser().parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    photo = read_image(options.image)
-    small = Image.fromarray(photo)
-    small.thumbnail((options.longest_side, options.longest_side), Image.Resampling.LANCZOS)
-    rgb = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
-    stem = options.output / f"{options.image.stem}-{options.figure}"
-    look = _Look(photo, rgb, stem, options.slot, getattr(options, "pixels", None) or ())
-    networks = _networks(options)
+    places = [*options.images, *filter(None, [options.image])]
+    if not places:
+        raise ValueError("which photos? Give image files, or folders of them.")
+    images = find_files(places, SUFFIXES, "image")
+    options.output.mkdir(parents=True, exist_ok=True)
+    networks = find_networks(options, _FIGURES[options.figure].upsamplers)
     for network in networks:
         print(f"{network.label}: {network.origin}")
-    features = options.figure == "features"
-    for file in _features(look, networks) if features else _mechanism(look, networks, options.figure):
-        print(file)
-    return 0
+    untrained = [network.label for network in networks if network.kernels_are_untrained]
+    if untrained:
+        print(f"{', '.join(untrained)}: untrained kernels are near uniform; `make demo` trains some")
+    skipped = 0
+    for name, path in images.items():
+        try:
+            photo = read_image(path)
+        except UnreadableFileError as error:
+            if options.on_error == "raise":
+                raise
+            print(f"resfu: skipped: {error}", file=sys.stderr)
+            skipped += 1
+            continue
+        stem = options.output / f"{name}-{options.figure}"
+        look = _Look(photo, _shrunk(photo, options.longest_side), stem, options.slot, getattr(options, "pixels", ()))
+        for file in _FIGURES[options.figure].draw(look, networks):
+            print(file)
+    return 1 if skipped else 0
 
 
-def _features(look: _Look, networks: Sequence[_Network]) -> list[Path]:
-    calls = [figures.choose_call(look.calls(network.host), look.slot) for network in networks]
-    pairs = [[FeaturePair(call.features[0], call.output[0], call.frame.share)] for call in calls]
+def _shrunk(photo: Picture, longest_side: int) -> Picture:
+    image = Image.fromarray(photo)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def _features(look: _Look, networks: Sequence[Network]) -> list[Path]:
+    calls = [figures.choose_call(look.calls(network, look.small), look.slot) for network in networks]
     columns = {}
-    for network, call, basis in zip(networks, calls, shared_colours(pairs), strict=True):
+    for network, call, basis in zip(networks, calls, figures.shared_colours([[call] for call in calls]), strict=True):
         pictures = columns[network.title] = figures.feature_pictures(call, basis)
-        prediction = network.prediction(look.image(network.host))
+        if call.resfu:  # of a chain the step with the finest output
+            pictures["kernels"] = figures.kernel_picture(look.small, call.resfu[-1])
+        prediction = network.prediction(network.image(look.rgb))
         if prediction is not None:
             pictures["prediction"] = prediction
     same = all(torch.equal(call.features, calls[0].features) for call in calls)
-    rows = figures.feature_sheet(look.photo, columns, same)
+    rows = figures.feature_sheet(look.small, columns, same)
     origins: dict[str, list[str]] = {}
     for network in networks:
         origins.setdefault(network.origin, []).append(network.label)
     caption = "\n".join(f"{', '.join(labels)}: {origin}" for origin, labels in origins.items())
-    return [figures.save_figure(rows, f"features at {calls[0].words}", caption, look.file())]
+    return [save_sheet(rows, f"features at {calls[0].words}", look.file(), caption)]
 
 
-def _explain(look: _Look, call: figures.ReSFUCall, network: _Network) -> list[Path]:
+def _explain(look: _Look, call: figures.ReSFUCall, network: Network) -> list[Path]:
     explanation = figures.explain_call(call)
     pixels = look.pixels or explanation.telling_pixels()
     title = f"{network.title} at {call.words}"
@@ -109,80 +115,66 @@ def _explain(look: _Look, call: figures.ReSFUCall, network: _Network) -> list[Pa
         "maps": figures.map_sheet(look.photo, explanation, pixels),
         "kernels": figures.kernel_sheet(look.photo, explanation, pixels),
     }
-    return [
-        figures.save_figure(rows, title, network.origin, look.file(network.label, name))
-        for name, rows in sheets.items()
-    ]
+    return [save_sheet(rows, title, look.file(network.label, name), network.origin) for name, rows in sheets.items()]
 
 
-def _neighbours(look: _Look, call: figures.ReSFUCall, network: _Network) -> list[Path]:
+def _neighbours(look: _Look, call: figures.ReSFUCall, network: Network) -> list[Path]:
     rows = figures.neighbour_sheet(look.photo, call, figures.compare_neighbours(call))
     title = f"{network.title} at {call.words}, same weights"
-    return [figures.save_figure(rows, title, network.origin, look.file(network.label))]
+    return [save_sheet(rows, title, look.file(network.label), network.origin)]
 
 
-def _iterative(look: _Look, call: figures.ReSFUCall, network: _Network) -> list[Path]:
+def _iterative(look: _Look, call: figures.ReSFUCall, network: Network) -> list[Path]:
     made = figures.iterate_call(call)
     guided = "each guided by the network's map of its size" if made.own_guides else "guidance averaged down"
     title = f"{network.title} at {call.words}, in steps of ×2 ({guided}) and direct, same weights"
     rows = figures.iterative_sheet(look.photo, call, made)
-    return [figures.save_figure(rows, title, network.origin, look.file(network.label))]
+    return [save_sheet(rows, title, look.file(network.label), network.origin)]
 
 
-_MECHANISM: dict[str, Callable[[_Look, figures.ReSFUCall, _Network], list[Path]]] = {
-    "explain": _explain,
-    "neighbours": _neighbours,
-    "iterative": _iterative,
-}
-
-
-def _mechanism(look: _Look, networks: Sequence[_Network], figure: str) -> list[Path]:
+def _of_each_resfu(
+    draw: Callable[[_Look, figures.ReSFUCall, Network], list[Path]],
+) -> Callable[[_Look, Sequence[Network]], list[Path]]:
     """Figures of the ReSFU modules; of several networks, those without ReSFU are left out."""
-    files: list[Path] = []
-    for network in networks:
-        calls = look.calls(network.host)
-        if len(networks) > 1 and not any(call.resfu for call in calls.values()):
-            print(f"{network.label}: no ReSFU in it, left out")
-            continue
-        call = figures.choose_call(figures.resfu_calls(calls.values()), look.slot)
-        files += _MECHANISM[figure](look, call, network)
-    if not files:
-        raise ValueError("no ReSFU in any of the networks: give a checkpoint with ReSFU, or --upsamplers resfu.")
-    return files
+
+    def draw_all(look: _Look, networks: Sequence[Network]) -> list[Path]:
+        files: list[Path] = []
+        for network in networks:
+            calls = look.calls(network, look.photo)
+            if len(networks) > 1 and not any(call.resfu for call in calls.values()):
+                print(f"{network.label}: no ReSFU in it, left out")
+                continue
+            files += draw(look, figures.choose_call(figures.resfu_calls(calls.values()), look.slot), network)
+        if not files:
+            raise ValueError("no ReSFU in any of the networks: give a checkpoint with ReSFU, or --upsamplers resfu.")
+        return files
+
+    return draw_all
 
 
-def _networks(options: argparse.Namespace) -> list[_Network]:
-    given = [f"--{name}" for name in ("host", "upsamplers", "pretrained") if getattr(options, name) is not None]
-    if options.ckpt_path and given:
-        raise ValueError(f"--ckpt_path brings its own network: leave {', '.join(given)} out.")
-    return _trained(options.ckpt_path) if options.ckpt_path else _untrained(options)
+@dataclass(frozen=True)
+class _Figure:
+    """A figure: what it shows, how it is drawn, and the upsamplers that it shows by default."""
+
+    summary: str
+    draw: Callable[[_Look, Sequence[Network]], list[Path]]
+    upsamplers: tuple[str, ...] = ("resfu",)
 
 
-def _trained(places: Sequence[Path]) -> list[_Network]:
-    found = [(name, file) for place in places for name, file in find_weights(place).items()]
-    if not found:
-        raise ValueError(f"no finished run in {', '.join(map(str, places))}.")
-    networks = []
-    for n, (name, file) in enumerate(found):
-        earlier = sum(other == name for other, _ in found[:n])
-        label = f"{name}-{earlier + 1}" if earlier else name
-        module = load_module(file)
-        networks.append(_Network(label, label, f"trained, {file}", module.host, module))
-    return networks
-
-
-def _untrained(options: argparse.Namespace) -> list[_Network]:
-    name_of_host = options.host or _HOST
-    pretrained = name_of_host == _HOST if options.pretrained is None else options.pretrained
-    encoder = "ImageNet weights" if pretrained else "random weights"
-    origin = f"untrained: {name_of_host}, encoder with {encoder}, head and upsampler with random ones"
-    networks = []
-    for name in options.upsamplers or ("resfu",):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # everything but the upsampler starts the same
-            host = create_host(name_of_host, name, num_classes=2, pretrained=pretrained).eval()
-        networks.append(_Network(name, f"{name} (untrained)", origin, host))
-    return networks
+_FIGURES = {
+    "features": _Figure(
+        "features of several upsamplers side by side, with kernels and predictions (Fig. 8)",
+        _features,
+        ("bilinear", "resfu"),
+    ),
+    "explain": _Figure(
+        "queries, keys, similarity scores and kernels of ReSFU (Figs. 6 and 16)", _of_each_resfu(_explain)
+    ),
+    "neighbours": _Figure(
+        "ReSFU with and without fine neighbour selection, FNS (Fig. 17)", _of_each_resfu(_neighbours)
+    ),
+    "iterative": _Figure("ReSFU in one direct step and in a chain of x2 steps (Fig. 22)", _of_each_resfu(_iterative)),
+}
 
 
 def _pixel(text: str) -> tuple[int, int]:
@@ -196,35 +188,23 @@ def _pixel(text: str) -> tuple[int, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="resfu figure",
-        description="Make the pictures of the paper (arXiv 2407.02283) for any image and network, as PNG files.",
+        description="Make the pictures of the paper (arXiv 2407.02283) for any images and networks, as PNG files.",
     )
     commands = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
-    for name, summary in {
-        "features": "upsampled features of several upsamplers side by side, with predictions (Fig. 8)",
-        "explain": "queries, keys, similarity scores and kernels of ReSFU (Figs. 6 and 16)",
-        "neighbours": "ReSFU with and without fine neighbour selection, FNS (Fig. 17)",
-        "iterative": "ReSFU in one direct step and in a chain of x2 steps (Fig. 22)",
-    }.items():
-        command = commands.add_parser(name, help=summary, description=f"Show the {summary}.")
-        _add_options(command)
+    for name, figure in _FIGURES.items():
+        command = commands.add_parser(name, help=figure.summary, description=f"Show the {figure.summary}.")
+        add = command.add_argument
+        add("images", nargs="*", metavar="IMAGE", help="image files, and folders of them")
+        add("--image", metavar="FILE", help=argparse.SUPPRESS)  # as in version 0.1, until 0.3
+        add("--output", type=Path, default=Path("figures"), metavar="DIR", help="folder for the PNG files (figures)")
+        add_options(command, figure.upsamplers)
+        add("--slot", metavar="NAME", help="which upsampler of the network (the one with the highest ratio)")
+        words = "shrink larger photos for the network (640)"
+        add("--longest-side", type=positive, default=640, metavar="N", help=words)
         if name == "explain":
             words = "pixels of the photo to explain (default: two where it acts least like bilinear, one where most)"
-            command.add_argument("--pixels", type=_pixel, nargs="+", metavar="Y,X", help=words)
+            add("--pixels", type=_pixel, nargs="+", default=(), metavar="Y,X", help=words)
+        words = "at an unreadable image: name it, go on and exit with 1, or stop (skip)"
+        add("--on-error", choices=["skip", "raise"], default="skip", help=words)
+        add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     return parser
-
-
-def _add_options(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--image", type=Path, required=True, metavar="FILE", help="the photo")
-    add("--output", type=Path, default=Path("figures"), metavar="DIR", help="folder for the PNG files (figures)")
-    words = "trained networks: .ckpt files, output folders of `resfu compare`, or run folders of `resfu fit`"
-    add("--ckpt_path", type=Path, nargs="+", metavar="PATH", help=words)
-    words = f"without --ckpt_path, an untrained network ({_HOST}), of {', '.join(HOSTS)}"
-    add("--host", choices=list(HOSTS), metavar="NAME", help=words)
-    words = f"that it gets (resfu): all, or of {', '.join(UPSAMPLERS)}"
-    add("--upsamplers", type=upsamplers, metavar="A,B", help=words)
-    yes_no = argparse.BooleanOptionalAction
-    add("--pretrained", action=yes_no, help=f"ImageNet weights in its encoder (default: for {_HOST})")
-    add("--slot", metavar="NAME", help="which upsampler of the network (the one with the highest ratio)")
-    add("--longest-side", type=positive, default=640, metavar="N", help="shrink larger photos for the network (640)")
-    add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")

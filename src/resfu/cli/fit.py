@@ -10,7 +10,7 @@ from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chos
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu fit`; returns the exit code."""
+    """Run the command on the arguments after `resfu fit`; returns the exit code."""
     options, settings = parse(_parser(), argv)
     recipes, checkpoint = list(options.recipe or ()), options.checkpoint
     saved = Path(options.run or "") / "config.yaml"
@@ -94,13 +94,13 @@ def _parser() -> Parser:
         help="of `resfu list recipes`, or a YAML file; a later one takes precedence over an earlier one",
     )
     add("--upsampler", metavar="NAME", help="with constructor arguments if wanted: resfu+kernel_size=5+groups=2")
-    add("--seed", type=int, metavar="N", help="of weights, order and augmentation (0)")
+    add("--seed", type=int, metavar="N", help="seed of weights, order and augmentation (0)")
     add("--run", metavar="DIR", help="folder of the run (runs/HOST_UPSAMPLER_DATA)")
     add(
         "--checkpoint",
         "--ckpt_path",
         metavar="PATH",
-        help="go on with a training: 'last' of the run, or a file",
+        help="resume a training: 'last' of the run, or a file",
     )
     add_training_options(parser)
     return parser

@@ -3,6 +3,8 @@
 import argparse
 import inspect
 import re
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -12,13 +14,14 @@ from rich.table import Table
 from resfu import HOSTS, UPSAMPLERS, Upsampler, create_upsampler
 from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters
+from resfu.files.atomic import write_json
 from resfu.recipes import read_recipe, recipe_names
 
 _CHANNELS = 256
 _RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fixed at construction"}
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Print what is asked for; all but the settings need no extra of the package."""
     parser = argparse.ArgumentParser(
         prog="resfu list",
@@ -30,23 +33,27 @@ def run(words: list[str]) -> int:
     )
     words_on_task = "with settings: of label maps, volumes, instances or panoptic (label maps)"
     parser.add_argument("--task", default="label maps", metavar="NAME", help=words_on_task)
-    options = parser.parse_args(words)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write upsamplers and hosts, or recipes, as JSON")
+    options = parser.parse_args(argv)
     console = Console()
-    if options.what == "recipes":
-        _print_recipes(console)
-    elif options.what == "settings":
+    if options.what == "settings":
+        if options.json is not None:
+            raise ValueError("settings are a help text, not a table: --json is for upsamplers and recipes.")
         _print_settings(options.task)
-    else:
-        _print_upsamplers(console)
+        return 0
+    record = _print_recipes(console) if options.what == "recipes" else _print_upsamplers(console)
+    if options.json is not None:
+        write_json(options.json, record)
     return 0
 
 
-def _print_recipes(console: Console) -> None:
+def _print_recipes(console: Console) -> dict[str, Any]:
     table = Table("recipe", "network", "data", title="resfu fit --recipe NAME")
-    for name in recipe_names():
-        settings = read_recipe(name)
+    recipes = {name: read_recipe(name) for name in recipe_names()}
+    for name, settings in recipes.items():
         table.add_row(name, settings["model"]["host"], settings["data"]["dataset"])
     console.print(table)
+    return recipes
 
 
 def _print_settings(task: str) -> None:
@@ -58,7 +65,7 @@ def _print_settings(task: str) -> None:
     print(parser(task).format_help())
 
 
-def _print_upsamplers(console: Console) -> None:
+def _print_upsamplers(console: Console) -> dict[str, Any]:
     upsamplers = _upsamplers(summary=True)
     if console.measure(upsamplers, options=console.options.update(width=10_000)).maximum > console.width:
         upsamplers = _upsamplers(summary=False)
@@ -68,6 +75,7 @@ def _print_upsamplers(console: Console) -> None:
         hosts.add_row(name)
     print_table(console, upsamplers)
     console.print(hosts)
+    return {"upsamplers": {name: _described(name) for name in UPSAMPLERS}, "hosts": list(HOSTS)}
 
 
 def _upsamplers(summary: bool) -> Table:
@@ -76,11 +84,22 @@ def _upsamplers(summary: bool) -> Table:
     table.add_column("arXiv")
     if summary:
         table.add_column("what it does")
-    for name, method in UPSAMPLERS.items():
-        guidance = "none" if not method.guided else "image" if method.image_guided else "features"
-        cells = [name, guidance, _ratios(name), f"{count_parameters(_build(name, 2)):,}", method.paper]
-        table.add_row(*cells, *([escape(_summary(method))] if summary else []))
+    for name in UPSAMPLERS:
+        row = _described(name)
+        cells = [name, row["guidance"], row["ratios"], f"{row['parameters']:,}", row["arxiv"]]
+        table.add_row(*cells, *([escape(row["summary"])] if summary else []))
     return table
+
+
+def _described(name: str) -> dict[str, Any]:
+    method = UPSAMPLERS[name]
+    return {
+        "guidance": "none" if not method.guided else "image" if method.image_guided else "features",
+        "ratios": _ratios(name),
+        "parameters": count_parameters(_build(name, 2)),
+        "arxiv": method.paper,
+        "summary": _summary(method),
+    }
 
 
 def _build(name: str, ratio: int) -> Upsampler:

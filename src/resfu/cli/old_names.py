@@ -1,4 +1,4 @@
-"""Options of `resfu compare` in version 0.1, accepted until 0.3: what settings they stand for today."""
+"""Names of version 0.1, accepted until 0.3: options of `resfu compare`, and `resfu upsample`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resfu.cli.arguments import Parser, positive, size, volume_size
-from resfu.recipes import merge, nested, read_recipe, recipe_names
+from resfu.recipes import listed, merge, nested, read_recipe, recipe_names
 
 _KEYS = {
     "pretrained": "model.pretrained",
@@ -22,14 +22,14 @@ _KEYS = {
 _STUFF_PART = 72  # of a scene's pixels; fewer of one kind of stuff were void
 
 
-def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
+def take_old_names(arguments: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
     """Separate old options from the others, and say on stderr what their new form is.
 
     Args:
-        words: of the command line.
+        arguments: of the command line.
 
     Returns:
-        The other words, the recipe that `--data` and `--host` stand for, and the settings.
+        The other arguments, the recipe that `--data` and `--host` stand for, and the settings.
     """
     parser = Parser(prog="resfu compare", add_help=False, allow_abbrev=False)
     add = parser.add_argument
@@ -44,7 +44,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
     add("--convention", choices=["transunet", "strict"])
     add("--host-options", nargs="+")
     add("--validations", type=positive)
-    old, rest = parser.parse_known_args(list(words))
+    old, rest = parser.parse_known_args(list(arguments))
     given = {key: value for key, value in vars(old).items() if value is not None}
     today = Parser(prog="resfu compare", add_help=False, allow_abbrev=False)
     for name in ("--host", "--steps", "--recipe"):
@@ -53,7 +53,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
     recipe = seen.recipe or _recipe(seen.host, old.data)
     if not given:
         return rest, recipe, {}
-    settings = merge(*(nested(_KEYS[key], _listed(value)) for key, value in given.items() if key in _KEYS))
+    settings = merge(*(nested(_KEYS[key], listed(value)) for key, value in given.items() if key in _KEYS))
     if old.size is not None:  # scenes were seen as they are
         least, most = min(old.size), max(old.size)
         seen_as = {
@@ -64,7 +64,7 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
                 }
             },
         }
-        settings = merge(settings, seen_as.get(recipe, nested("data.crop_size", _listed(old.size))))
+        settings = merge(settings, seen_as.get(recipe, nested("data.crop_size", listed(old.size))))
     if old.pretrained is False and "--freeze-encoder" not in rest:
         settings = merge(settings, nested("model.freeze_encoder", False))
     if old.validations is not None:
@@ -86,6 +86,19 @@ def take_old_names(words: Sequence[str]) -> tuple[list[str], str, dict[str, Any]
     return rest, recipe, settings
 
 
+def upsample(argv: Sequence[str]) -> int:
+    """Run `resfu figure features` on the arguments after `resfu upsample`; returns the exit code."""
+    from resfu.cli.figure import run
+
+    print("resfu: upsample: an old name, which will go in 0.3; use `resfu figure features`", file=sys.stderr)
+    parser = Parser(prog="resfu upsample", add_help=False, allow_abbrev=False)
+    parser.add_argument("--checkpoint")
+    old, rest = parser.parse_known_args(list(argv))
+    # It took one checkpoint, before or behind the photos, and showed two upsamplers of it.
+    checkpoint = [] if old.checkpoint is None else ["--checkpoint", old.checkpoint]
+    return run(["features", "--output", "features", "--upsamplers", "bilinear,resfu", *rest, *checkpoint])
+
+
 def _recipe(host: str | None, data: str | None) -> str:
     """The small recipe of the task that a network and its data make."""
     for begin, name in (("mask-rcnn", "scenes-instances"), ("panoptic-fpn", "scenes-panoptic")):
@@ -99,7 +112,3 @@ def _recipe(host: str | None, data: str | None) -> str:
 def _steps(recipe: str) -> int:
     """How long its training is."""
     return read_recipe(recipe).get("trainer", {}).get("max_steps", 1)
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

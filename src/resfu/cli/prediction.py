@@ -10,23 +10,29 @@ _OVERLAP = 3  # windows overlap by this part of their side unless --stride says 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add them to the parser of the command."""
+    """Add the options to the parser of the command."""
     add = parser.add_argument
     add("images", nargs="+", metavar="FILE", help="image files (or scans), and folders of these")
     add("--output", default="predictions", metavar="DIR", help="folder for what is written (predictions)")
-    add("--on-error", "--on_error", choices=["raise", "skip"], default="raise", help="at an unreadable file (raise)")
+    add(
+        "--on-error",
+        "--on_error",
+        choices=["raise", "skip"],
+        default="raise",
+        help="what to do at an unreadable file (raise)",
+    )
     photos = parser.add_argument_group("label maps of photos")
     photos.add_argument("--overlay", action="store_true", help="write them over their photos too, with a legend")
     words = "shrink larger photos to this for the network; label maps have the photo's size all the same"
     photos.add_argument("--longest-side", "--longest_side", type=positive, metavar="N", help=words)
-    words = "let the network see the photo in windows of N x N pixels that overlap; for photos larger than it knows"
+    words = "let the network see the photo in overlapping windows of N x N pixels, for large photos"
     photos.add_argument("--window", type=positive, metavar="N", help=words)
     words = "from one window to the next, in pixels (two thirds of the window)"
     photos.add_argument("--stride", type=positive, metavar="N", help=words)
     scans = parser.add_argument_group("scans")
-    words = "at voxels of a scan that are NaN or infinite (error)"
+    words = "what to do about voxels that are NaN or infinite (error)"
     scans.add_argument("--nonfinite", choices=["error", "fill"], help=words)
-    words = "of --nonfinite fill (the low end of the CT window, of MRI the least finite value)"
+    words = "value for --nonfinite fill (the low end of the CT window, of MRI the least finite value)"
     scans.add_argument("--fill-value", "--fill_value", type=float, metavar="V", help=words)
 
 

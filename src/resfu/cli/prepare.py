@@ -19,7 +19,7 @@ from resfu.data.medical.tally import Tally
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu prepare`; returns 0."""
+    """Run the command on the arguments after `resfu prepare`; returns 0."""
     options = _parser().parse_args(argv)
     given: dict[str, Any] = {
         "on_error": options.on_error,
@@ -66,7 +66,7 @@ def _label_map(text: str) -> str | LabelMap:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}.") from error
 
@@ -92,18 +92,23 @@ def _parser() -> argparse.ArgumentParser:
         "(that of the first scan, or where that gives no axial slices LAS, acdc: LPS)",
     )
     add("--spacing", type=spacing, metavar="XxYxZ", help="resample to these distances of voxels in mm (as they are)")
-    add("--nonfinite", choices=["error", "fill"], default="error", help="at voxels that are NaN or infinite (error)")
+    add(
+        "--nonfinite",
+        choices=["error", "fill"],
+        default="error",
+        help="what to do about voxels that are NaN or infinite (error)",
+    )
     add(
         "--fill-value",
         type=float,
         metavar="V",
-        help="of --nonfinite fill, in the values of the scan (synapse: -125 HU; acdc: the least finite value)",
+        help="value for --nonfinite fill, in the values of the scan (synapse: -125 HU; acdc: the least finite value)",
     )
     add(
         "--on-mismatch",
         choices=["raise", "warn"],
         default="raise",
-        help="at a label that lies elsewhere in the patient than its image (raise)",
+        help="what to do about a label that lies elsewhere in the patient than its image (raise)",
     )
-    add("--on-error", choices=["raise", "skip"], default="raise", help="what a damaged scan leads to (raise)")
+    add("--on-error", choices=["raise", "skip"], default="raise", help="what to do about a damaged scan (raise)")
     return parser

@@ -19,7 +19,7 @@ from resfu.compare.comparison import Comparison
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.compare.narrow import print_table
 from resfu.compare.reproduce.rows import TABLES, recipe_name, select_rows
-from resfu.compare.reproduce.sheets import save_sheet
+from resfu.compare.reproduce.sheets import save_predictions
 from resfu.compare.reproduce.side_by_side import Measured, compared, records, table
 from resfu.compare.reproduce.trainings import claim, measured, plan
 from resfu.compare.run import compare
@@ -35,7 +35,7 @@ _SMALL = {"label maps": "scenes", "volumes": "ct", "instances": "scenes-instance
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command on the words after `resfu reproduce`; returns the exit code."""
+    """Run the command on the arguments after `resfu reproduce`; returns the exit code."""
     options, settings = parse(_parser(), argv)
     rows = select_rows(options.tables, options.rows)
     if options.threads:
@@ -82,7 +82,7 @@ def _published(rows: list[PublishedRow], options: argparse.Namespace, settings: 
         for host in dict.fromkeys(row.host for row in rows):
             last = {each.row.label: each.folder.last for each in reversed(trainings) if each.row.host == host}
             sheet = output / "sheets" / f"{host}.png"
-            save_sheet(dict(reversed(last.items())), sheet)
+            save_predictions(dict(reversed(last.items())), sheet)
             console.print(f"pictures: {sheet}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -186,7 +186,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("tables", nargs="+", type=_table, metavar="TABLE", help=f"of {', '.join(f'table{n}' for n in TABLES)}")
-    add("--output", required=True, metavar="DIR", help="folder for the runs and everything that comes out")
+    add("--output", required=True, metavar="DIR", help="folder for the runs and the results")
     add(
         "--scale",
         choices=["published", "small"],
@@ -196,7 +196,7 @@ def _parser() -> Parser:
     add("--recipe", metavar="NAME", help="with --scale small: another recipe than that of the task")
     words = "only these: labels (resfu, c, K=*) or trainings (segmenter-vit-s_*)"
     add("--rows", "--row", type=_patterns, default=[], metavar="A,B", help=words)
-    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a list with commas (1)")
+    add("--seeds", type=seeds, default=(0,), metavar="N | A,B", help="a number of seeds, or a comma-separated list (1)")
     add("--dry-run", action="store_true", help="print what would be trained")
     add_training_options(parser)
     return parser

@@ -17,21 +17,21 @@ _SINGLE = ("seed_everything", "save_every")
 _PACKAGE = Path(__file__).parents[1]
 
 
-def take_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def take_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Separate the settings from a command's own options.
 
     Args:
-        words: of the command line. A setting is `--GROUP.KEY VALUE` or `--GROUP.KEY=VALUE`, where the value is YAML.
+        arguments: of the command line. A setting is `--GROUP.KEY VALUE` or `--GROUP.KEY=VALUE`; the value is YAML.
 
     Returns:
-        The other words, and the settings as a recipe has them.
+        The other arguments, and the settings as a recipe has them.
 
     Raises:
         ValueError: for a setting without a value, or a value that is no YAML.
     """
     rest: list[str] = []
     settings: dict[str, Any] = {}
-    remaining = iter(words)
+    remaining = iter(arguments)
     for word in remaining:
         key, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not ((key.partition(".")[0] in _GROUPS and "." in key) or key in _SINGLE):
@@ -77,10 +77,10 @@ def known_keys() -> dict[str, dict[str, list[str] | None]]:
     groups = {"optimisation": "training/parameter_groups.py", "schedule": "training/schedule.py"}
     inner = {name: _fields(_PACKAGE / file, name.capitalize()) for name, file in groups.items()}
     inner["inference"] = _fields(_PACKAGE / "tasks/label_maps.py", "Inference")
-    tasks = [_PACKAGE / "tasks" / f"{name}.py" for name in ("label_maps", "volumes", "instances", "panoptic")]
+    base = _PACKAGE / "tasks/objects.py"  # takes what its subclasses make of their arguments
+    tasks = [file for file in (_PACKAGE / "tasks").glob("*.py") if file != base]
     model = {name for file in tasks for name in _arguments(file, "Module")}
-    shared = [_PACKAGE / "tasks/label_map_data.py", _PACKAGE / "training/data.py"]
-    data = {name for file in [*tasks, *shared] for name in _arguments(file, "Data")}
+    data = {name for file in [*tasks, _PACKAGE / "training/data.py"] for name in _arguments(file, "Data")}
     found = importlib.util.find_spec("lightning")
     trainer: set[str] = set()
     if found is not None and found.submodule_search_locations:

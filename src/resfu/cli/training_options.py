@@ -1,4 +1,4 @@
-"""The options that every command which trains has, and the settings that they stand for."""
+"""The options that all training commands share, and the settings that they stand for."""
 
 import argparse
 import sys
@@ -51,9 +51,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     return merge(*(nested(key, list(v) if isinstance(v, tuple) else v) for key, v in given.items() if v is not None))
 
 
-def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """The options of a command, and the settings among its words by their full names."""
-    rest, settings = take_settings(words)
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of a command, and the settings that are given by their full names."""
+    rest, settings = take_settings(arguments)
     return parser.parse_args(rest), settings
 
 
@@ -82,7 +82,7 @@ def _shorter_warmup(recipe: Mapping[str, Any], chosen: Mapping[str, Any]) -> dic
     if steps <= 0 or "warmup_steps" in given or schedule.get("total_steps") or warmup < steps:
         return {}
     print(
-        f"resfu: a warm-up of {warmup} steps does not go into {steps}: {steps // 10} here "
+        f"resfu: a warm-up of {warmup} steps is too long for {steps} steps: {steps // 10} instead "
         "(--model.schedule.warmup_steps sets another)",
         file=sys.stderr,
     )

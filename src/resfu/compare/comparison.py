@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resfu.compare.variants import parse_variant
-from resfu.recipes import flattened, merge, read_recipe
+from resfu.recipes import flattened, listed, merge, read_recipe
 from resfu.tasks import Task
 from resfu.tasks.experiment import Experiment
 
@@ -62,7 +62,7 @@ class Comparison:
             "recipe": self.recipe,
             "upsamplers": list(self.upsamplers),
             "seeds": list(self.seeds),
-            **_listed(self.settings),
+            **listed(self.settings),
         }
 
     def _experiment(self, upsampler: str, seed: int) -> Experiment:
@@ -96,7 +96,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
     """
     if "recipe" not in before:
         raise ValueError(
-            f"{place} holds a comparison of resfu 0.1, which cannot be gone on with: give another --output, or "
+            f"{place} holds a comparison of resfu 0.1, which cannot be resumed: give another --output, or "
             "--overwrite to begin again."
         )
     old, new = flattened(before), flattened(now)
@@ -107,10 +107,3 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
             f"{place} holds a comparison with other settings: {changes}. "
             "Give another --output, the old settings, or --overwrite to begin again."
         )
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _listed(inner) for key, inner in value.items()}
-    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -2,14 +2,13 @@
 
 import base64
 import io
-import json
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from resfu.compare.classes import class_scores, scores_by_class
@@ -36,27 +35,22 @@ def render_report(
     Returns:
         HTML that refers to nothing outside itself.
     """
-    settings = results["settings"]
-    page = resources.files("resfu.compare").joinpath("page")
-    names = settings["upsamplers"]
-    fields = {
-        "title": escape(f"{_listed(names)} on {settings['data']['dataset']}"),
-        "lead": escape(_lead(results)),
-        "style": page.joinpath("report.css").read_text("utf-8"),
-        "table": _table(results),
-        "table_note": escape(note(results)),
-        "classes": _class_table(results),
-        "classes_note": escape(task_in(results).class_note),
-        "settings": _settings(results),
-        "data": _embedded(_data(results, pictures) | {"volumes": [_volume(item) for item in volumes]}),
-        "script": "\n".join(
-            page.joinpath(f"{part}.js").read_text("utf-8") for part in ("viewer", "curves", "volumes", "page")
-        ),
-    }
-    html = page.joinpath("report.html").read_text("utf-8")
-    # One pass over the template's own marks, so that a mark inside a value stays what it is.
-    parts = html.split("{{")
-    return parts[0] + "".join(fields[name] + rest for name, rest in (part.split("}}", 1) for part in parts[1:]))
+    settings, task = results["settings"], task_in(results)
+    # StrictUndefined: what the page asks for and does not get is an error.
+    pages = Environment(loader=PackageLoader("resfu.compare", "page"), autoescape=True, undefined=StrictUndefined)
+    pages.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and not sorted: pictures have an order
+    return pages.get_template("report.html").render(
+        title=f"{_listed(settings['upsamplers'])} on {settings['data']['dataset']}",
+        lead=_lead(results),
+        titles=headings(task),
+        rows=_rows(results),
+        table_note=note(results),
+        class_titles=[task.row, *_class_titles(results)],
+        class_rows=_class_rows(results),
+        classes_note=task.class_note,
+        settings={title: _settings(results[title]) for title in ("settings", "versions", "machine")},
+        data=_data(results, pictures) | {"volumes": [_volume(item) for item in volumes]},
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -77,60 +71,53 @@ def _lead(results: Mapping[str, Any]) -> str:
     )
 
 
-def _table(results: Mapping[str, Any]) -> str:
-    rows, scores, titles = summarise(results), task_in(results).scores, headings(task_in(results))
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in titles)
-    body = []
+def _rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table: the upsampler, and its cells with what they gain over the first row's."""
+    rows, scores = summarise(results), task_in(results).scores
+    shown = []
     for row in rows:
-        words = [escape(word).replace(" ± ", ' <span class="spread">± ') for word in cells(row)]
-        out = [f'<th scope="row">{words[0]}</th>']
-        for column, word in enumerate(words[1:], 1):
-            score = scores[column - 1] if column <= len(scores) else None
-            gain = ""
+        name, *words = cells(row)
+        entries = []
+        for score, word in itertools.zip_longest(scores, words):
+            value, _, spread = word.partition(" ± ")
+            gain = math.nan
             if score and row is not rows[0]:
-                more = row.metrics[score.key].mean - rows[0].metrics[score.key].mean
-                gain = "" if math.isnan(more) else f' <span class="gain">({more:+.2f})</span>'
-            mark = ' class="best"' if score and row.upsampler in best(rows, score) else ""
-            label = f'<span class="label" aria-hidden="true">{escape(titles[column])}</span>'  # for narrow screens
-            out.append(f"<td{mark}>{word}{'</span>' if '<span' in word else ''}{gain}{label}</td>")
-        body.append(f"<tr>{''.join(out)}</tr>")
-    return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+                gain = row.metrics[score.key].mean - rows[0].metrics[score.key].mean
+            entries.append(
+                {
+                    "value": value,
+                    "spread": spread,
+                    "gain": None if math.isnan(gain) else f"{gain:+.2f}",
+                    "best": bool(score) and row.upsampler in best(rows, score),
+                }
+            )
+        shown.append({"name": name, "cells": entries})
+    return shown
 
 
-def _class_table(results: Mapping[str, Any]) -> str:
-    names, scores, row = results["settings"]["upsamplers"], scores_by_class(results), task_in(results).row
-    several = len(scores) > 1
-    titles = [f"{name}: {score.class_title or score.title}" if several else name for name in names for score in scores]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in [row, *titles])
-    body = []
-    for index, (label, by_name) in enumerate(class_scores(results).items()):
-        out = [f'<th scope="row">{_swatch(results["palette"][index])}{escape(label)}</th>']
-        for name in names:
-            out += [f"<td>{escape(str(word))}{'' if several else _bar(word.mean)}</td>" for word in by_name[name]]
-        body.append(f"<tr>{''.join(out)}</tr>")
-    return f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+def _class_titles(results: Mapping[str, Any]) -> list[str]:
+    names, scores = results["settings"]["upsamplers"], scores_by_class(results)
+    if len(scores) == 1:
+        return list(names)
+    return [f"{name}: {score.class_title or score.title}" for name in names for score in scores]
 
 
-def _bar(percent: float) -> str:
-    if math.isnan(percent):
-        return ""
-    return f'<span class="bar" aria-hidden="true"><i style="width:{percent:.0f}%"></i></span>'
+def _class_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the table of classes; with one score a class the cells have bars."""
+    several = len(scores_by_class(results)) > 1
+    shown = []
+    for colour, (label, by_name) in zip(results["palette"], class_scores(results).items(), strict=True):
+        spreads = [spread for name in results["settings"]["upsamplers"] for spread in by_name[name]]
+        entries = [(str(s), None if several or math.isnan(s.mean) else f"{s.mean:.0f}") for s in spreads]
+        shown.append({"name": label, "colour": colour and _hex(colour), "cells": entries})
+    return shown
 
 
-def _swatch(colour: Sequence[int] | None) -> str:
-    """The colour of a class beside its name; nothing for things, which have none."""
-    return "" if colour is None else f'<span class="swatch" style="background:{_hex(colour)}"></span>'
-
-
-def _settings(results: Mapping[str, Any]) -> str:
-    tables = []
-    for title in ("settings", "versions", "machine"):
-        lines = []
-        for key, value in flattened(results[title]).items():
-            words = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-            lines.append(f'<tr><th scope="row">{escape(key)}</th><td>{escape(words)}</td></tr>')
-        tables.append(f'<table class="settings"><caption>{title}</caption><tbody>{"".join(lines)}</tbody></table>')
-    return "\n".join(tables)
+def _settings(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in flattened(values).items()
+    }
 
 
 def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict[str, Any]:
@@ -160,6 +147,8 @@ def _image(item: ImagePictures) -> dict[str, Any]:
         "height": height,
         "references": [_view(view) for view in item.references],
         "results": {name: [_view(view) for view in views] for name, views in item.results.items()},
+        "classes": list(item.classes),
+        "differences": {"|".join(sorted(pair)): round(share, 2) for pair, share in item.differences.items()},
     }
 
 
@@ -183,12 +172,6 @@ def _data_uri(picture: Picture, photo: bool = False) -> str:
         image.save(buffer, "PNG", optimize=True)
     kind = "jpeg" if photo else "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _embedded(data: Any) -> str:
-    """JSON that cannot end the script element which holds it."""
-    text = json.dumps(data, allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _hex(colour: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""One training of a comparison: begun, gone on with, or found finished."""
+"""One training of a comparison: started, resumed, or found finished."""
 
 import json
 import math

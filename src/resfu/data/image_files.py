@@ -257,3 +257,16 @@ class ImageFileDataset(SegmentationDataset):
             "label": tv_tensors.Mask(torch.from_numpy(label.astype(np.int64))),
             "name": pair.image.stem,
         }
+
+
+def listed_names(path: Path) -> list[str]:
+    """The names in a list of files, one a line, without those of macOS's metadata, see `list_files`.
+
+    Raises:
+        ValueError: for a list that is no text in UTF-8, naming it.
+    """
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the list {path} is not text in UTF-8 ({error}): save it as such.") from error
+    return [name for name in names if not name.rpartition("/")[2].startswith("._")]

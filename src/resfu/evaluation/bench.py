@@ -152,7 +152,7 @@ def measure(
     Args:
         names: keys of `resfu.UPSAMPLERS`.
         workload: what they are given.
-        repeats: rounds that count; one more goes before.
+        repeats: measured rounds, after one warm-up round.
         progress: is called with the turns done, their number and what is being done.
 
     Returns:

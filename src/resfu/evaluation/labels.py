@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from resfu.deploy.labels import upsample_labels
 from resfu.evaluation.inference import checked_windows, predict, resize_logits, slide
 from resfu.hosts.base import SegmentationHost
 
-_BUDGET = 256 * 2**20  # bytes of full-size logits at a time
+_BUDGET = 256 * 2**20  # bytes of work at a time
+_LEAST = 32 * 2**20  # bytes, with which one row of any photo is enlarged
 
 
 @torch.no_grad()
@@ -24,8 +26,9 @@ def predict_labels(
 ) -> Tensor:
     """The most probable class at each pixel: `resize_logits(predict(...), size).argmax(1)`, in less memory.
 
-    The logits of a `SegmentationHost` are enlarged some classes at a time, and those of windows are used up as soon as
-    no other window reaches their rows. Windows on images that are not of the size wanted have their logits kept.
+    The logits of a `SegmentationHost` are enlarged box by box (see `resfu.upsample_labels`), and where the image is not
+    of the size wanted some classes at a time. Those of windows are used up as soon as no other window reaches their
+    rows. Windows on images that are not of the size wanted have their logits kept.
 
     Args:
         model: see `predict`; at most 256 classes.
@@ -34,7 +37,7 @@ def predict_labels(
         mode: "whole" or "slide".
         crop_size: see `predict`.
         stride: see `predict`.
-        budget: bytes of enlarged logits at a time; one class at least.
+        budget: bytes of work at a time beyond the network's.
 
     Returns:
         uint8 [B, H, W].
@@ -48,12 +51,14 @@ def predict_labels(
         bands = [logits.argmax(1).to(torch.uint8) for _, logits in slide(model, images, *windows)]
         return torch.cat(bands, dim=1)
     if windows is None and isinstance(model, SegmentationHost) and images.shape[0]:
-        host = model
-        return _largest(
-            host.coarse_logits(images), lambda part: resize_logits(host.enlarge(part, inner), size), size, budget
-        )
+        coarse, whole = model.coarse_logits(images), model.accepted_size(inner)
+        if inner == tuple(size):
+            return upsample_labels(coarse, whole, budget=max(budget, _LEAST))[..., : inner[0], : inner[1]]
+        return _largest(coarse, lambda part: resize_logits(model.enlarge(part, inner), size), size, budget)
     logits = predict(model, images, mode, crop_size, stride)
-    return _largest(logits, lambda part: resize_logits(part, size), size, budget)
+    if tuple(logits.shape[-2:]) == tuple(size) or not len(logits):
+        return _largest(logits, lambda part: part, size, budget)
+    return upsample_labels(logits, size, budget=max(budget, _LEAST))
 
 
 def _largest(logits: Tensor, enlarge: Callable[[Tensor], Tensor], size: tuple[int, int], budget: int) -> Tensor:

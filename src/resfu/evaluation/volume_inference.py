@@ -1,8 +1,9 @@
 """Label volumes from a network for slices, as TransUNet evaluates: slice by slice, at the network's size."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from resfu.deploy.labels import upsample_labels
 from resfu.files.atomic import replacing
 
 
@@ -27,10 +29,12 @@ def predict_slices(
     size: int = 224,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], object] | None = None,
+    enlarge: Literal["labels", "logits"] = "labels",
 ) -> Iterator[NDArray[np.uint8]]:
     """Label the slices of a volume one after the other; no more than one is in memory.
 
-    Each slice is resized to the network's size by cubic splines, its labels back by the nearest neighbour.
+    Each slice is resized to the network's size by cubic splines, its labels back by the nearest neighbour, as TransUNet
+    evaluates; or, smoother at borders, its logits back linearly.
 
     Args:
         predict_slice: the network: images [1, 3, size, size], float32, three equal channels with the volume's values
@@ -39,6 +43,7 @@ def predict_slices(
         size: height and width at which the network sees a slice.
         device: where the network is.
         progress: called with (slices done, D) after each.
+        enlarge: "labels" (the published rule) or "logits", by `resfu.upsample_labels`.
 
     Yields:
         [H, W] uint8, class ids, for each slice in order.
@@ -49,6 +54,8 @@ def predict_slices(
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
+    if enlarge not in ("labels", "logits"):
+        raise ValueError(f"enlarge must be labels or logits, got {enlarge!r}.")
     count = len(volume)
     for index in range(count):
         pixels = np.asarray(volume[index], dtype=np.float32)
@@ -64,7 +71,10 @@ def predict_slices(
             raise ValueError(f"the network gave {list(logits.shape)}; expected logits [1, K, {size}, {size}].")
         if bool(logits.isnan().any()):
             raise ValueError(f"the network gave NaN for slice {index}: its weights are damaged, no label can be told.")
-        yield _zoomed(logits[0].argmax(0).to("cpu", torch.uint8).numpy(), shape, order=0)
+        if enlarge == "logits":
+            yield upsample_labels(logits, shape)[0].to("cpu", torch.uint8).numpy()
+        else:
+            yield _zoomed(logits[0].argmax(0).to("cpu", torch.uint8).numpy(), shape, order=0)
         if progress is not None:
             progress(index + 1, count)
 
@@ -75,6 +85,7 @@ def predict_volume(
     size: int = 224,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], object] | None = None,
+    enlarge: Literal["labels", "logits"] = "labels",
 ) -> NDArray[np.uint8]:
     """The labels of a whole volume, see `predict_slices`. Beyond one slice the memory is that of the result.
 
@@ -85,7 +96,7 @@ def predict_volume(
         ValueError: as `predict_slices`, and for a volume without slices.
     """
     labels: NDArray[np.uint8] | None = None
-    for index, found in enumerate(predict_slices(predict_slice, volume, size, device, progress)):
+    for index, found in enumerate(predict_slices(predict_slice, volume, size, device, progress, enlarge)):
         if labels is None:
             labels = np.empty((len(volume), *found.shape), dtype=np.uint8)
         labels[index] = found
@@ -115,6 +126,39 @@ def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDAr
         raise ValueError(f"a NIfTI file ends in .nii or .nii.gz, got {path}.")
     with replacing(path) as draft:
         nibabel.save(nibabel.Nifti1Image(labels.astype(np.uint8).transpose(1, 2, 0), affine), draft)
+
+
+@contextmanager
+def nifti_labels(path: str | Path, shape: tuple[int, int, int], affine: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
+    """A label volume in a NIfTI file, to be written part by part: no more than these parts is in memory.
+
+    Args:
+        path: of the file, .nii: a compressed one cannot be written out of order.
+        shape: (D, H, W) = (z, x, y), the order in which the slices of a NIfTI file are read.
+        affine: [4, 4], from voxels (x, y, z) to the patient.
+
+    Yields:
+        uint8 [D, H, W], zeros in the file; what is written there is in the file when the block ends, and no file is
+        left where it ends with an error.
+
+    Raises:
+        ValueError: for an affine of another shape, or another suffix.
+    """
+    import nibabel
+
+    if np.shape(affine) != (4, 4):
+        raise ValueError(f"expected an affine [4, 4], got {np.shape(affine)}.")
+    if not str(path).lower().endswith(".nii"):
+        raise ValueError(f"a NIfTI file to be written in parts ends in .nii, got {path}.")
+    D, H, W = shape
+    header = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine).header
+    header.set_data_shape((H, W, D))
+    header["vox_offset"] = offset = 352  # the header and an empty list of extensions
+    with replacing(path) as draft:
+        draft.write_bytes(header.binaryblock + bytes(4))
+        voxels = np.memmap(draft, np.uint8, "r+", offset, (H, W, D), order="F")
+        yield voxels.transpose(2, 0, 1)
+        voxels.flush()
 
 
 def _zoomed(pixels: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[Any]:

@@ -43,11 +43,21 @@ _ALL = (
         channels=(128, 64, 32, 16),
     ),
     named_host("efficientnet-lite0", "LiteHost", f"A small network {_LITE}"),
-    named_host("mask-rcnn-resnet50", "MaskRCNN", "Mask R-CNN on a ResNet-50."),
-    named_host("panoptic-fpn-resnet50", "PanopticFPN", "Panoptic FPN on a ResNet-50."),
-    named_host("mask-rcnn-efficientnet-lite0", "create_lite_detector", f"A small Mask R-CNN {_LITE}", panoptic=False),
+    named_host("mask-rcnn-resnet50", "MaskRCNN", "Mask R-CNN on a ResNet-50.", "instances"),
+    named_host("panoptic-fpn-resnet50", "PanopticFPN", "Panoptic FPN on a ResNet-50.", "panoptic"),
     named_host(
-        "panoptic-fpn-efficientnet-lite0", "create_lite_detector", f"A small Panoptic FPN {_LITE}", panoptic=True
+        "mask-rcnn-efficientnet-lite0",
+        "create_lite_detector",
+        f"A small Mask R-CNN {_LITE}",
+        "instances",
+        panoptic=False,
+    ),
+    named_host(
+        "panoptic-fpn-efficientnet-lite0",
+        "create_lite_detector",
+        f"A small Panoptic FPN {_LITE}",
+        "panoptic",
+        panoptic=True,
     ),
 )
 HOSTS: dict[str, Callable[..., Any]] = {host.__name__: host for host in _ALL}

@@ -119,7 +119,7 @@ class SegmentationHost(nn.Module):
             Logits [B, the same classes, H, W].
         """
         H, W = size
-        return F.interpolate(logits, size=self._accepted(size), mode="bilinear", align_corners=False)[..., :H, :W]
+        return F.interpolate(logits, size=self.accepted_size(size), mode="bilinear", align_corners=False)[..., :H, :W]
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -169,14 +169,14 @@ class SegmentationHost(nn.Module):
 
     def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]
-        height, width = self._accepted((H, W))
+        height, width = self.accepted_size((H, W))
         if (height, width) == (H, W):
             return images
         if self.continuation == "zeros":
             return F.pad(images, (0, width - W, 0, height - H))
         return extended(images, height - H, width - W)
 
-    def _accepted(self, size: tuple[int, int]) -> tuple[int, int]:
+    def accepted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to which an image is padded."""
         height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
         return height, width

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
-from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
+from resfu.hosts.blocks import ConvNormReLU, ImageGuidance, pixel_classifier
 from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
 from resfu.hosts.slot import SlotFactory
 
@@ -26,6 +27,8 @@ class LiteHead(SegmentationHead):
         create_slot: makes the slots.
         channels: width of the upsampled features.
         guidance_channels: width of the guidance.
+        skip_channels: width of a plain skip connection: what such a block sees in the image, beside the upsampled
+            features before the classifier. 0: none.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class LiteHead(SegmentationHead):
         create_slot: SlotFactory,
         channels: int = 64,
         guidance_channels: int = 32,
+        skip_channels: int = 0,
     ) -> None:
         super().__init__()
         self.projection = ConvNormReLU(in_channels, channels)
-        self.classifier = pixel_classifier(channels, num_classes)
+        self.classifier = pixel_classifier(channels + skip_channels, num_classes)
         self.slot = create_slot(channels, guidance_channels, feature_stride // _TARGET)
         self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
+        self.skip = ImageGuidance(_TARGET, skip_channels) if skip_channels else None
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
@@ -52,7 +57,8 @@ class LiteHead(SegmentationHead):
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
-        return self.classifier(self.upsampled_features(features, images)["features"][1])
+        high = self.upsampled_features(features, images)["features"][1]
+        return self.classifier(high if self.skip is None else torch.cat([high, self.skip(images)], 1))
 
 
 class LiteHost(SegmentationHost):
@@ -67,6 +73,8 @@ class LiteHost(SegmentationHost):
         upsampler_options: further constructor arguments of the upsampler.
         feature_stride: 4, 8, 16 or 32, of the features that are upsampled.
         channels: width of the upsampled features.
+        skip_channels: width of a plain skip connection from the image to the classifier, what one would add without
+            any upsampler; 0: none.
 
     Raises:
         ValueError: for an unknown upsampler, option or stride, or weights that cannot be found or do not fit.
@@ -80,6 +88,7 @@ class LiteHost(SegmentationHost):
         upsampler_options: Mapping[str, object] | None = None,
         feature_stride: int = 16,
         channels: int = 64,
+        skip_channels: int = 0,
     ) -> None:
         check_num_classes(num_classes)
         if feature_stride <= _TARGET:
@@ -88,7 +97,9 @@ class LiteHost(SegmentationHost):
             )
         encoder = EfficientNetLite0(feature_stride)
         create_slot = SlotFactory(upsampler, upsampler_options)
-        head = LiteHead(encoder.channels[-1], feature_stride, num_classes, create_slot, channels)
+        head = LiteHead(
+            encoder.channels[-1], feature_stride, num_classes, create_slot, channels, skip_channels=skip_channels
+        )
         encoder.load(pretrained)
         minimum = feature_stride * head.slot.least
         super().__init__(encoder, head, num_classes, _TARGET, MEAN, STD, feature_stride, minimum)

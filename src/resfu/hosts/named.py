@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def named_host(name: str, factory: str, summary: str, **fixed: object) -> Callable[..., Any]:
+def named_host(name: str, factory: str, summary: str, task: str | None = None, **fixed: object) -> Callable[..., Any]:
     """Make a function that builds one network.
 
     Args:
         name: of the network, a key of `resfu.HOSTS`.
         factory: name in `resfu.hosts` of its class, or of a function that builds it.
         summary: a sentence about the network, for `help`.
+        task: a key of `resfu.tasks.TASKS`, for a network that does not label pixels.
         **fixed: arguments of the class that the name stands for.
 
     Returns:
@@ -39,6 +40,7 @@ def named_host(name: str, factory: str, summary: str, **fixed: object) -> Callab
         )
 
     settings = ", ".join(f"{key}={value!r}" for key, value in fixed.items())
+    vars(build)["task"] = task
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""{summary}
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
+from resfu.hosts.processes import mean_over_processes
+
 IGNORED = 255
 _NO_OBJECT_WEIGHT = 0.1
 _MASK_WEIGHT = 20.0
@@ -47,7 +49,7 @@ def set_losses(predictions: Sequence[Prediction], label: Tensor, num_classes: in
     classes, masks = _targets(label, num_classes)
     matcher = MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=_MASK_WEIGHT, cost_dice=1.0)
     criterion = MaskFormerLoss(num_classes, matcher, {}, _NO_OBJECT_WEIGHT).to(label.device)
-    count = _mean_over_processes(torch.tensor(float(sum(map(len, classes))), device=label.device)).clamp(min=1)
+    count = mean_over_processes(torch.tensor(float(sum(map(len, classes))), device=label.device)).clamp(min=1)
     losses = []
     # The matcher sums over all pixels before it divides, which half precision cannot hold.
     with torch.autocast(label.device.type, enabled=False):
@@ -81,10 +83,3 @@ def _targets(label: Tensor, num_classes: int) -> tuple[list[Tensor], list[Tensor
         classes.append(present)
     masks = [(image == present[:, None, None]).float() for image, present in zip(label, classes, strict=True)]
     return classes, masks
-
-
-def _mean_over_processes(count: Tensor) -> Tensor:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return count
-    torch.distributed.all_reduce(count)
-    return count / torch.distributed.get_world_size()

@@ -12,7 +12,7 @@ from resfu.upsamplers.options import check_flags
 
 _GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
 # What the paper runs in one step in every network. Stack-JBU holds its steps in itself.
-DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu"})
+DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu", "resfu-image", "naf", "anyup"})
 # What it runs in one step where the features meet the classifier (PSPNet, Segmenter).
 DIRECT_BEFORE_CLASSIFIER = DIRECT | {"deconv", "pixelshuffle"}
 

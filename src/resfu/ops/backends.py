@@ -8,7 +8,9 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.forward_ad import unpack_dual
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-BACKENDS = ("auto", "reference", "cpu", "numba", "triton")
+from resfu.ops.portable import is_portable
+
+BACKENDS = ("auto", "reference", "cpu", "numba", "triton", "portable")
 _TRITON_INSTALLED = find_spec("triton") is not None
 _NUMBA_INSTALLED = find_spec("numba") is not None
 
@@ -21,13 +23,17 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         backend: the request, one of `BACKENDS`.
 
     Returns:
-        "cpu", "numba", "triton" or "reference". "auto" takes "numba" for fp32 tensors on the CPU where Numba is
-        installed and nothing records PyTorch's operators (torch.compile and torch.export, torch.func, modes that count
-        or fake them), else "cpu" there, "triton" for CUDA tensors where Triton is installed, and "reference" elsewhere.
-        What an operation has no kernel for runs the operators of "cpu".
+        "cpu", "numba", "triton", "portable" or "reference". "auto" takes "portable" where a program for another runtime
+        is written; "numba" for fp32 tensors on the CPU where Numba is installed and nothing records PyTorch's operators
+        (torch.compile and torch.export, torch.func, modes that count or fake them), else "cpu" there; "triton" for CUDA
+        tensors where Triton is installed; and "reference" elsewhere. What an operation has no kernel for runs the
+        operators of "cpu".
 
     Raises:
         ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
+
+    >>> resfu.ops.which_backend(torch.zeros(1, dtype=torch.float64))
+    'cpu'
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
@@ -45,6 +51,8 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
         raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
     if backend != "auto":
         return backend
+    if is_portable():
+        return "portable"
     if device == "cpu":
         return "cpu" if _numba_obstacle(features) or operators_are_recorded(features) else "numba"
     return "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"

@@ -15,8 +15,9 @@ def check_maps(**maps: Tensor) -> None:
     """
     if torch.jit.is_tracing():
         raise ValueError(
-            "torch.jit.trace can't record the operations of resfu.ops: it would keep the sizes of its example. Use "
-            "torch.export.export."
+            "torch.jit.trace can't record the operations of resfu.ops: it would keep the sizes of its example, and so "
+            "would torch.onnx.export(dynamo=False). Use resfu.export for other runtimes, torch.export.export within "
+            "PyTorch."
         )
     for name, tensor in maps.items():
         if tensor.dim() != 4:
@@ -94,12 +95,28 @@ def pair(name: str, value: object) -> tuple[int, int]:
     Raises:
         ValueError: for anything else.
     """
+    return _whole_numbers(name, value, "(H, W)", 2)  # pyright: ignore[reportReturnType]
+
+
+def triple(name: str, value: object) -> tuple[int, int, int]:
+    """Three whole numbers.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    return _whole_numbers(name, value, "(D, H, W)", 3)  # pyright: ignore[reportReturnType]
+
+
+def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple[int, ...]:
     try:
-        # operator.index leaves a symbolic size symbolic under torch.compile, which int() would not.
-        first, second = (n if isinstance(n, torch.SymInt) else operator.index(n) for n in value)  # pyright: ignore
+        # Under torch.compile a symbolic size counts as an int, and operator.index and int() would make it a number.
+        whole = (int, torch.SymInt)
+        numbers = tuple(n if isinstance(n, whole) else operator.index(n) for n in value)  # pyright: ignore
     except (TypeError, ValueError, RuntimeError):  # a tensor on the meta device raises the last
-        raise ValueError(f"{name} must be (H, W), got {value!r}.") from None
-    return first, second  # pyright: ignore[reportReturnType]
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")
+    return numbers  # pyright: ignore[reportReturnType]
 
 
 def _is_int(value: object, least: int) -> bool:

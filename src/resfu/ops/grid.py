@@ -32,6 +32,11 @@ def containing_cell(H: int, h: int, device: torch.device | str | None = None) ->
     return torch.div(torch.arange(H, device=device) * h, H, rounding_mode="floor")
 
 
+def central_cell(H: int, h: int, device: torch.device | str | None = None) -> Int[Tensor, "H"]:
+    """The LR pixel that holds the centre of HR pixel p: floor((2p + 1) h / (2H)). `containing_cell` at whole ratios."""
+    return torch.div((2 * torch.arange(H, device=device) + 1) * h, 2 * H, rounding_mode="floor")
+
+
 def window(K: int) -> list[int]:
     """Offsets of a window of odd size K along one axis: -(K // 2) .. K // 2."""
     return list(range(-(K // 2), K // 2 + 1))

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import containing_cell
 from resfu.ops.layout import memory_format
 
@@ -18,8 +19,11 @@ def repeated(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor
     `F.interpolate` reads the pixel before where p h / H is whole and rounds down; exact here up to h H = 2^21.
     """
     (h, w), (H, W) = x.shape[-2:], size
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        # The operator would keep the ratio, a number, in the program: other runtimes compute the size from it.
+    if in_torch_compile() and H % h == 0 and W % w == 0:  # gradients add up in a fixed order, which those below do not
+        return x[..., :, None, :, None].expand(*x.shape[:-2], h, H // h, w, W // w).reshape(*x.shape[:-2], H, W)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        # The operator would keep the ratio, a number: torch.compile takes it for fixed, and other runtimes compute the
+        # size of an exported program's output from it.
         rows, columns = containing_cell(H, h, x.device), containing_cell(W, w, x.device)
         out = x.index_select(-2, rows).index_select(-1, columns)
         return out.contiguous(memory_format=memory_format(x))  # as the operator leaves it

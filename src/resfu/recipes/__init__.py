@@ -74,6 +74,13 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def listed(value: Any) -> Any:
+    """Settings with lists in place of tuples, as YAML and JSON have them."""
+    if isinstance(value, dict):
+        return {key: listed(inner) for key, inner in value.items()}
+    return [listed(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         raise ValueError(f"{path} builds on itself: take it out of the `base` of {above[-1]}.")

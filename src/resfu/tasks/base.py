@@ -30,7 +30,7 @@ class Contents:
 
 
 class Task(ABC):
-    """Base of the tasks. To add one, write its module, its data module and a subclass, and name it in `TASKS`.
+    """Base class of the tasks. To add one, write its module, its data module and a subclass, and name it in `TASKS`.
 
     Attributes:
         name: in results and messages.
@@ -38,12 +38,12 @@ class Task(ABC):
         data: the LightningDataModule: splits and augmentation.
         counted: what validation counts.
         written: what `predict` writes.
-        row: what a line of the table of classes is called.
+        row: what a row of the table of classes is, such as "organ".
         lists_classes: comparisons print every score class by class too.
         shows_errors: pictures show where a prediction is wrong.
         note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
-        class_note: the same of the table of classes.
-        cost_note: what the counted operations leave out.
+        class_note: the same for the table of classes.
+        cost_note: what the operation counts leave out.
     """
 
     name: ClassVar[str]
@@ -61,13 +61,20 @@ class Task(ABC):
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """What tables of comparisons show, the first with a curve."""
+        """The scores that comparisons show; the first also as a curve."""
         return tuple(score for score in self.module.scores if score.compared)
 
     @property
     def monitor(self) -> Score:
         """The score that chooses the best checkpoint."""
         return self.module.scores[0]
+
+    def check_data(self, host: str, dataset: str) -> None:  # noqa: B027 (most tasks take any data)
+        """Refuse data without the labels that a network trains on, or a package that is missing.
+
+        Raises:
+            ValueError: that says what to choose or to install.
+        """
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Add to the settings of "model" and "data" what follows from others; return them."""

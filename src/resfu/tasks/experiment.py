@@ -12,7 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
 from resfu.recipes import merge
-from resfu.tasks import TASKS, Task, task_of
+from resfu.tasks import DISTILLATION, TASKS, Task, task_of
 from resfu.training.arguments import as_options
 from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
@@ -43,7 +43,7 @@ class Experiment:
         for key in given:
             if key not in (*_DEFAULTS, "seed_everything", "save_every"):
                 raise ValueError(f"unknown key {key}: settings are model, data, trainer, seed_everything, save_every.")
-        self.task: Task = task_of(given["model"]["host"], given["data"]["dataset"])
+        self.task: Task = self.choose_task(given["model"]["host"], given["data"]["dataset"])
         given = self.task.completed(given)
         try:
             with known_warnings_ignored():
@@ -53,6 +53,11 @@ class Experiment:
         self.settings: dict[str, Any] = self._namespace.as_dict()
         for key, kind in (("optimisation", Optimisation), ("schedule", Schedule)):
             as_options(kind, self.settings["model"][key])  # refuses bad values
+
+    @staticmethod
+    def choose_task(host: str, dataset: str) -> Task:
+        """The task that a network and its data make."""
+        return task_of(host, dataset)
 
     @property
     def seed(self) -> int:
@@ -84,7 +89,7 @@ class Experiment:
         """Lightning's Trainer.
 
         Args:
-            callbacks: beside those of the settings.
+            callbacks: in addition to those of the settings.
             changes: arguments that take precedence over the settings.
         """
         with known_warnings_ignored():
@@ -96,24 +101,38 @@ class Experiment:
         return Trainer(**given, callbacks=[*own, *callbacks], plugins=plugins)
 
 
+class DistillExperiment(Experiment):
+    """The fit of an upsampler to a frozen encoder, which "model.host" names."""
+
+    @staticmethod
+    def choose_task(host: str, dataset: str) -> Task:
+        """Always the one."""
+        return DISTILLATION
+
+    def with_weights(self) -> "DistillExperiment":
+        """The same: no checkpoint holds the encoder."""
+        return self
+
+
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 @cache
 def parser(task: str) -> ArgumentParser:
-    """What checks the settings of a task, by its name in `TASKS`."""
+    """What checks the settings of a task, by its name."""
     made = ArgumentParser(exit_on_error=False, prog="resfu")
     made.add_argument("--seed_everything", type=int, default=0)
     made.add_argument("--save_every", type=int, default=500)
-    made.add_class_arguments(TASKS[task].module, "model", skip=_GIVEN["model"], instantiate=False)
-    made.add_class_arguments(TASKS[task].data, "data", skip=_GIVEN["data"], instantiate=False)
+    chosen = DISTILLATION if task == DISTILLATION.name else TASKS[task]
+    made.add_class_arguments(chosen.module, "model", skip=_GIVEN["model"], instantiate=False)
+    made.add_class_arguments(chosen.data, "data", skip=_GIVEN["data"], instantiate=False)
     made.add_class_arguments(Trainer, "trainer", instantiate=False)
     return made
 
 
 def plain_message(message: str) -> str:
-    """The parser's complaint in the words of the settings: the key first, without the parser's own names."""
+    """A message of the parser rewritten for users: the key first, without the parser's own terms."""
     message = re.sub(r"^Group '(.+)' does not accept option '(.+)'$", r"unknown key \1.\2", message)
     message = re.sub(
         r"^(?:Validation failed: )?No action for key '(.+)' to check its value\.$", r"unknown key \1", message

@@ -75,13 +75,13 @@ class InstanceModule(ObjectModule):
         self.boundary = boundary
 
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """See `ObjectModule`."""
+        """Refuse a data set with other numbers of classes than the network's."""
         things = len(dataset.things)
         if things != self.num_classes:
             raise mismatch((self.num_classes, 0), (things, 0), f"num_classes to {things}")
 
     def prepare_metrics(self, dataset: Any) -> None:
-        """See `ObjectModule`."""
+        """Make the metrics of the evaluated split."""
         self.metrics = InstanceMetrics(dataset.ground_truth(), self.engine, self.boundary)
 
     def measure(self, batch: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class InstanceData(ObjectData):
 
 
 class Instances(Objects):
-    """See `resfu.tasks.base.Task`."""
+    """Instance segmentation."""
 
     name = "instances"
     module = InstanceModule

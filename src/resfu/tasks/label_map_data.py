@@ -25,7 +25,7 @@ class PixelData(TrainingData):
 
     @property
     def dataset_class(self) -> type[SegmentationDataset]:
-        """See `TrainingData`."""
+        """The class of the data set."""
         return find_dataset(DATASETS, self.dataset)
 
     @property
@@ -39,7 +39,7 @@ class PixelData(TrainingData):
         return self.dataset_class.describe(self.root, self.eval_options)[1]
 
     def open_split(self, split: str, training: bool) -> SegmentationDataset:
-        """See `TrainingData`."""
+        """The samples of a split, augmented for training or as they are."""
         transform = self.train_transform if training else self.eval_transform
         options = self.train_options if training else self.eval_options
         return create_dataset(self.dataset, split, self.root, transform, **options)
@@ -94,5 +94,5 @@ class LabelMapData(PixelData):
         self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
 
     def open_files(self) -> Photos:
-        """See `TrainingData`."""
+        """The samples of the photos or scans to predict."""
         return Photos(self.images, self.photo_transform, self.on_error)

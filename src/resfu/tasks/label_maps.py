@@ -122,7 +122,7 @@ class LabelMapModule(TrainingModule):
 
     @property
     def class_names(self) -> list[str]:
-        """See `TrainingModule`."""
+        """The classes."""
         return list(self.classes)
 
     def setup(self, stage: str) -> None:
@@ -143,7 +143,7 @@ class LabelMapModule(TrainingModule):
         return class_table(self.scores, self.results, self.class_names, caption=caption)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """See `TrainingModule`."""
+        """The losses of a batch, by name."""
         cross_entropy = partial(segmentation_loss, average=self.loss_average)
         found = self.host.losses(batch["image"], batch["label"], cross_entropy)
         return {f"loss_{name}": value for name, value in found.items()}
@@ -206,7 +206,7 @@ class LabelMapModule(TrainingModule):
 
 
 class LabelMaps(Task):
-    """See `resfu.tasks.base.Task`."""
+    """Semantic segmentation of photos."""
 
     name = "label maps"
     module = LabelMapModule
@@ -240,9 +240,9 @@ class LabelMaps(Task):
         return LabelMapWriter(folder, overlay)
 
     def contents(self, data: Any) -> Contents:
-        """See `Task`."""
+        """The classes and the number of images of the evaluated split."""
         return Contents(list(data.classes), data.palette.tolist(), len(data.evaluated))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """See `Task`."""
+        """Images of the evaluated split, seen through each network."""
         return label_map_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)

@@ -1,6 +1,7 @@
 """Label maps as pictures: what is labelled in an image, what a network says of it, and where it is wrong."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -33,9 +34,9 @@ def label_map_pictures(
     made = []
     for sample, image, views in zip(samples, images, feature_views(hosts, images), strict=True):
         label = torch.as_tensor(sample["label"])
-        results = {}
+        results, predictions = {}, {}
         for name, host in hosts.items():
-            prediction = predict(host, image[None]).argmax(1)[0].cpu()
+            prediction = predictions[name] = predict(host, image[None]).argmax(1)[0].cpu()
             counted = label != dataset.ignore_index
             wrong = (prediction != label)[counted].float().mean().item() * 100 if counted.any() else 0.0
             results[name] = (
@@ -49,7 +50,11 @@ def label_map_pictures(
             View("ground truth over the image", overlay(picture, colours), photo=True),
             View("ground truth", colours),
         )
-        made.append(ImagePictures(sample["name"], references, results))
+        present = [dataset.classes[n] for n in label.unique().tolist() if n != dataset.ignore_index]
+        differences = {
+            (a, b): (predictions[a] != predictions[b]).float().mean().item() * 100 for a, b in combinations(hosts, 2)
+        }
+        made.append(ImagePictures(sample["name"], references, results, tuple(present), differences))
     return made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
@@ -14,13 +14,14 @@ from resfu.evaluation.coco_results import PanopticResults, write_instance_result
 from resfu.evaluation.instances import encode_masks
 from resfu.files.atomic import replacing, write_json
 from resfu.tasks.files import check_output
+from resfu.tasks.writing import PredictionWriter
 from resfu.visualize.objects import draw_instances, draw_panoptic
 
 _SHOWN = 0.5  # score from which on an object is in the picture
 
 
-class ObjectWriter(Callback):
-    """Write what a `DetectionTask` finds in images.
+class ObjectWriter(PredictionWriter):
+    """Write the objects found in images.
 
     * `instances.json`: COCO's results, all of them;
     * `panoptic.json` and `panoptic/NAME.png`, of a panoptic host;
@@ -37,9 +38,7 @@ class ObjectWriter(Callback):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.written: list[Path] = []
-        self.skipped: list[str] = []
+        super().__init__(folder)
         self._results: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
 
@@ -47,10 +46,7 @@ class ObjectWriter(Callback):
         """Make the folders before the work begins, and number the images."""
         if trainer.world_size > 1:
             raise ValueError("objects are predicted in one process, as their files are one list: --trainer.devices 1.")
-        try:
-            (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
+        self.make_folder("pictures")
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         check_output(data.images, data.predicted.found, self.folder / "pictures", ".png")
         names: list[str] = data.predicted.names
@@ -85,8 +81,7 @@ class ObjectWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the lists; refuse a run that had nothing to show."""
-        if not self.written and self.skipped:
-            raise ValueError(f"no image could be read, of {len(self.skipped)}; {self.skipped[0]}.")
+        self.check_written()
         write_instance_results(self.folder / "instances.json", self._results)
         if self._panoptic.folder.is_dir():
             self._panoptic.save()

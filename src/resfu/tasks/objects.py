@@ -1,5 +1,6 @@
 """What instance and panoptic segmentation share: networks that find objects, and data sets of them."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from resfu.data import Sample
-from resfu.data.coco import Category, ObjectDataset, collate
+from resfu.data.coco import INSTANCE_DATASETS, Category, ObjectDataset, collate
 from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.data.coco.transforms import eval_transform, train_transform
 from resfu.data.registry import find_dataset, open_dataset
@@ -82,7 +83,7 @@ class ObjectModule(TrainingModule):
         raise NotImplementedError
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """See `TrainingModule`."""
+        """The losses of a batch, by name."""
         return self.host(batch["image"], batch["target"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
@@ -173,17 +174,17 @@ class ObjectData(TrainingData):
 
     @property
     def dataset_class(self) -> type[ObjectDataset]:
-        """See `TrainingData`."""
+        """The class of the data set."""
         return find_dataset(self.datasets, self.dataset)
 
     def open_split(self, split: str, training: bool) -> ObjectDataset:
-        """See `TrainingData`."""
+        """The samples of a split, augmented for training or as they are."""
         transform = train_transform(self.flip) if training else eval_transform()
         options = self.train_options if training else self.eval_options
         return open_dataset(self.datasets, self.dataset, split, self.root, transform, options)
 
     def open_files(self) -> Photos:
-        """See `TrainingData`."""
+        """The samples of the photos or scans to predict."""
         return Photos(self.images, eval_transform(), self.on_error)
 
     def _training_sampler(self) -> AspectRatioSampler:
@@ -208,6 +209,16 @@ class Objects(Task):
         " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
         "and peak memory hold them."
     )
+
+    def check_data(self, host: str, dataset: str) -> None:
+        """Objects are labelled in COCO's way, and measured by its package."""
+        if importlib.util.find_spec("pycocotools") is None:
+            raise ValueError(f'{host} needs pycocotools, which is not installed: pip install "resfu[coco]"')
+        if dataset not in INSTANCE_DATASETS and ":" not in dataset:
+            raise ValueError(
+                f"{host} finds objects, which {dataset} does not label: choose data from "
+                f"{', '.join(INSTANCE_DATASETS)}."
+            )
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The numbers of classes follow from a data set whose categories are its class's."""
@@ -241,7 +252,7 @@ class Objects(Task):
         return Contents([category.name for category in categories], colours, len(data.evaluated))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """See `Task`."""
+        """Images of the evaluated split, seen through each network."""
         return object_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)
 
     def input_size(self, host: MaskRCNN, image: Tensor) -> tuple[int, int]:

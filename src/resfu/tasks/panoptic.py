@@ -76,7 +76,7 @@ class PanopticModule(ObjectModule):
         self.num_classes, self.stuff_classes = num_classes, stuff_classes
 
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """See `ObjectModule`."""
+        """Refuse a data set with other numbers of classes than the network's."""
         things = len(dataset.things)
         stuff = len(dataset.categories) - things
         if (things, stuff) != (self.num_classes, self.stuff_classes):
@@ -84,7 +84,7 @@ class PanopticModule(ObjectModule):
             raise mismatch((self.num_classes, self.stuff_classes), (things, stuff), settings)
 
     def prepare_metrics(self, dataset: Any) -> None:
-        """See `ObjectModule`."""
+        """Make the metrics of the evaluated split."""
         self.metrics = PanopticMetrics(self.num_classes, self.stuff_classes)
 
     def measure(self, batch: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ class PanopticData(ObjectData):
 
 
 class Panoptic(Objects):
-    """See `resfu.tasks.base.Task`."""
+    """Panoptic segmentation."""
 
     name = "panoptic"
     module = PanopticModule
@@ -130,7 +130,7 @@ class Panoptic(Objects):
     )
 
     def class_counts(self, things: int, stuff: int) -> dict[str, int]:
-        """See `Objects`."""
+        """The numbers of things and of stuff."""
         return {"num_classes": things, "stuff_classes": stuff}
 
     def measured_categories(self, dataset: ObjectDataset) -> Sequence[Category]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
@@ -17,6 +17,7 @@ from resfu.data.image_files import UnreadableFileError, read_image
 from resfu.files.atomic import replacing
 from resfu.tasks.files import check_output, find_files
 from resfu.tasks.legend import over_photo
+from resfu.tasks.writing import PredictionWriter
 
 # What cameras, telephones and browsers write. A file that Pillow does not read is named, not passed over.
 SUFFIXES = (
@@ -78,7 +79,7 @@ def photo_sample(image: str | Path | NDArray[np.uint8]) -> Sample:
     return {"image": tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()), "name": name}
 
 
-class LabelMapWriter(Callback):
+class LabelMapWriter(PredictionWriter):
     """Write each predicted label map as a palette PNG: the stored numbers are the classes.
 
     Args:
@@ -92,19 +93,14 @@ class LabelMapWriter(Callback):
     """
 
     def __init__(self, folder: str | Path, overlay: bool = False) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self.overlay = overlay
-        self.written: list[Path] = []
-        self.skipped: list[str] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder before the work begins."""
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         self._photos: dict[str, Path] = data.predicted.found
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
+        self.make_folder()
         check_output(data.images, self._photos, self.folder, ".png")
 
     def on_predict_batch_end(
@@ -137,5 +133,4 @@ class LabelMapWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run that had nothing to show."""
-        if not self.written and self.skipped:
-            raise ValueError(f"no image could be read, of {len(self.skipped)}; {self.skipped[0]}.")
+        self.check_written()

@@ -1,25 +1,14 @@
 """Pictures of images seen through networks: what is labelled in them, their features, and what is predicted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
-from resfu.files.atomic import replacing
-from resfu.visualize import (
-    Panel,
-    PCABasis,
-    Picture,
-    align,
-    draw_sheet,
-    enlarge,
-    fit_pca,
-)
-from resfu.visualize.figures import SlotCall, choose_call, slot_calls
-from resfu.visualize.figures.frame import kept
+from resfu.visualize import Panel, Picture, save_sheet
+from resfu.visualize.figures import choose_call, feature_pictures, shared_colours, slot_calls
 
 
 @dataclass(frozen=True)
@@ -47,11 +36,16 @@ class ImagePictures:
         name: of the image.
         references: the image itself, then what is labelled in it.
         results: by upsampler the features before and after it, then what the network made of them.
+        classes: names of those that are labelled in it; empty where that is not known.
+        differences: by pairs of upsamplers, the share of the pixels of which they say something else, in percent; empty
+            where that is not known.
     """
 
     name: str
     references: tuple[View, ...]
     results: dict[str, tuple[View, ...]]
+    classes: tuple[str, ...] = ()
+    differences: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,61 +61,6 @@ class VolumePictures:
     name: str
     slices: list[int]
     views: dict[str, list[Picture]]
-
-
-@dataclass(frozen=True)
-class FeaturePair:
-    """The features of one image before ([C, h, w]) and after ([C, H, W]) the upsampler, and what part is the image.
-
-    Networks pad images to sizes that they accept: `kept` is the share (rows, columns) that is the image's own.
-    """
-
-    before: Tensor
-    after: Tensor
-    kept: tuple[float, float]
-
-    @classmethod
-    def of(cls, call: SlotCall) -> Self:
-        """The pair of a slot's call, on the CPU."""
-        return cls(call.features[0].cpu(), call.output[0].cpu(), call.frame.share)
-
-    def colour(self, basis: PCABasis) -> tuple[Picture, Picture]:
-        """Both maps in the colours of a basis, the first with its pixels repeated to the size of the second."""
-        after = basis.colour(self.after)
-        before = enlarge(basis.colour(self.before), after.shape[:2])
-        rows, columns = kept((after.shape[0], after.shape[1]), self.kept)
-        return before[:rows, :columns], after[:rows, :columns]
-
-
-def feature_pair(host: Any, image: Tensor) -> FeaturePair:
-    """Features round the upsampler with the highest ratio and, among those, the finest output.
-
-    Args:
-        host: the network, in evaluation mode.
-        image: [3, H, W], normalised, on the network's device.
-
-    Returns:
-        The maps, on the CPU.
-    """
-    return FeaturePair.of(choose_call(slot_calls(host, image)))
-
-
-def shared_colours(pairs: Sequence[Sequence[FeaturePair]]) -> list[PCABasis]:
-    """One basis a network, fitted before the upsampler and turned so that the networks' colours resemble each other.
-
-    Args:
-        pairs: of every network the features of the same images in the same order.
-
-    Returns:
-        A basis for each network.
-    """
-    maps = [[pair.before for pair in network] for network in pairs]
-    bases = [fit_pca(network) for network in maps]
-    same_sizes = [[m.shape[1:] for m in network] == [m.shape[1:] for m in maps[0]] for network in maps]
-    return [
-        align(basis, network, bases[0], maps[0]) if same else basis
-        for basis, network, same in zip(bases, maps, same_sizes, strict=True)
-    ]
 
 
 def choose(count: int, wanted: int) -> list[int]:
@@ -140,12 +79,12 @@ def feature_views(hosts: Mapping[str, Any], images: Sequence[Tensor]) -> list[di
     Returns:
         For every image both views by upsampler.
     """
-    pairs = [[feature_pair(host, image) for image in images] for host in hosts.values()]
-    bases = shared_colours(pairs)
+    calls = [[choose_call(slot_calls(host, image)) for image in images] for host in hosts.values()]
+    bases = shared_colours(calls)
     made = []
-    for seen in zip(*pairs, strict=True):
-        colours = [pair.colour(basis) for pair, basis in zip(seen, bases, strict=True)]
-        views = [(View("features before", before), View("features after", after)) for before, after in colours]
+    for seen in zip(*calls, strict=True):
+        pictures = [feature_pictures(call, basis) for call, basis in zip(seen, bases, strict=True)]
+        views = [(View("features before", p["nearest"]), View("features after", p["upsampled"])) for p in pictures]
         made.append(dict(zip(hosts, views, strict=True)))
     return made
 
@@ -160,15 +99,10 @@ def save_sheets(pictures: Sequence[ImagePictures], folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for item in pictures:
-        height, width = item.references[0].picture.shape[:2]
         rows = [[Panel(view.picture, view.caption or view.words) for view in item.references]]
         for name, views in item.results.items():
             rows.append([Panel(view.picture, f"{name}: {view.caption or view.words}") for view in views])
-        sheet: Image.Image = draw_sheet(rows, title=item.name, panel_height=min(300, max(160, 300 * height // width)))
-        files.append(folder / f"{item.name}.png")
-        with replacing(files[-1]) as draft:
-            sheet.save(draft, optimize=True)
+        files.append(save_sheet(rows, item.name, folder / f"{item.name}.png"))
     return files

@@ -1,4 +1,4 @@
-"""One training: begun, gone on with, or found finished. `fit`, `compare` and `reproduce` all come here."""
+"""One training: started, resumed, or found finished. `fit`, `compare` and `reproduce` all train here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from resfu.files.atomic import write_text
+from resfu.recipes import listed
 from resfu.tasks.experiment import Experiment
 from resfu.training.data import TrainingData
 from resfu.training.divergence import FiniteTraining
@@ -29,13 +30,13 @@ _AGAINST_DIVERGENCE = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one training keeps its things."""
+    """The folder of one training, and the files in it."""
 
     path: Path
 
     @property
     def last(self) -> Path:
-        """The state of the training, to go on from."""
+        """The state of the training, from which it is resumed."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -65,7 +66,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """In words what an earlier call did here."""
+        """What an earlier call did here, for messages."""
         if self.finished:
             return "finished before"
         return "goes on from its checkpoint" if self.last.is_file() else "begins"
@@ -97,9 +98,9 @@ def train(
 
     Args:
         experiment: all that the training depends on.
-        folder: where it keeps its things.
-        checkpoint: to go on from.
-        callbacks: beside those of this function.
+        folder: of its files.
+        checkpoint: to resume from; None to start.
+        callbacks: in addition to those of this function.
         progress: shows how far it is; None for nothing.
         logs: keep curves in CSV and TensorBoard, and the best network.
         trainer: arguments of the Trainer that take precedence over the settings.
@@ -150,7 +151,7 @@ def train(
         with run_folder(folder.path, runner, done):
             if checkpoint is None and folder.last.exists():
                 raise ValueError(
-                    f"{folder.path} holds a run already: go on with it by --checkpoint last, or choose another folder "
+                    f"{folder.path} holds a run already: resume it with --checkpoint last, or choose another folder "
                     "by --run."
                 )
             runner.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
@@ -172,11 +173,4 @@ class _SaveConfig(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        write_text(self._folder.config, yaml.safe_dump(_listed(self._experiment.settings), sort_keys=False))
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, as YAML has them."""
-    if isinstance(value, dict):
-        return {key: _listed(inner) for key, inner in value.items()}
-    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
+        write_text(self._folder.config, yaml.safe_dump(listed(self._experiment.settings), sort_keys=False))

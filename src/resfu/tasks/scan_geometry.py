@@ -1,4 +1,4 @@
-"""How scans are to lie for a network: as its training's slices did, which the data say and its checkpoint keeps."""
+"""How scans must be oriented for a network: as the slices of its training, which data and checkpoint record."""
 
 import warnings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -24,6 +24,7 @@ from resfu.evaluation.volume_inference import write_nifti
 from resfu.files.atomic import replacing
 from resfu.tasks.cases import Volume
 from resfu.tasks.files import find_files
+from resfu.tasks.writing import PredictionWriter
 
 NIFTI = (".nii", ".nii.gz")
 PREPARED = (".h5", ".npz")
@@ -161,7 +162,7 @@ class Scans(Dataset[Sample]):
         return {"volume": scan, "name": scan.name, "input_size": self.size}
 
 
-class LabelVolumeWriter(Callback):
+class LabelVolumeWriter(PredictionWriter):
     """Write each predicted label volume under the name of its scan, and show how many slices are done.
 
     Args:
@@ -173,19 +174,16 @@ class LabelVolumeWriter(Callback):
         ValueError: for the folder of a scan itself; at the end, when not one scan could be read.
     """
 
+    kind = "scan"
+
     def __init__(self, folder: str | Path, bar: bool = True) -> None:
-        self.folder = Path(folder)
-        self.written: list[Path] = []
-        self.skipped: list[str] = []
+        super().__init__(folder)
         console = Console(stderr=True)
         self._bar = Progress(console=console, disable=not (bar and console.is_terminal))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder before the work begins."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
+        self.make_folder()
         self._bar.start()
 
     def on_predict_batch_start(
@@ -222,8 +220,7 @@ class LabelVolumeWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run that had nothing to show."""
         self._bar.stop()
-        if not self.written and self.skipped:
-            raise ValueError(f"no scan could be read, of {len(self.skipped)}; {self.skipped[0]}")
+        self.check_written()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""

@@ -83,7 +83,7 @@ class VolumeModule(LabelMapModule):
         batch["volume"].score(self.metrics, self.slice_network(), batch["input_size"], self.device)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """See `label_volume`; nothing for a batch that holds an "error" in place of a volume."""
+        """What `label_volume` gives; nothing for a batch that holds an "error" in place of a volume."""
         if "error" in batch:
             return {}
         return label_volume(batch["volume"], self.slice_network(), batch["input_size"], self.device)
@@ -155,13 +155,13 @@ class SliceData(PixelData):
         self.eval_transform = slice_eval_transform(crop_size, mean, std)
 
     def open_files(self) -> Scans:
-        """See `TrainingData`."""
+        """The samples of the photos or scans to predict."""
         return Scans(
             self.images, self.dataset, self.input_size, self.scan_flip, self.on_error, nonfinite=self.nonfinite
         )
 
     def open_split(self, split: str, training: bool) -> SegmentationDataset:
-        """See `TrainingData`; notes how the slices lie."""
+        """Open a split, and note how its slices are oriented."""
         slices = super().open_split(split, training)
         assert isinstance(slices, SliceDataset)
         self.geometry = scan_geometry.of_data(self.geometry, slices, self.root)
@@ -193,7 +193,7 @@ class SliceData(PixelData):
 
 
 class Volumes(LabelMaps):
-    """See `resfu.tasks.base.Task`."""
+    """Segmentation of volumes, slice by slice."""
 
     name = "volumes"
     module = VolumeModule
@@ -224,12 +224,12 @@ class Volumes(LabelMaps):
         return Contents(list(data.classes[1:]), data.palette[1:].tolist(), len(Cases(data.evaluated, 1)))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """See `Task`."""
+        """Images of the evaluated split, seen through each network."""
         hosts = {name: module.host for name, module in modules.items()}
         return label_map_pictures(hosts, labelled_slices(data.evaluated, data.input_size), places)
 
     def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:
-        """See `Task`."""
+        """The first volumes, seen through each network."""
         hosts = {name: module.host for name, module in modules.items()}
         device = next(next(iter(hosts.values())).parameters()).device
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A training whose weights are no longer finite ends there, with a word, and its last good checkpoint stays."""
+"""Stops a training whose weights are no longer finite; its last good checkpoint stays."""
 
 import math
 from collections.abc import Mapping

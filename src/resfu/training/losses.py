@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.evaluation.inference import resize_logits
+from resfu.hosts.processes import mean_over_processes
 
 
 def segmentation_loss(
@@ -38,11 +39,4 @@ def segmentation_loss(
     logits = resize_logits(logits, (label.shape[-2], label.shape[-1]))
     total = F.cross_entropy(logits, label, ignore_index=ignore_index, reduction="sum")
     counted = label != ignore_index if average == "valid" else torch.ones_like(label, dtype=torch.bool)
-    return total / _mean_over_processes(counted.sum().to(total.dtype)).clamp(min=1)
-
-
-def _mean_over_processes(count: Tensor) -> Tensor:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return count
-    torch.distributed.all_reduce(count)
-    return count / torch.distributed.get_world_size()
+    return total / mean_over_processes(counted.sum().to(total.dtype)).clamp(min=1)

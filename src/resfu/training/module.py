@@ -116,11 +116,11 @@ class TrainingModule(LightningModule, ABC):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """See `measure`."""
+        """Measure a batch of the validation split."""
         self.measure(batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """See `measure`."""
+        """Measure a batch of the test split."""
         self.measure(batch)
 
     def on_validation_epoch_end(self) -> None:

@@ -76,7 +76,7 @@ def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -
     Args:
         optimizer: its groups hold the full learning rates.
         schedule: the curve.
-        total_steps: length of the training in optimiser steps; `schedule.total_steps` goes before it.
+        total_steps: length of the training in optimiser steps; `schedule.total_steps` takes precedence.
 
     Returns:
         A scheduler to be stepped after every optimiser step.

@@ -5,6 +5,7 @@ from typing import Any
 
 from resfu.upsamplers import official
 from resfu.upsamplers.a2u import A2U
+from resfu.upsamplers.anyup import AnyUp
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.carafe import CARAFE
 from resfu.upsamplers.dysample import DySample
@@ -13,7 +14,9 @@ from resfu.upsamplers.fixed import Bicubic, Bilinear, Deconv, Nearest, PixelShuf
 from resfu.upsamplers.indexnet import IndexNet
 from resfu.upsamplers.iterative import Iterative
 from resfu.upsamplers.jbu import StackJBU
+from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.resfu import ReSFU
+from resfu.upsamplers.resfu_image import ReSFUImage
 from resfu.upsamplers.sapa import SAPA
 
 UPSAMPLERS: dict[str, type[Upsampler]] = {
@@ -30,6 +33,9 @@ UPSAMPLERS: dict[str, type[Upsampler]] = {
     "dysample": DySample,
     "a2u": A2U,
     "resfu": ReSFU,
+    "resfu-image": ReSFUImage,
+    "naf": NAF,
+    "anyup": AnyUp,
 }
 
 # What every caller may pass, whatever the method: a method without use for one of them does not see it.
@@ -49,6 +55,10 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
 
     Raises:
         ValueError: for an unknown name or option (the message lists the known ones), a bad value or ratio.
+
+    >>> up = resfu.create_upsampler("resfu", channels=64, guidance_channels=32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
     if name not in UPSAMPLERS:
         raise ValueError(f"unknown upsampler {name!r}; choose one of {', '.join(UPSAMPLERS)}.")

@@ -1,18 +1,22 @@
 """The contract that every upsampler keeps."""
 
 import inspect
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.ops.checks import check_int, pair
+from resfu.ops.checks import check_int, pair, triple
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import autocast_dtype, surrounding_autocast
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
+
+Size = Any  # (H, W); (D, H, W) of the methods that take volumes, when they were made with dims=3
 
 
 class Upsampler(nn.Module):
@@ -27,6 +31,8 @@ class Upsampler(nn.Module):
         ratios: which ratios of output to features it takes: "any" real one from 1, "integer", "fixed" (those of
             `scale_factor`) or "2".
         paper: where it is published, as an arXiv identifier; "" for textbook methods.
+        arguments: what the constructor was given, by name, defaults included: its configuration.
+        startable: whether its constructor takes a `start`, with which it first gives what an interpolation gives.
 
     Args:
         channels: width of the features; None accepts any.
@@ -35,12 +41,32 @@ class Upsampler(nn.Module):
 
     Raises:
         ValueError: for a width that is no int from 1, or a ratio that is no number from 1.
+
+    >>> class Own(resfu.Upsampler):
+    ...     def upsample(self, features, guidance, size):
+    ...         return torch.nn.functional.interpolate(features, size)
+    >>> Own(scale_factor=3)(torch.randn(1, 8, 4, 4)).shape
+    torch.Size([1, 8, 12, 12])
     """
 
     guided: ClassVar[bool] = False
     image_guided: ClassVar[bool] = False
     ratios: ClassVar[str] = "any"
     paper: ClassVar[str] = ""
+    dims: int = 2  # 3 for the methods that were asked for volumes [B, C, D, H, W]
+    startable: ClassVar[bool] = False
+    arguments: dict[str, Any]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "Upsampler":
+        """Note the constructor's arguments, whatever the subclass does with them."""
+        module = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls).bind(*arguments, **options)
+        except TypeError:  # wrong arguments, of which __init__ complains, or a copy, which gets its attributes later
+            return module
+        bound.apply_defaults()
+        module.__dict__["arguments"] = dict(bound.arguments)
+        return module
 
     def __init__(
         self, channels: int | None = None, guidance_channels: int | None = None, scale_factor: int | float | None = None
@@ -60,13 +86,14 @@ class Upsampler(nn.Module):
         self,
         features: Tensor,
         guidance: Tensor | None = None,
-        size: tuple[int, int] | None = None,
+        size: Size = None,
         out: Tensor | None = None,
     ) -> Tensor:
         """Bring features to high resolution.
 
         Args:
-            features: [B, C, h, w], floating point; the deep, low-resolution map.
+            features: [B, C, h, w], floating point; the deep, low-resolution map. Methods that were made with `dims=3`
+                take volumes [B, C, d, h, w] here, and have a depth in every size.
             guidance: [B, c, H, W], what steers the upsampling. Ignored by unguided upsamplers, except for its size.
             size: (H, W) of the output. Default: the guidance's, else the features' times `scale_factor`. A guidance of
                 another size than this is resampled to it bilinearly first. Where only whole ratios are taken, less than
@@ -82,7 +109,7 @@ class Upsampler(nn.Module):
             ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, an output smaller
                 than the features, or a ratio that is not taken.
         """
-        guidance, size = self._prepared(features, guidance, size)
+        guidance, size = self.prepared(features, guidance, size)
         if out is not None:
             check_destination(out, (*features.shape[:2], *size), features, guidance, *self.parameters())
             if not self._writes_into(features, size):
@@ -91,39 +118,87 @@ class Upsampler(nn.Module):
         if features.shape[0] == 0:
             nothing = features.new_empty((0, features.shape[1], *size))
             return connected(nothing, features, guidance, *self.parameters())
-        whole = self._whole_size(features, size)
+        whole = self.whole_size(features, size)
         with surrounding_autocast(features):
             if whole == size:
                 return self.upsample(features, guidance, size).to(features.dtype)
             guidance = guidance if guidance is None else covering(guidance, size, whole)
-            out = self.upsample(features, guidance, whole)[..., : size[0], : size[1]]
-            return out.to(features.dtype).contiguous(memory_format=memory_format(features))
+            out = self.upsample(features, guidance, whole)[(..., *(slice(n) for n in size))]
+            layout = memory_format(features) if self.dims == 2 else torch.contiguous_format
+            return out.to(features.dtype).contiguous(memory_format=layout)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
 
-    def _writes_into(self, features: Tensor, size: tuple[int, int]) -> bool:
+    def _writes_into(self, features: Tensor, size: Size) -> bool:
         """Whether `upsample` writes such a result itself, as its last step: it then takes `out`."""
-        direct = "out" in inspect.signature(self.upsample).parameters and features.shape[0] > 0
-        return direct and self._whole_size(features, size) == size
+        direct = self.dims == 2 and "out" in inspect.signature(self.upsample).parameters and features.shape[0] > 0
+        return direct and self.whole_size(features, size) == size
 
-    def _prepared(
-        self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None
-    ) -> tuple[Tensor | None, tuple[int, int]]:
+    def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
+        """Write what `resfu.from_pretrained` builds the same upsampler from.
+
+        Args:
+            folder: gets config.json (class and constructor arguments), model.safetensors and a model card; made with
+                its parents when it is not there.
+            measured: Markdown for the model card: what was measured with these weights, such as the table.md of
+                `resfu compare`.
+
+        Raises:
+            ValueError: for a class of your own, or arguments that JSON cannot hold.
+            ModuleNotFoundError: without the extra "hub" (safetensors).
+        """
+        from resfu.upsamplers.pretrained import save_pretrained
+
+        save_pretrained(self, folder, measured)
+
+    def push_to_hub(self, repository: str, measured: str = "", private: bool = False) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repository: "owner/name"; made when it is not there.
+            measured: see `save_pretrained`.
+            private: whether a new repository is private.
+
+        Returns:
+            The address of the commit.
+        """
+        from resfu.upsamplers.pretrained import push_to_hub
+
+        return push_to_hub(self, repository, measured, private)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """Other values by the weights of features, for methods that are linear in what they carry.
+
+        Args:
+            features: [B, C, h, w], checked; what the weights are made from.
+            values: [B, K, h, w]; with groups of weights K is a multiple of these, group by group.
+            guidance: [B, c, H, W].
+            size: (H, W).
+
+        Returns:
+            [B, K, H, W]; of the features themselves what `upsample` gives.
+
+        Raises:
+            ValueError: where the method has no weights for others' values.
+        """
+        raise ValueError(f"{type(self).__name__} has no weights that could carry other values than its features.")
+
+    def prepared(self, features: Tensor, guidance: Tensor | None, size: Size) -> tuple[Tensor | None, Size]:
         """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
-        check_map("features", features, "[B, C, h, w]", self.channels)
+        check_map("features", features, "[B, C, h, w]" if self.dims == 2 else "[B, C, d, h, w]", self.channels)
         if guidance is not None:
             self._check_guidance(guidance, features)
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
-        self._whole_size(features, size)
+        self.whole_size(features, size)
         if guidance is None or not self.guided:
             return None, size
-        return (guidance if tuple(guidance.shape[-2:]) == size else self._resized(guidance, size)), size
+        return (guidance if tuple(guidance.shape[2:]) == size else self._resized(guidance, size)), size
 
-    def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
+    def _resized(self, guidance: Tensor, size: Size) -> Tensor:
         """A guidance of another size than the output's, brought to it."""
         return F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
 
@@ -137,7 +212,8 @@ class Upsampler(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in known.items() if value is not None)
 
     def _check_guidance(self, guidance: Tensor, features: Tensor) -> None:
-        check_map("guidance", guidance, "[B, c, H, W]", self.guidance_channels if self.guided else None)
+        layout = "[B, c, H, W]" if self.dims == 2 else "[B, c, D, H, W]"
+        check_map("guidance", guidance, layout, self.guidance_channels if self.guided else None)
         if guidance.shape[0] != features.shape[0]:
             raise ValueError(
                 f"features and guidance must hold the same images, got a batch of {features.shape[0]} "
@@ -150,30 +226,38 @@ class Upsampler(nn.Module):
                 f"features are {features.dtype} and guidance is {guidance.dtype}: convert one, or use autocast."
             )
 
-    def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
-        h, w = features.shape[-2:]
+    def _output_size(self, features: Tensor, guidance: Tensor | None, size: Size) -> Size:
+        low = tuple(features.shape[2:])
         if size is not None:
-            H, W = pair("size", size)
+            wanted = pair("size", size) if self.dims == 2 else triple("size", size)
             source = "size"
         elif guidance is not None:
-            H, W = guidance.shape[-2:]
+            wanted = tuple(guidance.shape[2:])
             source = "the guidance"
         elif self.scale_factor is not None:
             ratio = self.scale_factor
-            H, W = (h * ratio, w * ratio) if isinstance(ratio, int) else (int(h * ratio), int(w * ratio))
+            wanted = tuple(n * ratio if isinstance(ratio, int) else int(n * ratio) for n in low)
             source = "scale_factor"
         else:
-            raise ValueError(f"{type(self).__name__} needs size=(H, W), a guidance or a scale_factor to know its size.")
-        if H < h or W < w:
+            axes = "(H, W)" if self.dims == 2 else "(D, H, W)"
+            raise ValueError(f"{type(self).__name__} needs size={axes}, a guidance or a scale_factor to know its size.")
+        if any(P < p for P, p in zip(wanted, low, strict=True)):
             raise ValueError(
-                f"the output must be at least as large as the features ({h} x {w}), but {source} asks for {H} x {W}."
+                f"the output must be at least as large as the features ({' x '.join(map(str, low))}), but {source} "
+                f"asks for {' x '.join(map(str, wanted))}."
             )
-        return H, W
+        return wanted
 
-    def _whole_size(self, features: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+    def whole_size(self, features: Tensor, size: Size) -> Size:
         """The size that `upsample` runs at for an output of this one, or a ValueError for a ratio it doesn't take."""
         ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
-        return whole_size(type(self).__name__, self.ratios, ratio, (features.shape[-2], features.shape[-1]), size)
+        name, low = type(self).__name__, tuple(features.shape[2:])
+        if self.dims == 2:
+            return whole_size(name, self.ratios, ratio, (low[0], low[1]), size)
+        # The depth is an axis like the others, and each axis is taken or not by itself.
+        rows = whole_size(name, self.ratios, ratio, (low[0], low[1]), size[:2])
+        columns = whole_size(name, self.ratios, ratio, (low[1], low[2]), size[1:])
+        return (*rows, columns[1])
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:
@@ -184,11 +268,11 @@ def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> N
     """
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a tensor {layout}, got {type(tensor).__name__}.")
-    if tensor.dim() != 4:
+    if tensor.dim() != layout.count(",") + 1:
         raise ValueError(f"{name} must be {layout}, got the shape {list(tensor.shape)}.")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {tensor.dtype}: call .float() first.")
-    if tensor.shape[-2] < 1 or tensor.shape[-1] < 1:
+    if any(n < 1 for n in tensor.shape[2:]):
         raise ValueError(f"{name} must have at least one pixel, got {list(tensor.shape)}.")
     if channels is not None and tensor.shape[1] != channels:
         raise ValueError(f"the channels of {name} must be {channels}, got {tensor.shape[1]}: {list(tensor.shape)}.")

@@ -1,14 +1,17 @@
 """CARAFE: content-aware reassembly of features."""
 
+from typing import cast
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import reassemble
 from resfu.ops.checks import check_divides, check_int, check_odd
-from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.base import Size, Upsampler
+from resfu.upsamplers.options import check_dims, check_whole
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_from
+from resfu.upsamplers.volumes import reassemble_voxels
 
 
 class CARAFE(Upsampler):
@@ -29,13 +32,21 @@ class CARAFE(Upsampler):
         encoder_kernel_size: odd, of the convolution that predicts the kernels.
         compressed_channels: width between the two convolutions.
         encoder_dilation: of the convolution that predicts the kernels.
+        dims: 2, or 3 for volumes [B, C, d, h, w]: kernels of K^3 for r^3 voxels each, computed slab by slab.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an even kernel, groups that do not divide C or a ratio that is not a whole number.
+
+    >>> up = resfu.CARAFE(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"
     paper = "1905.02188"
+    startable = True
 
     def __init__(
         self,
@@ -46,6 +57,8 @@ class CARAFE(Upsampler):
         encoder_kernel_size: int = 3,
         compressed_channels: int = 64,
         encoder_dilation: int = 1,
+        dims: int = 2,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
@@ -54,12 +67,19 @@ class CARAFE(Upsampler):
         check_divides("groups", groups, "channels", channels)
         check_int("compressed_channels", compressed_channels)
         check_int("encoder_dilation", encoder_dilation)
+        check_start(start)
         self.ratio = ratio
         self.groups = groups
-        self.compressor = nn.Conv2d(channels, compressed_channels, 1)
-        self.encoder = nn.Conv2d(
+        self.start = start
+        self.dims = check_dims(dims)
+        if dims == 3 and start != PUBLISHED:
+            raise ValueError(f"start = {start!r} is for maps: leave it out for volumes (dims=3).")
+        self.kernel_size = kernel_size
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.compressor = convolution(channels, compressed_channels, 1)
+        self.encoder = convolution(
             compressed_channels,
-            groups * kernel_size**2 * ratio**2,
+            groups * kernel_size**dims * ratio**dims,
             encoder_kernel_size,
             padding=(encoder_kernel_size // 2) * encoder_dilation,
             dilation=encoder_dilation,
@@ -68,14 +88,41 @@ class CARAFE(Upsampler):
         nn.init.normal_(self.encoder.weight, std=0.001)
         for convolution in (self.compressor, self.encoder):
             nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+        if start != PUBLISHED:
+            at_zero(self.encoder)
 
     def upsample(
         self,
-        features: Float[Tensor, "B C h w"],
+        features: Float[Tensor, "B C *low"],
         guidance: Tensor | None,
-        size: tuple[int, int],
+        size: Size,
         out: Tensor | None = None,
-    ) -> Float[Tensor, "B C H W"]:
+    ) -> Float[Tensor, "B C *high"]:
         """Predict each pixel's kernel, then reassemble."""
-        scores = F.pixel_shuffle(self.encoder(project(self.compressor, features)), self.ratio)
-        return reassemble(features, scores, size, "coarse", groups=self.groups, softmax=True, out=out)
+        return self.carry(features, features, guidance, size, out)
+
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: Size,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """See `Upsampler.carry`."""
+        if self.dims == 3:
+            return self._reassembled_volume(features, values)
+        scores = F.pixel_shuffle(self.encoder(project(cast("nn.Conv2d", self.compressor), features)), self.ratio)
+        return reassemble_from(self.start, values, scores, size, groups=self.groups, out=out)
+
+    def _reassembled_volume(self, features: Tensor, values: Tensor) -> Tensor:
+        compressed = self.compressor(features)
+        encoder = self.encoder
+        reach = int(encoder.padding[0])
+
+        def scores(first: int, last: int) -> Tensor:
+            padded = F.pad(compressed, (0, 0, 0, 0, reach, reach))[:, :, first : last + 2 * reach]
+            padding, dilation = (0, reach, reach), int(encoder.dilation[0])
+            return F.conv3d(padded, encoder.weight, encoder.bias, padding=padding, dilation=dilation)
+
+        return reassemble_voxels(values, scores, self.kernel_size, self.ratio, self.groups)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 # Under which training loops keep the tensors, beside the optimiser and the like.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "anyup")
 # What DistributedDataParallel and torch.compile put before every name.
 _SHELLS = ("module.", "_orig_mod.")
 

@@ -9,8 +9,10 @@ from resfu.ops.checks import check_divides
 from resfu.ops.grid import lr_position
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
-from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_choice, check_flags, check_whole
+from resfu.upsamplers.base import Size, Upsampler
+from resfu.upsamplers.options import check_choice, check_dims, check_flags, check_whole
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated
+from resfu.upsamplers.volumes import sample_voxels, voxel_shuffle
 
 _STYLES = ("lp", "pl")
 _STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset layer
@@ -40,13 +42,21 @@ class DySample(Upsampler):
         dynamic_scope: whether a second convolution scales the offsets.
         scope_bias: whether that convolution has a bias: it has in the authors' segmentation and detection code, not in
             the module's current release.
+        dims: 2, or 3 for volumes [B, C, d, h, w]: offsets along three axes, sampled slab by slab.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an unknown style, widths that do not divide or a ratio that is not a whole number.
+
+    >>> up = resfu.DySample(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"
     paper = "2308.15085"
+    startable = True
 
     def __init__(
         self,
@@ -56,53 +66,76 @@ class DySample(Upsampler):
         groups: int = 4,
         dynamic_scope: bool = True,
         scope_bias: bool = False,
+        dims: int = 2,
+        start: str = PUBLISHED,
     ) -> None:
         ratio = check_whole("scale_factor", scale_factor)
         super().__init__(channels, scale_factor=ratio)
         check_choice("style", style, _STYLES)
+        self.dims = check_dims(dims)
         check_flags(dynamic_scope=dynamic_scope, scope_bias=scope_bias)
         check_divides("groups", groups, "channels", channels)
+        check_start(start)
         if style == "pl":
-            check_divides("the squared scale_factor", ratio**2, "channels of style 'pl'", channels)
+            power = "squared" if dims == 2 else "cubed"
+            check_divides(f"the {power} scale_factor", ratio**dims, "channels of style 'pl'", channels)
         self.ratio = ratio
         self.style = style
         self.groups = groups
-        widths = (channels, 2 * groups * ratio**2) if style == "lp" else (channels // ratio**2, 2 * groups)
-        self.offset = nn.Conv2d(*widths, 1)
+        self.start = start
+        if dims == 3 and start != PUBLISHED:
+            raise ValueError(f"start = {start!r} is for maps: leave it out for volumes (dims=3).")
+        sub = ratio**dims
+        widths = (channels, dims * groups * sub) if style == "lp" else (channels // sub, dims * groups)
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.offset = convolution(*widths, 1)
         nn.init.normal_(self.offset.weight, std=0.001)
         nn.init.zeros_(self.offset.bias)  # pyright: ignore[reportArgumentType]
-        self.scope = nn.Conv2d(*widths, 1, bias=scope_bias) if dynamic_scope else None
+        self.scope = convolution(*widths, 1, bias=scope_bias) if dynamic_scope else None
         if self.scope is not None:
             for parameter in self.scope.parameters():
                 nn.init.zeros_(parameter)
+        if start != PUBLISHED:
+            at_zero(self.offset)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
-    ) -> Float[Tensor, "B C H W"]:
+        self, features: Float[Tensor, "B C *low"], guidance: Tensor | None, size: Size
+    ) -> Float[Tensor, "B C *high"]:
         """Sample each group of channels at its shifted positions."""
+        return self.carry(features, features, guidance, size)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: Size) -> Tensor:
+        """See `Upsampler.carry`."""
+        if self.dims == 3:
+            x = at_least_fp32(values)
+            out = sample_voxels(x, lambda a, b: self.offsets(features[:, :, a:b]), self.ratio, self.groups)
+            return out.to(values.dtype)
         (h, w), (H, W) = features.shape[-2:], size
-        offsets = self._offsets(features)
-        x = at_least_fp32(features)
+        offsets = self.offsets(features)
+        x = at_least_fp32(values)
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
         positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
         blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
-        out = _sampled(blocks, positions)
+        out = sampled(blocks, positions)
         out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
-        return out.to(features.dtype, memory_format=memory_format(features))
+        if self.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+            out = out + interpolated(x, size, self.start) - interpolated(x, size, BILINEAR)
+        return out.to(values.dtype, memory_format=memory_format(values))
 
-    def _offsets(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2 G H W"]:
-        """Shifts in low-resolution pixels, of columns and then of rows."""
-        x = F.pixel_shuffle(features, self.ratio) if self.style == "pl" else features
+    def offsets(self, features: Float[Tensor, "B C *low"]) -> Float[Tensor, "B dims G *high"]:
+        """Shifts in low-resolution pixels, of columns, then of rows, then of planes where there are any."""
+        shuffle = F.pixel_shuffle if self.dims == 2 else voxel_shuffle
+        x = shuffle(features, self.ratio) if self.style == "pl" else features
         offsets = at_least_fp32(self.offset(x))
         offsets = offsets * (_STATIC if self.scope is None else _DYNAMIC * self.scope(x).sigmoid())
         if self.style == "lp":
-            offsets = F.pixel_shuffle(offsets, self.ratio)
-        return offsets.unflatten(1, (2, self.groups))
+            offsets = shuffle(offsets, self.ratio)
+        return offsets.unflatten(1, (self.dims, self.groups))
 
 
-def _sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
+def sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
     """Bilinear values of x, clamped to the border; NaN where a position is NaN.
 
     On the CPU grid_sample takes such a position for the first pixel, and its backward ends the process.

@@ -3,13 +3,13 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import reassemble
 from resfu.ops.checks import check_int, check_odd
 from resfu.ops.nearest import repeated
 from resfu.ops.transforms import add_into
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_flags
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_from
 
 
 class FADE(Upsampler):
@@ -32,14 +32,21 @@ class FADE(Upsampler):
             needs c = C.
         lite: compress to K x K channels at once and convolve each by itself (FADE-Lite, arXiv 2407.13500).
         encoder_kernel_size: odd, of the shared convolution.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`). Not with a gate, which mixes the guidance in from the beginning.
 
     Raises:
-        ValueError: for an even kernel, or a gate between different widths.
+        ValueError: for an even kernel, a gate between different widths or a start with a gate.
+
+    >>> up = resfu.FADE(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True
     ratios = "integer"
     paper = "2207.10392"
+    startable = True
 
     def __init__(
         self,
@@ -50,17 +57,24 @@ class FADE(Upsampler):
         gated: bool = False,
         lite: bool = False,
         encoder_kernel_size: int = 3,
+        start: str = PUBLISHED,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_odd("kernel_size", kernel_size)
         check_odd("encoder_kernel_size", encoder_kernel_size)
         check_int("compressed_channels", compressed_channels)
         check_flags(gated=gated, lite=lite)
+        check_start(start)
+        if gated and start != PUBLISHED:
+            raise ValueError(
+                f"gated=True mixes the guidance in from the beginning: start = {start!r} needs gated=False."
+            )
         if gated and guidance_channels != channels:
             raise ValueError(
                 f"gated=True mixes the guidance into the features: guidance_channels = {guidance_channels} must equal "
                 f"channels = {channels}."
             )
+        self.start = start
         scores = kernel_size**2
         width = scores if lite else compressed_channels
         self.guidance_compressor = nn.Conv2d(guidance_channels, width, 1)
@@ -74,17 +88,29 @@ class FADE(Upsampler):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if start != PUBLISHED:
+            at_zero(self.encoder)
 
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
         """Predict each pixel's kernel, reassemble, and gate where asked to."""
+        out = self._reassembled(features, features, guidance, size)
+        if self.gate is None:
+            return out
+        assert guidance is not None
+        gate = repeated(self.gate(features).sigmoid(), size).to(out.dtype)
+        return gate * guidance.to(out.dtype) + (1 - gate) * out
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        if self.gate is not None:
+            return super().carry(features, values, guidance, size)
+        return self._reassembled(features, values, guidance, size)
+
+    def _reassembled(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         assert guidance is not None
         fine = self.encoder(project(self.guidance_compressor, guidance))
         coarse = self.encoder(project(self.features_compressor, features))
         scores = add_into(repeated(coarse, size), fine)
-        out = reassemble(features, scores, size, "coarse", softmax=True)
-        if self.gate is None:
-            return out
-        gate = repeated(self.gate(features).sigmoid(), size).to(out.dtype)
-        return gate * guidance.to(out.dtype) + (1 - gate) * out
+        return reassemble_from(self.start, values, scores, size)

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from resfu.ops.checks import check_odd
 from resfu.ops.nearest import repeated
-from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.options import check_whole
+from resfu.upsamplers.base import Size, Upsampler
+from resfu.upsamplers.options import check_dims, check_whole
+from resfu.upsamplers.volumes import trilinear
 
 
 class Nearest(Upsampler):
@@ -17,6 +18,10 @@ class Nearest(Upsampler):
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+
+    >>> resfu.Nearest(scale_factor=2)(torch.tensor([[[[1.0, 2.0]]]]))
+    tensor([[[[1., 1., 2., 2.],
+              [1., 1., 2., 2.]]]])
     """
 
     def __init__(self, scale_factor: int | float | None = None) -> None:
@@ -28,22 +33,38 @@ class Nearest(Upsampler):
         """Repeat each low-resolution pixel."""
         return repeated(features, size)
 
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
+
 
 class Bilinear(Upsampler):
-    """Bilinear interpolation with half-pixel centres (`align_corners=False`) and clamped borders.
+    """Bilinear interpolation with half-pixel centres (`align_corners=False`) and clamped borders; trilinear of volumes.
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+        dims: 2, or 3 for volumes [B, C, d, h, w], whose backward adds up in a fixed order on every device.
+
+    Raises:
+        ValueError: for other dims.
+
+    >>> resfu.Bilinear()(torch.tensor([[[[1.0, 2.0]]]]), size=(1, 4))
+    tensor([[[[1.0000, 1.2500, 1.7500, 2.0000]]]])
     """
 
-    def __init__(self, scale_factor: int | float | None = None) -> None:
+    def __init__(self, scale_factor: int | float | None = None, dims: int = 2) -> None:
         super().__init__(scale_factor=scale_factor)
+        self.dims = check_dims(dims)
 
-    def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
-    ) -> Float[Tensor, "B C H W"]:
-        """Interpolate linearly along rows, then columns."""
+    def upsample(self, features: Tensor, guidance: Tensor | None, size: Size) -> Tensor:
+        """Interpolate linearly along each axis."""
+        if len(size) == 3:
+            return trilinear(features, size)
         return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: Size) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
 
 
 class Bicubic(Upsampler):
@@ -53,6 +74,9 @@ class Bicubic(Upsampler):
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
+
+    >>> resfu.Bicubic()(torch.randn(1, 64, 16, 16), size=(40, 33)).shape
+    torch.Size([1, 64, 40, 33])
     """
 
     def __init__(self, scale_factor: int | float | None = None) -> None:
@@ -63,6 +87,10 @@ class Bicubic(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Interpolate with four taps along rows and columns."""
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
+
+    def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self.upsample(values, guidance, size)
 
 
 class Deconv(Upsampler):
@@ -77,6 +105,10 @@ class Deconv(Upsampler):
 
     Raises:
         ValueError: for a ratio that is not a whole number.
+
+    >>> up = resfu.Deconv(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"
@@ -107,6 +139,10 @@ class PixelShuffle(Upsampler):
 
     Raises:
         ValueError: for an even kernel or a ratio that is not a whole number.
+
+    >>> up = resfu.PixelShuffle(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     ratios = "fixed"

@@ -26,6 +26,10 @@ class IndexNet(Upsampler):
         guidance_channels: c, width of the guidance.
         nonlinear: convolution to 2 c, BatchNorm, ReLU6 and 1 x 1 convolution; False: a single convolution.
         context: a 4 x 4 kernel, zero padded by 1, instead of 2 x 2.
+
+    >>> up = resfu.IndexNet(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True

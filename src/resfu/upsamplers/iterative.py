@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.pooling import adaptive_average
 from resfu.upsamplers.base import Upsampler
 
 
@@ -69,7 +69,7 @@ class Iterative(nn.Module):
                 guidance = guidances
                 reached = (guidance.shape[-2], guidance.shape[-1])
             else:
-                guidance = F.adaptive_avg_pool2d(guidances, reached)
+                guidance = adaptive_average(guidances, reached)
             features = step(features, guidance, size=size if n == last and size is not None else reached)
         return features
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from resfu.ops import correlate, reassemble, window_softmax
 from resfu.ops.checks import check_int
 from resfu.ops.layout import channels_last, memory_format
+from resfu.ops.pooling import adaptive_average
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
@@ -33,6 +34,10 @@ class JBU(Upsampler):
 
     Raises:
         ValueError: for a width or radius below 1, or, when called, an output not larger than the radius.
+
+    >>> up = resfu.JBU()
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 3, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True
@@ -100,6 +105,10 @@ class StackJBU(Upsampler):
     Raises:
         ValueError: for no steps, a ratio that is no power of two or not 2^steps or, when called, a guidance smaller
             than the output.
+
+    >>> up = resfu.StackJBU(64, scale_factor=2)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 3, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True
@@ -133,7 +142,7 @@ class StackJBU(Upsampler):
         assert guidance is not None
         for stage in self.stages.values():
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
-            features = stage(features, F.adaptive_avg_pool2d(guidance, doubled))
+            features = stage(features, adaptive_average(guidance, doubled))
         if memory_format(features) == torch.channels_last or not self._folds():
             return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
         # One product of matrices, the identity included: every pass over the map counts, and so would a new layout.

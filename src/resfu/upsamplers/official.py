@@ -39,6 +39,33 @@ _FADE: _Names = (
     (r"^kernel_generator\.conv2_kernels$", "encoder.weight"),
     (r"^kernel_generator\.conv2_bias$", "encoder.bias"),
 )
+_ANYUP_ENCODERS = (
+    ("image_encoder", "image_encoder"),
+    ("key_encoder", "key_encoder"),
+    ("query_encoder", "query_encoder"),
+    ("aggregation", "aggregation"),
+    ("key_features_encoder", "feature_encoder"),
+)
+_ANYUP: _Names = (
+    *(
+        (rf"^{theirs}\.{layer}", rf"{ours}.{renamed}")
+        for theirs, ours in _ANYUP_ENCODERS
+        for layer, renamed in (
+            (r"(?P<part>0\.(?:weight|basis))$", r"\g<part>"),
+            (r"(?P<n>[12])\.block\.0\.", r"\g<n>.norm1."),
+            (r"(?P<n>[12])\.block\.2\.", r"\g<n>.conv1."),
+            (r"(?P<n>[12])\.block\.3\.", r"\g<n>.norm2."),
+            (r"(?P<n>[12])\.block\.5\.", r"\g<n>.conv2."),
+            (r"1\.shortcut\.", "1.shortcut."),
+        )
+    ),
+    (r"^cross_decode\.conv2d\.", "query_convolution."),
+    (r"^cross_decode\.cross_attn\.norm_q\.", "query_norm."),
+    (r"^cross_decode\.cross_attn\.norm_k\.", "key_norm."),
+    (r"^cross_decode\.cross_attn\.attention\.in_proj_", "query_and_key."),
+    (r"^cross_decode\.cross_attn\.attention\.out_proj\.", None),  # never used
+    (r"^rope\.freqs$", "frequencies"),
+)
 _NAMES: dict[str, _Names] = {
     "deconv": ((r"^(weight|bias)$", r"convolution.\1"),),
     "pixelshuffle": ((r"^(?:upsample_conv|0)\.", "convolution."),),
@@ -59,6 +86,12 @@ _NAMES: dict[str, _Names] = {
     "sapa": _RESFU[:4],
     "dysample": ((r"^(offset|scope)\.", r"\1."), (r"^init_pos$", None)),
     "resfu": _RESFU,
+    "naf": (
+        (r"^image_encoder\.encoder\.", "pixel_encoder."),
+        (r"^image_encoder\.sem_encoder\.", "context_encoder."),
+        (r"^image_encoder\.rope\.periods$", None),
+    ),
+    "anyup": _ANYUP,
 }
 # What tells each from the rest of a network.
 _SIGNS = {
@@ -73,6 +106,8 @@ _SIGNS = {
     "sapa": r"q\.",
     "dysample": r"offset\.",
     "resfu": r"(?:semantic|detail)_scores\.",
+    "naf": r"image_encoder\.sem_encoder\.",
+    "anyup": r"key_features_encoder\.",
 }
 
 
@@ -124,7 +159,13 @@ def _match(name: str, key: str) -> tuple[re.Match[str], str | None] | None:
 
 
 def _shaped(name: str, tensor: Tensor) -> Tensor:
-    """ReSFU's bias has singleton axes that ours lacks; SAPA's first release has Linear layers, not convolutions."""
+    """The tensor in our shape.
+
+    ReSFU's bias has singleton axes that ours lacks; SAPA's first release has Linear layers, not convolutions; a third
+    of AnyUp's projection is of values, which it does not use.
+    """
+    if name.startswith("query_and_key."):
+        return tensor[: tensor.shape[0] // 3 * 2]
     if name.endswith("_similarity.bias"):
         return tensor.flatten()
     if name in ("query.weight", "key.weight") and tensor.dim() == 2:

@@ -46,5 +46,26 @@ def check_whole(name: str, value: int | float) -> int:
     return int(value)
 
 
+def check_dims(dims: object) -> int:
+    """Refuse anything but maps (2) and volumes (3).
+
+    Raises:
+        ValueError: that says what came.
+    """
+    if dims not in (2, 3) or isinstance(dims, bool):
+        raise ValueError(f"dims must be 2 for maps or 3 for volumes, got {dims!r}.")
+    return int(dims)  # pyright: ignore[reportArgumentType]
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Refuse anything but a number from 0 to 1.
+
+    Raises:
+        ValueError: that says what came.
+    """
+    if not _is_number(value, 0) or value > 1:  # pyright: ignore[reportOperatorIssue]
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}.")
+
+
 def _is_number(value: object, least: int) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) and math.isfinite(value)

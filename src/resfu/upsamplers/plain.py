@@ -30,6 +30,13 @@ def is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
     )
 
 
+def all_plain(module: nn.Module) -> bool:
+    """Whether nothing below a module is hooked, wrapped or parametrized, so that it may be read past."""
+    parts = [part for part in module.modules() if part is not module]
+    ours = ("resfu.upsamplers.", "torch.nn.modules.")
+    return all(is_plain(part, type(part)) and type(part).__module__.startswith(ours) for part in parts)
+
+
 def is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a plain 1 x 1 convolution, with groups or without."""
     if not isinstance(module, nn.Conv2d) or not is_plain(module, nn.Conv2d):

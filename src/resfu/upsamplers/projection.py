@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
+from resfu.ops.portable import is_portable
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
@@ -51,6 +52,8 @@ def _foldable(x: Tensor) -> bool:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Tensor:
+    if is_portable():
+        return F.conv2d(x, weight[:, :, None, None], bias)
     if planar:
         product = (
             weight @ x.flatten(2)

@@ -1,5 +1,6 @@
 """ReSFU: the refreshed similarity-based upsampler."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from resfu.upsamplers.normalization import group_norm
 from resfu.upsamplers.options import check_choice, check_flags, check_number
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated, learned_change
 
 _ALIGNMENTS = ("both", "semantic", "detail")
 
@@ -46,13 +48,24 @@ class ReSFU(Upsampler):
             published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
             neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain
             PyTorch operators. Default: the ratio, also where it is not whole.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`). The centre neighbour of "fine" is the bilinear value, so that start costs no
+            interpolation. For the learned similarities.
 
     Raises:
         ValueError: for an even kernel, groups that do not divide or an unknown choice.
+
+    >>> up = resfu.ReSFU(channels=64, guidance_channels=32)
+    >>> features, guidance = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)
+    >>> up(features, guidance).shape
+    torch.Size([1, 64, 32, 32])
+    >>> up(features, guidance, size=(30, 41)).shape  # any real ratio; the guidance is brought to the size
+    torch.Size([1, 64, 30, 41])
     """
 
     guided = True
     paper = "2407.02283"
+    startable = True
 
     def __init__(
         self,
@@ -74,6 +87,7 @@ class ReSFU(Upsampler):
         normalize_guidance: bool = True,
         backend: str = "auto",
         dilation: int | None = None,
+        start: str = PUBLISHED,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_choice("alignment", alignment, _ALIGNMENTS)
@@ -105,6 +119,12 @@ class ReSFU(Upsampler):
                     f"dilation = {dilation} is for similarity='pcdc' and neighbours='fine', got {similarity!r} and "
                     f"{neighbours!r}: leave it out."
                 )
+        check_start(start)
+        if start != PUBLISHED and similarity == "inner_product":
+            raise ValueError(
+                f"start = {start!r} needs a learned similarity ('pcdc' or 'concat'): an inner product has no last "
+                "layer to begin at 0."
+            )
         self.kernel_size = kernel_size
         self.guided_filter_radius = guided_filter_radius
         self.guided_filter_eps = guided_filter_eps
@@ -116,6 +136,7 @@ class ReSFU(Upsampler):
         self.neighbours = neighbours
         self.backend = backend
         self.dilation = dilation
+        self.start = start
 
         self.guidance_norm = group_norm(guidance_channels) if normalize_guidance else nn.Identity()
         self.query = nn.Conv2d(guidance_channels, projection_dim, 1)
@@ -132,6 +153,8 @@ class ReSFU(Upsampler):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if start != PUBLISHED:
+            at_zero(*(module.score for module in self.children() if isinstance(module, SimilarityBlock)))
 
     def upsample(
         self,
@@ -141,7 +164,22 @@ class ReSFU(Upsampler):
         out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of both scores."""
-        return self._reassemble(features, _total(self._scores(features, guidance)), size, out)
+        return self.carry(features, features, guidance, size, out)
+
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """See `Upsampler.carry`."""
+        return self._reassemble(values, self.scores(features, guidance), size, out)
+
+    def scores(self, features: Tensor, guidance: Tensor | None) -> Float[Tensor, "B KK H W"]:
+        """What the softmax makes weights of: [B, K * K, H, W]."""
+        return _total(self._scores(features, guidance))
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """The intermediates of a forward pass, for pictures and tests.
@@ -159,27 +197,46 @@ class ReSFU(Upsampler):
         Raises:
             ValueError: as `forward`.
         """
-        resized, size = self._prepared(features, guidance, size)
+        resized, target = self.prepared(features, guidance, size)
         named = self._scores(features, resized)
         total = _total(named)
         low = (features.shape[-2], features.shape[-1])
-        named["kernel"] = self._dilated_kernel(total) if self.dilation else window_softmax(total, low=low)
-        named["output"] = self._reassemble(features, total, size)
+        named["kernel"] = self._kernel(total, low)
+        named["output"] = self._reassemble(features, total, target)
         return named
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         padding = "replicate"  # what is read there has weight 0
-        if self.dilation:
+        if self.start == PUBLISHED and self.dilation is None:
             return reassemble(
-                features, self._dilated_kernel(scores), size, self.neighbours, padding, backend=self.backend, out=out
+                features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
             )
-        return reassemble(
-            features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
-        )
+        kernel = self._kernel(scores, (features.shape[-2], features.shape[-1]))
+        if self.start == PUBLISHED or self._starts_at_centre:
+            return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend, out=out)
+        learned = reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend, out=out)
+        first = interpolated(features, size, self.start)
+        return first + learned if out is None else out.add_(first)
 
-    def _dilated_kernel(self, scores: Tensor) -> Tensor:
-        assert self.dilation is not None
-        return window_softmax(without_outside(scores, self.dilation))
+    @property
+    def _starts_at_centre(self) -> bool:
+        return self.start == BILINEAR and self.neighbours == "fine"
+
+    def _kernel(self, scores: Tensor, low: tuple[int, int]) -> Tensor:
+        """Weights of the neighbours, [B, K * K, H, W]."""
+
+        def published(values: Tensor) -> Tensor:
+            if self.dilation is None:
+                return window_softmax(values, low=low)
+            return window_softmax(without_outside(values, self.dilation))
+
+        if self.start == PUBLISHED:
+            return published(scores)
+        kernel = learned_change(scores, published)
+        if not self._starts_at_centre:
+            return kernel
+        centre = torch.arange(kernel.shape[1], device=kernel.device) == kernel.shape[1] // 2
+        return kernel + centre.to(kernel.dtype)[:, None, None]
 
     def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
         assert guidance is not None

@@ -3,13 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import correlate, reassemble
+from resfu.ops import correlate
 from resfu.ops.checks import check_int, check_odd
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import ChannelLayerNorm, group_norm
 from resfu.upsamplers.options import check_choice, check_flags
 from resfu.upsamplers.projection import project
+from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_from
 
 _NORMS = ("group", "layer", "none")
 
@@ -34,13 +35,20 @@ class SAPA(Upsampler):
         norm: before the projections: "group" (extended release: GroupNorm, 32 groups or as many as divide the width),
             "layer" (first release: each pixel over its channels) or "none".
         projection_bias: whether the projections have a bias.
+        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`).
 
     Raises:
         ValueError: for an even kernel or an unknown norm.
+
+    >>> up = resfu.SAPA(64, 32)
+    >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
+    torch.Size([1, 64, 32, 32])
     """
 
     guided = True
     paper = "2209.12866"
+    startable = True
 
     def __init__(
         self,
@@ -50,12 +58,15 @@ class SAPA(Upsampler):
         projection_dim: int = 32,
         norm: str = "group",
         projection_bias: bool = True,
+        start: str = PUBLISHED,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_odd("kernel_size", kernel_size)
         check_choice("norm", norm, _NORMS)
         check_int("projection_dim", projection_dim)
         check_flags(projection_bias=projection_bias)
+        check_start(start)
+        self.start = start
         self.kernel_size = kernel_size
         self.guidance_norm = _norm(norm, guidance_channels)
         self.features_norm = _norm(norm, channels)
@@ -66,6 +77,8 @@ class SAPA(Upsampler):
             initialise(projection.weight, std=0.02)
             if projection.bias is not None:
                 nn.init.zeros_(projection.bias)
+        if start != PUBLISHED:
+            at_zero(self.query)
 
     def upsample(
         self,
@@ -75,11 +88,22 @@ class SAPA(Upsampler):
         out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Weigh each pixel's neighbours by the softmax of their similarity."""
+        return self.carry(features, features, guidance, size, out)
+
+    def carry(
+        self,
+        features: Tensor,
+        values: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """See `Upsampler.carry`."""
         assert guidance is not None
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
         key = project(self.key, features, self.features_norm)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
-        return reassemble(features, scores, size, "coarse", "zero", softmax=True, out=out)
+        return reassemble_from(self.start, values, scores, size, out=out)
 
 
 def _norm(norm: str, channels: int) -> nn.Module:

@@ -32,7 +32,7 @@ function startPictures(data) {
       layers.forEach((layer, place) => group.append(new Option(`${name}: ${layer.words}`, `${place}|${name}`)));
       select.add(group);
     }
-    select.addEventListener("change", showSlider);
+    select.addEventListener("change", () => { showSlider(); arrange(); });
   }
   // Features before the upsampler come first, those after it second.
   const first = data.upsamplers[0], last = data.upsamplers[data.upsamplers.length - 1];
@@ -94,24 +94,46 @@ function startPictures(data) {
     applyView(grid);
   }
 
-  function choose(index) {
-    current = data.images[index];
-    [...element("thumbnails").children].forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
-    setView(1, 0, 0);
+  // The zoom stays: what is looked at in one image can be compared in the next.
+  function choose(image) {
+    current = image;
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(data.images[i] === image)));
     showSlider();
     showPanels();
   }
 
-  data.images.forEach((image, index) => {
+  const buttons = data.images.map((image) => {
     const button = document.createElement("button");
     const thumbnail = document.createElement("img");
     button.type = "button";
     thumbnail.src = image.references[0].source;
     thumbnail.alt = image.name;
     button.append(thumbnail);
-    button.addEventListener("click", () => choose(index));
-    element("thumbnails").append(button);
+    button.addEventListener("click", () => choose(image));
+    return button;
   });
+
+  // Of how many percent of the pixels the upsamplers on the left and on the right say something else.
+  function difference(image) {
+    const names = choices.map((select) => select.value.split("|")[1]);
+    return image.differences[names.sort().join("|")] ?? 0;
+  }
+
+  // Show the images of a class, in an order; the chosen image stays where it is among them.
+  function arrange() {
+    const wanted = element("class-choice").value;
+    const places = data.images.map((_, i) => i).filter((i) => !wanted || data.images[i].classes.includes(wanted));
+    if (element("order").value) places.sort((a, b) => difference(data.images[b]) - difference(data.images[a]));
+    element("thumbnails").replaceChildren(...places.map((i) => buttons[i]));
+    element("how-many").textContent = `${places.length} of ${data.images.length}`;
+    if (places.length && !places.some((i) => data.images[i] === current)) choose(data.images[places[0]]);
+  }
+
+  const classes = [...new Set(data.images.flatMap((image) => image.classes))].sort();
+  for (const name of classes) element("class-choice").add(new Option(name, name));
+  element("which").hidden = !classes.length;
+  for (const id of ["class-choice", "order"]) element(id).addEventListener("change", arrange);
+  arrange();
   element("zoom-in").addEventListener("click", () => zoomAt(1.4, 0.5, 0.5));
   element("zoom-out").addEventListener("click", () => zoomAt(1 / 1.4, 0.5, 0.5));
   element("zoom-reset").addEventListener("click", () => setView(1, 0, 0));
@@ -120,7 +142,7 @@ function startPictures(data) {
     document.documentElement.classList.toggle("magnified", view.scale > 1);
     element("zoom-level").textContent = `${Math.round(view.scale * 100)} %`;
   });
-  choose(0);
+  choose(data.images[0]);
 }
 
 start();

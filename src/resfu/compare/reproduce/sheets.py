@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from resfu.files.atomic import replacing
 from resfu.tasks import task_of
 from resfu.tasks.loading import load_data, load_module
 from resfu.tasks.pictures import choose
-from resfu.visualize import Panel, draw_sheet
+from resfu.visualize import Panel, save_sheet
 
 
-def save_sheet(checkpoints: Mapping[str, Path], path: Path, count: int = 4) -> None:
+def save_predictions(checkpoints: Mapping[str, Path], path: Path, count: int = 4) -> None:
     """Draw a sheet: a row an image of the validation split, with what is labelled and what each network predicts.
 
     Args:
@@ -34,5 +33,4 @@ def save_sheet(checkpoints: Mapping[str, Path], path: Path, count: int = 4) -> N
                 *(Panel(view.picture, f"{name}: {view.caption or view.words}") for name, view in predicted.items()),
             ]
         )
-    with replacing(path) as draft:
-        draw_sheet(rows, path.stem).save(draft)
+    save_sheet(rows, path.stem, path)

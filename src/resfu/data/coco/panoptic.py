@@ -125,8 +125,3 @@ class AreaCheck:
 def decode_ids(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
     """The segment at each pixel, [H, W], from a picture, [H, W, 3]: red + 256 green + 65536 blue."""
     return colours.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
-
-
-def encode_ids(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """The picture that `decode_ids` reads."""
-    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)

@@ -63,7 +63,7 @@ class SceneObjects(ObjectDataset):
     def labels(self, place: int) -> Sample:
         """What the item holds beside the image and its name, for a place in `scenes`."""
 
-    def panoptic_labels(self, place: int) -> Sample:
+    def all_labels(self, place: int) -> Sample:
         """All labels of a scene."""
         ids, segments = self.scenes.panoptic(place)
         return panoptic_labels(ids.numpy(), segments, self.categories, place + 1, self.training)
@@ -74,7 +74,7 @@ class SceneInstances(SceneObjects, InstanceDataset):
 
     def labels(self, place: int) -> Sample:
         """The target of a scene."""
-        return {"target": self.panoptic_labels(place)["target"]}
+        return {"target": self.all_labels(place)["target"]}
 
     def ground_truth(self) -> dict[str, Any]:
         """All samples in COCO's format, the masks as run lengths."""
@@ -101,4 +101,4 @@ class ScenePanoptic(SceneObjects, PanopticDataset):
 
     def labels(self, place: int) -> Sample:
         """All labels of a scene."""
-        return self.panoptic_labels(place)
+        return self.all_labels(place)

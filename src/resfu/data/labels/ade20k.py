@@ -80,7 +80,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: for a table that doesn't number 150 classes from 1.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         names = {row.get("Idx"): row.get("Name") or "" for row in csv.DictReader(file, delimiter="\t")}
     if set(names) != {str(number) for number in range(1, 151)}:
         raise ValueError(

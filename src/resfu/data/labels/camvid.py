@@ -4,6 +4,7 @@ Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern 
 the 480 x 360 frames and 11 classes are those of the SegNet tutorial (Badrinarayanan, Kendall, Cipolla, TPAMI 2017).
 """
 
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,8 +14,9 @@ import torch
 from resfu.data.base import Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "fit", "held-out")
 VOID = 11
+_HELD_OUT = 5  # one frame in so many
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 HOW_TO_GET = (
@@ -27,8 +29,12 @@ HOW_TO_GET = (
 class CamVid(ImageFileDataset):
     """Road scenes with 11 classes; void (11) becomes 255.
 
+    Two more splits are for choosing hyperparameters without a look at "val": "held-out" is the last fifth of the frames
+    of each video in "train" (73 images), and "fit" the frames before (294). Neighbouring frames look alike, so a random
+    fifth would be known from training.
+
     Args:
-        split: "train" (367 images in the SegNet release), "val" (101) or "test" (233).
+        split: "train" (367 images in the SegNet release), "val" (101), "test" (233), "fit" or "held-out".
         root: the folder that holds `images` and `labels`.
         transform: see `SegmentationDataset`.
         on_error: "raise" or "skip", see `ImageFileDataset`.
@@ -90,6 +96,19 @@ class CamVid(ImageFileDataset):
 
 
 def _find_pairs(root: Path, split: str) -> list[FilePair]:
-    labels = root / "labels" / split
-    images = list_files(root / "images" / split, IMAGE_SUFFIXES, HOW_TO_GET)
+    stored = "train" if split in ("fit", "held-out") else split
+    labels = root / "labels" / stored
+    images = list_files(root / "images" / stored, IMAGE_SUFFIXES, HOW_TO_GET)
+    if stored != split:
+        images = _part(images, split)
     return checked_pairs([FilePair(path, labels / f"{path.stem}.png") for path in images], HOW_TO_GET)
+
+
+def _part(images: list[Path], split: str) -> list[Path]:
+    """The frames of a part of "train", video by video; a frame's name is VIDEO_NUMBER."""
+    found = []
+    for _, video in groupby(sorted(images), key=lambda path: path.stem.partition("_")[0]):
+        frames = list(video)
+        first = len(frames) - len(frames) // _HELD_OUT
+        found += frames[:first] if split == "fit" else frames[first:]
+    return found

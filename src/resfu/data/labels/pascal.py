@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from resfu.data.base import IGNORE_INDEX, Transform
-from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, map_labels
+from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, listed_names, map_labels
 from resfu.data.palette import voc_palette
 
 VOC_SPLITS = ("train", "val", "trainval", "trainaug")
@@ -133,7 +133,7 @@ class PascalContext60(PascalContext):
 def _read_list(path: Path, how_to_get: str) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no list {path}. {how_to_get}")
-    names = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the text
+    names = listed_names(path)
     if not names:
         raise FileNotFoundError(f"the list {path} names no image. {how_to_get}")
     return names

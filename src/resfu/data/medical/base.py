@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
+from resfu.data.image_files import listed_names
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.label_maps import LabelMap, to_classes
 from resfu.data.medical.volume_files import VolumeFile
@@ -135,7 +136,7 @@ def read_list(folders: Iterable[Path], name: str, how_to_get: str) -> list[str]:
     places = [folder / name for folder in folders]
     for place in places:
         if place.is_file():
-            names = place.read_text(encoding="utf-8").split()
+            names = listed_names(place)
             if not names:
                 raise ValueError(f"{place} lists no file.")
             return names

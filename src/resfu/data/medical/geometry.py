@@ -102,7 +102,7 @@ def read_geometry(folder: Path) -> Geometry:
     if not path.is_file():
         return Geometry()
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
         return Geometry(stored["orientation"], stored["spacing"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -217,7 +217,7 @@ def _frames(path: Path) -> dict[str, int]:
     """The numbers of the frames "ED" and "ES"."""
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: it says which frames are ED and ES. Give the cases there are by splits.")
-    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.partition(":") for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     if not all(values.get(phase, "").isdigit() for phase in ("ED", "ES")):
         raise ValueError(f"{path} does not give the numbers of the frames ED and ES.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from resfu.evaluation.cost import published_frozen  # noqa: F401 (registers formulas)
 from resfu.evaluation.cost.counting import count_parameters, multiply_accumulates
 from resfu.evaluation.cost.published_algorithms import Call, Count, published_count
 from resfu.hosts import create_host

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 def peak_memory(function: Callable[..., Any], *inputs: Any, grad: bool = False) -> int:
     """Peak of the bytes that a call holds in tensors at once, beyond those that lived before it; the result included.
 
-    One call goes before, unmeasured, so that caches and library workspaces are already there. The device is that of the
+    An unmeasured call comes first, so that caches and library workspaces are already there. The device is that of the
     first tensor among the inputs, then of the function's parameters if it is a module, else the CPU.
 
     On the CPU every allocation and release by PyTorch's allocator is recorded and summed in order: exact to the byte

@@ -31,11 +31,6 @@ class Latency:
         lower, median, upper = torch.tensor(times_ms, dtype=torch.float64).quantile(fractions).tolist()
         return cls(median, lower, upper, len(times_ms))
 
-    @property
-    def spread_ms(self) -> float:
-        """Distance between the quartiles."""
-        return self.upper_quartile_ms - self.lower_quartile_ms
-
 
 def latency(
     function: Callable[..., Any], *inputs: Any, repeats: int = 20, warmup: int = 3, grad: bool = False

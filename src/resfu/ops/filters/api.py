@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_maps
-from resfu.ops.filters import operators, reference
+from resfu.ops.filters import operators, portable, reference
 from resfu.ops.layout import pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
 from resfu.ops.transforms import refuse_derivatives
@@ -26,11 +26,16 @@ def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H
     Raises:
         ValueError: for anything but a floating point map, a negative radius, or a derivative in forward mode or by
             torch.func.
+
+    >>> resfu.ops.box_filter(torch.tensor([[[[0.0, 3.0, 6.0]]]]), radius=1)  # means inside the image
+    tensor([[[[1.5000, 3.0000, 4.5000]]]])
     """
     check_maps(x=x)
     check_int("radius", radius, least=0)
     refuse_derivatives("box_filter", x)
     exact = at_least_fp32(x)
+    if which_backend(x) == "portable":
+        return portable.window_mean(exact, radius).to(x.dtype)
     return (operators.box_sum(exact, radius) / operators.pixels_in_window(exact, radius)).to(x.dtype)
 
 
@@ -66,6 +71,10 @@ def guided_filter(
         ValueError: for anything but floating point maps, another stride, a negative radius or eps, an x of other images
             or channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
             torch.func, which "reference" alone has.
+
+    >>> guide, features = torch.randn(1, 8, 32, 32), torch.randn(1, 8, 16, 16)
+    >>> resfu.ops.guided_filter(guide, features).shape  # the features' content with the edges of the guide
+    torch.Size([1, 8, 32, 32])
     """
     check_maps(guide=guide, x=x)
     check_int("radius", radius, least=0)
@@ -81,8 +90,9 @@ def guided_filter(
         )
     backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
-    if backend == "reference":
-        return reference.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.guided_filter(guide.to(dtype), x.to(dtype), radius, eps, stride).to(result)
     refuse_derivatives("guided_filter", guide, x)
     if backend == "numba" and operators.compiles(guide, x, stride):
         from resfu.ops.filters import numba
@@ -106,6 +116,11 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
 
     Raises:
         ValueError: for anything but a floating point map, or a sigma that is not above 0.
+
+    >>> x = torch.zeros(1, 1, 5, 5)
+    >>> x[..., 2, 2] = 1
+    >>> resfu.ops.gaussian_filter(x)[0, 0, 2]
+    tensor([0.0000, 0.1238, 0.2042, 0.1238, 0.0000])
     """
     check_maps(x=x)
     if not 0 < sigma < float("inf"):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """See `operators.box_sum`."""
+    """`operators.box_sum` on the CPU."""
     if x.numel() == 0:
         return torch.empty_like(x)
     padded = F.pad(x, (radius,) * 4)

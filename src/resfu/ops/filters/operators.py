@@ -49,7 +49,7 @@ def composition(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int) 
         rows = max(2 * radius + 32, _BAND_ELEMENTS // (guide.shape[1] * guide.shape[3]))
         bands = [_filter_rows(guide, x, first, last, radius, eps) for first, last in row_bands(guide, rows)]
         return bands[0] if len(bands) == 1 else torch.cat(bands, 2)
-    g, y = _subsampled(guide), _subsampled(x)
+    g, y = subsampled(guide), subsampled(x)
     origin, height = _origin(g), _origin(y)
     m, n = _coefficients(g - origin, y - height, radius // 2, eps)
     m, n = (F.interpolate(t, size=size, mode="bilinear", align_corners=False) for t in (m, n.add_(height)))
@@ -75,7 +75,7 @@ def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Te
     mean_guide, mean_x = mean(guide), mean(x)
     covariance = mean(guide * x).addcmul_(mean_guide, mean_x, value=-1)
     variance = mean(guide * guide).addcmul_(mean_guide, mean_guide, value=-1)
-    m = covariance / _ridged(variance, eps)
+    m = covariance / ridged(variance, eps)
     n = torch.addcmul(mean_x, m, mean_guide, value=-1)
     return mean(m), mean(n)
 
@@ -88,12 +88,12 @@ def _origin(x: Tensor) -> Tensor:
     return x.detach().mean((2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
 
 
-def _ridged(variance: Float[Tensor, "B C H W"], eps: float) -> Float[Tensor, "B C H W"]:
+def ridged(variance: Float[Tensor, "B C H W"], eps: float) -> Float[Tensor, "B C H W"]:
     """variance + eps; infinite where that is 0, as it may be without a ridge: a flat guide has no slope."""
     return variance + eps if eps > 0 else variance.masked_fill(variance <= 0, float("inf"))
 
 
-def _subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
     """Pixels 0, 2, 4, ... along both axes, floor(H / 2) x floor(W / 2) of them and at least one."""
     H, W = x.shape[-2:]
     return x[..., : max(H // 2, 1) * 2 : 2, : max(W // 2, 1) * 2 : 2]

@@ -176,7 +176,7 @@ def _neighbours(p, P, length, INDEX: tl.constexpr, SUM: tl.constexpr):
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """See `filters.guided_filter`. [B, C, H, W] and [B, C, h, w] in, [B, C, H, W] out in the guide's memory format."""
+    """The guided filter on CUDA. [B, C, H, W] and [B, C, h, w] in, [B, C, H, W] out in the guide's memory format."""
     B, C, H, W = guide.shape
     result = torch.promote_types(guide.dtype, x.dtype)
     out = torch.empty(guide.shape, dtype=result, device=guide.device, memory_format=memory_format(guide))

@@ -7,13 +7,14 @@ from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
-from resfu.ops.layout import PADDINGS, pad
+from resfu.ops.layout import PADDINGS
 from resfu.ops.precision import exact_dtype
-from resfu.ops.reassembly import operators, reference
+from resfu.ops.reassembly import operators, portable, reference
+from resfu.ops.reassembly.borders import bordered
 from resfu.ops.reassembly.softmax import window_softmax
 from resfu.ops.transforms import refuse_derivatives
 
-NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "dense": "reflect"}
+NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "central": "shift", "dense": "reflect"}
 
 
 def reassemble(
@@ -36,17 +37,24 @@ def reassemble(
     - "fine": features sampled bilinearly at the pixel's own low-resolution position plus (iy - K//2, ix - K//2)
       low-resolution pixels (ReSFU's fine-grained neighbour selection, arXiv 2407.02283, Sec. III-D). Any real ratio.
     - "coarse": the features of the low-resolution pixel that contains (p, q), shifted likewise (CARAFE, SAPA, FADE).
+    - "central": that of the low-resolution pixel that holds the centre of (p, q) (NAF, arXiv 2511.18452): the same at
+      whole ratios.
     - "dense": the features are already of the output's size, and the window counts their pixels (JBU).
 
     Args:
         features: [B, C, h, w], floating point, any strides.
         weights: [B, groups * K * K, H, W], K odd. They are used as they come, unless `softmax`.
         size: (H, W) of the output; must be the weights'. Default: the weights'.
-        neighbours: "fine", "coarse" or "dense".
-        padding: what lies beyond the features' border: "zero", "replicate" or "reflect".
-            Default: the published rule, "replicate" for fine, "zero" for coarse, "reflect" for dense.
+        neighbours: "fine", "coarse", "central" or "dense".
+        padding: what lies beyond the features' border: "zero", "replicate", "reflect" or "shift", which moves windows
+            inwards until they lie inside (neighbourhood attention). There the neighbours keep their places modulo K:
+            one that would lie beyond a border is replaced by that K pixels further in. In a map of fewer than K
+            pixels the first h places hold each pixel once, and the others repeat some.
+            Default: the published rule, "replicate" for fine, "zero" for coarse, "shift" for central, "reflect" for
+            dense.
         groups: number of channel blocks with weights of their own; divides C.
-        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast) or "auto".
+        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast), "portable" (standard operators
+            alone, for other runtimes) or "auto".
         softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
         mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
@@ -63,6 +71,10 @@ def reassemble(
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
             weights' or smaller than the features, a mask without softmax, a backend that can't run here, or a
             derivative in forward mode or by torch.func, which "reference" alone has.
+
+    >>> weights = torch.full((1, 9, 4, 4), 1 / 9)  # the mean of each pixel's 3 x 3 low-resolution neighbours
+    >>> resfu.ops.reassemble(torch.ones(1, 8, 2, 2), weights).shape
+    torch.Size([1, 8, 4, 4])
     """
     check_maps(features=features, weights=weights)
     if mask and not softmax:
@@ -84,22 +96,23 @@ def reassemble(
     if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
         from resfu.ops.reassembly import numba_whole
 
-        return numba_whole.window_sum(pad(features, K // 2, K // 2, padding), weights, K, *low, softmax, out)
+        return numba_whole.window_sum(bordered(features, K // 2, padding), weights, K, *low, softmax, out)
     if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
         from resfu.ops.reassembly import numba
 
-        return numba.softmax_window_sum(pad(features, 2, 2, padding), weights, *low, mask, out)
+        return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, out)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
         return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, "cpu", softmax, mask))
     if softmax and not fused:
         weights = window_softmax(weights, groups, low if mask else None)
     features, weights = _summable(features, weights, backend)
-    if backend == "reference":
-        return reference.reassemble(features, weights, neighbours, padding, groups).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.reassemble(features, weights, neighbours, padding, groups).to(result)
     refuse_derivatives("reassemble", features, weights)
     reach = operators.size(K, neighbours) // 2
-    features = pad(features, reach, reach, padding)  # under the same name, so that a caller's temporary can go
+    features = bordered(features, reach, padding)  # under the same name, so that a caller's temporary can go
     if fused:
         return operators.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
     return operators.reassemble(features, weights, low, neighbours, groups).to(result)
@@ -122,9 +135,9 @@ def correlate(
         query: [B, D, H, W], floating point, any strides.
         key: [B, D, h, w]; for "dense" of the query's size.
         kernel_size: K, odd.
-        neighbours: "fine", "coarse" or "dense".
+        neighbours: "fine", "coarse", "central" or "dense".
         padding: what lies beyond the key's border, as in `reassemble`.
-        backend: "reference", "cpu", "triton" or "auto".
+        backend: "reference", "cpu", "triton", "portable" or "auto".
 
     Returns:
         [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
@@ -132,6 +145,9 @@ def correlate(
     Raises:
         ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
             can't run here, or a derivative that `reassemble` refuses.
+
+    >>> resfu.ops.correlate(torch.randn(1, 8, 4, 4), torch.randn(1, 8, 2, 2), kernel_size=3).shape
+    torch.Size([1, 9, 4, 4])
     """
     check_maps(query=query, key=key)
     check_widths(query=query, key=key)
@@ -142,12 +158,13 @@ def correlate(
         return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
     result = query.dtype
     query, key = _summable(query, key, backend)
-    if backend == "reference":
-        return reference.correlate(query, key, kernel_size, neighbours, padding).to(result)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return plain.correlate(query, key, kernel_size, neighbours, padding).to(result)
     refuse_derivatives("correlate", query, key)
     low = (key.shape[-2], key.shape[-1])
     reach = operators.size(kernel_size, neighbours) // 2
-    return operators.correlate(query, pad(key, reach, reach, padding), low, kernel_size, neighbours).to(result)
+    return operators.correlate(query, bordered(key, reach, padding), low, kernel_size, neighbours).to(result)
 
 
 def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
@@ -163,8 +180,10 @@ def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, paddin
     if neighbours not in NEIGHBOURS:
         raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {neighbours!r}.")
     padding = NEIGHBOURS[neighbours] if padding is None else padding
-    if padding not in PADDINGS:
-        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}.")
+    if padding not in (*PADDINGS, "shift"):
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, shift, got {padding!r}.")
+    if padding == "shift" and neighbours == "fine":
+        raise ValueError("padding='shift' moves windows of whole pixels, and those of 'fine' lie between pixels.")
     (h, w), (H, W) = low.shape[-2:], size
     if H < h or W < w:
         raise ValueError(f"the output ({H} x {W}) must be at least as large as the features ({h} x {w}).")

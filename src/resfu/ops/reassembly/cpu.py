@@ -38,7 +38,7 @@ from resfu.ops.reassembly.workspace import Workspace
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum`."""
+    """`operators.window_sum` on the CPU."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
@@ -64,7 +64,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `operators.window_sum_to_features`."""
+    """`operators.window_sum_to_features` on the CPU."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     grid, width = tiles(H, W, h, w, neighbours), C // groups
     height, length = h + 2 * (M // 2), w + 2 * (M // 2)
@@ -85,7 +85,7 @@ def window_sum_to_features(
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum_to_weights`."""
+    """`operators.window_sum_to_weights` on the CPU."""
     B, C, H, W = grad.shape
     grid = tiles(H, W, h, w, neighbours)
     last = weights_format(neighbours) == torch.channels_last

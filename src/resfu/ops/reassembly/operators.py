@@ -6,13 +6,16 @@ operation, and linear in features and weights: three operators, closed under dif
 any order. `cpu.py` and `triton.py` hold their kernels.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.backends import operators_are_recorded
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import lr_cell
 from resfu.ops.layout import memory_format
 from resfu.ops.reassembly import cpu
@@ -30,20 +33,32 @@ def reassemble(
     low: tuple[int, int],
     neighbours: str,
     groups: int,
+    summed: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "B C H W"]:
-    """The fast equal of `reference.reassemble`, of features of the size `low`, padded by half a window."""
+    """The fast equal of `reference.reassemble`, of features of the size `low`, padded by half a window.
+
+    `summed` takes the place of `window_sum`.
+    """
     K = round((weights.shape[1] // groups) ** 0.5)
     if neighbours == "fine":
         weights = _spread(weights, K, *low)
-    return window_sum(padded, weights, size(K, neighbours), *low, neighbours, groups)
+    return (summed or window_sum)(padded, weights, size(K, neighbours), *low, neighbours, groups)
 
 
 def correlate(
-    query: Float[Tensor, "B D H W"], padded: Float[Tensor, "B D h1 w1"], low: tuple[int, int], K: int, neighbours: str
+    query: Float[Tensor, "B D H W"],
+    padded: Float[Tensor, "B D h1 w1"],
+    low: tuple[int, int],
+    K: int,
+    neighbours: str,
+    correlated: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "B KK H W"]:
-    """The fast equal of `reference.correlate`, with a key of the size `low`, padded by half a window."""
+    """The fast equal of `reference.correlate`, with a key of the size `low`, padded by half a window.
+
+    `correlated` takes the place of `window_sum_to_weights`.
+    """
     (h, w), (H, W), M = low, query.shape[-2:], size(K, neighbours)
-    scores = window_sum_to_weights(query, padded, M, h, w, neighbours, 1)
+    scores = (correlated or window_sum_to_weights)(query, padded, M, h, w, neighbours, 1)
     if neighbours == "fine":
         scores = scores.unflatten(1, (M, M))
         for dim, fraction in ((1, _fraction(H, h, scores)[:, None]), (2, _fraction(W, w, scores))):
@@ -61,8 +76,13 @@ def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Floa
     H, W = weights.shape[-2:]
     a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
     a = _spread_axis(a, _fraction(H, h, weights)[:, None], 2)
-    a = _spread_axis(a, _fraction(W, w, weights), 3)
-    return a.flatten(1, 3)
+    fraction = _fraction(W, w, weights)
+    if in_torch_compile():
+        # As a sum: inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14).
+        beyond = a * fraction
+        left, right = F.pad(a - beyond, (0, 0, 0, 0, 0, 1)), F.pad(beyond, (0, 0, 0, 0, 1, 0))
+        return left.flatten(1, 3) + right.flatten(1, 3)
+    return _spread_axis(a, fraction, 3).flatten(1, 3)
 
 
 def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
@@ -84,7 +104,14 @@ def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, g
     """Whether the compiled kernel of `numba_whole.py` sums these windows where no gradients are recorded."""
     (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
     fp32 = features.dtype == weights.dtype == torch.float32
-    if neighbours == "fine" or mask or groups > 1 or K not in (3, 5, 7) or not fp32 or weights.numel() == 0:
+    if (
+        neighbours not in ("coarse", "dense")
+        or mask
+        or groups > 1
+        or K not in (3, 5, 7)
+        or not fp32
+        or weights.numel() == 0
+    ):
         return False
     if H % h or W % w or memory_format(features) != torch.contiguous_format:
         return False

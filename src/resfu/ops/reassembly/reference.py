@@ -21,7 +21,7 @@ def reassemble(
     per_channel = weights.unflatten(1, (groups, K * K)).repeat_interleave(features.shape[1] // groups, dim=1)
     total = torch.zeros_like(features[..., :1, :1]) * weights[:, :1]
     for n, (oy, ox) in enumerate((oy, ox) for oy in _offsets(K) for ox in _offsets(K)):
-        total = total + per_channel[:, :, n] * neighbour(features, (H, W), oy, ox, neighbours, padding)
+        total = total + per_channel[:, :, n] * neighbour(features, (H, W), oy, ox, neighbours, padding, K)
     return total
 
 
@@ -31,11 +31,11 @@ def correlate(
     """score[b, n, p, q] = sum over c of query[b, c, p, q] * value_n[b, c, p, q], n = iy * K + ix."""
     H, W = query.shape[-2:]
     offsets = [(oy, ox) for oy in _offsets(K) for ox in _offsets(K)]
-    return torch.stack([(query * neighbour(key, (H, W), *o, neighbours, padding)).sum(1) for o in offsets], 1)
+    return torch.stack([(query * neighbour(key, (H, W), *o, neighbours, padding, K)).sum(1) for o in offsets], 1)
 
 
 def neighbour(
-    x: Float[Tensor, "B C h w"], size: tuple[int, int], oy: int, ox: int, neighbours: str, padding: str
+    x: Float[Tensor, "B C h w"], size: tuple[int, int], oy: int, ox: int, neighbours: str, padding: str, K: int
 ) -> Float[Tensor, "B C H W"]:
     """The value that HR pixel (p, q) sees at offset (oy, ox), in LR pixels ("dense": in HR pixels)."""
     for dim, P, offset in ((-2, size[0], oy), (-1, size[1], ox)):
@@ -45,16 +45,22 @@ def neighbour(
             below = position.floor()
             fraction = (position - below).to(x.dtype)
             first = below.long() + offset
-            low, high = _pixels(x, first, dim, padding), _pixels(x, first + 1, dim, padding)
+            low, high = _pixels(x, first, dim, padding, K), _pixels(x, first + 1, dim, padding, K)
             x = torch.lerp(low, high, fraction[:, None] if dim == -2 else fraction)
+        elif neighbours == "central":  # the LR pixel that holds its centre
+            x = _pixels(x, (2 * pixel + 1) * p // (2 * P) + offset, dim, padding, K)
         else:  # the LR pixel that contains it
-            x = _pixels(x, pixel * p // P + offset, dim, padding)
+            x = _pixels(x, pixel * p // P + offset, dim, padding, K)
     return x
 
 
-def _pixels(x: Tensor, index: Int[Tensor, "P"], dim: int, padding: str) -> Tensor:
+def _pixels(x: Tensor, index: Int[Tensor, "P"], dim: int, padding: str, K: int) -> Tensor:
     """The pixels at these places of an axis, which may lie beyond its ends."""
     last = x.shape[dim] - 1
+    if padding == "shift":  # the window that lies inside holds the pixel K further in
+        period = min(K, last + 1)
+        index = torch.where(index < 0, index % period, index)
+        index = torch.where(index > last, last + 1 - period + (index - last - 1) % period, index)
     if padding == "reflect":  # about the border pixel
         index = last - (last - index.abs()).abs()
     values = x.index_select(dim, index.clamp(0, last))

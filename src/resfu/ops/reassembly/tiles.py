@@ -1,9 +1,10 @@
 """Which high-resolution pixels share which low-resolution window.
 
-All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"), see the same M x M LR
-vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too small for a matrix product to
-be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window grows by 1 or 3. Such a group,
-or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix product.
+All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"; "central" by their
+centres), see the same M x M LR vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too
+small for a matrix product to be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window
+grows by 1 or 3. Such a group, or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix
+product.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.grid import containing_cell, lr_cell
+from resfu.ops.grid import central_cell, containing_cell, lr_cell
 from resfu.ops.reassembly.blocks import Block, Row, blocks_of
 from resfu.ops.reassembly.workspace import Workspace, by_stride
 
@@ -149,7 +150,9 @@ def _together(P: int, p: int) -> int:
 
 def window_start(P: int, p: int, neighbours: str) -> Tensor:
     """For each HR pixel of an axis, where its window begins in the padded LR map. On the CPU."""
-    return lr_cell(P, p, "cpu")[0] + 1 if neighbours == "fine" else containing_cell(P, p, "cpu")
+    if neighbours == "fine":
+        return lr_cell(P, p, "cpu")[0] + 1
+    return central_cell(P, p, "cpu") if neighbours == "central" else containing_cell(P, p, "cpu")
 
 
 def weights_format(neighbours: str) -> torch.memory_format:

@@ -12,18 +12,20 @@ from resfu.ops.reassembly.tiles import weights_format
 from resfu.ops.reassembly.triton_kernels import to_features_kernel, to_weights_kernel, window_sum_kernel
 from resfu.ops.reassembly.triton_tiles import correlated_channels, summed_channels, tiling
 
+# What the kernels know of where windows begin, as in `tiles.window_start`.
+READ = {"coarse": 0, "dense": 0, "fine": 1, "central": 2}
 _ENOUGH_PROGRAMS = 1024  # below, the channels of a tile go to several programs
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum`."""
+    """`operators.window_sum` on CUDA."""
     return _window_sum(padded, weights, M, M, h, w, neighbours, groups, False, False)
 
 
 def softmax_window_sum(
     padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
 ) -> Tensor:
-    """See `operators.softmax_window_sum`."""
+    """`operators.softmax_window_sum` on CUDA."""
     return _window_sum(padded, scores, K + (neighbours == "fine"), K, h, w, neighbours, groups, True, mask)
 
 
@@ -44,14 +46,14 @@ def _window_sum(
         window_sum_kernel[(places, groups * parts)](
             padded, s, out, h, w, H, W, *tiles.origin, *tiles.grid, parts, loops, width,
             *padded.stride(), *s.stride(), *out.stride(),
-            FINE=neighbours == "fine", M=M, K=K, SOFTMAX=softmax, MASK=mask, **tiles.constants(),
+            READ=READ[neighbours], M=M, K=K, SOFTMAX=softmax, MASK=mask, **tiles.constants(),
             CHANNELS=channels, SUM=_sum_type(padded),
         )  # fmt: skip
     return out
 
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """See `operators.window_sum_to_weights`."""
+    """`operators.window_sum_to_weights` on CUDA."""
     B, C, H, W = grad.shape
     size = (B, groups * M * M, H, W)
     out = torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=weights_format(neighbours))
@@ -63,7 +65,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
         to_weights_kernel[(B * tiles.number, groups)](
             grad, padded, out, h, w, H, W, *tiles.origin, *tiles.grid, width,
             *grad.stride(), *padded.stride(), *out.stride(),
-            FINE=neighbours == "fine", M=M, **tiles.constants(), CHANNELS=channels, SUM=_sum_type(grad),
+            READ=READ[neighbours], M=M, **tiles.constants(), CHANNELS=channels, SUM=_sum_type(grad),
         )  # fmt: skip
     return out
 
@@ -71,7 +73,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """See `operators.window_sum_to_features`."""
+    """`operators.window_sum_to_features` on CUDA."""
     (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
     size = (h + M // 2 * 2, w + M // 2 * 2)
     out = grad.new_empty((B, C, *size))
@@ -85,7 +87,7 @@ def window_sum_to_features(
         to_features_kernel[(B * tiles[0] * tiles[1], groups * parts)](
             grad, weights, out, h, w, H, W, *size, *tiles, parts, width,
             *grad.stride(), *weights.stride(), *out.stride(),
-            FINE=neighbours == "fine", M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
+            READ=READ[neighbours], M=M, ROWS=side, COLUMNS=side, PIXELS=32, CHANNELS=channels, SUM=_sum_type(grad),
         )  # fmt: skip
     return out
 

@@ -21,7 +21,7 @@ def window_sum_kernel(
     x, s, out,
     h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, parts, loops, width,
     xb, xc, xh, xw, sb, sn, sh, sw, ob, oc, oh, ow,
-    FINE: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SOFTMAX: tl.constexpr, MASK: tl.constexpr,
+    READ: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SOFTMAX: tl.constexpr, MASK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPAN_Y: tl.constexpr, SPAN_X: tl.constexpr,
     TAPS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
@@ -31,7 +31,7 @@ def window_sum_kernel(
     pixel's bilinear fractions.
     """
     b, p, q, real, top, left, row, column = _tile(
-        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, FINE, ROWS, COLUMNS
+        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, READ, ROWS, COLUMNS
     )
     part = tl.program_id(1)
     g, first = (part // parts).to(tl.int64), part % parts * loops * CHANNELS
@@ -60,7 +60,7 @@ def window_sum_kernel(
 @triton.jit
 def _tile(
     h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles,
-    FINE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    READ: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The image, the pixels (p, q) of this program's tile, which of them exist, where their shared window begins and
     where their own do."""
@@ -70,16 +70,18 @@ def _tile(
     pixel = tl.arange(0, ROWS * COLUMNS)
     p, q = (p0 + pixel // COLUMNS).to(tl.int64), (q0 + pixel % COLUMNS).to(tl.int64)
     real = (p >= 0) & (p < H) & (q >= 0) & (q < W)
-    top, left = _start(tl.maximum(p0, 0), H, h, FINE), _start(tl.maximum(q0, 0), W, w_low, FINE)
-    row, column = _start(tl.maximum(p, 0), H, h, FINE), _start(tl.maximum(q, 0), W, w_low, FINE)
+    top, left = _start(tl.maximum(p0, 0), H, h, READ), _start(tl.maximum(q0, 0), W, w_low, READ)
+    row, column = _start(tl.maximum(p, 0), H, h, READ), _start(tl.maximum(q, 0), W, w_low, READ)
     return b, p, q, real, top, left, row, column
 
 
 @triton.jit
-def _start(p, P, length, FINE: tl.constexpr):
+def _start(p, P, length, READ: tl.constexpr):
     """Where the window of pixel p >= 0 of P begins in the padded map of `length`: `tiles.window_start`, in 64 bits."""
     length = tl.full((), 1, tl.int64) * length
-    return ((2 * p + 1) * length + P) // (2 * P) if FINE else p * length // P
+    if READ == 0:
+        return p * length // P
+    return ((2 * p + 1) * length + (P if READ == 1 else 0)) // (2 * P)
 
 
 @triton.jit
@@ -91,13 +93,13 @@ def _fraction(p, P, length, SUM: tl.constexpr):
 
 
 @triton.jit
-def _first(i, P, length, FINE: tl.constexpr):
+def _first(i, P, length, READ: tl.constexpr):
     """The first pixel of P whose window begins at i >= 0 or later, P where none does."""
     i = tl.full((), 1, tl.int64) * i
-    if FINE:
-        p = (tl.maximum((2 * i - 1) * P - length, 0) + 2 * length - 1) // (2 * length)
-    else:
+    if READ == 0:
         p = (i * P + length - 1) // length
+    else:
+        p = (tl.maximum((2 * i - (1 if READ == 1 else 0)) * P - length, 0) + 2 * length - 1) // (2 * length)
     return tl.minimum(p, P)
 
 
@@ -150,12 +152,12 @@ def to_weights_kernel(
     grad, x, out,
     h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, width,
     gb, gc, gh, gw, xb, xc, xh, xw, ob, on, oh, ow,
-    FINE: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    READ: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     SPAN_Y: tl.constexpr, SPAN_X: tl.constexpr, TAPS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """out[b, (g, n), p, q] = sum over the group's channels of grad[b, c, p, q] x[b, c, row(p) + y, column(q) + x]."""
     b, p, q, real, top, left, row, column = _tile(
-        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, FINE, ROWS, COLUMNS
+        h, w_low, H, W, row_origin, column_origin, row_tiles, column_tiles, READ, ROWS, COLUMNS
     )
     g, tap = tl.program_id(1).to(tl.int64), tl.arange(0, TAPS)
     ty, tx = tap // SPAN_X, tap % SPAN_X
@@ -180,7 +182,7 @@ def to_features_kernel(
     grad, s, out,
     h, w_low, H, W, h1, w1, row_tiles, column_tiles, parts, width,
     gb, gc, gh, gw, sb, sn, sh, sw, ob, oc, oh, ow,
-    FINE: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    READ: tl.constexpr, M: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """out[b, c, i, j] = sum over the pixels whose window holds (i, j) of their weight for it times grad[b, c, p, q].
@@ -194,17 +196,17 @@ def to_features_kernel(
     slot = tl.arange(0, ROWS * COLUMNS)
     i, j = (i0 + slot // COLUMNS).to(tl.int64), (j0 + slot % COLUMNS).to(tl.int64)
     known, real, channel = c < width, (i < h1) & (j < w1), g * width + c
-    top, bottom = _first(tl.maximum(i0 - M + 1, 0), H, h, FINE), _first(i0 + ROWS, H, h, FINE)
-    left, right = _first(tl.maximum(j0 - M + 1, 0), W, w_low, FINE), _first(j0 + COLUMNS, W, w_low, FINE)
+    top, bottom = _first(tl.maximum(i0 - M + 1, 0), H, h, READ), _first(i0 + ROWS, H, h, READ)
+    left, right = _first(tl.maximum(j0 - M + 1, 0), W, w_low, READ), _first(j0 + COLUMNS, W, w_low, READ)
     grad += b * gb + channel[None, :] * gc
     s += b * sb + g * M * M * sn
     total = tl.zeros((ROWS * COLUMNS, CHANNELS), SUM)
     for p in range(top, bottom):
-        y = (i - _start(p, H, h, FINE))[:, None]
+        y = (i - _start(p, H, h, READ))[:, None]
         for start in range(left, right, PIXELS):
             q = start + tl.arange(0, PIXELS).to(tl.int64)
             seen = q < right
-            z = j[:, None] - _start(q, W, w_low, FINE)[None, :]
+            z = j[:, None] - _start(q, W, w_low, READ)[None, :]
             own = seen[None, :] & real[:, None] & (y >= 0) & (y < M) & (z >= 0) & (z < M)
             weight = tl.load(s + (y * M + z) * sn + p * sh + q[None, :] * sw, own, 0)
             value = tl.load(grad + p * gh + q[:, None] * gw, seen[:, None] & known[None, :], 0)

@@ -12,7 +12,7 @@ from resfu.ops.grid import in_bands, key_at, row_bands, window
 from resfu.ops.layout import channels_last
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly.api import correlate
-from resfu.ops.similarity import cpu, normalization, operators, reference
+from resfu.ops.similarity import cpu, normalization, operators, portable, reference
 from resfu.ops.similarity.compressor import Compressor, hidden_channels, normalised_convolution, scores
 from resfu.ops.similarity.fractional import fractional_taps
 
@@ -57,6 +57,13 @@ def similarity_scores(
     Raises:
         ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
             a derivative in forward mode or by torch.func where the kernels run.
+
+    >>> ones, zeros = torch.ones(16), torch.zeros(16)
+    >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
+    >>> layers = resfu.ops.Compressor(weights[0], zeros, ones, zeros, weights[1], torch.zeros(9))
+    >>> key, query, weight = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(16, 8, 3, 3)
+    >>> resfu.ops.similarity_scores(key, query, weight, zeros, layers, step=(2, 2)).shape
+    torch.Size([1, 9, 4, 4])
     """
     name = _form(key, query, similarity)
     backend = which_backend(query, backend)
@@ -66,7 +73,7 @@ def similarity_scores(
         from resfu.ops.similarity import numba
 
         return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours)
-    if backend == "reference" or not in_bands(query) or query.numel() == 0:
+    if backend in ("reference", "portable") or not in_bands(query) or query.numel() == 0:
         v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
         return scores(hidden_channels(v, compressor), compressor)
     query = channels_last(query)
@@ -108,7 +115,7 @@ def neighbour_convolution(
         step: (h, w).
         similarity: "pcdc" or "concat".
         neighbours: "fine" or "coarse".
-        backend: as in `reassemble`; all but "reference" run the same PyTorch operators.
+        backend: as in `reassemble`; all but "reference" and "portable" run the same PyTorch operators.
 
     Returns:
         [B, M, H, W].
@@ -117,8 +124,10 @@ def neighbour_convolution(
         ValueError: as `similarity_scores`.
     """
     name = _form(key, query, similarity)
-    if which_backend(query, backend) == "reference":
-        return getattr(reference, name)(key, query, weight, bias, step, neighbours)
+    backend = which_backend(query, backend)
+    if backend in ("reference", "portable"):
+        plain = reference if backend == "reference" else portable
+        return getattr(plain, name)(key, query, weight, bias, step, neighbours)
     query = channels_last(query)
     return getattr(cpu, name)(key, query, weight, bias, step, neighbours)(0, query.shape[-2])
 
@@ -153,6 +162,10 @@ def inner_product_scores(
 
     Raises:
         ValueError: for anything but floating point maps of one width, an even K, or what `correlate` refuses.
+
+    >>> key, query = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4)
+    >>> resfu.ops.inner_product_scores(key, query, kernel_size=3, step=(2, 2)).shape
+    torch.Size([1, 9, 4, 4])
     """
     check_maps(key=key, query=query)
     check_odd("kernel_size", kernel_size)
@@ -160,7 +173,7 @@ def inner_product_scores(
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
-    if in_torch_compile():  # one sum, not K x K
+    if in_torch_compile() or which_backend(query, backend) == "portable":  # one sum, not K x K
         taps = fractional_taps(key, kernel_size, step)(0, size[0])  # [B, D, K, K, H, W]
         return (query[:, :, None, None] * taps).sum(1).flatten(1, 2)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
@@ -190,11 +203,17 @@ def upsampled_group_norm(
         bias: [D].
         eps: added to the variance.
         neighbours: "fine" upsamples bilinearly, "coarse" repeats the pixel that contains the pixel.
-        backend: as in `reassemble`: "reference" upsamples, all others run the same PyTorch operators.
+        backend: as in `reassemble`: "reference" upsamples; all but it and "portable" run the same PyTorch operators.
 
     Raises:
         ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
             width, a size smaller than the map's, other neighbours or a backend that can't run here.
+
+    >>> x = torch.randn(1, 8, 2, 2)
+    >>> x = resfu.ops.upsampled_group_norm(x, (4, 4), 2, torch.ones(8), torch.zeros(8))
+    >>> up = torch.nn.functional.interpolate(x, size=(4, 4), mode="bilinear")
+    >>> bool(up.mean().abs() < 1e-5)  # normalised where it is going to be read
+    True
     """
     check_maps(x=x)
     check_divides("groups", groups, "the width of x", x.shape[1])
@@ -208,5 +227,5 @@ def upsampled_group_norm(
     if neighbours not in ("fine", "coarse"):
         raise ValueError(f"neighbours must be fine or coarse, got {neighbours!r}.")
     exact = at_least_fp32(x)
-    run = reference if which_backend(x, backend) == "reference" else normalization
+    run = {"reference": reference, "portable": portable}.get(which_backend(x, backend), normalization)
     return run.upsampled_group_norm(exact, size, groups, weight.to(exact), bias.to(exact), eps, neighbours).to(x.dtype)

@@ -12,6 +12,10 @@ class Compressor(NamedTuple):
 
     Shapes: reduce_weight [M, M / G, 1, 1], reduce_bias [M], norm_weight [M], norm_bias [M],
     score_weight [K K, M, 1, 1], score_bias [K K]; norm_groups and eps are GroupNorm's.
+
+    >>> ones, zeros = torch.ones(16), torch.zeros(16)
+    >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
+    >>> layers = resfu.ops.Compressor(weights[0], zeros, ones, zeros, weights[1], torch.zeros(9))
     """
 
     reduce_weight: Tensor

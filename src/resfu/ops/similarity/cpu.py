@@ -24,7 +24,7 @@ def paired_central_difference(
 ) -> Rows:
     """The fast equal of `reference.paired_central_difference`: a function of (first row, one past the last)."""
     groups = query.shape[1] // weight.shape[1]
-    convolved = _convolution(key, query, weight, step, neighbours)
+    convolved = convolution(key, query, weight, step, neighbours)
     centre = -weight.sum((2, 3), keepdim=True)
 
     def rows(first: int, last: int) -> Tensor:
@@ -38,12 +38,12 @@ def concatenation(
 ) -> Rows:
     """The fast equal of `reference.concatenation`: a function of (first row, one past the last)."""
     half = weight.shape[1] // 2
-    of_query = _convolution(query, query, weight[:, :half], step, neighbours)
-    of_key = _convolution(key, query, weight[:, half:], step, neighbours)
+    of_query = convolution(query, query, weight[:, :half], step, neighbours)
+    of_key = convolution(key, query, weight[:, half:], step, neighbours)
     return lambda first, last: of_query(first, last) + of_key(first, last) + bias.view(-1, 1, 1)
 
 
-def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Rows:
+def convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Rows:
     """Rows of the K x K convolution of the key whose taps are one LR pixel apart."""
     (H, W), (h, w) = query.shape[-2:], step
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]
@@ -66,12 +66,20 @@ def _upsampled(
     low = F.conv2d(padded, channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
     rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:
-        return lambda first, last: _interpolated(low, rh, rw, first, last)[..., rw:-rw]
+
+        def scaled(first: int, last: int) -> Tensor:
+            top, bottom = _seen(first, last, size[0], step[0])
+            H, W = (bottom - top) * rh, (step[1] + 2) * rw
+            part = F.interpolate(low[:, :, top:bottom], size=(H, W), mode="bilinear", align_corners=False)
+            above = (1 - top) * rh  # rows of the part before the map's own first
+            return part.narrow(2, above + first, last - first).narrow(3, rw, size[1])
+
+        return scaled
     rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
     wide = (columns @ low.permute(0, 2, 3, 1)).flatten(2)  # [B, h + 2, W M]
 
     def interpolated(first: int, last: int) -> Tensor:
-        top, bottom = (0, wide.shape[1]) if (first, last) == (0, size[0]) else _seen(first, last, size[0], step[0])
+        top, bottom = _seen(first, last, size[0], step[0])
         part = rows[first:last, top:bottom] @ wide[:, top:bottom]
         return part.unflatten(2, (size[1], -1)).permute(0, 3, 1, 2)
 
@@ -80,14 +88,7 @@ def _upsampled(
 
 def _seen(first: int, last: int, H: int, h: int) -> tuple[int, int]:
     """The rows (top, one past the bottom) of an LR map with one row of border that HR rows first .. last - 1 lie in."""
+    if (first, last) == (0, H):
+        return 0, h + 2
     top, bottom = (((2 * p + 1) * h - H) // (2 * H) + 1 for p in (first, last - 1))
     return top, bottom + 2
-
-
-def _interpolated(low: Tensor, rh: int, rw: int, first: int, last: int) -> Tensor:
-    """Rows of the map, upsampled by whole ratios and cropped by one LR row above and below."""
-    first, last = first + rh, last + rh
-    top, bottom = (2 * first + 1 - rh) // (2 * rh), (2 * last - 1 - rh) // (2 * rh) + 2
-    part = low[:, :, top:bottom]
-    part = F.interpolate(part, size=(part.shape[-2] * rh, part.shape[-1] * rw), mode="bilinear", align_corners=False)
-    return part[:, :, first - top * rh : last - top * rh]

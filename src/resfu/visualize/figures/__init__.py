@@ -1,9 +1,8 @@
-"""The figures of arXiv 2407.02283 for any image and network. Needs numpy, Pillow and, to draw, matplotlib (`viz`)."""
+"""The figures of arXiv 2407.02283 for any image and network. They are drawn by `resfu.visualize.save_sheet`."""
 
 from resfu.visualize.figures.calls import ReSFUCall, SlotCall, choose_call, resfu_calls, slot_calls
-from resfu.visualize.figures.drawing import Heat, Shown, save_figure
 from resfu.visualize.figures.explain import Explanation, explain_call, kernel_sheet, map_sheet
-from resfu.visualize.figures.features import feature_pictures, feature_sheet
+from resfu.visualize.figures.features import feature_pictures, feature_sheet, kernel_picture, shared_colours
 from resfu.visualize.figures.frame import Frame
 from resfu.visualize.figures.iterative import StepByStep, iterate_call, iterative_sheet
 from resfu.visualize.figures.neighbours import compare_neighbours, neighbour_sheet
@@ -11,9 +10,7 @@ from resfu.visualize.figures.neighbours import compare_neighbours, neighbour_she
 __all__ = [
     "Explanation",
     "Frame",
-    "Heat",
     "ReSFUCall",
-    "Shown",
     "SlotCall",
     "StepByStep",
     "choose_call",
@@ -23,10 +20,11 @@ __all__ = [
     "feature_sheet",
     "iterate_call",
     "iterative_sheet",
+    "kernel_picture",
     "kernel_sheet",
     "map_sheet",
     "neighbour_sheet",
     "resfu_calls",
-    "save_figure",
+    "shared_colours",
     "slot_calls",
 ]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from resfu.visualize.figures.calls import ReSFUCall
 from resfu.visualize.figures.difference import relative_difference
-from resfu.visualize.figures.drawing import Heat, Place, Shown
 from resfu.visualize.kernels import draw_kernels
 from resfu.visualize.pca import fit_pca
 from resfu.visualize.picture import Picture, enlarge
+from resfu.visualize.sheets import Heat, Panel, Place
 
 LETTERS = "ijklmnopqrstuvwxyz"
 _SCORES = {"semantic_scores": "semantic scores $s_s$", "detail_scores": "detail scores $s_d$"}
@@ -106,13 +106,13 @@ def map_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tuple[i
         if not present:
             return [None] * len(groups)
         basis = fit_pca(present)
-        return [None if x is None else Shown(frame.crop(enlarge(basis.colour(x), size)), title) for title, x in groups]
+        return [None if x is None else Panel(frame.crop(enlarge(basis.colour(x), size)), title) for title, x in groups]
 
     marks = [(y, x, letter) for (y, x), letter in zip(pixels, LETTERS, strict=False)]
     departure = explanation.departure[:rows, :columns]
     return [
         [
-            Shown(photo, "image and pixels", marks),
+            Panel(photo, "image and pixels", marks),
             *coloured(("features $x$", call.features[0]), (r"upsampled $\tilde{x}$", maps["output"])),
         ],
         [
@@ -146,7 +146,7 @@ def kernel_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tupl
     for pixel, letter in zip(pixels, LETTERS, strict=False):
         place = explanation.call.frame.to_map(pixel, explanation.call.size)
         grids = explanation.at(place)
-        row: list[Place] = [Shown(_kernel_on(photo, explanation, place), f"{letter}: Y {pixel[0]}, X {pixel[1]}")]
+        row: list[Place] = [Panel(_kernel_on(photo, explanation, place), f"{letter}: Y {pixel[0]}, X {pixel[1]}")]
         row += [Heat(grids[name], title, numbers=True) for name, title in _SCORES.items() if name in grids]
         row += [
             Heat(grids[name], title, numbers=True, limits=(0.0, 1.0))

@@ -1,13 +1,34 @@
 """Features upsampled by several networks, side by side (Fig. 8 of arXiv 2407.02283)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from resfu.visualize.figures.calls import SlotCall
-from resfu.visualize.figures.drawing import Place, Shown
-from resfu.visualize.pca import PCABasis
+import numpy as np
+
+from resfu.visualize.figures.calls import ReSFUCall, SlotCall
+from resfu.visualize.kernels import draw_kernels, find_edges
+from resfu.visualize.pca import PCABasis, align, fit_pca
 from resfu.visualize.picture import Picture, enlarge
+from resfu.visualize.sheets import Panel, Place
 
-_ROWS = ("upsampled", "bilinear", "nearest", "prediction")
+_ROWS = ("upsampled", "bilinear", "nearest", "kernels", "prediction")
+
+
+def shared_colours(networks: Sequence[Sequence[SlotCall]]) -> list[PCABasis]:
+    """One basis a network, fitted before the upsampler and turned so that the networks' colours resemble each other.
+
+    Args:
+        networks: of every network the calls of one slot, for the same images in the same order.
+
+    Returns:
+        A basis for each network.
+    """
+    maps = [[call.features[0] for call in calls] for calls in networks]
+    bases = [fit_pca(network) for network in maps]
+    same_sizes = [[m.shape[1:] for m in network] == [m.shape[1:] for m in maps[0]] for network in maps]
+    return [
+        align(basis, network, bases[0], maps[0]) if same else basis
+        for basis, network, same in zip(bases, maps, same_sizes, strict=True)
+    ]
 
 
 def feature_pictures(call: SlotCall, basis: PCABasis) -> dict[str, Picture]:
@@ -29,6 +50,24 @@ def feature_pictures(call: SlotCall, basis: PCABasis) -> dict[str, Picture]:
     return {name: call.frame.crop(picture) for name, picture in pictures.items()}
 
 
+def kernel_picture(photo: Picture, call: ReSFUCall) -> Picture:
+    """The kernels of some pixels on edges, drawn over the photo.
+
+    Args:
+        photo: uint8 [H, W, 3], as large as the call's frame says.
+        call: of a ReSFU.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    pixels = [call.frame.to_map(pixel, call.size) for pixel in find_edges(photo, 2, 3)]
+    # The kernels cover the padded photo.
+    height, width = photo.shape[:2]
+    more = [round(covered) - own for covered, own in zip(call.frame.covered, (height, width), strict=True)]
+    whole = np.pad(photo, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+    return draw_kernels(whole, call.explain()["kernel"], call.ratio, pixels)[:height, :width]
+
+
 def feature_sheet(
     photo: Picture, networks: Mapping[str, Mapping[str, Picture]], same_features: bool, columns: int = 4
 ) -> list[list[Place]]:
@@ -36,7 +75,7 @@ def feature_sheet(
 
     Args:
         photo: uint8 [H, W, 3].
-        networks: `feature_pictures` by the network's title; "prediction" may be added to them.
+        networks: `feature_pictures` by the network's title; "kernels" and "prediction" may be added to them.
         same_features: all networks upsample the same features, so that nearest and bilinear are shown once.
         columns: of the grid in that case; else there is one column a network.
 
@@ -46,15 +85,15 @@ def feature_sheet(
     if not same_features:
         rows = [row for row in _ROWS if any(row in pictures for pictures in networks.values())]
         grid: list[list[Place]] = [
-            [Shown(p[row], f"{title}: {row}") if row in p else None for title, p in networks.items()] for row in rows
+            [Panel(p[row], f"{title}: {row}") if row in p else None for title, p in networks.items()] for row in rows
         ]
-        return [[Shown(photo, "image") if n == 0 else None, *row] for n, row in enumerate(grid)]
+        return [[Panel(photo, "image") if n == 0 else None, *row] for n, row in enumerate(grid)]
     first = next(iter(networks.values()))
     flat: list[Place] = [
-        Shown(photo, "image"),
-        Shown(first["nearest"], "nearest"),
-        Shown(first["bilinear"], "bilinear"),
+        Panel(photo, "image"),
+        Panel(first["nearest"], "nearest"),
+        Panel(first["bilinear"], "bilinear"),
     ]
-    for name in ("upsampled", "prediction"):
-        flat += [Shown(pictures[name], f"{title}: {name}") for title, pictures in networks.items() if name in pictures]
+    for name in ("upsampled", "kernels", "prediction"):
+        flat += [Panel(pictures[name], f"{title}: {name}") for title, pictures in networks.items() if name in pictures]
     return [flat[n : n + columns] for n in range(0, len(flat), columns)]

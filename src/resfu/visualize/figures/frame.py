@@ -1,4 +1,4 @@
-"""Where a photo lies in the maps of a network that shrinks it, or continues it to a size that it accepts."""
+"""Where a photo lies in the maps of a network that shrinks it, or pads it to a size that it accepts."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Frame:
-    """A photo and what the network's maps cover: the photo with its continuation at the bottom and right.
+    """A photo and what the network's maps cover: the photo, padded at the bottom and right.
 
     Attributes:
         photo: (H, W) of the photo.
@@ -25,8 +25,9 @@ class Frame:
         return self.photo[0] / self.covered[0], self.photo[1] / self.covered[1]
 
     def kept(self, size: tuple[int, int]) -> tuple[int, int]:
-        """How many rows and columns of a map of this size show the photo itself."""
-        return kept(size, self.share)
+        """How many rows and columns of a map of this size show the photo itself; at least one."""
+        rows, columns = (max(1, round(n * part)) for n, part in zip(size, self.share, strict=True))
+        return rows, columns
 
     def crop(self, picture: Picture) -> Picture:
         """The part of a map's picture that shows the photo itself."""
@@ -61,9 +62,3 @@ class Frame:
             min(int((p + 0.5) * c / n), i - 1) for p, n, c, i in zip(place, size, self.covered, self.photo, strict=True)
         )
         return y, x
-
-
-def kept(size: tuple[int, int], share: tuple[float, float]) -> tuple[int, int]:
-    """The rows and columns of a map of this size that a share (of the rows, of the columns) of it has; at least one."""
-    rows, columns = (max(1, round(n * part)) for n, part in zip(size, share, strict=True))
-    return rows, columns

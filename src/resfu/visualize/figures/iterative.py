@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from resfu.upsamplers import Iterative
 from resfu.visualize.figures.calls import ReSFUCall
 from resfu.visualize.figures.difference import DIFFERENCE, relative_difference
-from resfu.visualize.figures.drawing import Heat, Place, Shown
 from resfu.visualize.pca import fit_pca
 from resfu.visualize.picture import Picture, enlarge
+from resfu.visualize.sheets import Heat, Panel, Place
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def iterative_sheet(photo: Picture, call: ReSFUCall, made: StepByStep) -> list[l
     basis = fit_pca([call.features[0]])
     rows, columns = call.frame.kept(call.size)
 
-    def shown(features: Tensor, words: str) -> Shown:
+    def shown(features: Tensor, words: str) -> Panel:
         picture = enlarge(basis.colour(features), call.size)[:rows, :columns]
-        return Shown(picture, f"{words}, {features.shape[-2]} × {features.shape[-1]}")
+        return Panel(picture, f"{words}, {features.shape[-2]} × {features.shape[-1]}")
 
     low = shown(call.features[0], "features")
     chain = [shown(stage, f"step {n}") for n, stage in enumerate(made.stages, 1)]
@@ -91,7 +91,7 @@ def iterative_sheet(photo: Picture, call: ReSFUCall, made: StepByStep) -> list[l
     return [
         [low, *chain],
         [
-            Shown(photo, "image"),
+            Panel(photo, "image"),
             *empty,
             shown(call.bilinear(), "bilinear"),
             shown(made.direct, "direct"),

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from resfu.visualize.figures.calls import ReSFUCall
 from resfu.visualize.figures.difference import DIFFERENCE, busiest_window, relative_difference
-from resfu.visualize.figures.drawing import Heat, Place, Shown
 from resfu.visualize.pca import fit_pca
 from resfu.visualize.picture import Picture
+from resfu.visualize.sheets import Heat, Panel, Place
 
 
 @torch.no_grad()
@@ -46,15 +46,15 @@ def neighbour_sheet(photo: Picture, call: ReSFUCall, compared: dict[str, Tensor]
     limits = (0.0, float(difference.max()))
     return [
         [
-            Shown(photo, "image"),
-            Shown(without, "without FNS: coarse neighbours"),
-            Shown(fine, "with FNS: fine neighbours"),
+            Panel(photo, "image"),
+            Panel(without, "without FNS: coarse neighbours"),
+            Panel(fine, "with FNS: fine neighbours"),
             Heat(difference, DIFFERENCE, limits=limits),
         ],
         [
-            Shown(call.frame.under(photo, part, call.size), "where they differ most"),
-            Shown(without[part], "without FNS"),
-            Shown(fine[part], "with FNS"),
+            Panel(call.frame.under(photo, part, call.size), "where they differ most"),
+            Panel(without[part], "without FNS"),
+            Panel(fine[part], "with FNS"),
             Heat(difference[part], DIFFERENCE, limits=limits),
         ],
     ]

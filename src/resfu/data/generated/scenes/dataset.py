@@ -126,11 +126,10 @@ class Scenes(SegmentationDataset):
         Returns:
             Masks, bool [N, H, W], and their classes, int64 [N], far to near; N may be 0.
         """
-        ids, segments = self.panoptic(index)
-        things = [segment for segment in segments if segment["isthing"]]
-        numbers = torch.tensor([thing["id"] for thing in things], dtype=torch.int32)
-        labels = torch.tensor([thing["category_id"] for thing in things], dtype=torch.int64)
-        return ids == numbers[:, None, None], labels
+        scene = self._store.read(self.checked_index(index), self._scene)
+        things = np.flatnonzero(scene.categories >= len(STUFF))
+        masks = scene.ids == (things + 1)[:, None, None]
+        return torch.from_numpy(masks), torch.from_numpy(scene.categories[things].astype(np.int64))
 
 
 def _make(seed: int, split: str, size: tuple[int, int], difficulty: float, index: int) -> Arrays:

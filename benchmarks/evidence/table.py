@@ -1,0 +1,89 @@
+"""The tables of docs/evidence.md from the trainings that are there: `python -m benchmarks.evidence.table`."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.intervals import paired_difference, row_scores
+from benchmarks.evidence.protocol import DISTANCES, ROWS
+from benchmarks.results import FOLDER
+
+Results = dict[str, list[dict[str, Any]]]
+
+
+def read(protocol: str, folder: Path = FOLDER / "evidence") -> Results:
+    """The finished trainings of a protocol, by row in the order of `ROWS`.
+
+    Args:
+        protocol: encoder and steps, such as "frozen-800".
+        folder: of the JSON files.
+    """
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted((folder / protocol / "final").glob("*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        found[result["row"]].append(result)
+    return {name: found[name] for name in ROWS if name in found}
+
+
+def table(results: Results) -> list[str]:
+    """Quality, gain over bilinear and cost of each row, as lines of Markdown."""
+    lines = [
+        "| upsampler | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | learning rate | training (s) |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, runs in results.items():
+        found = row_scores(runs)
+        gains = ["", ""]
+        if name != "bilinear" and "bilinear" in results:
+            gains = [_interval(gain) for gain in paired_difference(results["bilinear"], runs).values()]
+        seconds = statistics.median(run["training_seconds"] for run in runs)
+        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou")), *gains]
+        lines.append("| " + " | ".join([*cells, f"{runs[0]['rate']:g}", f"{seconds:.0f}"]) + " |")
+    return lines
+
+
+def bands(results: Results) -> list[str]:
+    """Boundary IoU by the width of the band, mean over the seeds."""
+    lines = ["| upsampler | " + " | ".join(f"{n} px" for n in DISTANCES) + " |", "|:--|" + "--:|" * len(DISTANCES)]
+    for name, runs in results.items():
+        means = [statistics.fmean(run["bands"][str(n)] for run in runs) for n in DISTANCES]
+        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    return lines
+
+
+def ends(results: Results) -> list[str]:
+    """mIoU on the measured images during the training, mean over the seeds."""
+    steps = [int(step) for step, _ in next(iter(results.values()))[0]["curves"]["miou"]]
+    lines = ["| upsampler | " + " | ".join(f"step {step}" for step in steps) + " |", "|:--|" + "--:|" * len(steps)]
+    for name, runs in results.items():
+        curves = zip(*(run["curves"]["miou"] for run in runs), strict=True)
+        means = [statistics.fmean(value for _, value in points) for points in curves]
+        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def _interval(gain: tuple[float, float, float]) -> str:
+    mean, low, high = gain
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    """Print the tables of every protocol."""
+    for place in sorted((FOLDER / "evidence").iterdir()):
+        results = read(place.name)
+        if results:
+            print(f"\n## {place.name}\n")
+            for part in (table, bands, ends):
+                print("\n".join(part(results)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

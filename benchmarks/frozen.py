@@ -1,0 +1,78 @@
+"""CPU speed and memory of the upsamplers of frozen encoders beside bilinear interpolation and their authors' forms.
+
+All of a row are measured in one process, in turn within every round; the plain forms once, since they take most of a
+minute. `python -m benchmarks.frozen [NAME ...]`; writes benchmarks/results/frozen.json,
+or frozen-NAME.json of the names.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import frozen_plain, results
+from resfu import create_upsampler
+from resfu.evaluation.cost import Latency, multiply_accumulates, peak_memory, rounds
+
+ROUNDS, THREADS = 5, 2
+CHANNELS, LOW, HIGH = 384, 28, 448
+PLAIN = {"naf": frozen_plain.naf, "anyup": frozen_plain.anyup}
+
+
+def case(name: str) -> dict:
+    torch.manual_seed(0)
+    up = create_upsampler(name, channels=CHANNELS).eval()
+    x, image = torch.randn(1, CHANNELS, LOW, LOW), torch.randn(1, 3, HIGH, HIGH)
+    contenders: dict[str, Callable[[], object]] = {
+        "bilinear": lambda: F.interpolate(x, size=(HIGH, HIGH), mode="bilinear", align_corners=False),
+        "ours": lambda: up(x, image),
+    }
+    taken = rounds(contenders, ROUNDS, settle=1)
+    plain = PLAIN.get(name)
+    if plain is not None:
+        start = time.perf_counter()
+        want = plain(up, x, image)
+        taken["plain"] = [1000 * (time.perf_counter() - start)]
+        torch.testing.assert_close(up(x, image), want, rtol=1e-3, atol=1e-4)
+        del want
+    times = {who: Latency.of(each) for who, each in taken.items()}
+    row = {"name": name, "times": {who: asdict(time) for who, time in times.items()}}
+    row["over_bilinear"] = times["ours"].median_ms / times["bilinear"].median_ms
+    if plain is not None:
+        row["plain_over_ours"] = times["plain"].median_ms / times["ours"].median_ms
+    row["peak_over_output"] = peak_memory(lambda: up(x, image)) / (4 * CHANNELS * HIGH**2)
+    row["multiply_accumulates"] = multiply_accumulates(up, x, image)
+    return row
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    console = Console()
+    table = Table(title=f"{CHANNELS} channels, {LOW} -> {HIGH}, image {HIGH}, fp32, {THREADS} threads, one process")
+    for header in ("name", "bilinear ms", "ours ms", "x bilinear", "plain / ours", "peak / output", "GMAC"):
+        table.add_column(header, justify="right")
+    rows = []
+    with torch.no_grad():
+        for name in sys.argv[1:] or ("naf", "anyup", "resfu-image"):
+            row = case(name)
+            rows.append(row)
+            table.add_row(
+                name,
+                *(f"{row['times'][who]['median_ms']:.0f}" for who in ("bilinear", "ours")),
+                f"{row['over_bilinear']:.1f}",
+                f"{row['plain_over_ours']:.1f}" if "plain_over_ours" in row else "",
+                f"{row['peak_over_output']:.2f}",
+                f"{row['multiply_accumulates'] / 1e9:.1f}",
+            )
+    console.print(table)
+    file = "-".join(["frozen", *sys.argv[1:]])
+    console.print(f"written to {results.save(file, ROUNDS, rows)}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How much pixel features say: a linear classifier on them, and their fidelity."""

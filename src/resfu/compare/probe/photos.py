@@ -1,0 +1,59 @@
+"""The images of a data set as the published probes see them, and what a frozen encoder says of each, asked once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.frozen.encoder import resized
+from resfu.frozen.pixel_features import PixelFeatures
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image, its labels and its low-resolution features.
+
+    Attributes:
+        image: [1, 3, S, S] in 0..1.
+        label: [1, S, S], 255 = ignored.
+        low: [1, C, h, w].
+    """
+
+    image: Tensor
+    label: Tensor
+    low: Tensor
+
+
+def square(sample: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
+    """The middle of an image and of its labels, the shorter side brought to `size`: [1, 3, S, S] in 0..1, [1, S, S]."""
+    image = sample["image"].as_subclass(Tensor)[None].float() / 255
+    label = sample["label"].as_subclass(Tensor)[None]
+    H, W = (max(size, round(n * size / min(image.shape[-2:]))) for n in image.shape[-2:])
+    image = F.interpolate(image, size=(H, W), mode="bilinear", antialias=True).clamp(0, 1)
+    label = F.interpolate(label[None].double(), size=(H, W), mode="nearest-exact")[0].long()
+    top, left = (H - size) // 2, (W - size) // 2
+    return image[..., top : top + size, left : left + size], label[..., top : top + size, left : left + size]
+
+
+@torch.no_grad()
+def look(pf: PixelFeatures, dataset: Any, size: int, count: int | None, mirrored: bool) -> list[Seen]:
+    """The images of a split; with `mirrored` each also in a mirror, after it.
+
+    Args:
+        pf: whose encoder is asked.
+        dataset: the split.
+        size: of the square, S.
+        count: as many images at most, evenly spread over the split; None for all.
+        mirrored: for training.
+    """
+    total = len(dataset)
+    places = range(total) if count is None or count >= total else [n * total // count for n in range(count)]
+    found = []
+    for place in places:
+        image, label = square(dataset.load(place), size)
+        for turn in (False, True) if mirrored else (False,):
+            image, label = (image.flip(-1), label.flip(-1)) if turn else (image, label)
+            found.append(Seen(image, label, pf.low(resized(image, pf.encoder.size_for((size, size))))))
+    return found

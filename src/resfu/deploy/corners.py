@@ -1,0 +1,72 @@
+"""Labels of pixels between planes whose largest classes agree."""
+
+import torch
+from torch import Tensor
+
+from resfu.deploy.decisions import first_largest
+
+_BLOCK = 1 << 18
+_SAMPLED = 16  # every so many columns, to see whether it is worth while
+_OPEN = 0.3  # of the columns between two planes: picking out more costs more than doing all
+_ROUNDING = 16  # units of rounding by which a class must lead; interpolation makes at most 8
+_LEAST = 1e-30  # and so far that no product underflows
+
+
+class CornerLabels:
+    """The largest class at each pixel of some planes, and whether it leads by more than rounding can take away.
+
+    Interpolation weights are not negative. A class that leads at both ends by more than rounding leads between them.
+
+    Args:
+        label: [p, m] the largest class.
+        leads: [p, m] whether it leads by enough.
+    """
+
+    def __init__(self, label: Tensor, leads: Tensor) -> None:
+        self.label = label
+        self._leads = leads
+
+    @classmethod
+    def of(cls, planes: Tensor, dtype: torch.dtype) -> "CornerLabels | None":
+        """Those of planes [p, K, m]; None where too few pixels would be decided, or a number is not finite.
+
+        Args:
+            planes: in fp32 at least.
+            dtype: that the interpolated logits are rounded to.
+        """
+        sample = cls(*_leaders(planes[:, :, ::_SAMPLED], dtype))
+        openness = sum(sample._undecided(p, p + 1).float().mean().item() for p in range(len(planes) - 1))
+        if openness > _OPEN * (len(planes) - 1) or not planes.sum().isfinite():
+            return None
+        return cls(*_leaders(planes, dtype))
+
+    def open(self, low: int, high: int) -> Tensor | None:
+        """The columns between two planes that are not decided by these; None for so many that all are to be done."""
+        if high - low > 1:
+            return None
+        columns = self._undecided(low, high).nonzero()[:, 0]
+        return columns if len(columns) <= _OPEN * self.label.shape[1] else None
+
+    def _undecided(self, low: int, high: int) -> Tensor:
+        leads = (self.label[low] == self.label[high]) & self._leads[low] & self._leads[high]
+        return leads.logical_not_()
+
+
+def _leaders(planes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The largest class, and whether it leads, [p, m] each."""
+    p, K, m = planes.shape
+    label = torch.empty((p, m), dtype=torch.long, device=planes.device)
+    leads = torch.empty((p, m), dtype=torch.bool, device=planes.device)
+    unit = _ROUNDING * torch.finfo(dtype).eps
+    step = max(1, _BLOCK // K)
+    for place in range(p):
+        for left in range(0, m, step):
+            columns = slice(left, left + step)
+            block = planes[place : place + 1, :, columns].clone()
+            largest = block.amax(1)
+            found = first_largest(block, largest)
+            rest = block.copy_(planes[place : place + 1, :, columns]).scatter_(1, found[:, None], float("-inf")).amax(1)
+            gap = largest - rest
+            label[place, columns] = found[0]
+            leads[place, columns] = ((gap > unit * (largest.abs() + rest.abs())) & (gap > _LEAST))[0]
+    return label, leads

@@ -1,0 +1,94 @@
+"""From a block of logits to labels: the largest, a threshold, or regions one over the other.
+
+A block is [n, K, m]: n rows, K classes, m pixels of a row, in fp32 at least. It may be overwritten.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Largest:
+    """The class of the largest logit, the first of several and the first NaN before all, as `argmax` has it.
+
+    Args:
+        classes: K.
+        confident: also give the largest softmax probability.
+        ignore_below: pixels whose largest probability is smaller get `ignore_index`.
+        ignore_index: their label.
+    """
+
+    def __init__(self, classes: int, confident: bool, ignore_below: float | None, ignore_index: int) -> None:
+        self.confident = confident
+        self.ignore_below = ignore_below
+        self.ignore_index = ignore_index
+        self.highest = max(classes - 1, 0 if ignore_below is None else ignore_index)
+
+    @property
+    def of_corners(self) -> bool:
+        """Whether a class that is the largest at all corners of a cell is the label of the whole cell."""
+        return not self.confident and self.ignore_below is None
+
+    def __call__(self, block: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels [n, m], and where asked for their probabilities [n, m] in fp32."""
+        largest = block.amax(1)
+        confidence = None
+        if not self.of_corners:
+            confidence = (block - largest[:, None]).exp_().sum(1).reciprocal_().float()
+        label = first_largest(block, largest)
+        if self.ignore_below is not None and confidence is not None:
+            label.masked_fill_(~(confidence >= self.ignore_below), self.ignore_index)
+        return label, confidence if self.confident else None
+
+
+class Threshold:
+    """1 where the only logit is above a threshold, else 0."""
+
+    of_corners, highest = False, 1
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def __call__(self, block: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels [n, m]."""
+        return (block[:, 0] > self.threshold).long(), None
+
+
+class Regions:
+    """Channels that are regions of their own: each writes its label where its sigmoid is above 1/2, the last on top.
+
+    Args:
+        labels: one a channel, in the order in which they write.
+    """
+
+    of_corners = False
+
+    def __init__(self, labels: Sequence[int]) -> None:
+        self.labels = labels
+        self.highest = max(labels)
+
+    def __call__(self, block: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels [n, m], 0 where no region is."""
+        found = torch.zeros_like(block[:, 0], dtype=torch.long)
+        for channel, label in enumerate(self.labels):
+            found.masked_fill_(block[:, channel] > 0, label)
+        return found, None
+
+
+Decision = Largest | Threshold | Regions
+
+
+def first_largest(block: Tensor, largest: Tensor) -> Tensor:
+    """`block.argmax(1)`, [n, m], of a block whose maxima are known. Overwrites the block.
+
+    The largest code among the maxima, where codes fall from class to class: four passes that vector units take, where
+    argmax goes number by number. Codes are whole numbers, exact up to 2^24 classes.
+    """
+    classes = block.shape[1]
+    damaged = largest != largest
+    nan = block.isnan().to(torch.uint8).argmax(1) if damaged.any() else None
+    code = torch.arange(classes, 0, -1, dtype=block.dtype, device=block.device)
+    found = block.eq_(largest[:, None]).mul_(code[:, None]).amax(1)
+    label = (classes - found).long()
+    return label if nan is None else torch.where(damaged, nan, label)

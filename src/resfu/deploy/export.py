@@ -1,0 +1,108 @@
+"""Upsamplers and networks in files that other runtimes run."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resfu.deploy.export_program import Shapes, program_of
+from resfu.deploy.export_runtimes import Runtime, runtime_of
+from resfu.files.atomic import replacing
+from resfu.upsamplers.options import check_choice
+
+# Largest difference from PyTorch in units of the largest value of the output.
+_ALLOWED = {torch.float32: 1e-4, torch.float16: 2e-2}
+
+
+def export(
+    module: nn.Module,
+    inputs: Tensor | Sequence[Tensor],
+    path: str | Path,
+    dynamic: bool | str = True,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write an upsampler, a host or an upgraded network to a file that runs without Python and this package.
+
+    The file holds standard operators alone. It is run in its runtime on the given inputs and on others of another
+    batch and size, and is kept only where it agrees with the module.
+
+    Args:
+        module: in evaluation mode; returns one tensor.
+        inputs: what it is called with, for example (features, guidance) or one batch of images [B, 3, H, W].
+        path: its ending names the runtime: ".onnx" ONNX Runtime and other readers of ONNX (opset 20), ".xml" OpenVINO
+            (weights beside it in ".bin"), ".pte" ExecuTorch (XNNPACK where it can), ".pt2" AOTInductor (compiled for
+            this machine).
+        dynamic: True leaves batch, height and width open. Sizes keep their whole ratios to those of the first input;
+            "ratio" opens these too, for upsamplers of any ratio, at the price of gathers. False fixes every size.
+        dtype: of weights and inputs, torch.float32 or torch.float16. Default: the module's own.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for another ending, a package that is missing, a combination that the runtime can't have (named
+            before anything is written), or a file that disagrees, with the largest difference.
+
+    >>> up = resfu.ReSFU(channels=64, guidance_channels=32).eval()  # doctest: +SKIP
+    >>> example = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)  # doctest: +SKIP
+    >>> resfu.export(up, example, "resfu.onnx")  # doctest: +SKIP
+    """
+    path = Path(path)
+    runtime = runtime_of(path)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    _check(module, inputs, dynamic)
+    dtype = dtype or inputs[0].dtype
+    if dtype not in _ALLOWED:
+        raise ValueError(f"dtype must be torch.float32 or torch.float16, got {dtype}.")
+    runtime.check(dtype, module)
+    module = copy.deepcopy(module).to("cpu", dtype)
+    inputs = tuple(x.detach().to("cpu", dtype) for x in inputs)
+    shapes = Shapes(inputs, dynamic)
+    program = program_of(module, shapes, runtime.largest)
+    with replacing(path) as draft:
+        written = runtime.write(program, draft)
+        for example in shapes.examples():
+            _compare(runtime, module, draft, example, _ALLOWED[dtype])
+        for extra in written:
+            extra.replace(path.parent / extra.name)
+    return path
+
+
+def _check(module: nn.Module, inputs: tuple[Tensor, ...], dynamic: bool | str) -> None:
+    check_choice("dynamic", dynamic, (True, False, "ratio"))
+    if module.training:
+        raise ValueError("the module is in training mode: call .eval() first.")
+    if not inputs or not all(isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 for x in inputs):
+        raise ValueError("inputs must be floating point maps [B, C, H, W], as the module is called with.")
+    if any(x.shape[0] != inputs[0].shape[0] for x in inputs):
+        raise ValueError(f"inputs must have one batch size, got {[x.shape[0] for x in inputs]}.")
+    ratios = getattr(module, "ratios", "any")
+    if dynamic == "ratio" and ratios != "any":
+        raise ValueError(
+            f"{type(module).__name__} takes {'the ratio 2' if ratios == '2' else ratios + ' ratios'} alone: "
+            "dynamic='ratio' is for upsamplers of any ratio. Use dynamic=True."
+        )
+
+
+def _compare(runtime: Runtime, module: nn.Module, path: Path, inputs: tuple[Tensor, ...], allowed: float) -> None:
+    with torch.no_grad():
+        wanted = module(*inputs)
+    sizes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
+    try:
+        found = runtime.run(path, inputs)
+    except Exception as error:  # each runtime has errors of its own
+        raise ValueError(f"{runtime.name} can't run the file on {sizes}, nothing was written: {error}") from error
+    if found.shape != wanted.shape:
+        raise ValueError(
+            f"{runtime.name} gives {list(found.shape)} on {sizes} where PyTorch gives {list(wanted.shape)}: nothing "
+            "was written."
+        )
+    scale = wanted.abs().max().item() or 1.0
+    difference = (found.to(wanted.dtype) - wanted).abs().max().item() / scale
+    if not difference <= allowed:
+        raise ValueError(
+            f"{runtime.name} disagrees with PyTorch on {sizes} by {difference:.1e} of the largest value, more than "
+            f"{allowed:.0e}: nothing was written."
+        )

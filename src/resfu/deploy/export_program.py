@@ -1,0 +1,129 @@
+"""The exported program that every runtime's file is made from, and which of its sizes are open."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from resfu.ops.portable import portable_form
+
+_AXES = (0, 2, 3)  # batch, height, width
+
+
+class Shapes:
+    """The sizes of inputs: the given ones, which of them are open, and others to try.
+
+    Args:
+        inputs: maps [B, C, H, W].
+        dynamic: as in `export`.
+
+    Attributes:
+        inputs: with a batch of two at least where the batch is open: `torch.export` takes the size 1 for a constant.
+        dynamic: whether any size is open.
+        ratios: for each input after the first, (rows, columns) times the first one's, or None where that is no whole
+            number or is open too.
+    """
+
+    def __init__(self, inputs: tuple[Tensor, ...], dynamic: bool | str) -> None:
+        self.dynamic, self._given = bool(dynamic), inputs
+        single = self.dynamic and inputs[0].shape[0] == 1
+        self.inputs = tuple(torch.cat([x, x]) for x in inputs) if single else inputs
+        self.ratios = [
+            tuple(
+                _whole(a, b) if dynamic is True else None for a, b in zip(x.shape[2:], inputs[0].shape[2:], strict=True)
+            )
+            for x in inputs[1:]
+        ]
+
+    def specification(self) -> tuple[tuple[dict[int, object], ...]] | None:
+        """What `torch.export` is told of each input."""
+        return (tuple(dict.fromkeys(_AXES, Dim.AUTO) for _ in self.inputs),) if self.dynamic else None
+
+    def examples(self) -> Iterator[tuple[Tensor, ...]]:
+        """The given inputs, and where sizes are open random ones of another batch and of odd sizes."""
+        yield self._given
+        if not self.dynamic:
+            return
+        generator = torch.Generator().manual_seed(0)
+        first = self._given[0].shape
+        low = [n + 2 - n % 2 - 1 if n > 4 else n + 1 for n in first[2:]]
+        low = [n + (2 if n == old else 0) for n, old in zip(low, first[2:], strict=True)]
+        sizes = [low]
+        for x, ratios in zip(self._given[1:], self.ratios, strict=True):
+            grown = [old * n // n0 for old, n, n0 in zip(x.shape[2:], low, first[2:], strict=True)]
+            sizes.append([g if r is None else r * n for g, r, n in zip(grown, ratios, low, strict=True)])
+        yield tuple(
+            torch.randn(first[0] + 1, x.shape[1], *size, generator=generator).to(x.dtype)
+            for x, size in zip(self._given, sizes, strict=True)
+        )
+
+
+class _Related(nn.Module):
+    """A module that says how the sizes of its inputs hang together."""
+
+    def __init__(self, module: nn.Module, shapes: Shapes, largest: int | None) -> None:
+        super().__init__()
+        self.module, self._ratios = module, shapes.ratios
+        largest_shapes = [largest and [largest * n for n in x.shape] for x in shapes.inputs]
+        self._largest: list[Any] = largest_shapes if shapes.dynamic else []
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first = inputs[0]
+        for x, most in zip(inputs, self._largest, strict=False):
+            for axis in _AXES if most else ():
+                torch._check(x.shape[axis] <= most[axis])
+        for x, ratios in zip(inputs[1:], self._ratios, strict=True):
+            torch._check(x.shape[0] == first.shape[0])
+            for axis, ratio in zip((2, 3), ratios, strict=True):
+                if ratio is not None:
+                    torch._check(x.shape[axis] == ratio * first.shape[axis])
+        return self.module(*inputs)
+
+
+def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) -> ExportedProgram:
+    """The program of a module in standard operators.
+
+    Args:
+        module: in evaluation mode.
+        shapes: of its inputs.
+        largest: how many times larger than the example open sizes may become, for runtimes that plan their memory.
+
+    Raises:
+        ValueError: where the module can't have a size open.
+    """
+    related = _Related(module, shapes, largest).eval()
+    with portable_form(), torch.no_grad():
+        program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
+    own = {
+        str(node.target) for node in program.graph.nodes if "resfu" in str(node.target) and node.op == "call_function"
+    }
+    if own:
+        raise ValueError(
+            f"{type(module).__name__} keeps operators of this package, {', '.join(own)}: set backend='auto'."
+        )
+    if shapes.dynamic:
+        _check_open(program, shapes)
+    return program
+
+
+def _check_open(program: ExportedProgram, shapes: Shapes) -> None:
+    """Refuse a program that took an open size for a constant: other sizes would be wrong in it."""
+    names = program.graph_signature.user_inputs
+    maps = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    for n, x in enumerate(maps):
+        fixed = [
+            name
+            for axis, name in zip(_AXES, ("batch", "height", "width"), strict=True)
+            if isinstance(x.shape[axis], int)
+        ]
+        if fixed:
+            raise ValueError(
+                f"input {n} has a fixed {' and '.join(fixed)} in this module, for {list(shapes.inputs[n].shape)}: use "
+                "dynamic=False, or an example of sizes that differ from one another."
+            )
+
+
+def _whole(a: int, b: int) -> int | None:
+    return a // b if a % b == 0 else None

@@ -1,0 +1,52 @@
+"""The band form of each upsampler."""
+
+from resfu.deploy.forms.base import Form, Guide
+from resfu.deploy.forms.crops import CARAFEForm, DeconvForm, FADEForm, IndexNetForm, PixelShuffleForm, StackJBUForm
+from resfu.deploy.forms.resfu import ReSFUForm
+from resfu.deploy.forms.sampled import BicubicForm, BilinearForm, DySampleForm, NearestForm
+from resfu.deploy.forms.similar import A2UForm, SAPAForm
+from resfu.upsamplers import UPSAMPLERS
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED
+
+FORMS: dict[str, type[Form]] = {
+    "nearest": NearestForm,
+    "bilinear": BilinearForm,
+    "bicubic": BicubicForm,
+    "deconv": DeconvForm,
+    "pixelshuffle": PixelShuffleForm,
+    "stack-jbu": StackJBUForm,
+    "carafe": CARAFEForm,
+    "indexnet": IndexNetForm,
+    "fade": FADEForm,
+    "sapa": SAPAForm,
+    "dysample": DySampleForm,
+    "a2u": A2UForm,
+    "resfu": ReSFUForm,
+}
+
+
+def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
+    """The band form of an upsampler.
+
+    Args:
+        up: of one of the classes in `UPSAMPLERS`.
+        low: (h, w) of the features.
+        size: (H', W') at which it runs.
+
+    Raises:
+        ValueError: for another class, or a mode in which bands cannot be what the whole is.
+    """
+    names = [name for name, method in UPSAMPLERS.items() if type(up) is method]
+    if not names or names[0] not in FORMS:
+        raise ValueError(f"{type(up).__name__} has no band form; these have: {', '.join(FORMS)}.")
+    if up.training and names[0] in ("indexnet", "stack-jbu"):
+        why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
+        raise ValueError(f"in training mode, {why} over the whole image: call .eval() on {type(up).__name__} first.")
+    start = getattr(up, "start", PUBLISHED)
+    if start not in ((PUBLISHED, BILINEAR) if names[0] == "dysample" else (PUBLISHED,)):
+        raise ValueError(f"bands of {type(up).__name__} are of the published form alone, got start = {start!r}.")
+    return FORMS[names[0]](up, low, size)
+
+
+__all__ = ["FORMS", "Form", "Guide", "form_of"]

@@ -1,0 +1,114 @@
+"""How an upsampler is computed band by band.
+
+A form has three parts. `prepare` makes what all bands share from the whole inputs; nothing of it is as large as the
+output. `sums` makes, level by level, one band's share of sums over the whole image, such as those of GroupNorm; later
+levels see the totals of earlier ones. `rows` makes a band of the output.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from resfu.ops.layout import extended
+from resfu.ops.precision import at_least_fp32
+from resfu.upsamplers.base import Upsampler
+
+Rows = tuple[int, int]
+Kind = TypeVar("Kind", bound=Upsampler)
+
+
+class Guide:
+    """A guidance that is read some rows at a time.
+
+    Args:
+        guidance: [B, c, H, W], or None where there is none.
+        whole: (H', W') at which the upsampler runs: the last row and column are repeated up to it.
+    """
+
+    def __init__(self, guidance: Tensor | None, whole: tuple[int, int]) -> None:
+        self.guidance = guidance
+        self.whole = whole
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Rows first .. last - 1, [B, c, last - first, W']."""
+        assert self.guidance is not None
+        H, W = self.guidance.shape[-2:]
+        first_read = min(first, H - 1)
+        x = self.read(first_read, min(last, H))
+        if (last, self.whole[1]) != (min(last, H), W):
+            x = extended(x, last - max(min(last, H), first_read + 1), self.whole[1] - W)
+        return x[:, :, first - first_read :]
+
+    def read(self, first: int, last: int) -> Tensor:
+        """The rows of the guidance itself."""
+        assert self.guidance is not None
+        return self.guidance[:, :, first:last]
+
+
+class Form(Generic[Kind]):
+    """The band form of one upsampler at one size.
+
+    Args:
+        up: the upsampler.
+        low: (h, w) of the features.
+        size: (H', W') at which it runs.
+    """
+
+    levels = 0
+    work = 0  # numbers at work for each pixel of a band, beyond its features
+
+    def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
+        self.up, self.low, self.size = up, low, size
+
+    def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
+        """What all bands share."""
+        return []
+
+    def sums(
+        self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """A band's share of the sums of a level, in fp64."""
+        raise NotImplementedError
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """Rows (first, one past the last) of the output, [B, C, rows, W']."""
+        raise NotImplementedError
+
+
+def channel_moments(x: Tensor) -> Tensor:
+    """Sum and sum of squares of each image and channel, [2, B, C] in fp64; along a row in fp32 at least."""
+    value = at_least_fp32(x)
+    return torch.stack([value.sum(3).double().sum(2), (value * value).sum(3).double().sum(2)])
+
+
+def moments(x: Tensor, groups: int) -> Tensor:
+    """Sum and sum of squares of each image and group of channels, [2, B, G] in fp64."""
+    return channel_moments(x).unflatten(2, (groups, -1)).sum(3)
+
+
+def mean_and_scale(total: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(variance + eps) of each image and group, [B, G], from `moments` of `count` numbers."""
+    mean = total[0] / count
+    return mean, ((total[1] / count - mean * mean).clamp(min=0) + eps).rsqrt()
+
+
+def normalised(x: Tensor, norm: torch.nn.GroupNorm, mean: Tensor, scale: Tensor) -> Tensor:
+    """GroupNorm of a band of a map with the statistics of the whole."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    value = x.to(exact).unflatten(1, (norm.num_groups, -1))
+    mean, scale = (t.to(exact)[:, :, None, None, None] for t in (mean, scale))
+    value = ((value - mean) * scale).flatten(1, 2)
+    return (value * norm.weight.to(exact).view(-1, 1, 1) + norm.bias.to(exact).view(-1, 1, 1)).to(x.dtype)
+
+
+def statistics(x: Tensor, norm: torch.nn.GroupNorm) -> list[Tensor]:
+    """Mean and 1 / sqrt(variance + eps) of each image and group of a whole map, [B, G]."""
+    value = x.unflatten(1, (norm.num_groups, -1))
+    if x.dtype.itemsize < 4:
+        value = value.float()
+    variance, mean = torch.var_mean(value, (2, 3, 4), correction=0)
+    return [mean, (variance + norm.eps).rsqrt()]

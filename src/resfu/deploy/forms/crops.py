@@ -1,0 +1,96 @@
+"""Methods that see a few rows of their inputs: each band is the method itself on a part of the image.
+
+The part is larger than the band by what the band's pixels see. Its edges count as borders, and are cut off.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.deploy.forms.base import Form, Guide, Kind, Rows
+from resfu.upsamplers.carafe import CARAFE
+from resfu.upsamplers.fade import FADE
+from resfu.upsamplers.fixed import Deconv, PixelShuffle
+from resfu.upsamplers.indexnet import IndexNet
+from resfu.upsamplers.jbu import StackJBU
+
+
+class Cropped(Form[Kind]):
+    """A method of a whole ratio that reaches `halo` low-resolution rows beyond a band."""
+
+    halo = 0
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        h, ratio = self.low[0], self.size[0] // self.low[0]
+        first, last = band[0] // ratio, -(-band[1] // ratio)
+        top, bottom = max(0, first - self.halo), min(h, last + self.halo)
+        out = self.crop(features[:, :, top:bottom], (top, bottom), ratio, guide, shared)
+        return out[:, :, band[0] - top * ratio : band[1] - top * ratio]
+
+    def crop(self, features: Tensor, low: Rows, ratio: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
+        """The method on some rows of the features."""
+        rows = (low[0] * ratio, low[1] * ratio)
+        guidance = guide.rows(*rows) if self.up.guided else None
+        return self.up.upsample(features, guidance, (rows[1] - rows[0], self.size[1]))
+
+
+class DeconvForm(Cropped[Deconv]):
+    """Each pixel sees one low-resolution pixel."""
+
+
+class PixelShuffleForm(Cropped[PixelShuffle]):
+    """Each pixel sees the convolution's window."""
+
+    def __init__(self, up: PixelShuffle, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__(up, low, size)
+        self.halo = up.convolution.kernel_size[0] // 2
+
+
+class CARAFEForm(Cropped[CARAFE]):
+    """The reassembly's window; and what predicts its weights."""
+
+    def __init__(self, up: CARAFE, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__(up, low, size)
+        window = round((up.encoder.out_channels // up.groups) ** 0.5) // up.ratio
+        self.halo = max(window // 2, int(up.encoder.padding[0]))
+        self.work = 3 * up.groups * window**2
+
+
+class FADEForm(Cropped[FADE]):
+    """The reassembly's window; and the convolution's, on features and on the guidance."""
+
+    def __init__(self, up: FADE, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__(up, low, size)
+        scores = up.encoder.out_channels
+        self.halo = max(round(scores**0.5) // 2, int(up.encoder.padding[0]))
+        self.work = 2 * up.encoder.in_channels + 3 * scores
+
+
+class IndexNetForm(Cropped[IndexNet]):
+    """A window of the guidance that reaches one row beyond a pixel's four."""
+
+    halo, work = 1, 16
+
+
+class StackJBUForm(Cropped[StackJBU]):
+    """Steps by 2, each reaching 2 rows of its input and 3 of its output further."""
+
+    halo, work = 8, 400
+
+    def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
+        """The image averaged to the size of each step."""
+        image = guidance.guidance
+        assert image is not None
+        h, w = self.low
+        sizes = [(h * 2**n, w * 2**n) for n in range(1, len(self.up.stages) + 1)]
+        return [image if image.shape[-2:] == s else F.adaptive_avg_pool2d(image, s) for s in sizes]
+
+    def crop(self, features: Tensor, low: Rows, ratio: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
+        """Step by step, then the correction."""
+        for n, (stage, image) in enumerate(zip(self.up.stages.values(), shared, strict=True), 1):
+            features = stage(features, image[:, :, low[0] * 2**n : low[1] * 2**n])
+        return features + (0.1 * self.up.fixup(features)).to(features.dtype)

@@ -1,0 +1,72 @@
+"""Rows of the convolutions of ReSFU's keys, whose taps lie one low-resolution pixel apart."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.grid import integer_ratio, lr_cell, window
+from resfu.ops.layout import pad
+from resfu.ops.similarity.convolution import dilated_convolution
+
+Rows = tuple[int, int]
+
+
+def semantic_map(key: Tensor, weight: Tensor) -> Tensor:
+    """The K x K convolution of a low-resolution key with one row and column of border, [B, M, h + 2, w + 2]."""
+    reach = weight.shape[-1] // 2 + 1
+    return F.conv2d(pad(key, reach, reach), weight, groups=key.shape[1] // weight.shape[1])
+
+
+def semantic_rows(convolved: Tensor, rows: Rows, size: tuple[int, int], low: tuple[int, int]) -> Tensor:
+    """Rows of the convolution of the upsampled key: the upsampled convolution of the low-resolution one."""
+    (H, W), (h, w) = size, low
+    cell, fraction = lr_cell(W, w, convolved.device, convolved.dtype)
+    rows_cell, rows_fraction = (values[slice(*rows)] for values in lr_cell(H, h, convolved.device, convolved.dtype))
+    top = int(rows_cell[0]) + 1
+    x = convolved[:, :, top : int(rows_cell[-1]) + 3]  # columns of these few rows, then rows: in this order it is less
+    x = torch.lerp(x.index_select(3, cell + 1), x.index_select(3, cell + 2), fraction)
+    low_rows, high_rows = x.index_select(2, rows_cell + 1 - top), x.index_select(2, rows_cell + 2 - top)
+    return torch.lerp(low_rows, high_rows, rows_fraction[:, None])
+
+
+def detail_rows(
+    key: Tensor, first: int, rows: Rows, weight: Tensor, size: tuple[int, int], low: tuple[int, int]
+) -> Tensor:
+    """Rows of the convolution of a high-resolution key of which some rows are given.
+
+    Args:
+        key: [B, D, n, W], all rows within reach of the wanted ones, or up to the border.
+        first: the first of them in the image.
+        rows: (first, one past the last) that are wanted.
+        weight: [M, D / G, K, K].
+        size: (H, W) of the image.
+        low: (h, w): taps are H / h and W / w pixels apart, between pixels where these are not whole.
+    """
+    K, groups = weight.shape[-1], key.shape[1] // weight.shape[1]
+    (H, W), (h, w) = size, low
+    top, left = -(-(K // 2) * H // h) + 1, -(-(K // 2) * W // w) + 1
+    # Beyond the border its last row is repeated; the band's own rows are there already.
+    place = torch.arange(rows[0] - top, rows[1] + top, device=key.device).clamp(0, H - 1) - first
+    place = place.clamp(0, key.shape[2] - 1)
+    x = pad(key.index_select(2, place), 0, left)
+    rh, rw = integer_ratio(H, h), integer_ratio(W, w)
+    if rh is not None and rw is not None:
+        x = x[:, :, top - rh * (K // 2) : x.shape[2] - top + rh * (K // 2)]
+        x = x[:, :, :, left - rw * (K // 2) : x.shape[3] - left + rw * (K // 2)]
+        return dilated_convolution(x, weight, (rh, rw), groups)
+    taps = []
+    for oy in window(K):
+        line = _tap(x, oy, H, h, 2, top, rows[1] - rows[0])
+        taps += [_tap(line, ox, W, w, 3, left, W) for ox in window(K)]
+    stacked = torch.stack(taps, 2)  # [B, D, K K, n, W]
+    matrix = weight.flatten(1).unflatten(0, (groups, -1))  # [G, M / G, d K K]
+    product = matrix @ stacked.flatten(3).unflatten(1, (groups, -1)).flatten(2, 3)
+    return product.flatten(1, 2).unflatten(2, (rows[1] - rows[0], W))
+
+
+def _tap(x: Tensor, offset: int, P: int, p: int, dim: int, origin: int, count: int) -> Tensor:
+    """x along an axis, `offset` low-resolution pixels from each of `count` pixels that begin at `origin`."""
+    start = origin + offset * P // p
+    low = x.narrow(dim, start, count)
+    fraction = offset * P % p / p
+    return torch.lerp(low, x.narrow(dim, start + 1, count), fraction) if fraction else low

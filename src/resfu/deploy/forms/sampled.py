@@ -1,0 +1,95 @@
+"""Methods that read the features at positions of their own: a band is some of the positions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from resfu.deploy.forms.base import Form, Guide, Rows
+from resfu.deploy.linear import interpolate_axis, linear_taps
+from resfu.ops.grid import containing_cell, lr_position
+from resfu.ops.precision import at_least_fp32
+from resfu.upsamplers.dysample import DySample, sampled
+from resfu.upsamplers.fixed import Bicubic, Bilinear, Nearest
+
+_CUBIC = -0.75
+
+
+class NearestForm(Form[Nearest]):
+    """Rows and columns by their place."""
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        row, column = (containing_cell(P, p, features.device) for P, p in zip(self.size, self.low, strict=True))
+        return features.index_select(2, row[slice(*band)]).index_select(3, column)
+
+
+class BilinearForm(Form[Bilinear]):
+    """Rows, then columns, by the arithmetic of PyTorch."""
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        rows, columns = (
+            linear_taps(P, p, features.dtype, features.device) for P, p in zip(self.size, self.low, strict=True)
+        )
+        rows = rows.part(*band)
+        top, bottom = rows.span()
+        x = interpolate_axis(at_least_fp32(features[:, :, top:bottom]), columns, 3)
+        return interpolate_axis(x, rows.shifted(top), 2).to(features.dtype)
+
+
+class BicubicForm(Form[Bicubic]):
+    """Four rows, then four columns."""
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        (H, W), (h, w) = self.size, self.low
+        x = at_least_fp32(features)
+        position = lr_position(H, h, x.device)[slice(*band)]
+        x = _cubic_axis(x, position, 2)
+        return _cubic_axis(x, lr_position(W, w, x.device), 3).to(features.dtype)
+
+
+def _cubic_axis(x: Tensor, position: Tensor, dim: int) -> Tensor:
+    """Cubic interpolation (a = -0.75) along an axis, the border repeated."""
+    below = position.floor()
+    fraction = (position - below).to(x.dtype)
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    total: Tensor | None = None
+    for tap in range(-1, 3):
+        distance = (fraction - tap).abs()
+        near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+        far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+        weight = (near if tap in (0, 1) else far).view(shape)
+        value = x.index_select(dim, (below.long() + tap).clamp(0, x.shape[dim] - 1)) * weight
+        total = value if total is None else total + value
+    assert total is not None
+    return total
+
+
+class DySampleForm(Form[DySample]):
+    """Offsets of the band's own low-resolution rows; positions in the whole map, which they may reach anywhere."""
+
+    work = 32
+
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        up, (h, w), (H, W) = self.up, self.low, self.size
+        first, last = band[0] // up.ratio, -(-band[1] // up.ratio)
+        offsets = up.offsets(features[:, :, first:last])
+        offsets = offsets[:, :, :, band[0] - first * up.ratio : band[1] - first * up.ratio]
+        x = at_least_fp32(features)
+        columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
+        rows = lr_position(H, h, x.device, x.dtype)[slice(*band), None] + offsets[:, 1]
+        positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
+        out = sampled(x.unflatten(1, (up.groups, -1)).flatten(0, 1), positions)
+        return out.unflatten(0, (-1, up.groups)).flatten(1, 2).to(features.dtype)

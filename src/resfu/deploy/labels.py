@@ -1,0 +1,212 @@
+"""Label maps and volumes from small logits, without the logits of all pixels."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.deploy.bands import label_box, working_bytes
+from resfu.deploy.boxes import Box, boxes_within
+from resfu.deploy.budget import parse_budget
+from resfu.deploy.decisions import Decision, Largest, Regions, Threshold
+from resfu.deploy.linear import Taps, linear_taps, nearest_taps
+from resfu.deploy.three import label_box_of_three
+
+Axis = Literal["linear", "nearest"]
+# PyTorch has another kernel, with other rounding, for maps of up to so many rows and columns together.
+_SMALL = 128
+
+
+@torch.no_grad()
+def upsample_labels(
+    logits: Tensor,
+    size: Sequence[int],
+    *,
+    mode: str | Sequence[Axis] = "linear",
+    budget: str | int | None = "256MB",
+    threads: int | None = None,
+    threshold: float | None = None,
+    regions: Sequence[int] | None = None,
+    return_confidence: bool = False,
+    ignore_below: float | None = None,
+    ignore_index: int = 255,
+    out: Any = None,
+) -> Any:
+    """`F.interpolate(logits, size, mode=...).argmax(1)`, without ever holding the large logits.
+
+    Labels are those of that expression on the CPU, exact ties and NaN included, for contiguous logits in fp32, bf16 and
+    fp16: each interpolated value has the same bits. On other devices, and of channels-last logits, values that
+    differ by less than rounding may change places.
+
+    Boxes of the output are interpolated and decided one after the other. Where all corners between which a pixel lies
+    have the same largest class by more than rounding, that class is the pixel's: interpolation weights are not
+    negative. So the work follows the borders between classes.
+
+    Args:
+        logits: [B, K, h, w] or volumes [B, K, d, h, w], floating point.
+        size: (H, W) or (D, H, W), larger or smaller.
+        mode: "linear" ("bilinear" and "trilinear" are the same), "nearest", or one of "linear" and "nearest" for each
+            axis: medical tools resample thick slices with ("nearest", "linear", "linear").
+        budget: most memory beyond the logits and the result: bytes or text such as "256MB"; None for no limit.
+        threads: of the CPU; each has a box of its own. Default: as many as PyTorch uses.
+        threshold: for K = 1: the label is 1 where the logit is larger, else 0.
+        regions: for channels that are sigmoids of overlapping regions: the label that each writes where its logit is
+            above 0, later channels over earlier ones; 0 elsewhere.
+        return_confidence: give the largest softmax probability of each pixel too.
+        ignore_below: pixels whose largest softmax probability is smaller get `ignore_index`.
+        ignore_index: see there.
+        out: where labels go: a tensor, or an array such as `numpy.memmap`, [B, H, W] or [B, D, H, W], or without the
+            first axis where B = 1. Default: a new tensor on the logits' device.
+
+    Returns:
+        Labels [B, *size]: uint8 where they fit, else int16; `out` itself where it was given. With `return_confidence`
+        (labels, probabilities in fp32 [B, *size]).
+
+    Raises:
+        ValueError: for logits of another rank or type, a size or mode that does not fit them, options that exclude one
+            another, labels that `out` or int16 cannot hold, or a budget that one row does not fit.
+
+    >>> resfu.upsample_labels(torch.randn(1, 21, 64, 64), (512, 512)).shape
+    torch.Size([1, 512, 512])
+    """
+    size = _checked_size(logits, size)
+    decision = _decision(logits, threshold, regions, return_confidence, ignore_below, ignore_index)
+    flat = len(size) == 2 and _modes(mode, 2) == ["linear"] * 2
+    small, three = flat and sum(size) <= _SMALL, flat and logits.shape[1] == 3
+    taps = _taps(logits, size, mode, torch.float32 if three else logits.dtype)
+    labels, target = _target(logits, size, decision, out)
+    confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
+    limit, kept = parse_budget(budget), isinstance(target, Tensor)
+    logits = logits.detach()  # worker threads know nothing of no_grad
+
+    def work(part: tuple[int, Box]) -> None:
+        b, box = part
+        image = logits[b]
+        if small:
+            block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)
+            found = decision(block.flatten(2).to(torch.promote_types(block.dtype, torch.float32)))
+        else:
+            found = (label_box_of_three if three else label_box)(image, taps, box, decision)
+        place = (b, *(slice(*span) for span in box))
+        labelled = found[0].view([last - first for first, last in box]).to(labels.dtype)
+        target[place] = labelled if kept else labelled.cpu().numpy()
+        if confidence is not None and found[1] is not None:
+            confidence[place] = found[1].view(labelled.shape)
+
+    workers = _workers(logits, threads)
+    parts = list(_boxes(logits, size, taps, limit, small, workers))
+    if workers == 1 or len(parts) == 1:
+        for part in parts:
+            work(part)
+    else:
+        with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, parts))
+    result = labels if out is None else out
+    return result if confidence is None else (result, confidence)
+
+
+def _boxes(
+    logits: Tensor, size: tuple[int, ...], taps: list[Taps], limit: float, whole: bool, workers: int
+) -> Iterator[tuple[int, tuple[tuple[int, int], ...]]]:
+    """(image, spans of the output along each axis)."""
+    if 0 in logits.shape:
+        return
+    K, width = logits.shape[1], torch.promote_types(logits.dtype, torch.float32).itemsize
+    for box in (
+        [tuple((0, P) for P in size)] if whole else boxes_within(size, taps, working_bytes(K, width), limit, workers)
+    ):
+        for b in range(logits.shape[0]):
+            yield b, box
+
+
+def _checked_size(logits: Tensor, size: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(logits, Tensor) or logits.dim() not in (4, 5) or not logits.is_floating_point():
+        what = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"logits must be floating point [B, K, h, w] or [B, K, d, h, w], got {what}.")
+    size = tuple(size)
+    if len(size) != logits.dim() - 2 or not all(isinstance(P, int) and P >= 1 for P in size):
+        raise ValueError(f"size must be {logits.dim() - 2} whole numbers from 1 for {list(logits.shape)}, got {size}.")
+    if 0 in logits.shape[1:]:
+        raise ValueError(f"logits must have at least one class and one pixel, got {list(logits.shape)}.")
+    return size
+
+
+def _modes(mode: str | Sequence[Axis], axes: int) -> list[str]:
+    """The mode of each axis."""
+    modes = [mode] * axes if isinstance(mode, str) else list(mode)
+    alias = {2: "bilinear", 3: "trilinear"}[axes]
+    modes = ["linear" if name == alias else name for name in modes]
+    if len(modes) != axes or not all(name in ("linear", "nearest") for name in modes):
+        raise ValueError(f"mode must be linear, nearest or {axes} of them, one an axis, got {mode!r}.")
+    return modes
+
+
+def _taps(logits: Tensor, size: tuple[int, ...], mode: str | Sequence[Axis], dtype: torch.dtype) -> list[Taps]:
+    device, taps = logits.device, []
+    for name, P, p in zip(_modes(mode, len(size)), size, logits.shape[2:], strict=True):
+        taps.append(linear_taps(P, p, dtype, device) if name == "linear" else nearest_taps(P, p, device))
+    return taps
+
+
+def _decision(
+    logits: Tensor,
+    threshold: float | None,
+    regions: Sequence[int] | None,
+    return_confidence: bool,
+    ignore_below: float | None,
+    ignore_index: int,
+) -> Decision:
+    K = logits.shape[1]
+    confident = return_confidence or ignore_below is not None
+    if (threshold is not None) + (regions is not None) + confident > 1:
+        raise ValueError("threshold, regions and the confidence of a softmax exclude one another: choose one.")
+    if threshold is not None:
+        if K != 1:
+            raise ValueError(f"threshold is for one channel, got {K}: give regions for several sigmoids.")
+        return Threshold(threshold)
+    if regions is not None:
+        if len(regions) != K or min(regions) < 0:
+            raise ValueError(f"regions must be a label from 0 for each of the {K} channels, got {list(regions)}.")
+        return Regions(regions)
+    if ignore_below is not None and not 0 <= ignore_index:
+        raise ValueError(f"ignore_index must be a label from 0, got {ignore_index}.")
+    return Largest(K, return_confidence, ignore_below, ignore_index)
+
+
+def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any) -> tuple[Tensor, Any]:
+    """A tensor of the labels' type, and where boxes are written: something with axes for images and pixels."""
+    dtype = torch.uint8 if decision.highest < 256 else torch.int16
+    if decision.highest >= 2**15:
+        raise ValueError(f"labels up to {decision.highest} do not fit int16: use fewer classes.")
+    shape = (logits.shape[0], *size)
+    if out is None:
+        labels = logits.new_empty(shape, dtype=dtype)
+        return labels, labels
+    given = tuple(out.shape)
+    if given != shape and (shape[0] != 1 or given != shape[1:]):
+        raise ValueError(f"out must be {list(shape)}, got {list(given)}.")
+    if not isinstance(out, Tensor) and out.dtype.itemsize < dtype.itemsize:
+        raise ValueError(f"out holds {out.dtype}, but labels go up to {decision.highest}: use int16.")
+    return logits.new_empty(0, dtype=dtype), out if given == shape else out[None]
+
+
+def _workers(logits: Tensor, threads: int | None) -> int:
+    """How many boxes are worked on at once."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be a number from 1, got {threads}.")
+    return 1 if logits.device.type != "cpu" else threads or torch.get_num_threads()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Operators on one thread: blocks are small, and to wait for one another at each would cost more than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

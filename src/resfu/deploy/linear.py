@@ -1,0 +1,89 @@
+"""Linear interpolation axis by axis, in the arithmetic of `F.interpolate` on the CPU.
+
+PyTorch's kernel for contiguous maps computes, from the last axis to the first, fma(x[i], 1 - t, x[i + 1] t) where
+addcmul has a fused multiply-add, and the same sum unfused where it has none: the two come from one compiler. In half
+precision it rounds the weights to the maps' type and nothing else before the end. Here the axes are interpolated one
+after the other, any part of them alone, and each value is that of the kernel to the last bit.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Taps(NamedTuple):
+    """Where each of the P pixels of an axis reads another axis.
+
+    Attributes:
+        low: [P] the first place.
+        high: [P] the second place; None where each pixel reads one place alone.
+        low_weight: [P].
+        high_weight: [P].
+    """
+
+    low: Tensor
+    high: Tensor | None = None
+    low_weight: Tensor | None = None
+    high_weight: Tensor | None = None
+
+    def part(self, first: int, last: int) -> "Taps":
+        """The taps of the pixels first .. last - 1."""
+        if self.high is None:
+            return Taps(self.low[first:last])
+        return Taps(*(values[first:last] for values in self.pairs()))
+
+    def span(self) -> tuple[int, int]:
+        """(first, one past the last) of the places that are read: taps run from the first place to the last."""
+        return int(self.low[0]), int((self.low if self.high is None else self.high)[-1]) + 1
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four of linear taps."""
+        assert self.high is not None
+        assert self.low_weight is not None
+        assert self.high_weight is not None
+        return self.low, self.high, self.low_weight, self.high_weight
+
+    def shifted(self, origin: int) -> "Taps":
+        """The same on an axis that begins at `origin`."""
+        return self._replace(low=self.low - origin, high=None if self.high is None else self.high - origin)
+
+
+def linear_taps(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Taps:
+    """P pixels over p with centres as in `align_corners=False`, clamped to the ends.
+
+    Args:
+        P: pixels of the output's axis.
+        p: pixels of the input's axis.
+        dtype: of the maps, which decides the precision of the weights.
+        device: of the maps.
+    """
+    exact = torch.promote_types(dtype, torch.float32)
+    ratio = torch.tensor(p, dtype=exact, device=device) / torch.tensor(P, dtype=exact, device=device)
+    centre = torch.arange(P, dtype=exact, device=device) + 0.5
+    position = torch.addcmul(torch.full_like(centre, -0.5), centre, ratio.expand(P)).clamp_(min=0)
+    low = position.long().clamp_(max=p - 1)
+    high_weight = (position - low).clamp_(0, 1).to(dtype)
+    high = low if P == p else (low + 1).clamp(max=p - 1)  # at ratio 1 PyTorch reads no neighbour
+    return Taps(low, high, (1 - high_weight).to(exact), high_weight.to(exact))
+
+
+def nearest_taps(P: int, p: int, device: torch.device) -> Taps:
+    """P pixels over p, each reading the pixel that holds its centre (order 0)."""
+    return Taps(torch.div((2 * torch.arange(P, device=device) + 1) * p, 2 * P, rounding_mode="floor"))
+
+
+def interpolate_axis(x: Tensor, taps: Taps, axis: int) -> Tensor:
+    """x read along one axis: [..., p, ...] -> [..., P, ...].
+
+    The last axis goes first meanwhile: looking up number by number takes far longer than runs of them and two copies.
+    """
+    if axis == x.dim() - 1:
+        return interpolate_axis(x.movedim(-1, 0).contiguous(), taps, 0).movedim(0, -1).contiguous()
+    if taps.high is None:
+        return x.index_select(axis, taps.low)
+    low, high, low_weight, high_weight = taps.pairs()
+    shape = [1] * x.dim()
+    shape[axis] = -1
+    out = x.index_select(axis, high).mul_(high_weight.view(shape))
+    return out.addcmul_(x.index_select(axis, low), low_weight.view(shape))

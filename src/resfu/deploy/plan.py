@@ -1,0 +1,85 @@
+"""An upsampler at one size as bands: how high they are, and the passes over them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from resfu.deploy.forms import Form, Guide, form_of
+from resfu.deploy.forms.base import Rows
+from resfu.ops.grid import integer_ratio
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.odd_sizes import covering
+
+# Bytes of a band's work. High bands repeat less of what pixels beyond them see; small budgets want low ones.
+_LEAST, _MOST, _BANDS = 6 * 2**20, 150 * 2**20, 16
+_COPIES = 3  # of a band's numbers while they are worked on
+
+
+@dataclass
+class Plan:
+    """An upsampler's bands.
+
+    The bands depend on the sizes alone, never on a budget: so every budget gives the same numbers.
+
+    Attributes:
+        form: of the upsampler.
+        size: (H, W) of the output.
+        bands: rows (first, one past the last) of each.
+        least: bytes that a band takes.
+    """
+
+    form: Form
+    size: tuple[int, int]
+    bands: list[Rows]
+    least: float
+
+    @classmethod
+    def of(cls, up: Upsampler, features: Tensor, size: tuple[int, int], whole: tuple[int, int]) -> "Plan":
+        """The plan for features [B, C, h, w] and an output (H, W), for which the upsampler runs at a whole size."""
+        low = (features.shape[-2], features.shape[-1])
+        form = form_of(up, low, whole)
+        ratio = integer_ratio(whole[0], low[0]) or 1
+        images = max(1, features.shape[0])
+        row = images * whole[1] * (form.work + _COPIES * features.shape[1]) * max(4, features.element_size())
+        wanted = min(max(row * whole[0] / _BANDS, _LEAST), _MOST)
+        rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
+        bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
+        bands = [band for band in bands if band[0] < size[0]]
+        return cls(form, size, bands, row * rows)
+
+    def totals(self, features: Tensor, guide: Guide, shared: Sequence[Tensor]) -> list[Tensor]:
+        """The sums of each level over all rows."""
+        found: list[Tensor] = []
+        for level in range(self.form.levels):
+            total: Tensor | None = None
+            for band in self.all_bands():
+                part = self.form.sums(level, band, features, guide, shared, found)
+                total = part if total is None else total + part
+            assert total is not None
+            found.append(total)
+        return found
+
+    def all_bands(self) -> Iterator[Rows]:
+        """The bands of the whole size, surplus rows included: statistics count these too."""
+        rows = self.bands[0][1] - self.bands[0][0]
+        for first in range(0, self.form.size[0], rows):
+            yield first, min(first + rows, self.form.size[0])
+
+    def band(
+        self, rows: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """Rows of the output [B, C, rows, W], without the surplus."""
+        out = self.form.rows(rows, features, guide, shared, totals)
+        return out[:, :, : self.size[0] - rows[0], : self.size[1]].to(features.dtype)
+
+
+def make_plan(
+    up: Upsampler, features: Tensor, guidance: Tensor | None, size: tuple[int, int]
+) -> tuple[Plan, Tensor | None]:
+    """The plan of a call whose input is checked and whose guidance has the output's size, and that guidance."""
+    whole = up.whole_size(features, size)
+    plan = Plan.of(up, features, size, whole)
+    if guidance is not None and up.image_guided and whole != size:
+        guidance = covering(guidance, size, whole)
+    return plan, guidance

@@ -1,0 +1,168 @@
+"""Masks, logits, depth or features brought to the image's size along the image's edges, with nothing to train."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.deploy.fitting import fit_upsampler
+from resfu.ops import correlate, guided_filter, reassemble
+from resfu.ops.checks import pair
+from resfu.ops.grid import window
+from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.jbu import StackJBU
+
+Method = Literal["guided", "bilateral", "upsampler"]
+_SPREAD = 0.5  # of the bilateral kernel, in low-resolution pixels
+_COLOUR = 0.2  # of the bilateral kernel, in differences of colours in 0..1
+_ROUNDS = 2  # of bringing the result back in line with the values
+
+
+@torch.no_grad()
+def refine(
+    values: Tensor,
+    image: Tensor,
+    size: tuple[int, int] | None = None,
+    method: Method = "guided",
+    *,
+    radius: int | None = None,
+    eps: float = 1e-4,
+    rounds: int = _ROUNDS,
+    upsampler: Upsampler | None = None,
+    fit: int = 0,
+    report: Callable[[str], object] | None = None,
+) -> Tensor:
+    """Bring values to a size, their edges where the image has its own.
+
+    "guided" interpolates and applies the guided filter (He et al., 2013) with the image's brightness as guide.
+    "bilateral" weighs 3 x 3 low-resolution neighbours by their distance and by the likeness of their colours (joint
+    bilateral upsampling, Kopf et al., 2007). "upsampler" runs one that is guided by the image. Then, `rounds` times,
+    the result is averaged down again, and what it lacks to the values is brought up in the same way and added
+    (iterative back-projection, Irani & Peleg, 1991).
+
+    The defaults were chosen on training images of CamVid; docs/large_images.md has the numbers on the others.
+
+    Args:
+        values: float [B, K, h, w] (logits, probabilities, depth, features); or masks, [h, w] or [B, h, w]: bool, also
+            [B, K, h, w], or uint8 with any numbers as labels, which are refined one by one, and the largest wins.
+        image: [B, c, H, W] or [c, H, W], uint8 or float in 0..1.
+        size: (H, W) of the result. Default: the image's. The image is brought to it.
+        method: "guided", "bilateral" or "upsampler".
+        radius: of the guided filter, in pixels of the result. Default: half the ratio.
+        eps: of the guided filter, in units of the image's variance.
+        rounds: of back-projection; 0 for values that are no averages of what they stand for.
+        upsampler: for "upsampler", with a guidance as wide as the image and made for as many channels as there are
+            values. Default: a StackJBU, which must be fitted.
+        fit: steps of fitting the upsampler to these values and this image, see `fit_upsampler`; the upsampler that was
+            given stays as it is. 0: none.
+        report: is told, in a line, how long the fit took.
+
+    Returns:
+        The values in their own type at the size, with the axes that they came with.
+
+    Raises:
+        ValueError: for input of another rank, type or batch, a size smaller than the values', an unknown method, or an
+            upsampler that is missing, unfitted or given to another method.
+
+    >>> mask = torch.zeros(64, 64, dtype=torch.bool)
+    >>> resfu.refine(mask, torch.rand(3, 512, 512)).shape
+    torch.Size([512, 512])
+    """
+    if method not in ("guided", "bilateral", "upsampler"):
+        raise ValueError(f"method must be guided, bilateral or upsampler, got {method!r}.")
+    if method != "upsampler" and (upsampler is not None or fit):
+        raise ValueError(f"upsampler and fit belong to method='upsampler', got method={method!r}.")
+    maps, restore = _as_maps(values)
+    guide = _as_guide(image, maps, size)
+    if method == "upsampler":
+        module = _fitted(maps, guide, upsampler, fit, report)
+        run = lambda x: module(x, guide.to(x.dtype), size=(guide.shape[-2], guide.shape[-1]))  # noqa: E731
+    elif method == "guided":
+        ratio = max(guide.shape[-2] / maps.shape[-2], guide.shape[-1] / maps.shape[-1])
+        reach = max(1, round(ratio / 2)) if radius is None else radius
+        bright = guide.mean(1, keepdim=True)
+        run = lambda x: guided_filter(bright.expand(-1, x.shape[1], -1, -1), x, reach, eps)  # noqa: E731
+    else:
+        scores = _bilateral_scores(guide, (maps.shape[-2], maps.shape[-1]))
+        run = lambda x: reassemble(x, scores, None, "fine", softmax=True, mask=True)  # noqa: E731
+    return restore(_back_projected(maps, run, rounds))
+
+
+def _back_projected(maps: Tensor, run: Callable[[Tensor], Tensor], rounds: int) -> Tensor:
+    out, low = run(maps), (maps.shape[-2], maps.shape[-1])
+    for _ in range(rounds):
+        out = out + run(maps - F.adaptive_avg_pool2d(out, low))
+    return out
+
+
+def _bilateral_scores(guide: Tensor, low: tuple[int, int]) -> Tensor:
+    """Minus half the squared distances in colour and place of 3 x 3 neighbours, up to a constant of each pixel."""
+    key = F.adaptive_avg_pool2d(guide, low)
+    query = torch.cat([guide, torch.ones_like(guide[:, :1])], 1) / _COLOUR
+    key = torch.cat([key, -key.square().sum(1, keepdim=True) / 2], 1) / _COLOUR
+    distance = [(y * y + x * x) / (2 * _SPREAD**2) for y in window(3) for x in window(3)]
+    return correlate(query, key, 3, "fine", "replicate") - guide.new_tensor(distance).view(1, -1, 1, 1)
+
+
+def _as_maps(values: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Values as maps [B, K, h, w] in fp32 at least, and what makes values of the refined maps."""
+    if not isinstance(values, Tensor) or values.dim() not in (2, 3, 4) or 0 in values.shape:
+        what = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"values must be [h, w], [B, h, w] or [B, K, h, w] without an empty axis, got {what}.")
+    if values.is_floating_point():
+        if values.dim() != 4:
+            raise ValueError(f"values in floating point must be [B, K, h, w], got {list(values.shape)}.")
+        return values.to(torch.promote_types(values.dtype, torch.float32)), lambda maps: maps.to(values.dtype)
+    if values.dtype not in (torch.bool, torch.uint8):
+        raise ValueError(f"values must be floating point, bool or uint8, got {values.dtype}: convert them.")
+    rest = values.shape[:-2]
+    flat = values.reshape(-1, 1, *values.shape[-2:])
+    if values.dtype == torch.bool:
+        images = rest[0] if len(rest) else 1
+        maps = flat.reshape(images, -1, *values.shape[-2:]).float()
+        return maps, lambda out: (out > 0.5).reshape(*rest, *out.shape[-2:])
+    labels = values.unique()
+    if values.dim() == 4 and values.shape[1] != 1:
+        raise ValueError(f"a label map has no channels: values must be [h, w] or [B, h, w], got {list(values.shape)}.")
+    maps = (flat == labels.view(1, -1, 1, 1)).float()
+    return maps, lambda out: labels[out.argmax(1)].reshape(*rest, *out.shape[-2:])
+
+
+def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """The image [B, c, H, W] in 0..1, in the maps' type and at the size of the result."""
+    if not isinstance(image, Tensor) or image.dim() not in (3, 4):
+        what = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"image must be a tensor [B, c, H, W] or [c, H, W], got {what}.")
+    image = image if image.dim() == 4 else image[None]
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ValueError(f"image must be uint8, or floating point in 0..1, got {image.dtype}.")
+    if image.shape[0] != maps.shape[0] or image.device != maps.device:
+        raise ValueError(
+            f"values and image must hold the same images on one device, got {maps.shape[0]} on {maps.device} and "
+            f"{image.shape[0]} on {image.device}."
+        )
+    guide = image.to(maps.dtype) / 255 if image.dtype == torch.uint8 else image.to(maps.dtype)
+    H, W = (image.shape[-2], image.shape[-1]) if size is None else pair("size", size)
+    if H < maps.shape[-2] or W < maps.shape[-1]:
+        raise ValueError(f"the result must be at least as large as the values {list(maps.shape[-2:])}, got {H} x {W}.")
+    if tuple(guide.shape[-2:]) == (H, W):
+        return guide
+    return F.interpolate(guide, size=(H, W), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _fitted(
+    maps: Tensor, guide: Tensor, upsampler: Upsampler | None, fit: int, report: Callable[[str], object] | None
+) -> Upsampler:
+    if upsampler is None:
+        if not fit:
+            raise ValueError("method='upsampler' needs an upsampler with weights, or fit=STEPS (100, for example).")
+        ratio = max(2, round(guide.shape[-1] / maps.shape[-1]))
+        upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=1 << (ratio - 1).bit_length()).eval()
+    if not fit:
+        return upsampler
+    fitted, seconds = fit_upsampler(upsampler, maps, guide, fit)
+    if report is not None:
+        report(f"{type(fitted).__name__} fitted to this image in {seconds:.1f} s, {fit} steps")
+    return fitted

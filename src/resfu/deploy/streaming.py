@@ -1,0 +1,113 @@
+"""An upsampler's output in bands of rows, under a memory budget."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resfu.deploy.budget import parse_budget
+from resfu.deploy.forms import Guide
+from resfu.deploy.plan import Plan, make_plan
+from resfu.upsamplers.base import Upsampler
+
+
+def stream(
+    up: Upsampler,
+    features: Tensor,
+    guidance: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    budget: str | int | None = "256MB",
+    to: Any = None,
+) -> Any:
+    """The output of an upsampler in bands of rows that together are `up(features, guidance, size)`.
+
+    Bands are of a fixed height and computed one by one, so their numbers are the same under every budget, bit by bit;
+    to the whole call they are equal within rounding. The budget decides how many of them are held at a time. Statistics
+    of the whole image, such as those of GroupNorm, come from passes over the bands before the first one. No graph for
+    gradients is recorded: see `checkpointed`.
+
+    Args:
+        up: one of `UPSAMPLERS`, in evaluation mode where it normalises over batches or drops channels in training.
+        features: [B, C, h, w].
+        guidance: [B, c, H, W], as for `up`. One of another size is resampled whole first.
+        size: (H, W), as for `up`.
+        budget: most memory beyond what is given and the output: bytes or text such as "256MB"; None for no limit.
+        to: what takes the bands. None: the caller, who iterates. A function or module: called with each band, and its
+            results put together along the rows. "labels": the largest channel at each pixel, uint8 or int16. A tensor,
+            on any device, or an array such as `numpy.memmap`, [B, C, H, W]: filled.
+
+    Returns:
+        Without `to` an iterator of bands [B, C, rows, W] from top to bottom. Else what the consumer gives: results
+        [B, ..., H, W], labels [B, H, W], or `to` itself.
+
+    Raises:
+        ValueError: for what `up` refuses, an upsampler or option without a band form, a budget that a single band does
+            not fit (it says what is needed), or a `to` of another shape.
+
+    >>> up = resfu.create_upsampler("bilinear")
+    >>> sum(band.shape[2] for band in resfu.stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))
+    100
+    """
+    guidance, target = up.prepared(features, guidance, size)
+    if features.numel() == 0:
+        raise ValueError(f"features must hold at least one image and channel, got {list(features.shape)}.")
+    plan, guidance = make_plan(up, features, guidance, target)
+    limit = parse_budget(budget)
+    if plan.least > limit:
+        raise ValueError(f"budget must be at least {plan.least / 2**20:.1f} MB for these sizes, got {budget!r}.")
+    bands = _bands(plan, features.detach(), guidance, limit)
+    if to is None:
+        return bands
+    if callable(to):
+        consume: Any = to
+        with torch.no_grad():
+            return torch.cat([consume(band) for band in bands], -2)
+    if isinstance(to, str) and to == "labels":
+        return _labels(bands, features, target)
+    return _filled(bands, to, features, target)
+
+
+def _bands(plan: Plan, features: Tensor, guidance: Tensor | None, limit: float) -> Iterator[Tensor]:
+    with torch.no_grad():
+        guide = Guide(guidance, plan.form.size)
+        shared = plan.form.prepare(features, guide)
+        totals = plan.totals(features, guide, shared)
+        first = plan.bands[0]
+        row = features.shape[0] * features.shape[1] * plan.size[1] * features.element_size()
+        at_once = int(max(1, min(len(plan.bands), (limit - plan.least) / (2 * row * (first[1] - first[0])))))
+    for start in range(0, len(plan.bands), at_once):
+        with torch.no_grad():
+            held = [plan.band(rows, features, guide, shared, totals) for rows in plan.bands[start : start + at_once]]
+            band = held[0] if len(held) == 1 else torch.cat(held, 2)
+            del held
+        yield band
+
+
+def _labels(bands: Iterator[Tensor], features: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest channel at each pixel."""
+    dtype = torch.uint8 if features.shape[1] <= 256 else torch.int16
+    labels = torch.empty((features.shape[0], *size), dtype=dtype, device=features.device)
+    row = 0
+    for band in bands:
+        labels[:, row : row + band.shape[2]] = band.argmax(1)
+        row += band.shape[2]
+    return labels
+
+
+def _filled(bands: Iterator[Tensor], to: Any, features: Tensor, size: tuple[int, int]) -> Any:
+    shape = (*features.shape[:2], *size)
+    if tuple(getattr(to, "shape", ())) != shape:
+        raise ValueError(f"to must be a function, 'labels', or a tensor or array {list(shape)}, got {_described(to)}.")
+    row = 0
+    for band in bands:
+        rows = slice(row, row + band.shape[2])
+        part: Any = band if isinstance(to, Tensor) else band.cpu().numpy()
+        to[:, :, rows] = part
+        row = rows.stop
+    return to
+
+
+def _described(to: Any) -> str:
+    return f"one of {list(to.shape)}" if hasattr(to, "shape") else repr(to)

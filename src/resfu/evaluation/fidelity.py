@@ -1,0 +1,47 @@
+"""How well upsampled features agree with those that the encoder has at the higher resolution, without labels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Fidelity:
+    """Cosine, squared error and R² of predictions of features, pixel by pixel over a set of images.
+
+    Features are centred by their mean over the set, channel by channel, before the cosine: a mean that all pixels share
+    would make any two of them alike. R² = 1 - sum of squared errors / sum of squares of the centred features. What is
+    compared stays in memory, in fp32, until the end.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in maps [B, C, H, W] of one width."""
+        if prediction.shape != target.shape:
+            raise ValueError(f"prediction and target differ in shape: {prediction.shape} and {target.shape}.")
+        self._pairs.append((_pixels(prediction), _pixels(target)))
+
+    def compute(self) -> dict[str, float]:
+        """ "cos", "mse" and "r2" of all that was taken in."""
+        prediction, target = (torch.cat(each) for each in zip(*self._pairs, strict=True))
+        mean = target.double().mean(0).float()
+        error = (prediction - target).double().square().sum()
+        spread = (target - mean).double().square().sum()
+        cosine = F.cosine_similarity(prediction - mean, target - mean, dim=1).double().mean()
+        return {"cos": float(cosine), "mse": float(error / target.numel()), "r2": float(1 - error / spread)}
+
+
+def consistency(upsampled: Tensor, low: Tensor) -> dict[str, float]:
+    """How near the upsampled map, averaged down, is to the low-resolution one: mean cosine and squared error."""
+    down = F.adaptive_avg_pool2d(upsampled.float(), (low.shape[-2], low.shape[-1]))
+    low = low.float()
+    return {"cos": float(F.cosine_similarity(down, low).mean()), "mse": float((down - low).square().mean())}
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return x.detach().float().movedim(1, -1).flatten(0, 2).cpu()

@@ -1,0 +1,1 @@
+"""A local page that shows what an upsampler does to the features of a photo: `resfu explore`."""

@@ -1,0 +1,146 @@
+"""The server behind the page, for this machine alone: pictures in, pictures and numbers out."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from resfu.explore.networks import Networks
+from resfu.explore.view import View, look
+from resfu.visualize import Picture
+
+LONGEST_SIDE = 512
+_LARGEST = 64 << 20  # bytes of a photo's file
+_HOSTS = ("127.0.0.1", "localhost")
+
+
+class Explorer:
+    """What the page asks for; the last view is kept for questions about its pixels.
+
+    Args:
+        networks: to choose from.
+        longest_side: larger photos are shrunk to this.
+    """
+
+    def __init__(self, networks: Networks, longest_side: int = LONGEST_SIDE) -> None:
+        self.networks = networks
+        self.longest_side = longest_side
+        self._view: View | None = None
+        self._lock = threading.Lock()  # one pass at a time: they would slow each other's measurement
+
+    def look(self, data: bytes, network: str, upsampler: str, ratio: int) -> dict[str, Any]:
+        """Pass a photo's file through a network; see `View.answer`.
+
+        Raises:
+            ValueError: for a file that is no picture, or a choice that there is not.
+        """
+        photo = _read(data, self.longest_side)
+        with self._lock:
+            host = self.networks.get(network, upsampler, ratio)
+            mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
+            image = (torch.from_numpy(photo).permute(2, 0, 1).float() / 255 - mean) / std
+            self._view = look(host, image, photo)
+            return self._view.answer()
+
+    def similarity(self, row: float, column: float) -> dict[str, str]:
+        """See `View.similarity`.
+
+        Raises:
+            ValueError: before the first photo, or for a place outside it.
+        """
+        if self._view is None:
+            raise ValueError("there is no photo yet: drop one on the page.")
+        return self._view.similarity(row, column)
+
+
+def serve(explorer: Explorer, port: int = 0) -> ThreadingHTTPServer:
+    """A server on 127.0.0.1; call its `serve_forever`.
+
+    Args:
+        explorer: answers the questions.
+        port: 0 takes any that is free.
+
+    Raises:
+        OSError: for a port that is taken.
+    """
+    return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, explorer))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET / and /choices and /similarity?row=&column=, POST /look?network=&upsampler=&ratio= with a photo's file."""
+
+    def __init__(self, explorer: Explorer, *arguments: Any) -> None:
+        self._explorer = explorer
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        """Answer questions that change nothing."""
+        place, query = self._place()
+        if place == "/":
+            self._send(200, "text/html; charset=utf-8", files("resfu.explore").joinpath("page.html").read_bytes())
+        elif place == "/choices":
+            self._answer(lambda: self._explorer.networks.choices)
+        elif place == "/similarity":
+            self._answer(lambda: self._explorer.similarity(float(query["row"]), float(query["column"])))
+        else:
+            self._json(404, {"error": f"there is no {place} here."})
+
+    def do_POST(self) -> None:
+        """Take a photo."""
+        place, query = self._place()
+        length = int(self.headers.get("Content-Length") or 0)
+        if place != "/look":
+            self._json(404, {"error": f"there is no {place} here."})
+        elif not 0 < length <= _LARGEST:
+            self._json(400, {"error": f"a photo's file must have 1 to {_LARGEST} bytes, got {length}."})
+        else:
+            data = self.rfile.read(length)
+            self._answer(
+                lambda: self._explorer.look(data, query["network"], query["upsampler"], int(query["ratio"])),
+            )
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing: the terminal shows the address alone."""
+
+    def _place(self) -> tuple[str, dict[str, str]]:
+        # Pages of other sites must not reach this server under a name of theirs.
+        host = (self.headers.get("Host") or "").rpartition(":")[0]
+        parts = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        return (parts.path if host in _HOSTS else "a page for this host"), query
+
+    def _answer(self, question: Callable[[], Any]) -> None:
+        try:
+            self._json(200, question())
+        except KeyError as error:
+            self._json(400, {"error": f"the parameter {error.args[0]} is missing."})
+        except ValueError as error:
+            self._json(400, {"error": " ".join(str(error).split())})
+
+    def _json(self, code: int, content: Any) -> None:
+        self._send(code, "application/json", json.dumps(content).encode())
+
+    def _send(self, code: int, kind: str, content: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _read(data: bytes, longest_side: int) -> Picture:
+    try:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"this file is no picture that can be read: {error}.") from error
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return np.array(image)

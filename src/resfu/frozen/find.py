@@ -1,0 +1,147 @@
+"""From what a user calls an encoder to one that can be asked for features."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, FrozenEncoder
+
+Encoder = str | os.PathLike[str] | nn.Module | Callable[..., Any]
+
+
+def find_encoder(
+    encoder: Encoder, stride: int | None = None, prefix: int | None = None, pretrained: bool = True
+) -> FrozenEncoder:
+    """Make an encoder of a name, a folder, a module or a function.
+
+    Args:
+        encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
+            "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
+            the three; or any callable from normalised images [B, 3, H, W] to features, which gets ImageNet's
+            normalisation.
+        stride: pixels of a patch or cell, where the encoder does not tell.
+        prefix: tokens before those of the patches, likewise.
+        pretrained: fetch the weights of a named network; False starts it at random.
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    if isinstance(encoder, FrozenEncoder):
+        return encoder
+    if isinstance(encoder, nn.Module):
+        return _of_module(encoder, stride, prefix)
+    if isinstance(encoder, str | os.PathLike):
+        return _by_name(os.fspath(encoder), pretrained)
+    if not callable(encoder):
+        raise ValueError(f"an encoder is a name, a folder, a module or a callable, got {type(encoder).__name__}.")
+    return FrozenEncoder(encoder, stride=stride, prefix=prefix)
+
+
+def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
+    source, _, rest = name.partition(":")
+    if name.startswith("efficientnet-lite"):
+        from resfu.frozen.efficientnet_lite import efficientnet_lite
+
+        return efficientnet_lite(name, pretrained)
+    if source == "transformers" or Path(name).expanduser().is_dir():
+        from transformers import AutoModel
+
+        return _of_transformers(AutoModel.from_pretrained(rest if source == "transformers" else name), name)
+    if source == "torchvision":
+        import torchvision
+
+        if rest not in torchvision.models.list_models():
+            raise ValueError(f"torchvision has no model {rest!r}; torchvision.models.list_models() lists them.")
+        return _of_torchvision(torchvision.models.get_model(rest, weights="DEFAULT" if pretrained else None), name)
+    import timm
+
+    rest = rest if source == "timm" else name
+    if rest.partition(".")[0] not in timm.list_models():
+        raise ValueError(
+            f"unknown encoder {name!r}: neither efficientnet-lite0, 1 or 2, nor a timm model (timm.list_models() lists "
+            "them), nor torchvision:NAME, transformers:NAME or a folder."
+        )
+    ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for options in ways:  # whichever it has
+        try:
+            model = timm.create_model(rest, pretrained=pretrained, num_classes=0, **options)
+        except TypeError:
+            continue
+        return _of_timm(model, f"timm:{rest}")
+    raise ValueError(f"timm could not make {rest}.")
+
+
+def _of_module(module: nn.Module, stride: int | None, prefix: int | None) -> FrozenEncoder:
+    package = type(module).__module__.partition(".")[0]
+    if package == "timm":
+        found = _of_timm(module)
+    elif package == "transformers":
+        found = _of_transformers(module)
+    elif package == "torchvision":
+        found = _of_torchvision(module)
+    else:
+        return FrozenEncoder(module, stride=stride, prefix=prefix)
+    found.stride, found.prefix = stride or found.stride, found.prefix if prefix is None else prefix
+    return found
+
+
+def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    embed = getattr(model, "patch_embed", None)
+    patch = getattr(embed, "patch_size", None)
+    tokens = getattr(model, "num_prefix_tokens", None)
+    return FrozenEncoder(
+        model,
+        name,
+        config["mean"],
+        config["std"],
+        stride=patch[0] if tokens is not None and patch else None,
+        prefix=tokens,
+        size=embed.img_size if getattr(embed, "strict_img_size", False) else None,  # pyright: ignore
+        call=model.forward_features,
+    )
+
+
+def _of_transformers(model: Any, name: str = "") -> FrozenEncoder:
+    model = getattr(model, "vision_model", model)  # the half of CLIP and SigLIP that sees
+    config = model.config
+    patch = getattr(config, "patch_size", None)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if config.model_type.startswith("clip"):
+        mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    elif config.model_type.startswith("siglip") or config.model_type == "vit":
+        mean = std = (0.5, 0.5, 0.5)
+    options = {"interpolate_pos_encoding": True} if _takes(model.forward, "interpolate_pos_encoding") else {}
+    return FrozenEncoder(
+        model, name, mean, std, stride=patch if isinstance(patch, int) else None, call=lambda x: model(x, **options)
+    )
+
+
+def _of_torchvision(model: Any, name: str = "") -> FrozenEncoder:
+    if hasattr(model, "conv_proj"):  # the vision transformer, whose position embedding has one size
+        size = (model.image_size, model.image_size)
+        return FrozenEncoder(
+            model, name, stride=model.patch_size, prefix=1, size=size, call=lambda x: _vit_tokens(model, x)
+        )
+    if hasattr(model, "features"):
+        return FrozenEncoder(model, name, call=model.features)
+    layers = nn.Sequential(*[part for key, part in model.named_children() if key not in ("avgpool", "fc")])
+    return FrozenEncoder(layers, name)
+
+
+def _vit_tokens(model: Any, x: Any) -> Any:
+    import torch
+
+    x = model._process_input(x)
+    return model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), x], 1))
+
+
+def _takes(function: Callable[..., Any], argument: str) -> bool:
+    import inspect
+
+    return argument in inspect.signature(function).parameters

@@ -1,0 +1,44 @@
+"""What users call an image, as a tensor in 0..1."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def images_of(image: Any) -> Tensor:
+    """Make [B, 3, H, W] in 0..1, float32.
+
+    Args:
+        image: [B, 3, H, W] or [3, H, W], floating point in 0..1 or uint8; an array [H, W, 3] uint8; a PIL image; or the
+            path of one.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(image, str | os.PathLike):
+        from resfu.frozen.photo import read_photo
+
+        image = read_photo(Path(image))
+    elif hasattr(image, "convert"):
+        import numpy as np
+
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, Tensor):
+        if getattr(image, "ndim", 0) != 3 or image.shape[2] != 3 or str(image.dtype) != "uint8":
+            raise ValueError(
+                f"an image is a tensor [B, 3, H, W], an array [H, W, 3] of uint8, a PIL image or a path, got "
+                f"{type(image).__name__} {getattr(image, 'shape', '')}."
+            )
+        image = torch.tensor(image).permute(2, 0, 1)
+    if image.dim() == 3:
+        image = image[None]
+    if image.dim() != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 2:
+        raise ValueError(f"images must be [B, 3, H, W] or [3, H, W] of 2 pixels or more, got {list(image.shape)}.")
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        raise ValueError(f"images must be uint8, or floating point in 0..1, got {image.dtype}.")
+    return image.float()

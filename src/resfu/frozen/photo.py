@@ -1,0 +1,20 @@
+"""Photos from disk, the way up that viewers show them."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """A photo as uint8 [H, W, 3].
+
+    Raises:
+        ValueError: when there is no picture at the path.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no picture that can be read: {error}") from error

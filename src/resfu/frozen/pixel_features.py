@@ -1,0 +1,153 @@
+"""`PixelFeatures`: what a frozen encoder says of every pixel."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resfu.frozen.cache import FeatureCache
+from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, resized
+from resfu.frozen.find import Encoder, find_encoder
+from resfu.frozen.images import images_of
+from resfu.frozen.points import values_at_points
+from resfu.frozen.weights import load_weights
+from resfu.upsamplers import Upsampler, create_upsampler
+
+
+class PixelFeatures(nn.Module):
+    """Features of a frozen encoder, brought to the pixels of the image by an upsampler that the image guides.
+
+    The encoder sees the image at the size nearest to its own that patches cover whole; the upsampler goes from there to
+    any size, since it takes any real ratio. Nothing has gradients.
+
+    Args:
+        encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
+            "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
+            the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
+        upsampler: a key of `resfu.UPSAMPLERS` that takes any ratio, or a module. Methods with weights start at random:
+            give `weights` of a fit (`resfu distill`), or published ones.
+        weights: of the upsampler, a file of `resfu distill` or of its authors.
+        cache: folder for the low-resolution features of images that have been seen.
+        stride: pixels of the encoder's patch or cell, where it cannot be found.
+        prefix: tokens before those of the patches, likewise.
+        pretrained: fetch the weights of an encoder given by name; False starts it at random.
+        **options: constructor arguments of an upsampler given by name.
+
+    Raises:
+        ValueError: for an unknown encoder or upsampler, weights that do not fit, or a method of fixed ratios.
+
+    >>> pf = resfu.PixelFeatures("efficientnet-lite0", "bilinear", pretrained=False)
+    >>> pf(torch.rand(1, 3, 90, 120)).shape
+    torch.Size([1, 112, 90, 120])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        upsampler: str | Upsampler = "bilinear",
+        weights: str | os.PathLike[str] | None = None,
+        cache: str | Path | None = None,
+        stride: int | None = None,
+        prefix: int | None = None,
+        pretrained: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.encoder = find_encoder(encoder, stride, prefix, pretrained)
+        if isinstance(upsampler, str):
+            width = self._width() if "channels" not in options else options.pop("channels")
+            upsampler = create_upsampler(upsampler, channels=width, **options)
+        if upsampler.ratios != "any" or (upsampler.guided and not upsampler.image_guided):
+            raise ValueError(
+                f"{type(upsampler).__name__} does not go from features and an image to any size: choose one of "
+                "nearest, bilinear, bicubic, resfu-image, naf, anyup."
+            )
+        if weights is not None:
+            load_weights(upsampler, weights)
+        self.upsampler = upsampler.eval().requires_grad_(False)
+        self.cache = None if cache is None else FeatureCache(cache, self.encoder)
+
+    @property
+    def channels(self) -> int:
+        """C, the width of the features."""
+        return self._width()
+
+    def train(self, mode: bool = True) -> "PixelFeatures":
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Any, size: tuple[int, int] | None = None) -> Tensor:
+        """The features of every pixel.
+
+        Args:
+            image: [B, 3, H, W] or [3, H, W] in 0..1 or uint8, an array [H, W, 3] uint8, a PIL image, or a path.
+            size: (H, W) of the result, from the low-resolution features' size up. Default: the image's.
+
+        Returns:
+            [B, C, H, W] in the dtype of the encoder.
+        """
+        images = self._images(image)
+        features = self._low(images)
+        return self.upsampler(features, self.guide(images, features), size=size or tuple(images.shape[-2:]))
+
+    @torch.no_grad()
+    def low(self, image: Any) -> Tensor:
+        """The encoder's own features, [B, C, h, w]."""
+        return self._low(self._images(image))
+
+    @torch.no_grad()
+    def at(self, image: Any, points: Tensor) -> Tensor:
+        """The features at points, as `forward` and bilinear sampling give them, without the map of all pixels.
+
+        Nearest, bilinear, ReSFU, NAF and AnyUp compute what the points need; any other method makes its map.
+
+        Args:
+            image: as in `forward`.
+            points: [n, 2] or [B, n, 2], x before y, in pixels: (0, 0) is the centre of the first. What lies beyond the
+                outermost centres is clamped to them.
+
+        Returns:
+            [B, n, C].
+
+        Raises:
+            ValueError: for points of another shape.
+        """
+        images = self._images(image)
+        if points.dim() not in (2, 3) or points.shape[-1] != 2 or (points.dim() == 3 and len(points) != len(images)):
+            raise ValueError(f"points must be [n, 2] or [B, n, 2] with B = {len(images)}, got {list(points.shape)}.")
+        features = self._low(images)
+        guide, size = self.guide(images, features), (images.shape[-2], images.shape[-1])
+        each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
+        parts = zip(features.split(1), guide.split(1), each, strict=True)
+        return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
+
+    def _images(self, image: Any) -> Tensor:
+        parameter = next(self.parameters(), None)
+        return images_of(image).to("cpu" if parameter is None else parameter.device)
+
+    def _low(self, images: Tensor) -> Tensor:
+        size = self.encoder.size_for((images.shape[-2], images.shape[-1]))
+        if self.cache is None:
+            return self.encoder(resized(images, size))
+        parameter = next(p for p in self.encoder.parameters() if p.is_floating_point())
+        found = []
+        for one in images.split(1):
+            features = self.cache.get(one, size, parameter.dtype)
+            if features is None:
+                features = self.encoder(resized(one, size))
+                self.cache.put(one, size, features)
+            found.append(features)
+        return torch.cat(found)
+
+    def guide(self, images: Tensor, features: Tensor) -> Tensor:
+        """Images in 0..1 as the upsampler takes them, in the dtype of the features."""
+        mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (IMAGENET_MEAN, IMAGENET_STD))
+        return ((images - mean) / std).to(features.dtype)
+
+    def _width(self) -> int:
+        parameter = next(self.encoder.parameters(), None)
+        side = self.encoder.size_for((64, 64))
+        return self.encoder(torch.zeros(1, 3, *side, device=None if parameter is None else parameter.device)).shape[1]

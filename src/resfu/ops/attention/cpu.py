@@ -1,0 +1,97 @@
+"""Attention to windows of a low-resolution map on the CPU, cell by cell, in memory that is taken once.
+
+All pixels whose centre lies in one low-resolution pixel, a cell, see the same window. Their scores are one small
+product of matrices a head, and so is the sum of the values; between them the softmax. No map of weights is written.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from resfu.ops.attention.axis import Axis
+from resfu.ops.reassembly.workspace import Workspace
+
+_SCORES = 1 << 19  # at once: 2 MB in fp32
+
+
+def attend(
+    query: Callable[[int, int], Tensor],
+    key: Tensor,
+    values: Tensor,
+    out: Tensor,
+    heads: int,
+    rows: Axis,
+    columns: Axis,
+    mean: bool = False,
+) -> None:
+    """Write the attention of one image to `out`.
+
+    Args:
+        query: gives the rows from one up to another as [rows, W, D], scaled; called for one part of the image after the
+            other, from the top, once each and before that part of `out` is written.
+        key: [D, h, w].
+        values: [C, h, w].
+        out: [C, H, W], written in any strides.
+        heads: G blocks of D / G channels with a softmax of their own.
+        rows: windows along H.
+        columns: windows along W.
+        mean: the mean of the heads' weights weighs all values, instead of one head a block of C / G.
+    """
+    space = Workspace(key)
+    blocks = 1 if mean else heads
+    keys, every = _beside(key, columns, heads), _beside(values, columns, blocks)
+    cells, taps = len(columns.window), rows.window.shape[1] * columns.window.shape[1]
+    step = max(1, _SCORES // (cells * heads * columns.slots * taps))
+    for i, window in enumerate(rows.window):
+        part = slice(int(window[0]), int(window[-1]) + 1)
+        k = space.copy("key", keys[part].permute(1, 2, 0, 3, 4)).flatten(2, 3).flatten(0, 1)  # [w G, taps, d]
+        v = space.copy("values", every[part].permute(1, 2, 0, 3, 4)).flatten(2, 3).flatten(0, 1)
+        for top in range(rows.first[i], rows.first[i + 1], step):
+            bottom = min(top + step, rows.first[i + 1])
+            q = _in_cells(query(top, bottom), columns, heads, space)
+            scores = torch.bmm(q, k.mT, out=space.take("scores", (len(q), q.shape[1], taps)))
+            scores = scores.unflatten(0, (cells, heads))
+            _leave_out(scores, rows, columns, top, bottom)
+            weights = torch.softmax(scores, 3, out=space.take("weights", tuple(scores.shape)))
+            if mean:
+                weights = torch.mean(weights, 1, keepdim=True, out=space.take("mean", (cells, 1, *scores.shape[2:])))
+            weights = weights.flatten(0, 1)
+            result = torch.bmm(v.mT, weights.mT, out=space.take("result", (len(v), v.shape[2], weights.shape[1])))
+            result = result.view(cells, -1, bottom - top, columns.slots).permute(1, 2, 0, 3)  # [C, rows, w, m]
+            _write(out[:, top:bottom], result, columns, space)
+
+
+def _beside(x: Tensor, columns: Axis, heads: int) -> Tensor:
+    """The map with each cell's columns beside one another: [D, h, w] -> [h, w, G, L, D / G]."""
+    beside = x.movedim(0, -1).contiguous()[:, columns.window]  # [h, w, L, D]
+    return beside.unflatten(3, (heads, -1)).transpose(2, 3)
+
+
+def _in_cells(query: Tensor, columns: Axis, heads: int, space: Workspace) -> Tensor:
+    """[rows, W, D] -> [w G, rows m, d]."""
+    if columns.pixel is not None:
+        query = torch.index_select(
+            query, 1, columns.pixel, out=space.take("slots", (len(query), len(columns.pixel), query.shape[2]))
+        )
+    query = query.unflatten(2, (heads, -1)).unflatten(1, (-1, columns.slots))  # [rows, w, m, G, d]
+    return space.copy("query", query.permute(1, 3, 0, 2, 4)).flatten(2, 3).flatten(0, 1)
+
+
+def _leave_out(scores: Tensor, rows: Axis, columns: Axis, top: int, bottom: int) -> None:
+    """Scores [w, G, rows m, taps] of what a pixel does not see become minus infinity."""
+    grid = scores.unflatten(3, (rows.window.shape[1], -1)).unflatten(2, (bottom - top, -1))
+    if rows.seen is not None:
+        grid.masked_fill_(~rows.seen[top:bottom, None, :, None], float("-inf"))
+    if columns.seen is not None:
+        seen = columns.seen if columns.pixel is None else columns.seen[columns.pixel]
+        grid.masked_fill_(~seen.unflatten(0, (len(columns.window), -1))[:, None, None, :, None], float("-inf"))
+
+
+def _write(target: Tensor, result: Tensor, columns: Axis, space: Workspace) -> None:
+    """Bring [C, rows, w, m] into the rows of the output, [C, rows, W]."""
+    if columns.slot is None:
+        target.unflatten(2, (-1, columns.slots)).copy_(result)
+        return
+    slots = space.copy("in order", result).flatten(2)
+    target.copy_(torch.index_select(slots, 2, columns.slot, out=space.take("pixels", tuple(target.shape))))

@@ -1,0 +1,59 @@
+"""Window means and the guided filter in standard operators for compilers outside Python.
+
+A window mean is average pooling along the rows and then along the columns, each over the pixels that exist. Maps that
+need one at the same time are pooled side by side.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resfu.ops.filters import operators
+from resfu.ops.portable import registered_decomposition
+from resfu.ops.precision import exact_dtype
+
+
+def window_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over the pixels of a (2 radius + 1)^2 window that exist."""
+    length = 2 * radius + 1
+    x = F.avg_pool2d(x, (length, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, length), stride=1, padding=(0, radius), count_include_pad=False)
+
+
+def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int) -> Tensor:
+    """The portable equal of `reference.guided_filter`. Both maps lose their mean first, for its digits' sake."""
+    size = (guide.shape[-2], guide.shape[-1])
+    x = _resized(x, size)
+    g, y = (operators.subsampled(guide), operators.subsampled(x)) if stride == 2 else (guide, x)
+    origin, height = (t.mean((2, 3), keepdim=True) for t in (g, y))
+    m, n = _coefficients(g - origin, y - height, radius // stride, eps)
+    if stride == 2:
+        m, n = (_resized(t, size) for t in (m, n))
+    return m * (guide - origin) + n + height
+
+
+def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> list[Tensor]:
+    """m and n of x ~ m guide + n, each averaged over the windows that hold a pixel."""
+    means = window_mean(torch.cat([guide, x, guide * x, guide * guide], 1), radius)
+    mean_guide, mean_x, product, square = means.chunk(4, 1)
+    variance = square - mean_guide * mean_guide
+    m = (product - mean_guide * mean_x) / operators.ridged(variance, eps)
+    return list(window_mean(torch.cat([m, mean_x - m * mean_guide], 1), radius).chunk(2, 1))
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+@registered_decomposition(operators.box_sum)
+def box_sum(x: Tensor, radius: int) -> Tensor:
+    """The portable equal of `operators.box_sum`: zeros beyond the border, which count as pixels."""
+    length = 2 * radius + 1
+    x = F.avg_pool2d(x, (length, 1), stride=1, padding=(radius, 0))
+    return F.avg_pool2d(x, (1, length), stride=1, padding=(0, radius)) * length**2
+
+
+@registered_decomposition(operators.guided_filter)
+def _(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
+    result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
+    return guided_filter(guide.to(dtype), x.to(dtype), radius, eps, 1).to(result)

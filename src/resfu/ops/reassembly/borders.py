@@ -1,0 +1,41 @@
+"""What windows see beyond the border of the low-resolution map."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.layout import memory_format, pad
+
+
+def bordered(x: Float[Tensor, "B C h w"], reach: int, padding: str) -> Float[Tensor, "B C h1 w1"]:
+    """The map with `reach` pixels on every side.
+
+    Args:
+        x: [B, C, h, w].
+        reach: K // 2 of the windows.
+        padding: one of `layout.PADDINGS`, or "shift": windows of K pixels are moved inwards until they lie inside. K
+            pixels in a row hold each place modulo K once, so that the moved window is the one that was asked for if
+            every pixel beyond the border is that K pixels further in.
+
+    Returns:
+        [B, C, h + 2 reach, w + 2 reach].
+    """
+    if padding != "shift":
+        return pad(x, reach, reach, padding)
+    if reach == 0:
+        return x
+    layout = memory_format(x)
+    for dim in (2, 3):
+        x = torch.cat([_further_in(x, reach, dim, below=True), x, _further_in(x, reach, dim, below=False)], dim)
+    return x.contiguous(memory_format=layout)
+
+
+def _further_in(x: Tensor, reach: int, dim: int, below: bool) -> Tensor:
+    """The `reach` pixels before the map, or those after it."""
+    length, K = x.shape[dim], 2 * reach + 1
+    period: Any = torch.sym_min(K, length)
+    beyond = torch.arange(reach, device=x.device)
+    index = (beyond - reach) % period if below else length - period + beyond % period
+    return x.index_select(dim, index)

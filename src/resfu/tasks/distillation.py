@@ -1,0 +1,193 @@
+"""Fitting an upsampler to a frozen encoder without labels."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from torch import Tensor, nn
+
+from resfu.evaluation.fidelity import Fidelity
+from resfu.frozen.find import find_encoder
+from resfu.frozen.pairs import Pair, Pairs, feature_pair
+from resfu.tasks.base import Contents, Task
+from resfu.tasks.distillation_data import DistillationData
+from resfu.tasks.pictures import ImagePictures
+from resfu.training.arguments import plain_arguments
+from resfu.training.module import TrainingModule
+from resfu.training.parameter_groups import Optimisation
+from resfu.training.schedule import Schedule
+from resfu.training.scores import Score, number
+from resfu.upsamplers import create_upsampler
+from resfu.visualize.picture import Picture
+
+# NAF's: constant rate, hardly any decay.
+_OPTIMISATION = Optimisation(learning_rate=2e-4, weight_decay=1e-5, undecayed="none")
+_SCHEDULE = Schedule(power=0.0)
+_METHODS = ("fitted", "bilinear", "nearest")
+
+
+class _Upsampler(nn.Module):
+    """The upsampler that is trained and, behind it, the mean of its weights over the last steps."""
+
+    def __init__(self, upsampler: nn.Module) -> None:
+        super().__init__()
+        self.upsampler = upsampler
+        self.average = copy.deepcopy(upsampler).requires_grad_(False)
+
+    def forward(self, pair: Pair) -> Tensor:
+        size = (pair.high.shape[-2], pair.high.shape[-1])
+        return self.upsampler(pair.low, pair.guidance, size=size)
+
+
+class DistillationModule(TrainingModule):
+    """Fit an upsampler so that the features of a small image become those of the whole (arXiv 2511.18452).
+
+    Loss: mean squared error. Validation measures the moving average of the weights, with bilinear and nearest beside it
+    on the same pairs.
+
+    Args:
+        host: the frozen encoder, see `resfu.PixelFeatures`; it is not kept in checkpoints.
+        upsampler: "naf", "anyup" or "resfu-image".
+        upsampler_options: further constructor arguments of the upsampler.
+        pretrained: fetch the encoder's weights.
+        pairs: "scales" or "pooled", see `resfu.frozen.pairs.feature_pair`.
+        average: of the moving average, what remains of it in a step.
+        optimisation: optimiser, learning rates, weight decay.
+        schedule: the curve of the learning rate.
+        seed: of the upsampler's own randomness during training.
+
+    Raises:
+        ValueError: for an unknown encoder or upsampler, or one without weights.
+    """
+
+    scores: ClassVar = (
+        Score("r2", "R²"),
+        Score("cos", "cosine"),
+        Score("bilinear_r2", "bilinear R²"),
+        Score("bilinear_cos", "bilinear cosine"),
+        Score("nearest_r2", "nearest R²", compared=False),
+        Score("nearest_cos", "nearest cosine", compared=False),
+    )
+    encoder_prefix: ClassVar[str] = "frozen."
+
+    def __init__(
+        self,
+        host: str = "efficientnet-lite0",
+        upsampler: str = "naf",
+        upsampler_options: dict[str, Any] | None = None,
+        pretrained: bool = True,
+        pairs: Pairs = "scales",
+        average: float = 0.99,
+        optimisation: Optimisation = _OPTIMISATION,
+        schedule: Schedule = _SCHEDULE,
+        seed: int = 0,
+    ) -> None:
+        arguments = plain_arguments(locals())
+        encoder = find_encoder(host, pretrained=pretrained)
+        side = encoder.size_for((64, 64))
+        width = encoder(torch.zeros(1, 3, *side)).shape[1]
+        made = create_upsampler(upsampler, channels=width, **(upsampler_options or {}))
+        if not made.image_guided or made.ratios != "any":
+            raise ValueError(f"{upsampler} has nothing to fit here: choose naf, anyup or resfu-image.")
+        super().__init__(_Upsampler(made), optimisation, schedule, False, seed)
+        self.save_hyperparameters(arguments)
+        self._frozen = [encoder]  # no part of the module: checkpoints are without it
+        self.pairs: Pairs = pairs
+        self.average = average
+        self.metrics = _Beside()
+
+    @property
+    def class_names(self) -> list[str]:
+        """See `TrainingModule`."""
+        return list(_METHODS)
+
+    def pair(self, batch: dict[str, Any]) -> Pair:
+        """The features of a batch's images."""
+        encoder = self._frozen[0].to(self.device)
+        return feature_pair(encoder, batch["image"], self.pairs)
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """See `TrainingModule`."""
+        pair = self.pair(batch)
+        return {"mse": F.mse_loss(self.host(pair).float(), pair.high)}
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """A step, and then one of the average: before callbacks write a checkpoint of both."""
+        super().optimizer_step(*args, **options)
+        pairs = zip(self.host.average.parameters(), self.host.upsampler.parameters(), strict=True)
+        with torch.no_grad():
+            for mean, value in pairs:
+                mean.lerp_(value, 1 - self.average)
+
+    @torch.no_grad()
+    def measure(self, batch: dict[str, Any]) -> None:
+        """See `TrainingModule`."""
+        pair = self.pair(batch)
+        size = (pair.high.shape[-2], pair.high.shape[-1])
+        self.metrics.update("fitted", self.host.average(pair.low, pair.guidance, size=size), pair.high)
+        for name in _METHODS[1:]:
+            self.metrics.update(name, create_upsampler(name)(pair.low, size=size), pair.high)
+
+    def table(self) -> Table:
+        """See `TrainingModule`."""
+        table = Table("features", "R² %", "cosine %")
+        for name in _METHODS:
+            prefix = "" if name == "fitted" else f"{name}_"
+            table.add_row(name, *(number(self.results[f"{prefix}{key}"]) for key in ("r2", "cos")))
+        return table
+
+    def predict(self, image: str | Path | Picture) -> Any:
+        """Nothing: `resfu.PixelFeatures` applies the weights."""
+        raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")
+
+    def picture(self, image: Tensor) -> Picture | None:
+        """None: features have no colours of their own."""
+
+
+class _Beside:
+    """Fidelity of the fitted upsampler and of interpolation on the same pairs, in percent."""
+
+    def __init__(self) -> None:
+        self._of = {name: Fidelity() for name in _METHODS}
+
+    def update(self, name: str, prediction: Tensor, target: Tensor) -> None:
+        self._of[name].update(prediction, target)
+
+    def compute(self) -> dict[str, float]:
+        found = {}
+        for name, fidelity in self._of.items():
+            values = fidelity.compute()
+            prefix = "" if name == "fitted" else f"{name}_"
+            found |= {f"{prefix}{key}": 100 * values[key] for key in ("r2", "cos")}
+        return found
+
+    def reset(self) -> None:
+        for fidelity in self._of.values():
+            fidelity.reset()
+
+
+class Distillation(Task):
+    """See `resfu.tasks.base.Task`."""
+
+    name = "distillation"
+    module = DistillationModule
+    data = DistillationData
+    written = "nothing"
+    row = "features"
+    class_note = "Agreement with the features of the larger image."
+
+    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+        """Nothing is predicted."""
+        raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")
+
+    def contents(self, data: Any) -> Contents:
+        """See `Task`."""
+        return Contents(list(_METHODS), [None] * len(_METHODS), len(data.evaluated))
+
+    def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
+        """None: `resfu figure` shows features."""
+        return []

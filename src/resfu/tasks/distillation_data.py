@@ -1,0 +1,114 @@
+"""Photos to fit an upsampler to, without labels."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from resfu.data import create_dataset
+from resfu.data.image_files import list_files, read_image
+from resfu.tasks.photos import SUFFIXES
+from resfu.training.arguments import plain_arguments
+from resfu.training.data import TrainingData
+
+_LARGEST = 1.5  # times the crop's size is the shorter side of a training image, at most
+
+
+class PhotoCrops(Dataset[dict[str, Any]]):
+    """Square crops of photos.
+
+    Args:
+        photos: how many, and how to get one: [3, H, W] in 0..1.
+        size: of a crop.
+        training: crops at random places and scales, mirrored at random; otherwise the middle.
+    """
+
+    def __init__(self, photos: Any, size: int, training: bool) -> None:
+        self.photos, self.size, self.training = photos, size, training
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name, photo = self.photos[index]
+        scale = 1 + (_LARGEST - 1) * torch.rand(()).item() if self.training else 1.0
+        H, W = (max(self.size, round(n * self.size * scale / min(photo.shape[1:]))) for n in photo.shape[1:])
+        photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]
+        top, left = (
+            (int(torch.randint(n - self.size + 1, ())) if self.training else (n - self.size) // 2) for n in (H, W)
+        )
+        crop = photo[:, top : top + self.size, left : left + self.size]
+        if self.training and torch.rand(()) < 0.5:
+            crop = crop.flip(-1)
+        return {"image": crop.clamp(0, 1).contiguous(), "name": name}
+
+
+class _Files:
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor]:
+        file = self._files[index]
+        return file.name, torch.tensor(read_image(file)).permute(2, 0, 1).float() / 255
+
+
+class _Labelled:
+    """The photos of a data set, whose labels are left alone."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor]:
+        sample = self._dataset.load(index)
+        return sample["name"], sample["image"].as_subclass(Tensor).float() / 255
+
+
+class DistillationData(TrainingData):
+    """Photos of a folder, one in `held_out` of them for validation, or those of a data set with its own splits.
+
+    Args:
+        dataset: "photos" for the folder `root`, or a key of `resfu.data.DATASETS`.
+        crop_size: of the squares that are cut from the photos; the low-resolution features are those of half of it.
+        held_out: every so manieth photo of the folder is for validation.
+        **shared: further arguments of `TrainingData`.
+
+    Raises:
+        ValueError: for a folder with fewer than two photos.
+    """
+
+    def __init__(self, dataset: str = "photos", *, crop_size: int = 256, held_out: int = 10, **shared: Any) -> None:
+        arguments = plain_arguments(locals())
+        super().__init__(dataset, **shared)
+        self.save_hyperparameters(arguments)
+        self.crop_size, self.held_out = crop_size, held_out
+
+    @property
+    def dataset_class(self) -> type:
+        """See `TrainingData`."""
+        return PhotoCrops
+
+    def open_split(self, split: str, training: bool) -> PhotoCrops:
+        """See `TrainingData`."""
+        if self.dataset != "photos":
+            options = self.train_options if training else self.eval_options
+            photos: Any = _Labelled(create_dataset(self.dataset, split, self.root, **options))
+        else:
+            files = list_files(Path(self.root or "."), SUFFIXES, "give a folder of photos as --images.")
+            if len(files) < 2:
+                raise ValueError(f"{self.root} holds {len(files)} photo: fitting needs one to validate with too.")
+            every = min(self.held_out, len(files))
+            photos = _Files([f for n, f in enumerate(files) if (n % every == every - 1) != training])
+        return PhotoCrops(photos, self.crop_size, training)
+
+    def open_files(self) -> Any:
+        """Nothing is predicted."""
+        raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")

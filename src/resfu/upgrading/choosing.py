@@ -1,0 +1,124 @@
+"""From what somebody asks for to one upsampler and one guide a place."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from resfu.upgrading.building import SAME, refusal
+from resfu.upgrading.places import IMPOSSIBLE, LEARNED, Guide, Place, Plan
+from resfu.upsamplers import UPSAMPLERS
+
+AUTO, IMAGE, ALL = "auto", "image", "all"
+AS_BEFORE, PUBLISHED = "as-before", "published"
+
+
+def chosen(
+    plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence[str] | None
+) -> list[tuple[Place, str]]:
+    """The places to replace, each with its upsampler.
+
+    Raises:
+        ValueError: for a place that there is not or that cannot be replaced, or an upsampler that does not fit it.
+    """
+    if isinstance(upsampler, Mapping):
+        if where is not None:
+            raise ValueError(
+                "where says which places one upsampler takes; a mapping of places to upsamplers says it already."
+            )
+        pairs = [(plan.find(name), method) for name, method in upsampler.items()]
+    elif where is None:
+        pairs = [(place, upsampler) for place in _by_default(plan, upsampler)]
+    elif where == ALL:
+        pairs = [(place, upsampler) for place in plan if place.left_alone not in IMPOSSIBLE]
+    else:
+        names = [where] if isinstance(where, str) else where
+        pairs = [(plan.find(name), upsampler) for name in names]
+    for place, method in pairs:
+        if method != SAME and place.left_alone in IMPOSSIBLE:
+            raise ValueError(f"{place.name} cannot be replaced: it is {place.left_alone}.")
+        if reason := refusal(method, place.call):
+            fitting = plan.fitting(method) if method in UPSAMPLERS else []
+            hint = f" It fits where={fitting}." if fitting else ""
+            raise ValueError(f"{place.name} cannot be {method}: {reason}{hint}")
+    return pairs
+
+
+def _by_default(plan: Plan, upsampler: str) -> list[Place]:
+    if upsampler == SAME:
+        return [p for p in plan if p.call.kind != "conv_transpose2d" and p.left_alone not in IMPOSSIBLE]
+    if plan.replaced:
+        return plan.replaced
+    learned = sum(place.left_alone == LEARNED for place in plan)
+    if learned:
+        raise ValueError(
+            f"all upsampling of this network is learned ({learned} places), and what replaces it starts from nothing: "
+            "ask for it with where='all' or by name."
+        )
+    reasons = ", ".join(f"{place.name}: {place.left_alone}" for place in plan) or "it does not upsample"
+    raise ValueError(f"there is no place to replace ({reasons}); name those that you want replaced with where=[...].")
+
+
+def guide_of(plan: Plan, place: Place, method: str, guidance: str | Mapping[str, str]) -> Guide | None:
+    """What guides the upsampler at a place; None where it needs no guide.
+
+    Raises:
+        ValueError: for a map that is not there before the place.
+    """
+    if method == SAME or not UPSAMPLERS[method].guided:
+        return None
+    image = next((guide for guide in plan.sources if guide.rank == IMAGE), None)
+    asked = guidance
+    if isinstance(guidance, Mapping):
+        named = {plan.find(name).name: choice for name, choice in guidance.items()}
+        asked = named.get(place.name, AUTO)
+    if asked == IMAGE or (asked == AUTO and UPSAMPLERS[method].image_guided):
+        if image is None:
+            raise ValueError(f"no module takes the image itself, so it cannot guide {place.name}: name a map.")
+        return image
+    if asked == AUTO:
+        if not place.guides:
+            raise ValueError(f"there is no guide for {place.name}: name one with guidance={{{place.name!r}: ...}}.")
+        return place.guides[0]
+    return _named(plan, place, str(asked))
+
+
+def _named(plan: Plan, place: Place, name: str) -> Guide:
+    found = [guide for guide in plan.sources[: place.before] if guide.name == name]
+    found = found or [guide for guide in plan.sources[: place.before] if guide.module == name]
+    if found:
+        return found[-1]
+    if any(name in (guide.name, guide.module) for guide in plan.sources):
+        raise ValueError(f"{name} is computed after {place.name}, and cannot guide it.")
+    close = get_close_matches(name, [guide.name for guide in plan.sources], n=3)
+    at_hand = [guide.name for guide in place.guides[:3]]
+    raise ValueError(
+        f"no module {name!r} gives a map in this network. Of the size of {place.name} there are {', '.join(at_hand)}"
+        f"{'; similar: ' + ', '.join(close) if close else ''}."
+    )
+
+
+def started(place: Place, method: str, options: Mapping[str, Any], start: str | None) -> dict[str, Any]:
+    """The options of a place's upsampler, with the start asked for.
+
+    Raises:
+        ValueError: for "as-before" where there is no such start.
+    """
+    if start not in (None, AS_BEFORE, PUBLISHED):
+        raise ValueError(f"start must be {AS_BEFORE!r} or {PUBLISHED!r}, got {start!r}.")
+    if start == PUBLISHED or "start" in options:
+        return dict(options)
+    if reason := no_start(place, method):
+        if start == AS_BEFORE:
+            raise ValueError(f"{place.name} cannot start as before: {reason}")
+        return dict(options)
+    return {**options, "start": place.call.start}
+
+
+def no_start(place: Place, method: str) -> str:
+    """Why an upsampler cannot give the old result at first; "" where it can."""
+    if not UPSAMPLERS[method].startable:
+        able = ", ".join(name for name, one in UPSAMPLERS.items() if one.startable)
+        return f"{method} has no such form; {able} have."
+    if not place.call.start:
+        return f"the old layer ({place.call.kind}) is learned, and no interpolation gives its result."
+    return ""

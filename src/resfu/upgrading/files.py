@@ -1,0 +1,95 @@
+"""An upgraded network in a folder: its tensors, and a plan of what was replaced."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from resfu.files.atomic import replacing, write_json
+from resfu.upgrading.installing import FORMAT, install
+from resfu.upgrading.network import RECORD, is_upgraded
+
+PLAN, TENSORS = "upgrade.json", "model.safetensors"
+
+
+def save_upgraded(model: nn.Module, folder: str | Path) -> None:
+    """Write an upgraded network: `model.safetensors` with all its tensors and `upgrade.json` with the plan.
+
+    There is no code in the folder, so that loading needs the original network.
+
+    Args:
+        model: what `resfu.upgrade` returned, trained since or not.
+        folder: made where it is not there.
+
+    Raises:
+        ValueError: for a network that is not upgraded.
+
+    >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
+    >>> net = torch.nn.Sequential(*layers)
+    >>> better = resfu.upgrade(net, "resfu", torch.rand(2, 3, 32, 32))
+    >>> resfu.save_upgraded(better, "upgraded")
+    >>> again = resfu.load_upgraded("upgraded", net)
+    """
+    from safetensors.torch import save_file  # the extra `hosts`
+
+    if not is_upgraded(model):
+        raise ValueError(f"this {type(model).__name__} is not upgraded: save what resfu.upgrade returned.")
+    content = {**model.__dict__[RECORD].plan, "network": type(model).__name__}
+    with replacing(Path(folder) / TENSORS) as draft:
+        save_file(_distinct(model), draft)
+    write_json(Path(folder) / PLAN, content)
+
+
+def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
+    """Give a network the upsamplers and the weights of a saved one.
+
+    Args:
+        folder: of `save_upgraded`.
+        model: the original network, made anew as it was before `resfu.upgrade`; it is changed in place.
+
+    Returns:
+        The network.
+
+    Raises:
+        FileNotFoundError: when there is no saved network.
+        ValueError: for a network of another make.
+
+    >>> net = resfu.load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
+    """
+    from safetensors.torch import load_file  # the extra `hosts`
+
+    content = json.loads((Path(folder) / PLAN).read_text(encoding="utf-8"))
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{folder} has the format {content.get('format')!r}; this version of resfu reads {FORMAT}.")
+    if is_upgraded(model):
+        raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
+    tensors: dict[str, Any] = load_file(Path(folder) / TENSORS)
+    install(model, content)
+    shared = {name: first for first, names in _shared(model).items() for name in names}
+    expected = {name for name in model.state_dict() if name not in shared}
+    wrong = sorted(expected ^ tensors.keys()) or [
+        name for name, tensor in model.state_dict().items() if name in tensors and tensor.shape != tensors[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{folder} holds a {content['network']} that is not this {type(model).__name__}: {len(wrong)} tensors "
+            f"differ, such as {wrong[0]}. Make it with the arguments that it had."
+        )
+    model.load_state_dict({**tensors, **{name: tensors[first] for name, first in shared.items()}})
+    return model
+
+
+def _distinct(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor once, in memory of its own."""
+    repeated = {name for names in _shared(model).values() for name in names}
+    return {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items() if name not in repeated}
+
+
+def _shared(model: nn.Module) -> dict[str, list[str]]:
+    """For every tensor that has several names, the first of them and the others."""
+    names: dict[tuple, list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.numel():
+            names.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), []).append(name)
+    return {first: others for first, *others in names.values() if others}

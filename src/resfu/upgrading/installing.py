@@ -1,0 +1,100 @@
+"""Put upsamplers into a network, as a plan says that a JSON file can hold."""
+
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+
+from resfu.upgrading.building import SAME, Replacement, build
+from resfu.upgrading.calls import Call
+from resfu.upgrading.network import MODULES, Record, become_upgraded
+from resfu.upgrading.owner import Owner, Transposed
+from resfu.upgrading.passing import Pass, Tap
+from resfu.upgrading.places import Guide
+
+FORMAT = 1
+
+
+def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
+    """Change a network in place.
+
+    Args:
+        model: the network.
+        content: "owners" (all calls of each module that is changed) and "exchanges" (what becomes of which call).
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: where the network is not the one that the plan was made for.
+    """
+    state = Pass()
+    exchanges = sorted(content["exchanges"], key=lambda exchange: exchange["owner"])
+    for guide in {exchange["guide"] and Guide.from_json(exchange["guide"]) for exchange in exchanges} - {None}:
+        _listen(model, guide, state)
+    root = None
+    for path, group in groupby(exchanges, key=lambda exchange: exchange["owner"]):
+        owner, modules = _owner(model, path, content["owners"][path], list(group), state)
+        module = _part(model, path)
+        if isinstance(module, nn.ConvTranspose2d) and modules:
+            _exchange(model, module, Transposed(owner, module, modules))
+            continue
+        if modules:
+            module.add_module(MODULES, modules)
+        if path == "":
+            root = owner
+        else:
+            become_upgraded(module, Record(owner))
+    become_upgraded(model, Record(root, state, content))
+    return model
+
+
+def _owner(
+    model: nn.Module, path: str, calls: list[dict[str, Any]], exchanges: list[dict[str, Any]], state: Pass
+) -> tuple[Owner, nn.ModuleDict]:
+    module = _part(model, path)
+    like = next((p for part in (module, model) for p in part.parameters() if p.is_floating_point()), None)
+    modules, guides = nn.ModuleDict(), {}
+    described = [Call.from_json(call["call"]) for call in calls]
+    for exchange in exchanges:
+        number = exchange["number"]
+        if exchange["upsampler"] == SAME:
+            continue
+        guide = exchange["guide"] and Guide.from_json(exchange["guide"])
+        if guide:
+            guides[number] = guide.name
+        width = guide.channels if guide else None
+        replacement = build(exchange["upsampler"], described[number], width, exchange["options"])
+        if like is not None:
+            replacement.to(like.device, like.dtype)
+        modules[str(number)] = replacement
+    modules.train(module.training)
+    chains = [tuple(call["chain"]) for call in calls]
+    replacements: dict[int, nn.Module] = {int(number): part for number, part in modules.items()}
+    assert all(isinstance(part, Replacement) for part in replacements.values())
+    return Owner(path, state, chains, described, replacements, guides), modules
+
+
+def _listen(model: nn.Module, guide: Guide, state: Pass) -> None:
+    """Have the map that guides noted when its module runs."""
+    tap, module = Tap(state, guide.name, guide.keys), _part(model, guide.module)
+    if guide.port == "input":
+        module.register_forward_pre_hook(tap.before)
+    else:
+        module.register_forward_hook(tap.after)
+
+
+def _exchange(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is old:
+                parent._modules[name] = new
+
+
+def _part(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise ValueError(
+            f"this {type(model).__name__} has no module {path!r}: it is not the network that the plan was made for."
+        ) from error

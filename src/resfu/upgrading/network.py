@@ -1,0 +1,126 @@
+"""An upgraded module: the class it had, with places in its forward or as the root of an upgraded network."""
+
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import nn
+
+from resfu.upgrading.owner import Owner
+from resfu.upgrading.passing import Pass
+from resfu.upgrading.redirecting import Rewiring
+
+RECORD, FORWARD, ORIGINAL, MODULES = "_upgraded", "_upgraded_forward", "_upgraded_originals", "resfu"
+
+
+class Record:
+    """What makes a module an upgraded one.
+
+    Args:
+        owner: of the places in its forward, if there are any.
+        root: state of the pass, if this is the whole network.
+        plan: the content of the plan file, at the root.
+    """
+
+    def __init__(self, owner: Owner | None, root: Pass | None = None, plan: dict[str, Any] | None = None) -> None:
+        self.owner, self.root, self.plan = owner, root, plan
+
+
+def become_upgraded(module: nn.Module, record: Record) -> None:
+    """Give a module its places.
+
+    Raises:
+        ValueError: for a forward that cannot be redirected.
+    """
+    base = type(module)
+    if "forward" in module.__dict__:
+        raise ValueError(
+            f"the forward of this {base.__name__} has been replaced on the object itself (by accelerate's hooks, or "
+            "torch.compile): upgrade the network before that."
+        )
+    if issubclass(base, nn.ModuleDict | nn.ModuleList) and record.owner is not None and record.owner.replacements:
+        raise ValueError(f"{base.__name__} is a {base.__mro__[1].__name__}: its upsamplers would be among its items.")
+    module.__dict__[RECORD] = record
+    try:
+        _rewire(module, base)
+    except ValueError:
+        del module.__dict__[RECORD]
+        raise
+    module.__class__ = _upgraded(base)
+
+
+def is_upgraded(module: nn.Module) -> bool:
+    """Whether places in this network have been replaced."""
+    record = module.__dict__.get(RECORD)
+    return record is not None and record.root is not None
+
+
+@functools.cache
+def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
+    """The class of an upgraded module, a subclass of the one it had."""
+
+    @functools.wraps(inspect.getattr_static(base, "forward"))
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        record = self.__dict__[RECORD]
+        inner = self.__dict__.get(FORWARD, base.forward)
+        if record.root is None:
+            return inner(self, *args, **kwargs)
+        record.root.open()
+        try:
+            return inner(self, *args, **kwargs)
+        finally:
+            record.root.close()
+
+    def setstate(self: nn.Module, state: dict[str, Any]) -> None:
+        nn.Module.__setstate__(self, state)
+        _rewire(self, base)
+
+    methods = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "forward": forward,
+        "__setstate__": setstate,
+        "__reduce_ex__": lambda self, protocol: (_blank, (base,), _state(self)),
+        "_replicate_for_data_parallel": _refuse_data_parallel,
+    }
+    if issubclass(base, nn.Sequential):
+        # The upsamplers are no steps of the sequence.
+        methods["__iter__"] = lambda self: _steps(self)
+        methods["__len__"] = lambda self: sum(1 for _ in _steps(self))
+    return cast("type[nn.Module]", type(base.__name__, (base,), methods))
+
+
+def _steps(sequence: nn.Module) -> Iterator[nn.Module | None]:
+    return (module for name, module in sequence._modules.items() if name != MODULES)
+
+
+def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
+    """Make the copies of this object's own functions."""
+    owner = module.__dict__[RECORD].owner
+    if owner is None:
+        return
+    rewiring = Rewiring(module, base, owner.chains, owner.redirect)
+    module.__dict__[ORIGINAL] = {name: module.__dict__.get(name) for name in rewiring.attributes}
+    module.__dict__.update(rewiring.attributes)
+    module.__dict__[FORWARD] = rewiring.forward
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    """What a copy of the module is made of: its attributes, without the copies of its own functions."""
+    originals = module.__dict__.get(ORIGINAL, {})
+    state = {name: value for name, value in module.__dict__.items() if name not in (FORWARD, ORIGINAL, *originals)}
+    return state | {name: value for name, value in originals.items() if value is not None}
+
+
+def _blank(base: type[nn.Module]) -> nn.Module:
+    kind = _upgraded(base)
+    return kind.__new__(kind)
+
+
+def _refuse_data_parallel(self: nn.Module) -> nn.Module:
+    raise ValueError(
+        "nn.DataParallel shares one pass between threads, and an upgraded network keeps its guides in the pass: use "
+        "DistributedDataParallel."
+    )

@@ -1,0 +1,142 @@
+"""A module in whose forward places lie, at run time: which call is which, and what runs instead."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
+from resfu.upgrading.passing import Pass
+
+_CHANGED = 1.5  # a ratio further off than this is another place
+
+
+class Owner:
+    """The places of one module.
+
+    Args:
+        path: of the module.
+        state: of the pass.
+        chains: of its calls, see `Place.chain`.
+        calls: all resampling calls of the module in a pass, in order; those left alone as well.
+        replacements: what runs instead, by the number of the call.
+        guides: name of the guide, by the number of the call.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        state: Pass,
+        chains: list[tuple[str, ...]],
+        calls: list[Call],
+        replacements: dict[int, nn.Module],
+        guides: dict[int, str],
+    ) -> None:
+        self.path, self.state, self.chains, self.calls = path, state, chains, calls
+        self.replacements, self.guides = replacements, guides
+
+    def redirect(self, function: Any) -> "Redirected | None":
+        """What stands for a function of PyTorch in the module's own code."""
+        return Redirected(self, function) if function in (*INTERPOLATIONS, *SHUFFLES) else None
+
+    def resample(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """One call of the module's own code."""
+        number = self.state.next(self.path, len(self.calls))
+        name, call = f"{self.path}#{number}", self.calls[number]
+        if self.state.visited is not None:
+            self.state.visited.add(name)
+        x = input_of(args, kwargs)
+        if number not in self.replacements:
+            return function(*args, **kwargs)
+        mode = asked_mode(function, args, kwargs)[0] if function in INTERPOLATIONS else ""
+        size = _size(x, args, kwargs) if function in INTERPOLATIONS else _shuffled(x, args, kwargs)
+        if size[0] < x.shape[-2] or size[1] < x.shape[-1]:
+            return function(*args, **kwargs)
+        self._check(name, call, x, size, mode)
+        return self.replace(number, x, size)
+
+    def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """The upsampler in place of the call with this number."""
+        module, name = self.replacements[number], f"{self.path}#{number}"
+        self.state.check_trainable(name, module)
+        guide = self.state.guide(self.guides[number], name, x.device) if number in self.guides else None
+        return module(x, guide, size)
+
+    def _check(self, name: str, call: Call, x: Tensor, size: tuple[int, int], mode: str) -> None:
+        if x.dim() != 4 or x.shape[1] != call.channels or mode != call.mode:
+            raise ValueError(
+                f"{name} was {call.mode or call.kind} of {call.channels} channels when resfu.upgrade saw it, and now "
+                f"is {mode or 'one'} of {list(x.shape)}: its places change from pass to pass. Leave it out "
+                "(where=[...])."
+            )
+        if len(self.calls) > 1:
+            ratio = size[0] / x.shape[-2] / call.ratio[0]
+            if not 1 / _CHANGED < ratio < _CHANGED:
+                raise ValueError(
+                    f"{name} had the ratio {call.ratio[0]:g} when resfu.upgrade saw it, and now goes from "
+                    f"{tuple(x.shape[-2:])} to {tuple(size)}: the order of its places changes from pass to pass. "
+                    "Upgrade it with inputs of this kind, or leave it out (where=[...])."
+                )
+
+
+class Redirected:
+    """Stands for a function of PyTorch in the code of one module."""
+
+    def __init__(self, owner: Owner, function: Any) -> None:
+        self.owner, self.function = owner, function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run what stands at this call's place."""
+        return self.owner.resample(self.function, args, kwargs)
+
+
+def _size(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
+    """(H, W) that an interpolation asks for."""
+    size: Any = kwargs.get("size", args[1] if len(args) > 1 else None)
+    if size is not None:
+        return (size[0], size[1]) if isinstance(size, tuple | list) else (size, size)
+    scale: Any = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
+    scales = scale if isinstance(scale, tuple | list) else (scale, scale)
+    return _scaled(x.shape[-2], scales[0]), _scaled(x.shape[-1], scales[1])
+
+
+def _scaled(n: int, scale: float) -> int:
+    # A whole ratio in whole numbers: exporters then keep it as a product.
+    return n * int(scale) if scale == int(scale) else int(n * scale)
+
+
+def _shuffled(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
+    ratio = kwargs.get("upscale_factor", args[1] if len(args) > 1 else 1)
+    return x.shape[-2] * ratio, x.shape[-1] * ratio
+
+
+class Transposed(nn.Module):
+    """Stands for an `nn.ConvTranspose2d`: upsampler and 1 x 1 convolution.
+
+    Args:
+        owner: with its places.
+        like: the transposed convolution, whose output sizes are kept.
+        replacements: the modules of the owner, registered here.
+    """
+
+    def __init__(self, owner: Owner, like: nn.ConvTranspose2d, replacements: nn.ModuleDict) -> None:
+        super().__init__()
+        self.owner, self.resfu = owner, replacements
+        self.in_channels, self.out_channels = like.in_channels, like.out_channels
+        self.axes = [
+            (like.stride[n], int(like.padding[n]), like.dilation[n] * (like.kernel_size[n] - 1), like.output_padding[n])
+            for n in range(2)
+        ]
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[B, C, h, w] -> [B, C', H, W], of the transposed convolution's own size."""
+        number = self.owner.state.next(self.owner.path, len(self.owner.calls))
+        if self.owner.state.visited is not None:
+            self.owner.state.visited.add(f"{self.owner.path}#{number}")
+        size = output_size[-2:] if output_size is not None else self._sizes(input)
+        return self.owner.replace(number, input, (size[0], size[1]))
+
+    def _sizes(self, x: Tensor) -> list[int]:
+        return [
+            (n - 1) * stride - 2 * padding + reach + more + 1
+            for n, (stride, padding, reach, more) in zip(x.shape[-2:], self.axes, strict=True)
+        ]

@@ -1,0 +1,112 @@
+"""What one forward pass of an upgraded network knows: calls made so far and the maps that guide."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Pass:
+    """The state of the pass under way, shared by all parts of one network. Empty between passes.
+
+    Attributes:
+        guides: captured maps, by their guide's name.
+        visited: names of the places that ran, where somebody wants to know.
+    """
+
+    def __init__(self) -> None:
+        self.guides: dict[str, Tensor] = {}
+        self.visited: set[str] | None = None
+        self._counts: dict[str, int] = {}
+        self._open = False
+        self._gradients = False
+
+    def open(self) -> None:
+        """Begin a pass."""
+        self._open, self._gradients = True, torch.is_grad_enabled()
+
+    def close(self) -> None:
+        """End it; nothing is kept alive."""
+        self._open = False
+        self._counts.clear()
+        self.guides.clear()
+
+    def next(self, owner: str, calls: int) -> int:
+        """Number of the call that this owner makes now.
+
+        Raises:
+            ValueError: where a pass has more calls than were found, or a part is run by itself and has several.
+        """
+        if not self._open:
+            if calls > 1:
+                raise ValueError(
+                    f"{owner or 'the network'} resamples {calls} maps in a pass, and was called by itself: call the "
+                    "network that resfu.upgrade returned, which knows which of them comes next."
+                )
+            return 0
+        number = self._counts.get(owner, 0)
+        if number >= calls:
+            raise ValueError(
+                f"{owner or 'the network'} resamples a map for the {number + 1}th time in one pass, where "
+                f"resfu.upgrade saw {calls}: the order of its places changes from pass to pass. Upgrade it with inputs "
+                "that take this way, or leave it out (where=[...])."
+            )
+        self._counts[owner] = number + 1
+        return number
+
+    def guide(self, name: str, place: str, device: torch.device) -> Tensor:
+        """The captured map of this name.
+
+        Raises:
+            ValueError: where it has not been computed in this pass or is on another device.
+        """
+        guide = self.guides.get(name)
+        if guide is None:
+            raise ValueError(
+                f"the guidance {name!r} of {place} has not been computed in this pass: call the whole network that "
+                "resfu.upgrade returned (a part by itself has no guides, nor has the recomputing of a checkpoint)."
+            )
+        if guide.device != device:
+            raise ValueError(
+                f"the guidance {name!r} of {place} is on {guide.device} and the features on {device}: choose another "
+                'with guidance={...: "module.path"}.'
+            )
+        return guide
+
+    def check_trainable(self, place: str, module: nn.Module) -> None:
+        """Refuse to train an upsampler in a part of the network that records no gradients.
+
+        Raises:
+            ValueError: that names the place.
+        """
+        if self._open and self._gradients and module.training and not torch.is_grad_enabled():
+            raise ValueError(
+                f"{place} lies in a part of the network that runs under torch.no_grad, so its upsampler would never "
+                "train: take the no_grad away, leave this place out (where=[...]), or call model.eval()."
+            )
+
+
+class Tap:
+    """A hook that notes what a module gives or takes.
+
+    Args:
+        state: of the pass.
+        name: of the guide.
+        keys: to the tensor in an output or in the positional arguments.
+    """
+
+    def __init__(self, state: Pass, name: str, keys: tuple[Any, ...]) -> None:
+        self.state, self.name, self.keys = state, name, keys
+
+    def after(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """As a forward hook."""
+        self._note(output)
+
+    def before(self, module: nn.Module, args: tuple) -> None:
+        """As a forward pre-hook."""
+        self._note(args)
+
+    def _note(self, value: Any) -> None:
+        for key in self.keys:
+            value = value[key]
+        self.state.guides[self.name] = value

@@ -1,0 +1,123 @@
+"""One forward pass, watched: every call that changes a resolution, and every map that could guide it."""
+
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, handle_torch_function
+from torch.utils.weak import WeakIdKeyDictionary
+
+from resfu.upgrading.calls import changes_resolution, described, input_of
+from resfu.upgrading.flow import IMAGE, Flow, tensors_in
+from resfu.upgrading.places import Guide, Place
+from resfu.upgrading.running import synchronize
+
+_MODULE_FILE = nn.Module.__call__.__code__.co_filename
+_DISPATCH = frozenset(
+    function.__code__
+    for function in (handle_torch_function, F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
+)
+
+
+class Recorder(TorchFunctionMode):
+    """Watches a pass of a network through hooks of its modules and the functions that PyTorch runs.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.paths = {module: name for name, module in model.named_modules()}
+        self.root = model
+        self.flow = Flow()
+        self.places: list[Place] = []
+        self.inputs: list[Tensor] = []  # of the places
+        self.sources: list[Guide] = []
+        self.same: list[int] = []  # for every source, the first one that is the same tensor
+        self.of_tensor = WeakIdKeyDictionary()  # tensor -> numbers of its sources
+        self.image: Guide | None = None
+        self._stack: list[nn.Module] = []
+        self._counts: dict[str, int] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> "Recorder":
+        for module in self.paths:
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            self._hooks += [
+                module.register_forward_pre_hook(self._before, with_kwargs=True),
+                module.register_forward_hook(self._after, with_kwargs=True),
+            ]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Run a function of PyTorch and note it."""
+        kwargs = kwargs or {}
+        if not self._stack or not changes_resolution(func, args, kwargs):
+            output = func(*args, **kwargs)
+            self.flow.step(func, args, kwargs, output, self.of_tensor)
+            return output
+        synchronize(args)
+        began = time.perf_counter()
+        output = func(*args, **kwargs)
+        synchronize(args)
+        spent = time.perf_counter() - began
+        self.flow.step(func, args, kwargs, output, self.of_tensor)
+        owner = self.paths[self._stack[-1]]
+        number = self._counts.get(owner, 0)
+        self._counts[owner] = number + 1
+        self.flow.placed(len(self.places), output)
+        call = described(func, args, kwargs, output)
+        place = Place(owner, number, call, milliseconds=1e3 * spent, chain=_chain(), before=len(self.sources))
+        self.places.append(place)
+        self.inputs.append(input_of(args, kwargs))
+        return output
+
+    def _before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if not self._stack:
+            self.flow.begin((args, kwargs))
+        self._stack.append(module)
+        if self.image is None and module is not self.root:
+            for keys, tensor in tensors_in(args):
+                if tensor.dim() == 4 and tensor.is_floating_point() and self.flow.origin_of(tensor) == IMAGE:
+                    self.image = Guide(
+                        self.paths[module], "input", keys, tensor.shape[1], tuple(tensor.shape[2:]), "image"
+                    )
+                    break
+
+    def _after(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        self._stack.pop()
+        found = list(tensors_in(output))
+        self.flow.finished(module, (args, kwargs), [tensor for _, tensor in found])
+        if not self._stack:
+            return
+        path = self.paths[module]
+        for keys, tensor in found:
+            if tensor.dim() == 4 and tensor.is_floating_point():
+                numbers: list[int] = self.of_tensor.get(tensor) or []
+                self.of_tensor[tensor] = numbers
+                numbers.append(len(self.sources))
+                self.same.append(numbers[0])
+                self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:])))
+
+
+def _chain() -> tuple[str, ...]:
+    """Names of the functions from the forward of the innermost module to the call under way."""
+    frame: FrameType | None = sys._getframe(2)
+    names = []
+    while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
+        if frame.f_code not in _DISPATCH:
+            names.append(frame.f_code.co_qualname)
+        frame = frame.f_back
+    return tuple(reversed(names))

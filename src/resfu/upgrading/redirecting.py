@@ -1,0 +1,165 @@
+"""The forward of one module with its resampling calls led elsewhere, and nothing else changed.
+
+Somebody's forward finds `interpolate` through its globals: `F`, `nn.functional`, a helper function. So the functions
+from the forward to the call are copied, each with globals (or closure cells, or methods of the module) in which those
+names stand for the redirected call. What the modules inside call stays as it is, no module of Python is patched, and
+there is nothing to run beside the copy: `torch.compile` and `torch.export` trace it as any other function.
+
+The other way, a `TorchFunctionMode` around the forward, also sees what the modules inside call (the position embedding
+of an encoder, where sizes are unusual), so that counting calls names the wrong ones; it takes away PyTorch's fast path
+of attention, which a bit-equal result needs; a checkpointed helper runs without it in backward; and every function
+of the module costs a call of Python more (`python -m benchmarks.upgrade_overhead`).
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from torch import nn
+
+_DEPTH = 4  # torch.nn.functional.interpolate
+
+
+class Rewiring:
+    """Copies of the functions of one module.
+
+    Args:
+        owner: the module.
+        base: the class that its forward is of.
+        chains: for every call, the names of the functions from the forward to the one that calls.
+        redirect: what stands for a function of PyTorch, or None for one that is not redirected.
+
+    Attributes:
+        forward: the copy of the module's forward; takes the module first.
+        attributes: what its methods and attributes are replaced by, by name.
+    """
+
+    def __init__(
+        self,
+        owner: nn.Module,
+        base: type[nn.Module],
+        chains: Iterable[tuple[str, ...]],
+        redirect: Callable[[Any], Any],
+    ) -> None:
+        self.owner, self.base, self.redirect = owner, base, redirect
+        self.chains = set(chains)
+        self.attributes: dict[str, Any] = {}
+        self._copies: dict[int, FunctionType] = {}
+        forward = inspect.getattr_static(base, "forward")
+        if not isinstance(forward, FunctionType):
+            raise ValueError(f"the forward of {base.__name__} is no plain function, but {type(forward).__name__}.")
+        self.forward = self._copy(forward)
+
+    def _copy(self, function: FunctionType) -> FunctionType:
+        if id(function) in self._copies:
+            return self._copies[id(function)]
+        code = function.__code__
+        inner = {nested.co_qualname for nested in _nested(code)}
+        names = {name for nested in _nested(code) for name in nested.co_names}
+        heads = {tail[0] if tail else "" for tail in self._tails(inner)}
+        variables = dict(function.__globals__)
+        # PyTorch's compiler would take the globals of the module of this name for those of the copy.
+        variables.pop("__name__", None)
+        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        found: set[str] = set()
+
+        def changed(value: Any) -> Any:
+            for head in heads:
+                new = self._patched(value, names) if not head else self._helper(value, head, names)
+                if new is not None:
+                    found.add(head)
+                    return new
+            return None
+
+        for name in names & variables.keys():
+            variables[name] = _or(changed(variables[name]), variables[name])
+        for name, cell in cells.items():
+            new = None if name == "__class__" else changed(_content(cell))
+            cells[name] = cell if new is None else CellType(new)
+        defaults = tuple(_or(changed(value), value) for value in function.__defaults__ or ())
+        for name in names:
+            value = self.owner.__dict__.get(name, inspect.getattr_static(self.base, name, None))
+            new = changed(value.__func__ if isinstance(value, staticmethod) else value)
+            if new is not None:
+                bound = isinstance(value, FunctionType) and name not in self.owner.__dict__
+                self.attributes[name] = MethodType(new, self.owner) if bound else new
+        for head in heads - found:
+            what = f"{head}()" if head else "the function that resamples"
+            raise ValueError(
+                f"{function.__qualname__} reaches {what} through a name that cannot be redirected (an import inside "
+                "the function, an inherited method called by super(), an object that holds it)."
+            )
+        copy = FunctionType(code, variables, function.__name__, defaults or None, tuple(cells.values()) or None)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        copy.__qualname__ = function.__qualname__
+        copy.__dict__.update(function.__dict__)
+        self._copies[id(function)] = copy
+        return copy
+
+    def _tails(self, inner: set[str]) -> Iterator[tuple[str, ...]]:
+        """What follows in the chains on a function, without those defined inside it, which share its globals."""
+        for chain in self.chains:
+            for n in reversed(range(len(chain))):
+                if chain[n] in inner:
+                    yield chain[n + 1 :]
+                    break
+
+    def _helper(self, value: Any, name: str, names: set[str]) -> Any:
+        """A copy of the function of this name, if the value is it or leads to it."""
+        if isinstance(value, FunctionType) and value.__code__.co_qualname == name:
+            return self._copy(value)
+        if isinstance(value, MethodType | partial):
+            function = value.__func__ if isinstance(value, MethodType) else value.func
+            if (new := self._helper(function, name, names)) is not None:
+                return MethodType(new, value.__self__) if isinstance(value, MethodType) else _partial(new, value)
+        if isinstance(value, ModuleType) and not value.__name__.startswith("torch."):
+            return _module_copy(value, names, lambda item: self._helper_in_module(item, name))
+        return None
+
+    def _helper_in_module(self, value: Any, name: str) -> Any:
+        return self._helper(value, name, set()) if isinstance(value, FunctionType | partial) else None
+
+    def _patched(self, value: Any, names: set[str], depth: int = _DEPTH) -> Any:
+        """What stands for the value where resampling is redirected, or None if that does not concern it."""
+        if isinstance(value, ModuleType):
+            return _module_copy(value, names, lambda item: self._patched(item, names, depth - 1)) if depth else None
+        if isinstance(value, partial):
+            new = self._patched(value.func, names, depth)
+            return None if new is None else _partial(new, value)
+        return self.redirect(value) if callable(value) else None
+
+
+def _module_copy(module: ModuleType, names: set[str], change: Callable[[Any], Any]) -> ModuleType | None:
+    """The module with those of its items changed that have one of these names; None where none is."""
+    items = ((name, module.__dict__[name]) for name in names & module.__dict__.keys())
+    changed = {name: new for name, item in items if (new := change(item)) is not None}
+    if not changed:
+        return None
+    copy = ModuleType(module.__name__)
+    copy.__dict__.update(module.__dict__, **changed)
+    return copy
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of those defined inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
+
+
+def _partial(function: Any, like: partial) -> partial:
+    return partial(function, *like.args, **like.keywords)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
+
+
+def _or(new: Any, old: Any) -> Any:
+    return old if new is None else new

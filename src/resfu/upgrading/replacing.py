@@ -1,0 +1,109 @@
+"""Replace the upsampling of a network."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from resfu.upgrading.building import SAME
+from resfu.upgrading.choosing import AUTO, chosen, guide_of, started
+from resfu.upgrading.finding import find_upsampling
+from resfu.upgrading.installing import FORMAT, install
+from resfu.upgrading.network import RECORD, is_upgraded
+from resfu.upgrading.places import Place, Plan
+from resfu.upgrading.running import evaluating, run
+
+
+def upgrade(
+    model: nn.Module,
+    upsampler: str | Mapping[str, str],
+    *inputs: Any,
+    where: str | Sequence[str] | None = None,
+    guidance: str | Mapping[str, str] = AUTO,
+    start: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    named_inputs: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Give a network other upsamplers, whoever wrote it.
+
+    The network is copied, and the original left as it is. An optimiser has to be made for the copy. Calls of
+    `F.interpolate` and pixel shuffles are redirected where they stand; a transposed convolution becomes an upsampler
+    and a 1 x 1 convolution of the same widths. The new parameters have names of their own in `state_dict`: those of the
+    module in whose forward the call stands, then `resfu` and the number of the call.
+
+    Args:
+        model: any network; before torch.compile, DistributedDataParallel and the like.
+        upsampler: a key of `resfu.UPSAMPLERS`; "same" for a network that still computes what it did; or a mapping of
+            places, as `find_upsampling` names them, to upsamplers.
+        *inputs: what the network is called with; it runs a few times on them, in evaluation mode.
+        where: names of the places; "all" for everything that can be replaced. Default: the places where features are
+            interpolated, but not the resampling of logits to the image, of masks and of position embeddings, nor
+            layers that learn by themselves.
+        guidance: "auto" (the skip connection that meets the map, then the encoder's map, then the image), "image", the
+            path of a module whose output guides, or a mapping of places to these.
+        start: "as-before" (at step 0 the network gives the results that it gave) or "published" (the method's own
+            initialisation). Default: "as-before" where the method and the place allow it.
+        options: further arguments of the upsampler's constructor.
+        named_inputs: what the network is called with by name.
+
+    Returns:
+        The upgraded network, in the mode (training or evaluation) of the original.
+
+    Raises:
+        ValueError: for a place, guide or upsampler that does not fit; the message says which would.
+
+    >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
+    >>> net = torch.nn.Sequential(*layers)
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> better = resfu.upgrade(net, "resfu", images)
+    >>> better(images).shape
+    torch.Size([2, 4, 32, 32])
+    """
+    if is_upgraded(model):
+        raise ValueError(
+            "this network is upgraded already: upgrade the original, with a mapping of places to upsamplers."
+        )
+    kind = type(model).__name__
+    if kind in ("OptimizedModule", "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"):
+        raise ValueError(f"the network is wrapped in {kind}: upgrade it first, then wrap the result.")
+    plan = find_upsampling(model, *inputs, named_inputs=named_inputs)
+    exchanges = []
+    for place, method in chosen(plan, upsampler, where):
+        guide = guide_of(plan, place, method, guidance)
+        exchange = {"owner": place.owner, "number": place.number, "upsampler": method, "options": {}, "guide": None}
+        if method != SAME:
+            exchange["options"] = started(place, method, options or {}, start)
+            exchange["guide"] = guide.to_json() if guide is not None else None
+        exchanges.append(exchange)
+    owners = {exchange["owner"] for exchange in exchanges}
+    content = {
+        "format": FORMAT,
+        "owners": {path: _calls([place for place in plan if place.owner == path]) for path in sorted(owners)},
+        "exchanges": exchanges,
+    }
+    upgraded = install(copy.deepcopy(model), content)
+    _check_all_run(upgraded, plan, content, (inputs, dict(named_inputs or {})))
+    return upgraded
+
+
+def _calls(places: list[Place]) -> list[dict[str, Any]]:
+    return [{"call": place.call.to_json(), "chain": list(place.chain)} for place in places]
+
+
+def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs: tuple[tuple, dict]) -> None:
+    """Run the upgraded network once and make sure that every exchange took place."""
+    state = model.__dict__[RECORD].root
+    state.visited = set()
+    try:
+        with evaluating(model):
+            run(model, *inputs)
+        wanted = {f"{exchange['owner']}#{exchange['number']}" for exchange in content["exchanges"]}
+        if missing := sorted(wanted - state.visited):
+            chains = [" > ".join(plan.find(name).chain) for name in missing]
+            raise ValueError(
+                f"{', '.join(missing)} could not be redirected: the call is reached through {', '.join(chains)}. Leave "
+                "it out (where=[...])."
+            )
+    finally:
+        state.visited = None

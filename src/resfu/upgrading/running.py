@@ -1,0 +1,57 @@
+"""A network run for a look at it: without gradients, in evaluation mode, and left as it was."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from resfu.upgrading.flow import tensors_in
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module is in the mode it was in, and so is the random generator."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def run(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """One forward pass without gradients."""
+    with torch.no_grad():
+        return model(*args, **kwargs)
+
+
+def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float:
+    """How long a forward pass takes, after one to warm up.
+
+    Raises:
+        ValueError: for inputs that the network does not take.
+    """
+    try:
+        run(model, args, kwargs)
+    except TypeError as error:
+        given = ", ".join([*("a positional one" for _ in args), *kwargs])
+        raise ValueError(
+            f"{type(model).__name__} does not take the inputs given ({given}): {error}. Call it as your training loop "
+            "does; what it takes by name goes into named_inputs={...}."
+        ) from error
+    synchronize((args, kwargs))
+    began = time.perf_counter()
+    run(model, args, kwargs)
+    synchronize((args, kwargs))
+    return 1e3 * (time.perf_counter() - began)
+
+
+def synchronize(inputs: Any) -> None:
+    """Wait for the device of the inputs, so that clocks measure its work."""
+    if any(tensor.is_cuda for _, tensor in tensors_in(inputs)):
+        torch.cuda.synchronize()

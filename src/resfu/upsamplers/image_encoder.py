@@ -1,0 +1,49 @@
+"""Stacks of convolutions on the image, as the upsamplers of frozen encoders' features have them."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops.layout import pad
+from resfu.upsamplers.normalization import GroupNorm
+
+NORM_GROUPS = 8
+
+
+class Convolution(nn.Conv2d):
+    """A convolution with stride 1 and no padding of its own that mirrors the border, and so keeps the map's size."""
+
+    def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
+        """Mirror, then convolve."""
+        reach = self.kernel_size[0] // 2
+        return super().forward(pad(input, reach, reach, "reflect") if reach else input)
+
+
+class NormalizedBlock(nn.Module):
+    """Twice GroupNorm, SiLU, convolution, with a way around them or without.
+
+    Args:
+        in_channels: width of the input.
+        out_channels: width of the output.
+        kernel_size: of both convolutions.
+        bias: of both convolutions.
+        residual: add the input, through a 1 x 1 convolution where the widths differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool, residual: bool) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(NORM_GROUPS, in_channels)
+        self.conv1 = Convolution(in_channels, out_channels, kernel_size, bias=bias)
+        self.norm2 = GroupNorm(NORM_GROUPS, out_channels)
+        self.conv2 = Convolution(out_channels, out_channels, kernel_size, bias=bias)
+        self.residual = residual
+        if residual and in_channels != out_channels:
+            self.shortcut = Convolution(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
+        """The second layer of the first, and the input where there is a way around."""
+        x = self.conv1(F.silu(self.norm1(input)))
+        x = self.conv2(F.silu(self.norm2(x)))
+        if not self.residual:
+            return x
+        return x + (self.shortcut(input) if hasattr(self, "shortcut") else input)

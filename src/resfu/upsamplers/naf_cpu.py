@@ -1,0 +1,135 @@
+"""NAF on the CPU without gradients: the image encoder in bands, the query in the output's own memory."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resfu.ops.attention.axis import shifted
+from resfu.ops.attention.cpu import attend
+from resfu.ops.reassembly.workspace import Workspace
+from resfu.upsamplers.bands import Sums, bands, embedded, run
+from resfu.upsamplers.pooling import pooling_matrix
+
+if TYPE_CHECKING:
+    from resfu.upsamplers.naf import NAF
+
+
+class Query:
+    """The query's rows, in the memory where the output's same rows will be written once they have been read.
+
+    In fp32 at 256 channels and 448 x 448 pixels they take 205 MB, two thirds of 384 channels of output.
+
+    Args:
+        out: [C, H, W]. With fewer channels than the query has, or in another order, it lends no memory.
+        width: D of the query.
+    """
+
+    def __init__(self, out: Tensor, width: int) -> None:
+        (C, H, W), self._width = out.shape, width
+        lends = width <= C and out.is_contiguous()
+        self._planes = out[:width] if lends else out.new_empty(width, H, W)
+
+    def write(self, first: int, last: int, band: Tensor, channel: int) -> None:
+        """Keep rows [rows, W, E] as the channels from `channel` on."""
+        rows, W, E = band.shape
+        band = band.reshape(rows, E, W).transpose(0, 1)  # not pixel by pixel: any order that `read` knows is good
+        self._planes[channel : channel + E, first:last] = band
+
+    def read(self, first: int, last: int, channel: int, band: Tensor) -> None:
+        """Bring rows back into [rows, W, E]."""
+        rows, W, E = band.shape
+        planes = self._planes[channel : channel + E, first:last].transpose(0, 1)
+        band.copy_(planes.reshape(rows, W, E))
+
+
+def upsample(naf: "NAF", features: Tensor, image: Tensor, size: tuple[int, int]) -> Tensor:
+    """See `NAF.upsample`."""
+    (B, C), (H, W) = features.shape[:2], size
+    last = features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    out = torch.empty((B, C, H, W), dtype=features.dtype, memory_format=layout)
+    for b in range(B):
+        _one(naf, features[b], image[b], out[b])
+    return out
+
+
+def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
+    (h, w), (H, W) = features.shape[-2:], out.shape[-2:]
+    space = Workspace(out)
+    stacks = (naf.pixel_encoder, naf.context_encoder)
+    half = naf.dim // 2
+    D = 2 * half
+    store = Query(out, D)
+    for n, stack in enumerate(stacks):
+        _encode(stack, image, (H, W), store, n * half, space)
+    angles = naf.angles(D, (H, W), out.device)
+    cos, sin = ([f(angle).mT.to(out.dtype) for angle in angles] for f in (torch.cos, torch.sin))  # [P, F] each
+    down, across = pooling_matrix(H, h, out), pooling_matrix(W, w, out)
+    key = out.new_zeros(h, w * D)
+    query = space.take("query rows", (1, W, D))
+
+    def read(first: int, last: int) -> Tensor:
+        query = space.take("query rows", (last - first, W, D))
+        for channel in (0, half):
+            store.read(first, last, channel, query[..., channel : channel + half])
+        return query
+
+    for first, last in bands(H, W):
+        query = _rotate(read(first, last), naf.rope_heads, cos, sin, first, last, space)
+        for channel in (0, half):
+            store.write(first, last, query[..., channel : channel + half], channel)
+        narrow = torch.matmul(across, query)  # [rows, w, D]
+        key.addmm_(down[:, first:last], narrow.flatten(1))
+    key = key.view(h, w, D).permute(2, 0, 1)
+    scale = 1 / math.sqrt(D // naf.heads)
+    axes = shifted(H, h, naf.kernel_size), shifted(W, w, naf.kernel_size)
+    attend(read, key * scale, features, out, naf.heads, *axes)
+
+
+def _encode(
+    stack: nn.Sequential, image: Tensor, size: tuple[int, int], store: Query, channel: int, space: Workspace
+) -> None:
+    """One stack of convolutions, pooled to the size, into the store."""
+    parts: list[Any] = list(stack)
+    stem, *blocks = parts
+    layers = [layer for block in blocks for layer in ((block.norm1, block.conv1), (block.norm2, block.conv2))]
+    Hy, Wy = image.shape[-2:]
+    x, sums, same = image.new_empty(Hy, Wy, stem.out_channels), Sums(), (Hy, Wy) == size
+
+    def sink(first: int, last: int, band: Tensor) -> None:
+        store.write(first, last, band, channel)
+
+    for first, last, band in embedded(stem, image):
+        if layers or not same:
+            x[first:last] = band
+            sums.add(band, space)
+        else:
+            sink(first, last, band)
+    run(layers, x, sums, space, sink if same else None)
+    if not same:
+        pooled = F.adaptive_avg_pool2d(x.permute(2, 0, 1)[None], size)[0]
+        store.write(0, size[0], pooled.permute(1, 2, 0), channel)
+
+
+def _rotate(
+    query: Tensor, heads: int, cos: list[Tensor], sin: list[Tensor], first: int, last: int, space: Workspace
+) -> Tensor:
+    """`rotation.rotate` on rows [rows, W, D]."""
+    rows, W, D = query.shape
+    angles = []
+    for name, (of_row, of_column) in (("cos", cos), ("sin", sin)):
+        table = space.take(name, (rows, W, 1, D // heads // 2))
+        table[..., 0, : of_row.shape[1]] = of_row[first:last, None]
+        table[..., 0, of_row.shape[1] :] = of_column
+        angles.append(table)
+    a, b = query.unflatten(2, (heads, 2, -1)).unbind(3)
+    turned = space.take("rotated", (rows, W, D))
+    c, d = turned.unflatten(2, (heads, 2, -1)).unbind(3)
+    torch.mul(a, angles[0], out=c)
+    c.addcmul_(b, angles[1], value=-1)
+    torch.mul(b, angles[0], out=d)
+    d.addcmul_(a, angles[1])
+    return turned

@@ -1,0 +1,185 @@
+"""Upsamplers in a folder or on the Hugging Face Hub: constructor arguments as JSON, weights as safetensors."""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resfu.files.atomic import replacing, write_json, write_text
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+_FORMAT = 1
+
+
+def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
+    """Build an upsampler that `save_pretrained` or `push_to_hub` wrote.
+
+    Args:
+        source: a folder, or the name of a repository on the Hugging Face Hub, "owner/name". With HF_HUB_OFFLINE=1 only
+            what the Hub's cache holds is found.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        The `resfu.Upsampler`, on the CPU, in evaluation mode and with the dtype of its weights.
+
+    Raises:
+        ValueError: for a folder or repository without the two files, a configuration that this version does not know,
+            or weights that do not fit.
+
+    >>> import tempfile, resfu
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     resfu.create_upsampler("carafe", channels=8).save_pretrained(folder)
+    ...     resfu.from_pretrained(folder)
+    CARAFE(
+      channels=8, scale_factor=2
+      (compressor): Conv2d(8, 64, kernel_size=(1, 1), stride=(1, 1))
+      (encoder): Conv2d(64, 100, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    )
+    """
+    folder = Path(source) if Path(source).is_dir() else _downloaded(str(source), revision)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{source} holds no {name}: expected what save_pretrained writes.")
+    try:
+        configuration = json.loads((folder / CONFIG).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} is not JSON: {error}.") from error
+    module = _built(configuration, folder / CONFIG)
+    weights = _library("safetensors.torch").load_file(folder / WEIGHTS)
+    kinds = {value.dtype for value in weights.values() if value.is_floating_point()}
+    if len(kinds) == 1:
+        module.to(kinds.pop())
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {' '.join(str(error).split())}") from error
+    return module.eval()
+
+
+def save_pretrained(module: nn.Module, folder: str | Path, measured: str = "") -> None:
+    """See `resfu.Upsampler.save_pretrained`."""
+    folder = Path(folder)
+    configuration = {"library": "resfu", "format": _FORMAT, **described(module)}
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    save_file = _library("safetensors.torch").save_file
+    with replacing(folder / WEIGHTS) as draft:
+        save_file(weights, draft, metadata={"format": "pt"})
+    write_json(folder / CONFIG, configuration)
+    write_text(folder / CARD, _card(module, configuration, measured))
+
+
+def push_to_hub(module: nn.Module, repository: str, measured: str = "", private: bool = False) -> str:
+    """See `resfu.Upsampler.push_to_hub`."""
+    import tempfile
+
+    hub = _library("huggingface_hub").HfApi()
+    hub.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(module, folder, measured)
+        return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by resfu"))
+
+
+def described(module: nn.Module) -> dict[str, Any]:
+    """Class and constructor arguments of an upsampler, as JSON can hold them.
+
+    Raises:
+        ValueError: for a class that is not the library's own, or an argument that JSON cannot hold.
+    """
+    name = type(module).__name__
+    if type(module) is not _classes().get(name):
+        raise ValueError(
+            f"only the library's own upsamplers can be built again from a file, and {name} is not one of them: "
+            "use torch.save on its state_dict."
+        )
+    if name == "Iterative":
+        return {"class": name, "steps": [described(step) for step in module.steps]}  # pyright: ignore
+    arguments = dict(getattr(module, "arguments", {}))
+    for key, value in arguments.items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise ValueError(f"the argument {key} = {value!r} of {name} cannot be written to {CONFIG}.")
+    return {"class": name, "arguments": arguments}
+
+
+def _built(configuration: Any, place: object) -> nn.Module:
+    if not isinstance(configuration, Mapping) or configuration.get("format", _FORMAT) != _FORMAT:
+        raise ValueError(f"{place} is not of this version of resfu: expected format {_FORMAT}.")
+    kind = _classes().get(configuration.get("class", ""))
+    if kind is None:
+        raise ValueError(f"{place} names the class {configuration.get('class')!r}; known are {', '.join(_classes())}.")
+    if configuration["class"] == "Iterative":
+        return kind(_built(step, place) for step in configuration.get("steps", ()))
+    try:
+        return kind(**configuration.get("arguments", {}))
+    except TypeError as error:
+        raise ValueError(f"{place} does not fit this version of resfu: {error}.") from error
+
+
+def _classes() -> dict[str, type[nn.Module]]:
+    from resfu.upsamplers import UPSAMPLERS, Iterative
+    from resfu.upsamplers.jbu import JBU
+
+    return {kind.__name__: kind for kind in (*UPSAMPLERS.values(), JBU, Iterative)}
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    hub = _library("huggingface_hub")
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        raise ValueError(f"{repository} is neither a folder nor the name of a repository, owner/name.")
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise ValueError(
+            f"{repository} is no folder here, and cannot be fetched from the Hugging Face Hub: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f'saving and loading need {name.partition(".")[0]}: pip install "resfu[hub]".', name=error.name
+        ) from error
+
+
+def _card(module: nn.Module, configuration: Mapping[str, Any], measured: str) -> str:
+    """A model card: what it is, how to load it, what was measured with it."""
+    arguments = ", ".join(f"{key}={value!r}" for key, value in configuration.get("arguments", {}).items())
+    count = sum(parameter.numel() for parameter in module.parameters())
+    paper = getattr(module, "paper", "")
+    source = f" ([arXiv {paper}](https://arxiv.org/abs/{paper}))" if paper else ""
+    guidance = getattr(module, "guidance_channels", None)
+    second = f", guidance [B, {guidance}, H, W]" if guidance else ""
+    channels = getattr(module, "channels", None) or "C"
+    return f"""---
+library_name: resfu
+tags:
+- feature-upsampling
+- image-segmentation
+---
+
+# {configuration["class"]}
+
+A feature upsampler{source}: features [B, {channels}, h, w]{second} -> [B, {channels}, H, W]. {count:,} parameters.
+
+    {configuration["class"]}({arguments})
+
+## Use
+
+```python
+import resfu
+
+up = resfu.from_pretrained("this folder or repository")
+```
+
+## Measured
+
+{measured.strip() or "Nothing was reported with these weights."}
+"""

@@ -1,0 +1,48 @@
+"""Features of any width as a map of one width: AnyUp's feature-agnostic layer."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from resfu.ops.grid import row_bands
+
+_ROWS = 4  # at once, without gradients
+
+
+class Unify(nn.Module):
+    """Every channel correlated with every filter, a softmax, and a mean over the width (arXiv 2510.12764).
+
+    x is divided by its norm over channels; y[i, j] is channel i correlated with filter j, zeros beyond the border,
+    divided by the number of taps inside. As released, y is laid out with the channels first, index i M + j, and then
+    read as M rows of C: f[a] = mean over b of softmax over a of y[a C + b]. That depends on the order of the channels.
+    As in the paper, f[j] = mean over i of softmax over j of y[i, j], which does not. In both the M values sum to 1.
+
+    Args:
+        filters: M.
+        kernel_size: k of the filters.
+        any_order: the paper's form.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, any_order: bool = False) -> None:
+        super().__init__()
+        self.any_order = any_order
+        self.basis = nn.Parameter(torch.randn(filters, 1, kernel_size, kernel_size))
+
+    def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
+        """M values a pixel, whatever C."""
+        reach = self.basis.shape[-1] // 2
+        x = F.pad(F.normalize(features, dim=1), (reach,) * 4).flatten(0, 1)[:, None]  # [B C, 1, h + .., w + ..]
+        inside = F.pad(torch.ones_like(features[:1, :1]), (reach,) * 4)
+        parts = row_bands(features, _ROWS)
+        maps = [self._rows(x, inside, features.shape[0], first, last + 2 * reach) for first, last in parts]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, 2)
+
+    def _rows(self, x: Tensor, inside: Tensor, images: int, first: int, last: int) -> Float[Tensor, "B M rows w"]:
+        """The values of some rows of the padded map: on the way C M numbers a pixel."""
+        M = self.basis.shape[0]
+        taps = F.conv2d(inside[:, :, first:last], torch.ones_like(self.basis[:1]))
+        y = (F.conv2d(x[:, :, first:last], self.basis) / taps).unflatten(0, (images, -1))
+        if self.any_order:
+            return y.softmax(2).mean(1)
+        return y.flatten(1, 2).unflatten(1, (M, -1)).softmax(1).mean(2)

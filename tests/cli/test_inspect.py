@@ -1,0 +1,42 @@
+"""`resfu inspect` on networks of other libraries and of one's own."""
+
+import json
+
+import pytest
+
+from resfu.cli import main
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_table_and_the_costs(tmp_path, capsys):
+    pytest.importorskip("torchvision", reason="needs the extra hosts")
+    words = ["inspect", "torchvision:lraspp_mobilenet_v3_large", "--size", "64", "--upsamplers", "resfu,carafe"]
+    assert main([*words, "--json", str(tmp_path / "costs.json")]) == 0
+    out = capsys.readouterr().out
+    assert "classifier#0  bilinear  4 x 4  8 x 8" in out
+    assert "no: logits to the image" in out
+    record = json.loads((tmp_path / "costs.json").read_text())
+    assert [place["name"] for place in record["places"]] == ["classifier#0", "#0"]
+    assert record["upsamplers"]["carafe"]["parameters"] == 128 * 64 + 64 + 64 * 100 * 9 + 100
+    assert record["upsamplers"]["resfu"]["multiply_accumulates"] > 0
+
+
+def test_a_network_of_ones_own(tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "def small():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 2, 2), nn.Upsample(scale_factor=2), nn.Conv2d(8, 2, 1))\n"
+        "def number():\n"
+        "    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["inspect", "my_nets:small", "--size", "16x24", "--upsamplers", "dysample"]) == 0
+    assert "1#0    nearest  8 x 12  16 x 24" in capsys.readouterr().out
+    for word, reason in {
+        "my_nets:number": "gave a int, no torch.nn.Module",
+        "my_nets:large": "my_nets has no 'large'",
+        "no_nets:small": "there is no module 'no_nets'",
+        "deeplabv3": "expected LIBRARY:NAME",
+    }.items():
+        assert main(["inspect", word]) == 2
+        assert reason in capsys.readouterr().err

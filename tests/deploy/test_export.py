@@ -1,0 +1,180 @@
+"""Files for other runtimes: what the backend "portable" computes, and what `resfu.export` writes and refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import resfu
+from resfu.deploy.export_program import Shapes
+from resfu.deploy.export_runtimes import OnnxRuntime
+from resfu.ops.portable import portable_form
+
+SIZES = {
+    "whole": ((5, 4), (10, 12)),
+    "whole x4": ((3, 5), (12, 20)),
+    "real": ((5, 7), (13, 18)),
+    "same": ((6, 5), (6, 5)),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("neighbours", ["fine", "coarse", "dense"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_portable_reassembly_is_the_reference(size, neighbours, groups):
+    low, high = SIZES[size]
+    if neighbours == "dense" and low != high:
+        return
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, *low, dtype=torch.float64)
+    q = torch.randn(2, 4, *high, dtype=torch.float64)
+    weights = torch.randn(2, groups * 9, *high, dtype=torch.float64)
+    got, want = (
+        resfu.ops.reassemble(x, weights, neighbours=neighbours, groups=groups, backend=backend)
+        for backend in ("portable", "reference")
+    )
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    got, want = (resfu.ops.correlate(q, x, 3, neighbours, backend=backend) for backend in ("portable", "reference"))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"neighbours": "coarse"},
+        {"similarity": "concat"},
+        {"similarity": "inner_product"},
+        {"guided_filter_stride": 2},
+        {"kernel_size": 5, "dilation": 2},
+    ],
+    ids=str,
+)
+def test_the_portable_resfu_is_the_reference(size, options):
+    low, high = SIZES[size]
+    torch.manual_seed(0)
+    up = resfu.ReSFU(16, 8, projection_dim=16, hidden_channels=16, groups=2, guided_filter_radius=3, **options)
+    up = up.double().eval()
+    with torch.no_grad():
+        for parameter in up.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        maps = torch.randn(2, 16, *low, dtype=torch.float64), torch.randn(2, 8, *high, dtype=torch.float64)
+        up.backend = "reference"
+        want = up(*maps)
+        up.backend = "auto"
+        with portable_form():
+            got = up(*maps)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", resfu.UPSAMPLERS)
+def test_every_portable_upsampler_is_itself(name, create, maps):
+    up = create(name).double()
+    x, y = maps(up, 3, (6, 7), (12, 14), torch.float64)
+    with torch.no_grad():
+        want = up(x, y)
+        with portable_form():
+            got = up(x, y)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+HERE = Path(__file__).parent
+WRITTEN = {".onnx": ("resfu x4", "carafe x2", "sapa x1.5", "a2u x2"), ".xml": ("resfu x4", "bilinear")}
+NODES = {"resfu-x4.onnx": 300, "carafe-x2.onnx": 60}
+
+
+def lines(*command: str) -> dict:
+    """What a script prints, one line of JSON each."""
+    run = subprocess.run([sys.executable, "-W", "ignore", *command], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    return {key: value for line in found for key, value in line.items()}
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """File to [largest difference at unseen sizes, nodes], measured where resfu can't be imported."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package, reason="the extra deploy is not installed")
+    folder = tmp_path_factory.mktemp("written")
+    for suffix, names in WRITTEN.items():
+        written = lines(str(HERE / "written.py"), str(folder), suffix, *names)
+        assert written == {name: name.replace(" ", "-") + suffix for name in names}
+    return lines(str(HERE / "unseen.py"), str(folder))
+
+
+def test_files_run_at_unseen_sizes_without_the_package(unseen):
+    assert len(unseen) == sum(map(len, WRITTEN.values()))
+    for file, (difference, _) in unseen.items():
+        assert difference < 1e-4, file
+
+
+@pytest.mark.parametrize("file", NODES)
+def test_few_nodes_are_left_after_the_runtime_has_optimised(file, unseen):
+    assert unseen[file][1] <= NODES[file]
+
+
+@pytest.fixture
+def bilinear():
+    return resfu.Bilinear(scale_factor=2).eval(), torch.randn(1, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("net.tflite", {}, "must end in one of .onnx"),
+        ("net.onnx", {"dynamic": "sizes"}, "dynamic must be one of"),
+        ("net.onnx", {"dtype": torch.float64}, "dtype must be torch.float32 or torch.float16"),
+        ("net.pte", {"dtype": torch.float16}, "ExecuTorch"),
+    ],
+)
+def test_bad_requests_are_named(bilinear, tmp_path, path, options, message):
+    with pytest.raises(ValueError, match=message):
+        resfu.export(*bilinear, tmp_path / path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a2u", "carafe", "fade", "pixelshuffle"])
+def test_an_open_ratio_is_refused_where_a_method_has_none(name, tmp_path, create, maps):
+    up = create(name)
+    with pytest.raises(ValueError, match="dynamic='ratio' is for upsamplers of any ratio"):
+        resfu.export(up, maps(up)[: 1 + up.guided], tmp_path / "net.onnx", dynamic="ratio")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_in_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
+        resfu.export(resfu.Bilinear(), torch.randn(1, 2, 4, 4), tmp_path / "net.onnx")
+
+
+class _Wrong(OnnxRuntime):
+    def check(self, dtype, module):
+        pass
+
+    def write(self, program, path):
+        path.write_bytes(b"network")
+        return []
+
+    def run(self, path, inputs):
+        return resfu.Bilinear(scale_factor=2)(*inputs) * 1.01
+
+
+def test_a_file_that_disagrees_is_not_left(bilinear, tmp_path, monkeypatch):
+    monkeypatch.setattr("resfu.deploy.export.runtime_of", lambda path: _Wrong())
+    monkeypatch.setattr("resfu.deploy.export.program_of", lambda *arguments: None)
+    with pytest.raises(ValueError, match=r"disagrees with PyTorch on 1x4x5x6 by 1.0e-02 .* nothing was written"):
+        resfu.export(*bilinear, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():
+    given, other = Shapes((torch.zeros(1, 3, 6, 8), torch.zeros(1, 2, 24, 32)), True).examples()
+    assert [x.shape[0] for x in other] == [2, 2]
+    (h, w), (H, W) = (x.shape[2:] for x in other)
+    assert (H, W) == (4 * h, 4 * w)
+    assert h % 2 == w % 2 == 1
+    assert (h, w) != given[0].shape[2:]

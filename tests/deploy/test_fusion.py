@@ -1,0 +1,57 @@
+"""Class scores upsampled in place of features are the scores of upsampled features."""
+
+import pytest
+import torch
+
+import resfu
+from resfu.deploy.fusion import Classified
+from resfu.evaluation.cost import peak_memory
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in ("nearest", "bilinear", "bicubic", "resfu", "sapa", "fade", "carafe", "dysample", "a2u")]
+    + [("carafe", {"groups": 4}), ("dysample", {"style": "pl", "dynamic_scope": False})],
+)
+def test_upsampler_and_classifier_change_places(name, options):
+    torch.manual_seed(0)
+    up = resfu.create_upsampler(name, channels=16, guidance_channels=32, scale_factor=2, **options).double().eval()
+    for parameter in up.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    classifier = torch.nn.Conv2d(16, 5, 1).double()
+    features, guidance = torch.randn(2, 16, 7, 9).double(), torch.randn(2, 32, 14, 18).double()
+    expected = classifier(up(features, guidance))
+    found = Classified(up, classifier)(features, guidance)
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("upsampler", ["resfu", "dysample", "carafe"])
+@pytest.mark.parametrize("host", ["efficientnet-lite0", "segmenter-vit-s"])
+def test_networks_give_the_same_logits(host, upsampler):
+    torch.manual_seed(0)
+    network = resfu.create_host(host, upsampler, num_classes=7).eval()
+    fused = resfu.fuse_classifier(network)
+    images = torch.randn(1, 3, 70, 96)
+    torch.testing.assert_close(fused(images), network(images), atol=1e-5, rtol=1e-5)
+    assert sum(p.numel() for p in fused.parameters()) == sum(p.numel() for p in network.parameters())
+
+
+@torch.no_grad()
+def test_features_at_high_resolution_are_saved():
+    torch.manual_seed(0)
+    up, classifier = resfu.create_upsampler("bilinear"), torch.nn.Conv2d(256, 4, 1)
+    features = torch.randn(1, 256, 16, 16)
+    plain = peak_memory(lambda x: classifier(up(x, size=(128, 128))), features)
+    fused = peak_memory(lambda x: Classified(up, classifier)(x, size=(128, 128)), features)
+    assert fused < plain / 10
+
+
+def test_what_does_not_commute_is_refused():
+    with pytest.raises(ValueError, match="has no upsampler that a 1 x 1 classifier follows"):
+        resfu.fuse_classifier(resfu.create_host("segformer-mit-b0", "bilinear", num_classes=3).eval())
+    network = resfu.create_host("efficientnet-lite0", "indexnet", num_classes=3)
+    with pytest.raises(ValueError, match="dropout before the classifier"):
+        resfu.fuse_classifier(network)
+    with pytest.raises(ValueError, match="IndexNet does not commute"):
+        resfu.fuse_classifier(network.eval())

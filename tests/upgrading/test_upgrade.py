@@ -1,0 +1,294 @@
+"""`upgrade`: what is chosen, what the result can do, and an error for each common mistake."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.upgrade_networks import NETWORKS, YoloNeck
+from resfu import UPSAMPLERS, find_upsampling, load_upgraded, save_upgraded, upgrade
+
+
+class Decoder(nn.Module):
+    """An encoder of two stages and a top-down path with skips, then logits of the image's size."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 2, 1)
+        self.stage1, self.stage2 = nn.Conv2d(width, width, 3, 2, 1), nn.Conv2d(width, width, 3, 2, 1)
+        self.head = nn.Conv2d(width, 4, 1)
+
+    def forward(self, pixels):
+        a = self.stem(pixels)
+        b = self.stage1(a.relu())
+        c = self.stage2(b.relu())
+        x = b + F.interpolate(c, size=b.shape[-2:], mode="nearest")
+        x = a + F.interpolate(x, size=a.shape[-2:], mode="bilinear", align_corners=True)
+        return F.interpolate(self.head(x), size=pixels.shape[-2:], mode="bilinear")
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 32, 32)
+
+
+def test_the_plan_and_its_table(images):
+    plan = find_upsampling(Decoder(), images)
+    assert [place.left_alone for place in plan] == ["", "", "logits to the image"]
+    assert [[guide.name for guide in place.guides] for place in plan] == [
+        ["stage1", "image"],
+        ["stem", "image"],
+        ["image"],
+    ]
+    assert plan[0].guides[0].rank == "skip"
+    assert "#1     bilinear, corners  8 x 8    16 x 16  2      8" in str(plan)
+    assert 0 < sum(place.share for place in plan) < 1
+    assert plan.find("#1") is plan[1]
+
+
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
+def test_every_upsampler_learns_is_saved_and_loaded(upsampler, images, tmp_path):
+    torch.manual_seed(1)
+    original = Decoder()
+    model = upgrade(original, upsampler, images)
+    if UPSAMPLERS[upsampler].startable:
+        assert torch.allclose(model(images), original(images), atol=1e-6)
+    new = {name: parameter for name, parameter in model.named_parameters() if name.startswith("resfu.")}
+    assert bool(new) == (upsampler not in ("nearest", "bilinear", "bicubic"))
+    model(images).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    save_upgraded(model.eval(), tmp_path / "net")
+    assert sorted(file.name for file in (tmp_path / "net").iterdir()) == ["model.safetensors", "upgrade.json"]
+    loaded = load_upgraded(tmp_path / "net", Decoder()).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(images), model(images))
+
+
+def test_one_upsampler_a_place_and_guides_by_name(images):
+    model = upgrade(
+        Decoder(), {"#0": "carafe", "#1": "resfu", "#2": "sapa"}, images, guidance={"#1": "image", "#2": "stem"}
+    )
+    kinds = {number: type(part.upsampler).__name__ for number, part in model.resfu.items()}
+    assert kinds == {"0": "CARAFE", "1": "ReSFU", "2": "SAPA"}
+    assert model.resfu["1"].upsampler.guidance_channels == 3
+    assert model.resfu["2"].upsampler.guidance_channels == 8
+    assert model(images).shape == (2, 4, 32, 32)
+
+
+def test_options_reach_the_constructor(images):
+    model = upgrade(Decoder(), "resfu", images, options={"kernel_size": 5}, start="published", where="#1")
+    assert [part.upsampler.kernel_size for part in model.resfu.values()] == [5]
+    assert model.resfu["1"].upsampler.start == "published"
+
+
+def test_the_original_stays_as_it_is(images):
+    original = Decoder().train()
+    before, names = original(images), list(original.state_dict())
+    model = upgrade(original, "resfu", images)
+    assert torch.equal(original(images), before)
+    assert list(original.state_dict()) == names
+    assert type(original) is Decoder
+    assert model.training
+    assert model.resfu.training
+    assert not original.stem._forward_hooks
+
+
+def test_other_batches_and_sizes(images):
+    original = Decoder()
+    model = upgrade(original, "resfu", images)
+    for size in ((1, 3, 40, 56), (3, 3, 33, 47)):
+        x = torch.randn(size)
+        assert torch.allclose(model(x), original(x), atol=1e-5)
+    assert model(pixels=images).shape == model(images).shape  # the name of the input does not matter
+
+
+def test_ratios_of_several_steps(images):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.skip, self.last = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            return self.last(F.interpolate(self.body(x), scale_factor=4.0, mode="bilinear") * self.skip(x))
+
+    for upsampler in UPSAMPLERS:
+        assert upgrade(Network(), upsampler, images)(images).shape == (2, 2, 32, 32)
+
+
+def test_transposed_convolutions_keep_their_widths_and_sizes(images):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Conv2d(3, 12, 3, 2, 1)
+            self.up = nn.ConvTranspose2d(12, 6, 3, 2, 1, output_padding=1)
+            self.last = nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.up(self.down(x)))
+
+    plan = find_upsampling(Network(), images)
+    assert [(place.name, place.left_alone) for place in plan] == [("up#0", "learned by itself")]
+    with pytest.raises(ValueError, match=r"where='all'"):
+        upgrade(Network(), "resfu", images)
+    with pytest.raises(ValueError, match=r"cannot start as before: the old layer \(conv_transpose2d\) is learned"):
+        upgrade(Network(), "resfu", images, where="all", start="as-before")
+    model = upgrade(Network(), "resfu", images, where="all")
+    assert model(images).shape == (2, 2, 32, 32)
+    assert not any(isinstance(part, nn.ConvTranspose2d) for part in model.modules())
+    convolution = model.up.resfu["0"].projection
+    assert (convolution.in_channels, convolution.out_channels, convolution.kernel_size) == (12, 6, (1, 1))
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(images), model(images))
+
+
+def test_pixel_shuffles(images):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(4, 2, 1))
+    better = upgrade(model, "carafe", images, where="1#0")
+    assert better(images).shape == (2, 2, 32, 32)
+
+
+# In a process of its own: the shape checks that pytest's hook adds to the package break graph capture.
+CAPTURE = """
+import torch
+from benchmarks.upgrade_networks import YoloNeck
+from resfu import upgrade
+torch.set_num_threads(1)
+
+def check(model, upsampler, images, **options):
+    torch._dynamo.reset()
+    model = upgrade(model, upsampler, images, **options).eval()
+    wanted = model(images)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(images)
+    program = torch.export.export(model, (images,)).module()(images)
+    for given in (compiled, program):
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-5)
+
+torch.manual_seed(0)
+images = torch.randn(1, 3, 32, 32)
+check(YoloNeck(), "resfu", images)
+check(YoloNeck(), "carafe", images, start="published")
+"""
+
+
+def test_compile_and_export():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CAPTURE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_autocast(images):
+    model = upgrade(Decoder(), "resfu", images)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(images)
+    out.float().mean().backward()
+    assert model.resfu["0"].upsampler.detail_similarity.score.weight.grad is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_distributed_data_parallel(images, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(upgrade(Decoder(), "resfu", images))
+        for _ in range(2):
+            model(images).square().mean().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_nothing_is_kept_between_passes(images):
+    model = upgrade(Decoder(), "resfu", images)
+    model(images)
+    assert not model._upgraded.root.guides
+    with pytest.raises(RuntimeError):
+        model(torch.randn(2, 4, 32, 32))
+    assert model(images).shape == (2, 4, 32, 32)  # an error does not leave a pass half done
+
+
+class Twice(Decoder):
+    """Its second place runs only on some inputs, in front of the other."""
+
+    def forward(self, pixels):
+        c = self.stage1(self.stem(pixels))
+        if pixels.shape[-1] > 32:
+            c = F.interpolate(c, scale_factor=4, mode="bilinear")
+        x = F.interpolate(c, scale_factor=2, mode="bilinear")
+        return self.head(x)
+
+
+class Frozen(Decoder):
+    def forward(self, pixels):
+        with torch.no_grad():
+            x = F.interpolate(self.stage1(self.stem(pixels)), scale_factor=2, mode="bilinear")
+        return self.head(x)
+
+
+def test_mistakes_are_named(images, tmp_path):
+    model = Decoder()
+
+    def refused(match, *args, network=model, **options):
+        with pytest.raises(ValueError, match=match):
+            upgrade(network, *(args or ("resfu", images)), **options)
+
+    refused("give it the inputs that its forward takes", "resfu")
+    refused(r"does not take the inputs given \(images\).*named_inputs", "resfu", named_inputs={"images": images})
+    refused("unknown upsampler 'resfi'", "resfi", images)
+    refused(r"no place 'head#7'; there are #0, #1, #2", where="head#7")
+    refused(r"no module 'stage_1'.*stage1", guidance="stage_1")
+    refused(r"head is computed after #0", guidance={"#0": "head"}, where="#0")
+    refused(r"start must be 'as-before' or 'published'", start="before")
+    refused(r"nearest cannot|cannot start as before", "nearest", images, start="as-before")
+    refused("no place to replace", network=nn.Sequential(nn.Conv2d(3, 4, 1)))
+    refused("upgraded already", network=upgrade(model, "same", images))
+    refused("wrapped in OptimizedModule", network=torch.compile(model))
+    refused("resfu has no option|has no option", options={"kernel": 3})
+    hooked = Decoder()
+    hooked.forward = hooked.forward
+    refused("replaced on the object itself", network=hooked)
+    with pytest.raises(ValueError, match="is not upgraded"):
+        save_upgraded(model, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_upgraded(tmp_path, model)
+    save_upgraded(upgrade(model, "resfu", images), tmp_path)
+    with pytest.raises(ValueError, match="tensors differ"):
+        load_upgraded(tmp_path, Decoder(16))
+    with pytest.raises(ValueError, match="not the network that the plan was made for"):
+        load_upgraded(tmp_path, nn.Sequential(nn.Conv2d(3, 4, 1)))
+
+
+def test_mistakes_in_the_training_loop_are_named(images):
+    model = upgrade(Twice(), "resfu", images)
+    with pytest.raises(ValueError, match="the order of its places changes from pass to pass"):
+        model(torch.randn(1, 3, 64, 64))
+    frozen = upgrade(Frozen(), "resfu", images)
+    with pytest.raises(ValueError, match=r"torch\.no_grad, so its upsampler would never train"):
+        frozen(images)
+    assert frozen.eval()(images).shape == (2, 4, 16, 16)
+    lone = upgrade(YoloNeck(), "resfu", images)
+    with pytest.raises(ValueError, match="was called by itself"):
+        lone.up(torch.randn(1, 32, 4, 4))
+    state = upgrade(Decoder(), "resfu", images)._upgraded.root
+    state.guides["stem"] = torch.empty(1, device="meta")
+    with pytest.raises(ValueError, match="is on meta and the features on cpu"):
+        state.guide("stem", "#1", torch.device("cpu"))
+    with pytest.raises(ValueError, match="use DistributedDataParallel"):
+        lone._replicate_for_data_parallel()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["transformers SegFormer", "smp Unet", "torchvision fasterrcnn", "monai SegResNet"])
+def test_libraries_start_where_they_were(name):
+    pytest.importorskip("segmentation_models_pytorch", reason="needs the dev group")
+    pytest.importorskip("monai", reason="needs the dev group")
+    from benchmarks.upgrade_matrix import outputs
+
+    network = NETWORKS[name]
+    original, inputs = network.build(), network.inputs()
+    with torch.no_grad():
+        for a, b in zip(outputs(upgrade(original, "resfu", *inputs)(*inputs)), outputs(original(*inputs)), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)

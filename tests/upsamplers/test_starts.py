@@ -1,0 +1,89 @@
+"""A start gives an interpolation at step 0, and every parameter learns within two steps."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resfu import UPSAMPLERS, create_upsampler
+from resfu.upsamplers.starts import PUBLISHED, STARTS
+
+STARTABLE = [name for name, method in UPSAMPLERS.items() if method.startable]
+
+
+def build(name, start, **options):
+    torch.manual_seed(0)
+    return create_upsampler(name, channels=8, guidance_channels=6, scale_factor=2, start=start, **options)
+
+
+@pytest.fixture
+def maps():
+    torch.manual_seed(1)
+    return torch.randn(2, 8, 5, 7), torch.randn(2, 6, 10, 14)
+
+
+def test_the_methods_that_have_a_start():
+    assert STARTABLE == ["carafe", "fade", "sapa", "dysample", "resfu"]
+
+
+@pytest.mark.parametrize("start", [start for start in STARTS if start != PUBLISHED])
+@pytest.mark.parametrize("name", STARTABLE)
+def test_the_first_result_is_the_interpolation(name, start, maps):
+    mode, corners, _ = start.partition("-corners")
+    options = {} if mode.startswith("nearest") else {"align_corners": bool(corners)}
+    expected = F.interpolate(maps[0], size=(10, 14), mode=mode, **options)
+    out = build(name, start)(*maps)
+    # DySample and the bilinear ReSFU interpolate by their own arithmetic; the others add zeros to PyTorch's.
+    if name == "dysample" or (name == "resfu" and start == "bilinear"):
+        assert torch.allclose(out, expected, rtol=0, atol=4e-6)
+    else:
+        assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("name", STARTABLE)
+def test_gradients_reach_every_parameter_within_two_steps(name, maps):
+    up = build(name, "bilinear")
+    target = torch.randn(2, 8, 10, 14)
+    optimiser = torch.optim.SGD(up.parameters(), 0.5)
+    for step in range(2):
+        optimiser.zero_grad()
+        (up(*maps) - target).square().mean().backward()
+        reached = [parameter for parameter in up.parameters() if parameter.grad.abs().sum() > 0]
+        assert step or reached
+        optimiser.step()
+    assert len(reached) == len(list(up.parameters()))
+
+
+@pytest.mark.parametrize("name", STARTABLE)
+def test_the_published_form_is_the_default(name, maps):
+    torch.manual_seed(0)
+    default = create_upsampler(name, channels=8, guidance_channels=6, scale_factor=2)
+    assert torch.equal(default(*maps), build(name, PUBLISHED)(*maps))
+    assert default.start == PUBLISHED
+
+
+@pytest.mark.parametrize(
+    "options", [{"alignment": "semantic"}, {"similarity": "concat"}, {"dilation": 2}, {"neighbours": "coarse"}]
+)
+def test_the_ablations_of_resfu_start_as_well(options, maps):
+    out = build("resfu", "bilinear", **options)(*maps)
+    expected = F.interpolate(maps[0], size=(10, 14), mode="bilinear", align_corners=False)
+    assert torch.allclose(out, expected, rtol=0, atol=4e-6)
+
+
+def test_constants_stay_constant(maps):
+    up = build("resfu", "bilinear")
+    torch.nn.init.normal_(up.semantic_similarity.score.weight)
+    ones = up(torch.ones(1, 8, 5, 7), maps[1][:1])
+    assert torch.allclose(ones, torch.ones_like(ones), atol=1e-5)
+    kernel = up.explain(maps[0], maps[1])["kernel"]
+    assert torch.allclose(kernel.sum(1), torch.ones(2, 10, 14), atol=1e-5)
+    assert kernel.min() < 0  # it may sharpen
+
+
+def test_starts_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="start must be one of published, nearest"):
+        build("carafe", "zero")
+    with pytest.raises(ValueError, match="needs a learned similarity"):
+        build("resfu", "bilinear", similarity="inner_product")
+    with pytest.raises(ValueError, match="needs gated=False"):
+        create_upsampler("fade", channels=8, guidance_channels=8, gated=True, start="nearest")
