@@ -23,7 +23,7 @@ from resfu.compare.machine import describe_machine
 from resfu.files.atomic import write_json
 from resfu.upgrading.building import refusal
 from resfu.upgrading.flow import tensors_in
-from resfu.upgrading.places import LEARNED, LOGITS, Plan
+from resfu.upgrading.places import LEARNED, Plan
 
 OUT = Path(__file__).parent / "results" / "upgrade-matrix.json"
 
@@ -54,8 +54,9 @@ def total(tensors: Sequence[Tensor]) -> Tensor:
 
 def places(plan: Plan, upsampler: str) -> list[str]:
     """Where an upsampler can stand: features that are interpolated and layers that learn, else the logits."""
+    if plan.logits_alone:
+        return plan.fitting(upsampler)
     usual = [place for place in plan if place.left_alone in ("", LEARNED)]
-    usual = usual or [place for place in plan if place.left_alone == LOGITS]
     return [place.name for place in usual if not refusal(upsampler, place.call)]
 
 
@@ -69,7 +70,7 @@ def exchanged(network: Network, upsampler: str, plan: Plan) -> int:
     if not where:
         return 0
     inputs = network.inputs()
-    model = upgrade(network.build(), upsampler, *inputs, where=where)
+    model = upgrade(network.build(), upsampler, *inputs, where=None if plan.logits_alone else where)
     new = {name: p for name, p in model.named_parameters() if "resfu" in name.split(".")}
     before = {name: p.detach().clone() for name, p in new.items()}
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
@@ -82,6 +83,7 @@ def exchanged(network: Network, upsampler: str, plan: Plan) -> int:
         save_upgraded(model, folder)
         loaded = load_upgraded(folder, network.build())
         for a, b in zip(outputs(model(*inputs)), outputs(loaded(*inputs)), strict=True):
+            assert a.isfinite().all(), "not finite after a step"
             assert torch.equal(a, b), "the loaded network gives another output"
     return len(where)
 
@@ -99,7 +101,7 @@ def row(name: str, upsamplers: Sequence[str] = tuple(UPSAMPLERS)) -> dict[str, o
     return cells
 
 
-def markdown(rows: dict[str, dict[str, object]]) -> str:
+def markdown(rows: dict[str, dict[str, object]]) -> list[str]:
     """The table of the docs."""
     heads = ["network", "calls", "identity", *UPSAMPLERS]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(heads) - 1)) + " |"]
@@ -107,7 +109,7 @@ def markdown(rows: dict[str, dict[str, object]]) -> str:
         same = "bit-equal" if cells["same"] is True else "differs"
         counts = [str(cells[one]) if isinstance(cells[one], int) else "fails" for one in UPSAMPLERS]
         lines.append("| " + " | ".join([name, str(cells["calls"]), same, *counts]) + " |")
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows = {}
+    rows: dict[str, dict[str, object]] = {}
     if options.networks and options.out.is_file():
         rows = json.loads(options.out.read_text(encoding="utf-8"))["networks"]
     for name in options.networks.split(",") if options.networks else NETWORKS:
@@ -124,10 +126,9 @@ def main() -> None:
         rows[name] = row(name)
         failed = {key: value for key, value in rows[name].items() if isinstance(value, str)}
         print(f"{name}: {time.perf_counter() - began:.1f} s {failed or ''}", flush=True)
-    rows = {name: rows[name] for name in NETWORKS if name in rows}
-    record = {"machine": describe_machine(), "versions": versions(), "networks": rows}
-    write_json(options.out, record)
-    print(markdown(rows))
+        rows = {name: rows[name] for name in NETWORKS if name in rows}
+        write_json(options.out, {"machine": describe_machine(), "versions": versions(), "networks": rows})
+    print("\n".join(markdown(rows)))
 
 
 def versions() -> dict[str, str]:

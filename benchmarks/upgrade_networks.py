@@ -38,6 +38,25 @@ def torchvision(name: str, **options) -> nn.Module:
     return getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=5, **options)
 
 
+def fcn() -> nn.Module:
+    """FCN on a ResNet-50 with one block a stage."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+    from torchvision.models.segmentation.fcn import _fcn_resnet
+
+    return _fcn_resnet(ResNet(Bottleneck, [1, 1, 1, 1], replace_stride_with_dilation=[False, True, True]), 5, None)
+
+
+def deeplab() -> nn.Module:
+    """DeepLab whose norms know their statistics: without them its random features are constant."""
+    net = torchvision("deeplabv3_mobilenet_v3_large")
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = 1.0
+    with torch.no_grad():
+        net.train()(torch.randn(4, 3, 64, 64))
+    return net
+
+
 def faster_rcnn() -> nn.Module:
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -181,8 +200,8 @@ class YoloNeck(nn.Module):
 
 
 NETWORKS: dict[str, Network] = {
-    "torchvision deeplabv3": Network(lambda: torchvision("deeplabv3_mobilenet_v3_large"), "4- 16-"),
-    "torchvision fcn": Network(lambda: torchvision("fcn_resnet50"), "8-", (2, 3, 32, 32)),
+    "torchvision deeplabv3": Network(deeplab, "4- 16-"),
+    "torchvision fcn": Network(fcn, "8-", (2, 3, 32, 32)),
     "torchvision lraspp": Network(lambda: torchvision("lraspp_mobilenet_v3_large"), "2 8-"),
     "torchvision fasterrcnn": Network(faster_rcnn, "1- 1- 2 2 2", listed=True),
     "transformers SegFormer": Network(segformer, "1- 2 4 8"),

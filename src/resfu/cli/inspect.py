@@ -63,7 +63,8 @@ def _costs(
         if not places[name]:
             left_out[name] = "no place has a ratio that it takes" if plan.replaced else "all places are left alone"
             continue
-        networks[name] = upgrade(model, name, *inputs, where=places[name]).eval()
+        where = None if plan.logits_alone else places[name]
+        networks[name] = upgrade(model, name, *inputs, where=where).eval()
     if len(networks) == 1:
         return {}, left_out
     times = _milliseconds(networks, inputs)

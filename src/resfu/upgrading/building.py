@@ -1,6 +1,7 @@
 """Whether an upsampler fits a place, and the module that stands there."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from resfu.upgrading.calls import Call
 from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 from resfu.upsamplers.odd_sizes import whole_size
+from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 SAME = "same"
 _A2U_WIDTH = 32  # of a guidance that its normalisation takes
@@ -51,6 +53,34 @@ class Replacement(nn.Module):
         return self.upsampler(features, guidance, size=size)
 
 
+class ByWay(Replacement):
+    """An upsampler that goes part of the way, and the old interpolation that goes on from there.
+
+    Two interpolations in turn are not one to the same size. So an upsampler that starts from the old result gives the
+    change alone, which is added to it.
+
+    Args:
+        *parts: those of `Replacement`.
+        old: the interpolation, as `start` names it.
+        from_old: whether the upsampler starts from it.
+    """
+
+    def __init__(self, *parts: Any, old: str, from_old: bool) -> None:
+        super().__init__(*parts)
+        self.old, self.from_old = old, from_old
+
+    def forward(
+        self, features: Tensor, guidance: Tensor | None, size: tuple[int, int], middle: tuple[int, int] | None = None
+    ) -> Tensor:
+        """[B, C, h, w] -> [B, C, H, W]; the upsampler as far as middle."""
+        assert middle is not None
+        upsampled = super().forward(features, guidance, middle)
+        if not self.from_old:
+            return interpolated(upsampled, size, self.old)
+        change = upsampled - interpolated(features, middle, self.old)
+        return interpolated(features, size, self.old) + interpolated(change, size, self.old)
+
+
 def refusal(upsampler: str, call: Call) -> str:
     """Why an upsampler cannot stand at a place; "" where it can."""
     if upsampler == SAME:
@@ -69,12 +99,20 @@ def refusal(upsampler: str, call: Call) -> str:
             return f"stack-jbu takes powers of two, and this is the ratio {ratio}."
         if upsampler == "stack-jbu" and min(call.low) < 2:
             return "stack-jbu mirrors three pixels at the border: features of one pixel are too few."
+        if upsampler == "anyup" and min(call.low) < 2:
+            return "anyup takes features of at least two rows and columns."
     except ValueError as error:
         return str(error)
     return ""
 
 
-def build(upsampler: str, call: Call, guidance_channels: int | None, options: Mapping[str, Any]) -> Replacement:
+def build(
+    upsampler: str,
+    call: Call,
+    guidance_channels: int | None,
+    options: Mapping[str, Any],
+    middle: tuple[int, ...] | None = None,
+) -> Replacement:
     """The module that stands at a place.
 
     Args:
@@ -82,11 +120,13 @@ def build(upsampler: str, call: Call, guidance_channels: int | None, options: Ma
         call: what was asked for.
         guidance_channels: width of the guidance; None where the method is not guided.
         options: further arguments of the upsampler's constructor.
+        middle: size that it upsamples to, if the old interpolation goes on from there.
 
     Raises:
         ValueError: for options that it does not take.
     """
-    method, ratio, width = UPSAMPLERS[upsampler], _whole_ratio(call), call.out_channels
+    step = call if middle is None else replace(call, size=middle)
+    method, ratio, width = UPSAMPLERS[upsampler], _whole_ratio(step), call.out_channels
     options = dict(options)
     guidance_projection = None
     if upsampler == "a2u" and guidance_channels is not None and guidance_channels % _A2U_WIDTH:
@@ -96,6 +136,8 @@ def build(upsampler: str, call: Call, guidance_channels: int | None, options: Ma
     if upsampler == "dysample":
         # The published 4 groups, or as many as divide the width.
         options.setdefault("groups", next(groups for groups in (4, 3, 2, 1) if width % groups == 0))
+    if upsampler == "naf":
+        options.setdefault("heads", next(heads for heads in (4, 2, 1) if width % heads == 0))
     given = {"channels": width, "guidance_channels": guidance_channels, **options}
     if method.ratios == "2":
         doublings = ratio.bit_length() - 1
@@ -104,7 +146,12 @@ def build(upsampler: str, call: Call, guidance_channels: int | None, options: Ma
     else:
         module = create_upsampler(upsampler, scale_factor=ratio, **given)
     projection = None if call.kind == "interpolate" else nn.Conv2d(call.channels, width, 1)
-    return Replacement(module, projection, guidance_projection, method.image_guided)
+    parts = (module, projection, guidance_projection, method.image_guided)
+    return (
+        Replacement(*parts)
+        if middle is None
+        else ByWay(*parts, old=call.start, from_old=options.get("start", PUBLISHED) != PUBLISHED)
+    )
 
 
 def _whole_ratio(call: Call) -> int:

@@ -1,6 +1,7 @@
 """From what somebody asks for to one upsampler and one guide a place."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,9 +13,22 @@ AUTO, IMAGE, ALL = "auto", "image", "all"
 AS_BEFORE, PUBLISHED = "as-before", "published"
 
 
-def chosen(
-    plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence[str] | None
-) -> list[tuple[Place, str]]:
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of a place.
+
+    Attributes:
+        place: which one.
+        method: the upsampler's name.
+        by_way: the map whose size the upsampler goes to, where the old interpolation goes on from there.
+    """
+
+    place: Place
+    method: str
+    by_way: Guide | None = None
+
+
+def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence[str] | None) -> list[Choice]:
     """The places to replace, each with its upsampler.
 
     Raises:
@@ -25,22 +39,24 @@ def chosen(
             raise ValueError(
                 "where says which places one upsampler takes; a mapping of places to upsamplers says it already."
             )
-        pairs = [(plan.find(name), method) for name, method in upsampler.items()]
+        choices = [Choice(plan.find(name), method) for name, method in upsampler.items()]
     elif where is None:
-        pairs = [(place, upsampler) for place in _by_default(plan, upsampler)]
+        by_way = upsampler != SAME and plan.logits_alone
+        choices = [Choice(place, upsampler, place.by_way if by_way else None) for place in _by_default(plan, upsampler)]
     elif where == ALL:
-        pairs = [(place, upsampler) for place in plan if place.left_alone not in IMPOSSIBLE]
+        choices = [Choice(place, upsampler) for place in plan if place.left_alone not in IMPOSSIBLE]
     else:
         names = [where] if isinstance(where, str) else where
-        pairs = [(plan.find(name), upsampler) for name in names]
-    for place, method in pairs:
+        choices = [Choice(plan.find(name), upsampler) for name in names]
+    for choice in choices:
+        place, method = choice.place, choice.method
         if method != SAME and place.left_alone in IMPOSSIBLE:
             raise ValueError(f"{place.name} cannot be replaced: it is {place.left_alone}.")
-        if reason := refusal(method, place.call):
+        if reason := refusal(method, place.call if choice.by_way is None else place.call_by_way):
             fitting = plan.fitting(method) if method in UPSAMPLERS else []
             hint = f" It fits where={fitting}." if fitting else ""
             raise ValueError(f"{place.name} cannot be {method}: {reason}{hint}")
-    return pairs
+    return choices
 
 
 def _by_default(plan: Plan, upsampler: str) -> list[Place]:
@@ -58,12 +74,13 @@ def _by_default(plan: Plan, upsampler: str) -> list[Place]:
     raise ValueError(f"there is no place to replace ({reasons}); name those that you want replaced with where=[...].")
 
 
-def guide_of(plan: Plan, place: Place, method: str, guidance: str | Mapping[str, str]) -> Guide | None:
+def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> Guide | None:
     """What guides the upsampler at a place; None where it needs no guide.
 
     Raises:
         ValueError: for a map that is not there before the place.
     """
+    place, method = choice.place, choice.method
     if method == SAME or not UPSAMPLERS[method].guided:
         return None
     image = next((guide for guide in plan.sources if guide.rank == IMAGE), None)
@@ -75,6 +92,8 @@ def guide_of(plan: Plan, place: Place, method: str, guidance: str | Mapping[str,
         if image is None:
             raise ValueError(f"no module takes the image itself, so it cannot guide {place.name}: name a map.")
         return image
+    if asked == AUTO and choice.by_way is not None:
+        return choice.by_way
     if asked == AUTO:
         if not place.guides:
             raise ValueError(f"there is no guide for {place.name}: name one with guidance={{{place.name!r}: ...}}.")

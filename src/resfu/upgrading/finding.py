@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
 from resfu.upgrading import places as reasons
+from resfu.upgrading.calls import Call
 from resfu.upgrading.flow import IMAGE, tensors_in
 from resfu.upgrading.places import Guide, Place, Plan
 from resfu.upgrading.recording import Recorder
@@ -47,18 +49,21 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
         passing = milliseconds(model, inputs, kwargs)
         with recorder:
             output = run(model, inputs, kwargs)
-    _judge(recorder, output, (inputs, kwargs))
+    logits = _judge(recorder, output, (inputs, kwargs))
     for number, place in enumerate(recorder.places):
-        place.guides = _guides(recorder, number)
+        place.guides = _guides(recorder, number, place.call.size)
+        if place.left_alone == reasons.LOGITS:
+            place.by_way = _largest_below(recorder, number)
         place.share = place.milliseconds / passing
     image = [recorder.image] if recorder.image is not None else []
-    return Plan(recorder.places, passing, [*recorder.sources, *image])
+    return Plan(recorder.places, passing, [*recorder.sources, *image], logits)
 
 
-def _judge(recorder: Recorder, output: Any, inputs: Any) -> None:
-    """Say of every place whether it upsamples features, or why it is left alone."""
+def _judge(recorder: Recorder, output: Any, inputs: Any) -> Place | None:
+    """Say of every place whether it upsamples features, or why it is left alone; returns the logits' place."""
     flow = recorder.flow
-    returned = flow.shown_by(tensor for _, tensor in tensors_in(output))
+    outputs = [tensor for _, tensor in tensors_in(output)]
+    returned = flow.shown_by(outputs)
     sizes = {tuple(tensor.shape[-2:]) for _, tensor in tensors_in(inputs) if tensor.dim() > 2}
     if recorder.image is not None:
         sizes.add(recorder.image.size)
@@ -67,6 +72,14 @@ def _judge(recorder: Recorder, output: Any, inputs: Any) -> None:
         place.left_alone = _reason(recorder, place, recorder.inputs[number], number in flow.masks, to_image)
         if not place.left_alone and number not in flow.used | flow.masks | returned:
             place.left_alone = reasons.UNUSED
+    # Networks return their main output first, and those of auxiliary heads behind it.
+    ordered = [number for tensor in outputs for number in sorted(flow.shown_by([tensor]))]
+    shown = (recorder.places[number] for number in ordered)
+    return next((place for place in shown if place.left_alone == reasons.LOGITS and _enlarges(place.call)), None)
+
+
+def _enlarges(call: Call) -> bool:
+    return max(call.low) > 1 and call.size != call.low
 
 
 def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_image: bool) -> str:
@@ -93,14 +106,25 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
     return reasons.LEARNED if call.kind == "pixel_shuffle" else ""
 
 
-def _guides(recorder: Recorder, number: int) -> list[Guide]:
-    """Maps of a place's output size that are there before it: what it meets, the encoder's, others, the image."""
+def _largest_below(recorder: Recorder, number: int) -> Guide | None:
+    """The best of the largest maps between the input and the output of a place in size."""
+    place = recorder.places[number]
+    call, sources = place.call, recorder.sources[: place.before]
+    sizes = [guide.size for guide in sources if _between(call.low, guide.size, call.size)]
+    return _guides(recorder, number, max(sizes, key=prod))[0] if sizes else None
+
+
+def _between(low: tuple[int, ...], size: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    return all(h < n < H for h, n, H in zip(low, size, high, strict=True))
+
+
+def _guides(recorder: Recorder, number: int, size: tuple[int, ...]) -> list[Guide]:
+    """Maps of one size that are there before a place: what it meets, the encoder's, others, the image."""
     place = recorder.places[number]
     sources = recorder.sources[: place.before]
     x = recorder.inputs[number]
     if x.dim() != 4:
         return []
-    size = place.call.size
     met = set(recorder.flow.partners.get(number, ()))
     first = sources[0].module.split(".")[0] if sources else ""  # as a rule the encoder
     same: dict[int, list[int]] = {}  # modules that hand on one tensor

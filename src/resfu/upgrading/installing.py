@@ -30,7 +30,8 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
     """
     state = Pass()
     exchanges = sorted(content["exchanges"], key=lambda exchange: exchange["owner"])
-    for guide in {exchange["guide"] and Guide.from_json(exchange["guide"]) for exchange in exchanges} - {None}:
+    maps = (exchange[role] for exchange in exchanges for role in ("guide", "by_way"))
+    for guide in dict.fromkeys(Guide.from_json(content) for content in maps if content):
         _listen(model, guide, state)
     root = None
     for path, group in groupby(exchanges, key=lambda exchange: exchange["owner"]):
@@ -54,17 +55,19 @@ def _owner(
 ) -> tuple[Owner, nn.ModuleDict]:
     module = _part(model, path)
     like = next((p for part in (module, model) for p in part.parameters() if p.is_floating_point()), None)
-    modules, guides = nn.ModuleDict(), {}
+    modules, guides, middles = nn.ModuleDict(), {}, {}
     described = [Call.from_json(call["call"]) for call in calls]
     for exchange in exchanges:
         number = exchange["number"]
         if exchange["upsampler"] == SAME:
             continue
-        guide = exchange["guide"] and Guide.from_json(exchange["guide"])
+        guide, by_way = (exchange[role] and Guide.from_json(exchange[role]) for role in ("guide", "by_way"))
         if guide:
             guides[number] = guide.name
-        width = guide.channels if guide else None
-        replacement = build(exchange["upsampler"], described[number], width, exchange["options"])
+        if by_way:
+            middles[number] = by_way.name
+        width, middle = guide.channels if guide else None, by_way.size if by_way else None
+        replacement = build(exchange["upsampler"], described[number], width, exchange["options"], middle)
         if like is not None:
             replacement.to(like.device, like.dtype)
         modules[str(number)] = replacement
@@ -72,7 +75,7 @@ def _owner(
     chains = [tuple(call["chain"]) for call in calls]
     replacements: dict[int, nn.Module] = {int(number): part for number, part in modules.items()}
     assert all(isinstance(part, Replacement) for part in replacements.values())
-    return Owner(path, state, chains, described, replacements, guides), modules
+    return Owner(path, state, chains, described, replacements, guides, middles), modules
 
 
 def _listen(model: nn.Module, guide: Guide, state: Pass) -> None:

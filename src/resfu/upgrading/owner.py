@@ -20,6 +20,7 @@ class Owner:
         calls: all resampling calls of the module in a pass, in order; those left alone as well.
         replacements: what runs instead, by the number of the call.
         guides: name of the guide, by the number of the call.
+        middles: name of the map whose size the upsampler goes to on its way, by the number of the call.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Owner:
         calls: list[Call],
         replacements: dict[int, nn.Module],
         guides: dict[int, str],
+        middles: dict[int, str],
     ) -> None:
         self.path, self.state, self.chains, self.calls = path, state, chains, calls
-        self.replacements, self.guides = replacements, guides
+        self.replacements, self.guides, self.middles = replacements, guides, middles
 
     def redirect(self, function: Any) -> "Redirected | None":
         """What stands for a function of PyTorch in the module's own code."""
@@ -59,7 +61,10 @@ class Owner:
         module, name = self.replacements[number], f"{self.path}#{number}"
         self.state.check_trainable(name, module)
         guide = self.state.guide(self.guides[number], name, x.device) if number in self.guides else None
-        return module(x, guide, size)
+        if number not in self.middles:
+            return module(x, guide, size)
+        middle = self.state.guide(self.middles[number], name, x.device)
+        return module(x, guide, size, (middle.shape[-2], middle.shape[-1]))
 
     def _check(self, name: str, call: Call, x: Tensor, size: tuple[int, int], mode: str) -> None:
         if x.dim() != 4 or x.shape[1] != call.channels or mode != call.mode:

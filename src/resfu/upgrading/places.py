@@ -1,7 +1,7 @@
 """What `find_upsampling` reports: places, the guides at hand, and the plan that lists them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resfu.upgrading.calls import Call
@@ -65,6 +65,8 @@ class Place:
         share: of the forward pass.
         chain: names of the functions from the owner's forward to the call.
         before: how many of the plan's sources there are before it.
+        by_way: of logits: the encoder's largest map below the image's size, where there is one. When a network
+            interpolates no features, its logits are upsampled to that size, and from there to the image as before.
     """
 
     owner: str
@@ -76,11 +78,17 @@ class Place:
     share: float = 0.0
     chain: tuple[str, ...] = ()
     before: int = 0
+    by_way: Guide | None = None
 
     @property
     def name(self) -> str:
         """Owner and number, as `resfu.upgrade` takes them."""
         return f"{self.owner}#{self.number}"
+
+    @property
+    def call_by_way(self) -> Call:
+        """The call as far as an upsampler stands for it that goes `by_way`."""
+        return self.call if self.by_way is None else replace(self.call, size=self.by_way.size)
 
 
 class Plan(list[Place]):
@@ -89,23 +97,42 @@ class Plan(list[Place]):
     Attributes:
         passing: milliseconds of the measured forward pass.
         sources: every map that a module takes or gives in the pass, at any size, in order.
+        logits: the place that makes the first of the network's outputs from logits; None where there is none.
     """
 
-    def __init__(self, places: Iterable[Place] = (), passing: float = 0.0, sources: Iterable[Guide] = ()) -> None:
+    def __init__(
+        self,
+        places: Iterable[Place] = (),
+        passing: float = 0.0,
+        sources: Iterable[Guide] = (),
+        logits: Place | None = None,
+    ) -> None:
         super().__init__(places)
         self.passing = passing
         self.sources = list(sources)
+        self.logits = logits
 
     @property
     def replaced(self) -> list[Place]:
-        """The places that `resfu.upgrade` replaces when none is named."""
-        return [place for place in self if not place.left_alone]
+        """The places that `resfu.upgrade` replaces when none is named: where features are interpolated.
+
+        A network that upsamples nothing but its logits has those.
+        """
+        features = [place for place in self if not place.left_alone]
+        if features or self.logits is None or any(place.left_alone == LEARNED for place in self):
+            return features
+        return [self.logits]
+
+    @property
+    def logits_alone(self) -> bool:
+        """Whether logits are what `resfu.upgrade` replaces when no place is named."""
+        return self.logits is not None and self.replaced == [self.logits]
 
     def fitting(self, upsampler: str) -> list[str]:
         """Names of those of `replaced` whose ratio this upsampler takes."""
         from resfu.upgrading.building import refusal
 
-        return [place.name for place in self.replaced if not refusal(upsampler, place.call)]
+        return [place.name for place in self.replaced if not refusal(upsampler, place.call_by_way)]
 
     def find(self, name: str) -> Place:
         """The place of this name; "path#n" is also the n-th place inside the module "path".
@@ -127,7 +154,7 @@ class Plan(list[Place]):
 
     def __str__(self) -> str:
         head = ("place", "what", "from", "to", "ratio", "width", "ms", "share", "replaced", "guides")
-        rows = [head, *(_row(place) for place in self)]
+        rows = [head, *(_row(place, place in self.replaced) for place in self)]
         widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
@@ -136,7 +163,7 @@ class Plan(list[Place]):
     __repr__ = __str__
 
 
-def _row(place: Place) -> tuple[str, ...]:
+def _row(place: Place, is_replaced: bool) -> tuple[str, ...]:
     call = place.call
     what = call.kind if call.kind != "interpolate" else call.mode + (", corners" if call.align_corners else "")
     ratios = sorted({f"{ratio:.4g}" for ratio in call.ratio}, key=float)
@@ -145,5 +172,7 @@ def _row(place: Place) -> tuple[str, ...]:
     guides = ", ".join(f"{guide.name} ({guide.channels})" for guide in place.guides[:2]) + more
     sizes = (" x ".join(map(str, size)) for size in (call.low, call.size))
     times = f"{place.milliseconds:.2f}", f"{100 * place.share:.1f} %"
-    replaced = f"no: {place.left_alone}" if place.left_alone else "yes"
+    replaced = "yes" if is_replaced else f"no: {place.left_alone}"
+    if is_replaced and place.left_alone:
+        replaced += f": {place.left_alone}" + (f" by way of {place.by_way.name}" if place.by_way else "")
     return place.name, what, *sizes, "/".join(ratios), width, *times, replaced, guides

@@ -69,12 +69,13 @@ def upgrade(
         raise ValueError(f"the network is wrapped in {kind}: upgrade it first, then wrap the result.")
     plan = find_upsampling(model, *inputs, named_inputs=named_inputs)
     exchanges = []
-    for place, method in chosen(plan, upsampler, where):
-        guide = guide_of(plan, place, method, guidance)
-        exchange = {"owner": place.owner, "number": place.number, "upsampler": method, "options": {}, "guide": None}
+    for choice in chosen(plan, upsampler, where):
+        place, method = choice.place, choice.method
+        exchange = {"owner": place.owner, "number": place.number, "upsampler": method, "options": {}}
         if method != SAME:
             exchange["options"] = started(place, method, options or {}, start)
-            exchange["guide"] = guide.to_json() if guide is not None else None
+        for role, guide in (("guide", guide_of(plan, choice, guidance)), ("by_way", choice.by_way)):
+            exchange[role] = guide.to_json() if guide is not None else None
         exchanges.append(exchange)
     owners = {exchange["owner"] for exchange in exchanges}
     content = {
