@@ -62,7 +62,7 @@ def test_every_upsampler_goes_to_the_stem_and_the_interpolation_on_to_the_image(
         assert torch.equal(out, F.interpolate(seen[0], (64, 64), mode="bilinear"))
     if UPSAMPLERS[upsampler].guided:
         width = 3 if UPSAMPLERS[upsampler].image_guided else 32 if upsampler == "a2u" else 8
-        assert [step.guidance_channels for step in getattr(part.upsampler, "steps", [part.upsampler])][0] == width
+        assert next(step.guidance_channels for step in getattr(part.upsampler, "steps", [part.upsampler])) == width
     out.square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     save_upgraded(model.eval(), tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from benchmarks.upgrade_networks import NETWORKS, YoloNeck
 from resfu import UPSAMPLERS, find_upsampling, load_upgraded, save_upgraded, upgrade
@@ -173,6 +174,9 @@ torch.manual_seed(0)
 images = torch.randn(1, 3, 32, 32)
 check(YoloNeck(), "resfu", images)
 check(YoloNeck(), "carafe", images, start="published")
+layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 4, 3, 2, 1)
+logits = torch.nn.Sequential(*layers, torch.nn.Upsample(scale_factor=4, mode="bilinear"))
+check(logits, "resfu", images)  # by way of the first layer
 """
 
 
@@ -221,6 +225,22 @@ class Twice(Decoder):
         return self.head(x)
 
 
+class Swapped(Decoder):
+    """Its two places change their order, their widths or the way in which they interpolate, as it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.how = nn.Conv2d(3, 5, 4, 4), "as seen"
+
+    def forward(self, pixels):
+        deep = self.wide(pixels)[:, :3] if self.how == "width" else self.wide(pixels)
+        mode = "nearest" if self.how == "mode" else "bilinear"
+        first, second = (4, 2) if self.how == "order" else (2, 4)
+        x = F.interpolate(deep, scale_factor=first, mode=mode)
+        y = F.interpolate(self.wide(pixels), scale_factor=second, mode="bilinear")
+        return x.sum() + y.sum()
+
+
 class Frozen(Decoder):
     def forward(self, pixels):
         with torch.no_grad():
@@ -242,7 +262,6 @@ def test_mistakes_are_named(images, tmp_path):
     refused(r"no module 'stage_1'.*stage1", guidance="stage_1")
     refused(r"head is computed after #0", guidance={"#0": "head"}, where="#0")
     refused(r"start must be 'as-before' or 'published'", start="before")
-    refused(r"nearest cannot|cannot start as before", "nearest", images, start="as-before")
     refused("no place to replace", network=nn.Sequential(nn.Conv2d(3, 4, 1)))
     refused("upgraded already", network=upgrade(model, "same", images))
     refused("wrapped in OptimizedModule", network=torch.compile(model))
@@ -261,10 +280,58 @@ def test_mistakes_are_named(images, tmp_path):
         load_upgraded(tmp_path, nn.Sequential(nn.Conv2d(3, 4, 1)))
 
 
+@pytest.mark.parametrize("upsampler", [name for name, method in UPSAMPLERS.items() if not method.startable])
+def test_methods_that_cannot_start_as_before_say_so(upsampler, images):
+    able = "carafe, fade, sapa, dysample, resfu have"
+    with pytest.raises(ValueError, match=rf"#0 cannot start as before: {upsampler} has no such form; {able}"):
+        upgrade(Decoder(), upsampler, images, start="as-before")
+
+
+def test_a_guide_on_another_device_is_named(images):
+    class Elsewhere(Decoder):
+        def forward(self, pixels):
+            deep = self.stage1(self.stem(pixels).relu())
+            like = self.beside(self.stem(pixels))
+            return self.head(F.interpolate(deep, size=like.shape[-2:], mode="bilinear"))
+
+    model = Elsewhere()
+    model.beside = nn.Identity()
+    better = upgrade(model, "resfu", images, guidance="beside")
+    better.beside.register_forward_hook(lambda module, args, output: output.to("meta"), prepend=True)
+    with pytest.raises(ValueError, match=r"guidance 'beside' of #0 is on meta and the features on cpu: choose another"):
+        better(images)
+
+
+def test_checkpointing_around_a_place_with_a_guide_is_an_error(images):
+    class Checkpointed(Decoder):
+        def forward(self, pixels):
+            a = self.stem(pixels)
+            return self.head(checkpoint(self.up, self.stage1(a.relu()), a, use_reentrant=False))
+
+        def up(self, x, like):
+            return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
+
+    out = upgrade(Checkpointed(), "resfu", images)(images)
+    with pytest.raises(ValueError, match="nor has the recomputing of a checkpoint"):
+        out.sum().backward()
+    upgrade(Checkpointed(), "carafe", images)(images).sum().backward()  # needs none
+
+
 def test_mistakes_in_the_training_loop_are_named(images):
     model = upgrade(Twice(), "resfu", images)
     with pytest.raises(ValueError, match="the order of its places changes from pass to pass"):
         model(torch.randn(1, 3, 64, 64))
+    swapped = upgrade(Swapped(), "carafe", images)
+    for how, message in {
+        "width": r"was bilinear of 5 channels when resfu.upgrade saw it, and now is bilinear of \[2, 3, 8, 8\]",
+        "mode": "was bilinear of 5 channels when resfu.upgrade saw it, and now is nearest of",
+        "order": r"had the ratio 2 when resfu.upgrade saw it, and now goes from \(8, 8\) to \(32, 32\)",
+    }.items():
+        swapped.how = how
+        with pytest.raises(ValueError, match=message):
+            swapped(images)
+    swapped.how = "as seen"
+    swapped(images)
     frozen = upgrade(Frozen(), "resfu", images)
     with pytest.raises(ValueError, match=r"torch\.no_grad, so its upsampler would never train"):
         frozen(images)

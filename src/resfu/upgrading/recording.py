@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,10 @@ from resfu.upgrading.places import Guide, Place
 from resfu.upgrading.running import synchronize
 
 _MODULE_FILE = nn.Module.__call__.__code__.co_filename
+# Through these a checkpointed function is called, which the forward that asks for it names itself.
+_CHECKPOINTING = tuple(
+    str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo")
+)
 _DISPATCH = frozenset(
     function.__code__
     for function in (handle_torch_function, F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
@@ -117,7 +122,7 @@ def _chain() -> tuple[str, ...]:
     frame: FrameType | None = sys._getframe(2)
     names = []
     while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
-        if frame.f_code not in _DISPATCH:
+        if frame.f_code not in _DISPATCH and not frame.f_code.co_filename.startswith(_CHECKPOINTING):
             names.append(frame.f_code.co_qualname)
         frame = frame.f_back
     return tuple(reversed(names))
