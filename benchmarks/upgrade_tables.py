@@ -13,7 +13,8 @@ from benchmarks.results import FOLDER
 from benchmarks.upgrade_matrix import OUT, markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "your_network.md"
-BLOCK = re.compile(r"(?<=^<!-- table: (\w{6}) -->\n)(.*?)(?=^<!-- end of table -->$)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- table: (\w+) -->\n).*?(^<!-- end of table -->)$", re.MULTILINE | re.DOTALL)
+_HEAD = 2  # lines
 
 
 def matrix() -> list[str]:
@@ -42,7 +43,13 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 def filled(page: str) -> str:
     """The page with its tables as the JSON files have them."""
-    return BLOCK.sub(lambda block: "\n" + "\n".join(TABLES[block[1]]()) + "\n\n", page)
+
+    def block(found: re.Match[str]) -> str:
+        lines = TABLES[found[2]]()
+        shown = lines if len(lines) > _HEAD else ["Not measured yet."]
+        return found[1] + "\n" + "\n".join(shown) + "\n\n" + found[3]
+
+    return BLOCK.sub(block, page)
 
 
 if __name__ == "__main__":
