@@ -4,8 +4,8 @@
 
 An FPN and a U-Net of segmentation-models-pytorch, on the EfficientNet-Lite0 of ImageNet weights that a Python package
 carries (frozen), learn CamVid with their own upsampling. Then it is exchanged, and every variant is trained further
-on the same crops, beside the network that kept its own. What is done already is not done again: an interrupted call
-goes on with the training that it was in. `python -m benchmarks.upgrade_camvid_table` prints the tables.
+on the same crops, beside the network that kept its own. A training that is done is not done again, and one that
+was interrupted begins anew. `python -m benchmarks.upgrade_camvid_table` prints the tables.
 """
 
 import argparse

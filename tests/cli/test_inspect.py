@@ -40,3 +40,15 @@ def test_a_network_of_ones_own(tmp_path, capsys, monkeypatch):
     }.items():
         assert main(["inspect", word]) == 2
         assert reason in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_logits_alone(tmp_path, capsys):
+    pytest.importorskip("torchvision", reason="needs the extra hosts")
+    words = ["inspect", "torchvision:fcn_resnet50", "--size", "32", "--upsamplers", "carafe,dysample"]
+    assert main([*words, "--json", str(tmp_path / "costs.json")]) == 0
+    assert "yes: logits to the image by way of backbone.relu" in capsys.readouterr().out
+    record = json.loads((tmp_path / "costs.json").read_text())
+    # From 4 x 4 to the stem's 16 x 16, 21 classes.
+    assert record["upsamplers"]["carafe"]["parameters"] == 21 * 64 + 64 + 64 * 25 * 16 * 9 + 25 * 16
+    assert record["upsamplers"]["dysample"]["places"] == 1
