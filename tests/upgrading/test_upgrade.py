@@ -148,6 +148,14 @@ def test_transposed_convolutions_keep_their_widths_and_sizes(images):
     assert torch.equal(copied(images), model(images))
 
 
+def test_widths_and_sizes_that_attention_does_not_divide(images):
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(6, 2, 1))
+    assert upgrade(model, "naf", images)[1].resfu["0"].upsampler.heads == 2
+    narrow = nn.Sequential(nn.Conv2d(3, 8, 32, 32), nn.Upsample(scale_factor=2), nn.Conv2d(8, 2, 1))
+    with pytest.raises(ValueError, match="anyup takes features of at least two rows and columns"):
+        upgrade(narrow, "anyup", torch.randn(1, 3, 32, 64))
+
+
 def test_pixel_shuffles(images):
     model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(4, 2, 1))
     better = upgrade(model, "carafe", images, where="1#0")

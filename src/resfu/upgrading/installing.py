@@ -30,7 +30,7 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
     """
     state = Pass()
     exchanges = sorted(content["exchanges"], key=lambda exchange: exchange["owner"])
-    maps = (exchange[role] for exchange in exchanges for role in ("guide", "by_way"))
+    maps = (exchange.get(role) for exchange in exchanges for role in ("guide", "by_way"))
     for guide in dict.fromkeys(Guide.from_json(content) for content in maps if content):
         _listen(model, guide, state)
     root = None
@@ -61,7 +61,7 @@ def _owner(
         number = exchange["number"]
         if exchange["upsampler"] == SAME:
             continue
-        guide, by_way = (exchange[role] and Guide.from_json(exchange[role]) for role in ("guide", "by_way"))
+        guide, by_way = (_guide(exchange.get(role)) for role in ("guide", "by_way"))
         if guide:
             guides[number] = guide.name
         if by_way:
@@ -76,6 +76,10 @@ def _owner(
     replacements: dict[int, nn.Module] = {int(number): part for number, part in modules.items()}
     assert all(isinstance(part, Replacement) for part in replacements.values())
     return Owner(path, state, chains, described, replacements, guides, middles), modules
+
+
+def _guide(content: dict[str, Any] | None) -> Guide | None:
+    return Guide.from_json(content) if content else None
 
 
 def _listen(model: nn.Module, guide: Guide, state: Pass) -> None:

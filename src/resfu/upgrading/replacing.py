@@ -39,7 +39,8 @@ def upgrade(
         *inputs: what the network is called with; it runs a few times on them, in evaluation mode.
         where: names of the places; "all" for everything that can be replaced. Default: the places where features are
             interpolated, but not the resampling of logits to the image, of masks and of position embeddings, nor
-            layers that learn by themselves.
+            layers that learn by themselves. Where there is nothing but logits, they are upsampled to the size of the
+            encoder's largest map, which guides, and the old interpolation goes on from there to the image.
         guidance: "auto" (the skip connection that meets the map, then the encoder's map, then the image), "image", the
             path of a module whose output guides, or a mapping of places to these.
         start: "as-before" (at step 0 the network gives the results that it gave) or "published" (the method's own
