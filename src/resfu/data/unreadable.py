@@ -49,9 +49,7 @@ class FirstReadable:
                 return read(place)
             except UnreadableFileError as error:
                 if self.on_error == "raise":
-                    raise UnreadableFileError(
-                        f"{error} Replace the file, or skip it with on_error='skip'."
-                    ) from error
+                    raise UnreadableFileError(f"{error} Replace the file, or skip it with on_error='skip'.") from error
                 self._unreadable.add(place)
                 warnings.warn(f"{error} The next readable {self.what} takes its place.", stacklevel=4)
         raise ValueError(f"no {self.what} can be read, of {count}, {where}.")

@@ -151,9 +151,7 @@ def _listed(entry: Entry, sizes: Mapping[Any, Size]) -> Size:
 
 def _check_category(entry: Entry, image: Any, categories: Collection[Any]) -> None:
     if entry.get("category_id") not in categories:
-        raise ValueError(
-            f"the file uses category {entry.get('category_id')} in image {image}, but does not list it."
-        )
+        raise ValueError(f"the file uses category {entry.get('category_id')} in image {image}, but does not list it.")
 
 
 def _tidy_crowd(entry: Entry, where: str, repairs: Repairs) -> None:
