@@ -35,7 +35,7 @@ class Case(NamedTuple):
 def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
     """Write cases in TransUNet's Synapse format: training cases as npz slices, test cases as h5 volumes.
 
-    The folder appears when all cases are done, with the lists last: if they exist, the data are complete.
+    The files appear when all cases are done, with the lists last: if they exist, the data are complete.
 
     Args:
         root: a new or empty folder.
