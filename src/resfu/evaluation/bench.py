@@ -126,7 +126,7 @@ def build(name: str, workload: Workload) -> nn.Module:
     method = UPSAMPLERS.get(name)
     whole = workload.ratio == int(workload.ratio)
     if method is not None and method.ratios == "fixed" and not whole:
-        raise ValueError(f"{method.__name__} is built for a whole ratio, got {workload.ratio}.")
+        raise ValueError(f"{method.__name__} needs an integer ratio, got {workload.ratio}.")
     ratio = int(workload.ratio) if whole else workload.ratio
 
     def create(ratio: int | float) -> Upsampler:
