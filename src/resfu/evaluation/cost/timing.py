@@ -95,7 +95,7 @@ def rounds(
             result = call()
             _wait()
             taken = 1000 * (time.perf_counter() - start)
-            del result  # releasing it is no part of the call
+            del result  # its release is not part of the call
             if turn >= warmup:
                 times[name].append(taken)
             if on_turn:
