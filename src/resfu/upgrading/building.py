@@ -1,4 +1,4 @@
-"""Whether an upsampler fits a place, and the module that stands there."""
+"""Check whether an upsampler fits a place, and build the module that replaces it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 from resfu.upsamplers.odd_sizes import whole_size
 
 SAME = "same"
-_A2U_WIDTH = 32  # of a guidance that its normalisation takes
+_A2U_WIDTH = 32  # A2U's normalisation needs a guidance width that is a multiple of this
 
 
 class Replacement(nn.Module):
-    """An upsampler of one place, with what fits its widths.
+    """The upsampler of one place, with projections that fit its widths.
 
     Args:
-        upsampler: takes features, guidance and size.
-        projection: 1 x 1 convolution before it, where the old layer changed the width.
-        guidance_projection: 1 x 1 convolution of the guidance, where the method asks for other widths.
-        whole_guidance: whether the method takes a guidance larger than the output as it is.
+        upsampler: called with features, guidance and size.
+        projection: 1 x 1 convolution before it, if the old layer changed the width.
+        guidance_projection: 1 x 1 convolution of the guidance, if the method needs another width.
+        whole_guidance: whether the method accepts a guidance larger than the output.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Replacement(nn.Module):
 
     def forward(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """[B, C, h, w] -> [B, C', H, W]."""
-        # A kernel that sums to 1 and a 1 x 1 convolution commute, and this order costs less.
+        # A kernel that sums to 1 and a 1 x 1 convolution commute; this order is cheaper.
         if self.projection is not None:
             features = self.projection(features)
         if guidance is not None and not self.whole_guidance:
@@ -52,7 +52,7 @@ class Replacement(nn.Module):
 
 
 def refusal(upsampler: str, call: Call) -> str:
-    """Why an upsampler cannot stand at a place; "" where it can."""
+    """Why an upsampler does not fit a place; "" if it does."""
     if upsampler == SAME:
         return ""
     if upsampler not in UPSAMPLERS:
@@ -75,7 +75,7 @@ def refusal(upsampler: str, call: Call) -> str:
 
 
 def build(upsampler: str, call: Call, guidance_channels: int | None, options: Mapping[str, Any]) -> Replacement:
-    """The module that stands at a place.
+    """The module that replaces a call.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -108,5 +108,5 @@ def build(upsampler: str, call: Call, guidance_channels: int | None, options: Ma
 
 
 def _whole_ratio(call: Call) -> int:
-    """The ratio, rounded up: methods of whole ratios crop."""
+    """The ratio, rounded up: methods with integer ratios crop."""
     return max(-(-H // h) for H, h in zip(call.size, call.low, strict=True))

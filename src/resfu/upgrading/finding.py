@@ -1,4 +1,4 @@
-"""Find what a network upsamples, where, and which guides are at hand."""
+"""Find the upsampling of a network, and the guides available for each place."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,16 +14,16 @@ from resfu.upgrading.running import evaluating, milliseconds, run
 
 
 def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, Any] | None = None) -> Plan:
-    """Find every call by which one forward pass of a network changes the resolution of a map.
+    """Find every call in a forward pass of a network that changes the resolution of a map.
 
-    The network runs three times in evaluation mode without gradients (once to warm up, once for the clock, once
-    watched) and is left as it was. Seen are `F.interpolate`, `F.upsample` and `nn.Upsample`, transposed convolutions
+    The network runs three times in evaluation mode without gradients (to warm up, to measure the time, and to record
+    its calls) and is not changed. Recorded are `F.interpolate`, `F.upsample` and `nn.Upsample`, transposed convolutions
     with a stride and pixel shuffles, wherever they are called.
 
     Args:
         model: any network.
-        *inputs: what it is called with.
-        named_inputs: what it is called with by name.
+        *inputs: its arguments.
+        named_inputs: its keyword arguments.
 
     Returns:
         The places in the order in which they run: a list that prints as a table.
@@ -56,7 +56,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
 
 
 def _judge(recorder: Recorder, output: Any, inputs: Any) -> None:
-    """Say of every place whether it upsamples features, or why it is left alone."""
+    """Set for every place why it is left alone, if it does not upsample features."""
     flow = recorder.flow
     returned = flow.shown_by(tensor for _, tensor in tensors_in(output))
     sizes = {tuple(tensor.shape[-2:]) for _, tensor in tensors_in(inputs) if tensor.dim() > 2}
@@ -94,7 +94,7 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
 
 
 def _guides(recorder: Recorder, number: int) -> list[Guide]:
-    """Maps of a place's output size that are there before it: what it meets, the encoder's, others, the image."""
+    """Earlier maps of a place's output size: those joined with its output, the encoder's, others, the image."""
     place = recorder.places[number]
     sources = recorder.sources[: place.before]
     x = recorder.inputs[number]
@@ -102,8 +102,8 @@ def _guides(recorder: Recorder, number: int) -> list[Guide]:
         return []
     size = place.call.size
     met = set(recorder.flow.partners.get(number, ()))
-    first = sources[0].module.split(".")[0] if sources else ""  # as a rule the encoder
-    same: dict[int, list[int]] = {}  # modules that hand on one tensor
+    first = sources[0].module.split(".")[0] if sources else ""  # usually the encoder
+    same: dict[int, list[int]] = {}  # modules that return the same tensor
     for n, guide in enumerate(sources):
         if guide.size == size:
             same.setdefault(recorder.same[n], []).append(n)

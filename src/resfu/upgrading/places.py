@@ -1,4 +1,4 @@
-"""What `find_upsampling` reports: places, the guides at hand, and the plan that lists them."""
+"""The report of `find_upsampling`: places, their guides, and the plan that lists them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 from resfu.upgrading.calls import Call
 
-# Why a place is left alone unless it is asked for by name, and those that cannot be asked for.
+# Reasons to leave a place alone unless it is named, and reasons why it cannot be replaced at all.
 LOGITS, POSITION, MASK, IMAGE = "logits to the image", "position embedding", "mask", "the image itself"
 POOLED, SAME_SIZE, LEARNED = "of one pixel", "to its own size", "learned by itself"
 UNUSED = "not used in this pass"
@@ -36,7 +36,7 @@ class Guide:
 
     @property
     def name(self) -> str:
-        """As `guidance` of `resfu.upgrade` takes it."""
+        """The name for the argument `guidance` of `resfu.upgrade`."""
         if self.rank == "image":
             return "image"
         return self.module + "".join(f"[{key}]" for key in self.keys) + (":input" if self.port == "input" else "")
@@ -56,15 +56,15 @@ class Place:
     """One call that changes the resolution of a map.
 
     Attributes:
-        owner: path of the module in whose forward it runs.
-        number: of the calls of this owner in one forward pass, from 0.
-        call: what it asks for.
-        left_alone: why `resfu.upgrade` leaves it as it is unless it is named; "" where it is replaced.
-        guides: maps of the output's size that are there before, the best first; the image last.
+        owner: path of the module that makes the call in its forward.
+        number: of the call among this owner's calls in one forward pass, from 0.
+        call: its description.
+        left_alone: why `resfu.upgrade` does not replace it unless it is named; "" if it is replaced.
+        guides: earlier maps of the output's size, the best first; the image last.
         milliseconds: of this call in the measured pass.
         share: of the forward pass.
         chain: names of the functions from the owner's forward to the call.
-        before: how many of the plan's sources there are before it.
+        before: number of the plan's sources before it.
     """
 
     owner: str
@@ -79,7 +79,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Owner and number, as `resfu.upgrade` takes them."""
+        """Owner and number, the name for `resfu.upgrade`."""
         return f"{self.owner}#{self.number}"
 
 
@@ -88,7 +88,7 @@ class Plan(list[Place]):
 
     Attributes:
         passing: milliseconds of the measured forward pass.
-        sources: every map that a module takes or gives in the pass, at any size, in order.
+        sources: every map that is an input or output of a module in the pass, at any size, in order.
     """
 
     def __init__(self, places: Iterable[Place] = (), passing: float = 0.0, sources: Iterable[Guide] = ()) -> None:
@@ -98,11 +98,11 @@ class Plan(list[Place]):
 
     @property
     def replaced(self) -> list[Place]:
-        """The places that `resfu.upgrade` replaces when none is named."""
+        """The places that `resfu.upgrade` replaces by default."""
         return [place for place in self if not place.left_alone]
 
     def fitting(self, upsampler: str) -> list[str]:
-        """Names of those of `replaced` whose ratio this upsampler takes."""
+        """Names of the places in `replaced` with a ratio that this upsampler supports."""
         from resfu.upgrading.building import refusal
 
         return [place.name for place in self.replaced if not refusal(upsampler, place.call)]
@@ -111,7 +111,7 @@ class Plan(list[Place]):
         """The place of this name; "path#n" is also the n-th place inside the module "path".
 
         Raises:
-            ValueError: that lists the places there are.
+            ValueError: listing the known places.
         """
         path, mark, number = name.rpartition("#")
         if not mark or not number.isdigit():

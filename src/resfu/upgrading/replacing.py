@@ -25,27 +25,26 @@ def upgrade(
     options: Mapping[str, Any] | None = None,
     named_inputs: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Give a network other upsamplers, whoever wrote it.
+    """Replace the upsampling of any network.
 
-    The network is copied, and the original left as it is. An optimiser has to be made for the copy. Calls of
-    `F.interpolate` and pixel shuffles are redirected where they stand; a transposed convolution becomes an upsampler
-    and a 1 x 1 convolution of the same widths. The new parameters have names of their own in `state_dict`: those of the
-    module in whose forward the call stands, then `resfu` and the number of the call.
+    The network is copied, and the original is not changed; create an optimiser for the copy. Calls of `F.interpolate`
+    and pixel shuffles are redirected in place; a transposed convolution becomes an upsampler and a 1 x 1 convolution of
+    the same widths. In `state_dict`, the new parameters follow the path of the module that makes the call in its
+    forward, then `resfu` and the number of the call.
 
     Args:
         model: any network; before torch.compile, DistributedDataParallel and the like.
-        upsampler: a key of `resfu.UPSAMPLERS`; "same" for a network that still computes what it did; or a mapping of
-            places, as `find_upsampling` names them, to upsamplers.
-        *inputs: what the network is called with; it runs a few times on them, in evaluation mode.
-        where: names of the places; "all" for everything that can be replaced. Default: the places where features are
-            interpolated, but not the resampling of logits to the image, of masks and of position embeddings, nor
-            layers that learn by themselves.
+        upsampler: a key of `resfu.UPSAMPLERS`; "same" for a network with unchanged results; or a mapping from places,
+            as named by `find_upsampling`, to upsamplers.
+        *inputs: arguments of the network; it runs a few times on them, in evaluation mode.
+        where: names of the places; "all" for everything that can be replaced. Default: all interpolations of features,
+            but not the resampling of logits to the image, of masks or position embeddings, nor learned layers.
         guidance: "auto" (the skip connection that meets the map, then the encoder's map, then the image), "image", the
             path of a module whose output guides, or a mapping of places to these.
-        start: "as-before" (at step 0 the network gives the results that it gave) or "published" (the method's own
-            initialisation). Default: "as-before" where the method and the place allow it.
+        start: "as-before" (at step 0 the network gives the original results) or "published" (the method's own
+            initialisation). Default: "as-before" if the method and the place support it.
         options: further arguments of the upsampler's constructor.
-        named_inputs: what the network is called with by name.
+        named_inputs: keyword arguments of the network.
 
     Returns:
         The upgraded network, in the mode (training or evaluation) of the original.
@@ -92,7 +91,7 @@ def _calls(places: list[Place]) -> list[dict[str, Any]]:
 
 
 def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs: tuple[tuple, dict]) -> None:
-    """Run the upgraded network once and make sure that every exchange took place."""
+    """Run the upgraded network once, and check that every replacement ran."""
     state = model.__dict__[RECORD].root
     state.visited = set()
     try:

@@ -27,7 +27,7 @@ class Seen:
 
 
 def square(sample: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
-    """An image and its labels, resized to a shorter side of `size` and centre-cropped: [1, 3, S, S] in 0..1, [1, S, S]."""
+    """An image and its labels, resized to the shorter side `size` and centre-cropped: [1, 3, S, S], [1, S, S]."""
     image = sample["image"].as_subclass(Tensor)[None].float() / 255
     label = sample["label"].as_subclass(Tensor)[None]
     H, W = (max(size, round(n * size / min(image.shape[-2:]))) for n in image.shape[-2:])

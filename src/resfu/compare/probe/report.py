@@ -31,8 +31,8 @@ def lead(results: Mapping[str, Any]) -> str:
     """A short description of the probe."""
     settings = results["settings"]
     return (
-        f"Features of {settings['encoder']}, frozen, upsampled to {settings['size']} x {settings['size']} pixels. mIoU, "
-        f"boundary IoU and pixels right, in percent: a linear classifier trained for {settings['steps']} steps on "
+        f"Features of {settings['encoder']}, frozen, upsampled to {settings['size']} x {settings['size']} pixels. "
+        f"mIoU, boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
         f"{settings['images']['train']} images of {settings['dataset']}, measured on {settings['images']['val']}, mean "
         f"and deviation over {len(settings['seeds'])} seeds. Cosine and R², in percent: agreement with the encoder's "
         "features of the image from those of half of it, or (pooled) from their averages over 2 x 2."
