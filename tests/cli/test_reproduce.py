@@ -145,7 +145,7 @@ def test_settings_bind_from_the_first_checkpoint_on(place, tmp_path, capsys, mon
     ("given", "message"),
     [
         (["table9"], "choose from table1, .*table8, table10, table11, table12, got 'table9'"),
-        (["table3", "--rows", "cubist"], "no row fits 'cubist'; their labels are bilinear, deconv"),
+        (["table3", "--rows", "cubist"], "no row matches 'cubist'; the labels are bilinear, deconv"),
         (
             ["table3", "--scale", "small", "--recipe", "ct"],
             "these tables are of label maps, and the recipe ct of volumes",

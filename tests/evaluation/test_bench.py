@@ -97,7 +97,7 @@ def test_steps_are_counted_and_what_cannot_run_says_why():
     rows, left_out = measure(wanted, Workload(32, 32, low=(8, 6), ratio=1.5), repeats=1)
     assert list(rows) == ["nearest", "bilinear", "resfu"]
     assert list(left_out) == ["stack-jbu", "indexnet", "fade", "dysample"]
-    assert left_out["dysample"] == "DySample is built for a whole ratio, got 1.5."
+    assert left_out["dysample"] == "DySample needs an integer ratio, got 1.5."
     assert "8 x 6" in left_out["fade"]
 
 

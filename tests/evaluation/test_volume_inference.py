@@ -97,7 +97,7 @@ def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
     assert [next(slices).shape for _ in range(2)] == [(30, 22)] * 2
     with pytest.raises(ValueError, match="2 voxels of slice 2 are NaN or infinite"):
         next(slices)
-    with pytest.raises(ValueError, match="holds no slice"):
+    with pytest.raises(ValueError, match="has no slices"):
         predict_volume(bright, volume[:0])
     labels = np.zeros((2, 3, 4), dtype=np.int64)
     with pytest.raises(ValueError, match=r"labels \[D, H, W\] and an affine \[4, 4\]"):
