@@ -78,7 +78,7 @@ def test_missing_and_damaged_files_are_named(root):
     with pytest.raises(ValueError, match=r"'img' has shape \(4, 4\); expected \[D, H, W\]"):
         ACDC("test", root)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"listed files that are not there: 1 of 2; .*case_003_volume_ES\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 listed files are missing; .*case_003_volume_ES\.npz"):
         ACDC("test", root)
 
 

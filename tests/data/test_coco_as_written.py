@@ -302,8 +302,8 @@ def test_listed_areas_that_are_not_the_pixels_are_warned_of(root):
     for words, name in zip(said, ("000000010002.png", "000000010003.png"), strict=True):
         number, area = pixels[name]
         assert f"panoptic_val2017/{name}: " in words
-        assert f"such as {area + 5} for the segment {number} of {area} pixels" in words
-        assert "PQ counts the pixels" in words
+        assert f"such as {area + 5} for segment {number}, which has {area} pixels" in words
+        assert "PQ here counts the pixels" in words
     assert items[1]["segments"][0]["area"] == pixels["000000010002.png"][1]
 
 

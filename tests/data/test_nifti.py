@@ -150,7 +150,7 @@ def test_a_header_without_orientation_is_said(tmp_path):
     path.write_bytes(header)
     (doubt,) = NiftiVolume(path, orientation="RAS").doubts
     assert "a.nii gives no orientation" in doubt
-    assert "taken as LAS" in doubt
+    assert "assumed to be LAS" in doubt
 
 
 def odd_scan(path):

@@ -143,7 +143,7 @@ def test_a_label_that_lies_elsewhere_is_refused_or_said(raw, tmp_path, affine, m
         prepare_synapse(raw, tmp_path / "out", splits=splits(raw))
     with pytest.warns(UserWarning, match=r"label0001.* The case is left out"):
         prepare_synapse(raw, tmp_path / "left", splits=splits(raw), on_error="skip")
-    with pytest.warns(UserWarning, match=r"label0001.*taken voxel for voxel"):
+    with pytest.warns(UserWarning, match=r"label0001.*matched voxel by voxel"):
         warned = prepare_synapse(raw, tmp_path / "warned", splits=splits(raw), on_mismatch="warn")
     assert same(slices(straight), slices(warned))
     with pytest.raises(ValueError, match="on_mismatch must be 'raise' or 'warn', got 'no'"):
