@@ -208,7 +208,9 @@ def test_what_makes_no_sense_is_refused():
     for key in ("area", "iscrowd", "segmentation"):
         incomplete = truth({1: [(square(), 3, 0)]})
         incomplete["annotations"][0][key] = None
-        with pytest.raises(ValueError, match=rf"annotation 0 has no {key}: give the result of dataset.ground_truth\(\)"):
+        with pytest.raises(
+            ValueError, match=rf"annotation 0 has no {key}: give the result of dataset.ground_truth\(\)"
+        ):
             InstanceMetrics(incomplete)
     with pytest.raises(ValueError, match=r"no annotations: give the result of dataset.ground_truth\(\)"):
         InstanceMetrics({"images": [], "categories": []})
