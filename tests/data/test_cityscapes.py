@@ -77,7 +77,7 @@ def test_missing_data_say_what_is_expected(root):
     with pytest.raises(FileNotFoundError, match=r"no folder .*val.*gtFine_trainvaltest\.zip"):
         Cityscapes("val", root)
     (root / "leftImg8bit" / "test").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no folder of a city in .*test"):
+    with pytest.raises(FileNotFoundError, match=r"no city folder in .*test"):
         Cityscapes("test", root)
     (root / "gtFine/train/ulm/ulm_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(

@@ -98,12 +98,12 @@ def test_a_polygon_by_hand():
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        ({"size": [4, 6], "counts": [24]}, r"size \[4, 6\], its image \[4, 5\]"),
+        ({"size": [4, 6], "counts": [24]}, r"size \[4, 6\], but its image \[4, 5\]"),
         ({"size": [4, 5], "counts": [3, 5]}, "cover 8 of 4 x 5 pixels"),
         ({"size": [4, 5], "counts": [30, -10]}, "cover 20 of 4 x 5 pixels"),
         ({"size": [4, 5], "counts": "33"}, "cover 6 of 4 x 5 pixels"),
         ({"size": [4, 5], "counts": "3T"}, "end in the middle of a number"),
-        ({"size": [4, 5], "counts": "3 "}, "hold the character ' '"),
+        ({"size": [4, 5], "counts": "3 "}, "hold the invalid character ' '"),
         ([[1, 1, 3, 3]], r"polygons of \[4\] numbers"),  # which pycocotools takes for a box
         ([], r"polygons of \[\] numbers"),
     ],
@@ -246,11 +246,11 @@ def test_damaged_files_are_named_and_skipped_on_request(root):
     [
         (lambda c: c.pop("categories"), "has no categories: it is not a COCO file"),
         (lambda c: c["images"].append(c["images"][0]), "gives two images the same id"),
-        (lambda c: c["annotations"][0].update(image_id=5), "annotates the image 5, which it does not list"),
-        (lambda c: c["annotations"][0].update(category_id=12), "category 12 in the image 10001"),
+        (lambda c: c["annotations"][0].update(image_id=5), "annotates image 5, which it does not list"),
+        (lambda c: c["annotations"][0].update(category_id=12), "category 12 in image 10001"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "annotation 1 of .*json: polygons of"),
-        (lambda c: c["images"][0].update(height=47), r"annotation 1 of .*size \[48, 64\], its image \[47, 64\]"),
-        (lambda c: c["images"][0].update(file_name="x.jpg"), r"files that are not there: 1 of 4; .*x\.jpg"),
+        (lambda c: c["images"][0].update(height=47), r"annotation 1 of .*size \[48, 64\], but its image \[47, 64\]"),
+        (lambda c: c["images"][0].update(file_name="x.jpg"), r"1 of 4 files are missing; .*x\.jpg"),
         (lambda c: c.update(images=[], annotations=[]), "has no image"),
     ],
 )
@@ -276,7 +276,7 @@ def test_what_is_missing_is_said(root, tmp_path):
     with pytest.raises(ValueError, match="holds something already"):
         write_coco_fixture(root)
     edit(root, "panoptic_val2017.json", lambda content: content["annotations"].pop(0))
-    with pytest.raises(ValueError, match="one annotation of the image 10001"):
+    with pytest.raises(ValueError, match="image 10001 must have one annotation"):
         CocoPanoptic("val", root)
 
 
@@ -297,7 +297,7 @@ def test_scenes_give_the_same_items_as_coco(written, tmp_path):
             assert type(ours["target"][key]) is type(value)
             assert getattr(ours["target"][key], "dtype", None) == getattr(value, "dtype", None)
     assert torch.equal(instances[-1]["target"]["masks"], scenes["val"][3]["target"]["masks"])
-    with pytest.raises(IndexError, match="index 4 is outside of a dataset of 4"):
+    with pytest.raises(IndexError, match="index 4 is out of range for a dataset of 4"):
         instances[4]
     batch = collate([instances[0], instances[1]])
     assert [len(batch[key]) for key in ("image", "target", "name")] == [2, 2, 2]
@@ -375,5 +375,5 @@ def test_two_processes_share_the_batches_of_one():
     joined = [key for start in range(0, 8, 2) for part in parts for key in part[start : start + 2]]
     assert joined == whole
     assert list(AspectRatioSampler(sizes, batch_size=4, seed=1)) != whole
-    with pytest.raises(ValueError, match=r"\(16\) are fewer than batch_size x processes \(9 x 2\)"):
+    with pytest.raises(ValueError, match=r"16 images, fewer than batch_size x processes \(9 x 2\)"):
         AspectRatioSampler(sizes, 9, seed=0, world=2)

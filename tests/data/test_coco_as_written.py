@@ -83,25 +83,25 @@ def with_crumbs(content):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without("iscrowd"), r"\d+ without iscrowd, which are no crowds \(first: annotation \d+\)"),
+        (without("iscrowd"), r"\d+ without iscrowd, read as 0 \(first: annotation \d+\)"),
         (
             lambda c: [entry.update(iscrowd=None) for entry in c["annotations"] if not entry["iscrowd"]],
             r"\d+ without iscrowd",
         ),
         (lambda c: [entry.update(iscrowd=str(entry["iscrowd"])) for entry in c["annotations"]], "written as text"),
-        (without("area"), r"\d+ without an area, which is counted in the mask"),
-        (without("bbox"), r"\d+ without a box of four numbers, which is taken from the mask"),
+        (without("area"), r"\d+ without an area, counted in the mask"),
+        (without("bbox"), r"\d+ without a box of four numbers, computed from the mask"),
         (
             lambda c: [entry.update(bbox=[1, float("nan"), 3, 4]) for entry in c["annotations"]],
             "without a box of four numbers",
         ),
         (written_as_text, r"\d+ numbers written as text"),
-        (flat, r"\d+ with a flat polygon"),
+        (flat, r"\d+ with a flat list of numbers"),
         (
             lambda c: [e.update(segmentation=[list(map(str, p)) for p in e["segmentation"]]) for e in polygons_in(c)],
             "numbers written as text",
         ),
-        (with_crumbs, r"\d+ with polygons of less than three points beside others, which are dropped"),
+        (with_crumbs, r"\d+ with polygons of fewer than three points, which are dropped"),
         (lambda c: [i.update(height="48", width="64") for i in c["images"]], "written as text .first: image"),
     ],
 )
@@ -137,7 +137,7 @@ def test_notes_that_macos_lays_beside_pictures_are_no_pictures(written, root):
 
     (root / "val2017" / "._000000010001.jpg").write_bytes(b"\0\5\x16\7")
     edit(root, "instances_val2017.json", list_notes)
-    with pytest.warns(UserWarning, match="1 images left out whose files are macOS's notes and no pictures"):
+    with pytest.warns(UserWarning, match="1 images left out because their files are macOS metadata"):
         found = CocoInstances("val", root)
     same(found, CocoInstances("val", written))
     assert all(entry["image_id"] != 77 for entry in found.ground_truth()["annotations"])
@@ -146,28 +146,28 @@ def test_notes_that_macos_lays_beside_pictures_are_no_pictures(written, root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda e: e.pop("segmentation"), "it has no segmentation, so that its mask is not known"),
+        (lambda e: e.pop("segmentation"), "it has no segmentation, so its mask is unknown"),
         (lambda e: e.update(segmentation=None), "it has no segmentation"),
         (lambda e: e.update(segmentation=[]), "it has no segmentation"),
         (lambda e: e.update(segmentation=[[]]), r"polygons of \[0\] numbers"),
         (lambda e: e.update(segmentation=[[1, 2]]), r"polygons of \[2\] numbers"),
         (lambda e: e.update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), r"polygons of \[7\] numbers"),
-        (lambda e: e.update(segmentation=[[1, 2, 3, 4, 5, None]]), "a polygon holds None, which is no number"),
+        (lambda e: e.update(segmentation=[[1, 2, 3, 4, 5, None]]), "a polygon holds None, which is not a number"),
         (lambda e: e.update(segmentation=[[1, 2, 3, 4, 5, float("inf")]]), "a number that is not finite"),
         (lambda e: e.update(segmentation="mask.png"), "neither polygons nor run lengths: 'mask.png'"),
         (lambda e: e.update(segmentation={"size": [48, 64]}), "the runs of the mask must be a list or a string"),
         (lambda e: e.update(segmentation={"size": [48, 64], "counts": "0"}), "cover 0 of 48 x 64 pixels"),
         (lambda e: e.update(segmentation={"size": [48, 64], "counts": [1.5]}), "must be whole numbers"),
         (lambda e: e.update(iscrowd="yes"), "iscrowd must be 0 or 1, got 'yes'"),
-        (lambda e: e.pop("category_id"), "has the category None in the image"),
-        (lambda e: e.pop("image_id"), "annotates the image None, which it does not list"),
+        (lambda e: e.pop("category_id"), "uses category None in image"),
+        (lambda e: e.pop("image_id"), "annotates image None, which it does not list"),
     ],
 )
 def test_an_annotation_that_makes_no_sense_is_named_or_left_out_when_opened(change, message, root):
     edit(root, "instances_val2017.json", lambda content: change(content["annotations"][1]))
     with pytest.raises(ValueError, match=rf"annotation 2 of .*instances_val2017\.json: .*{message}.*on_error='skip'"):
         CocoInstances("val", root)
-    with pytest.warns(UserWarning, match=f"1 left out, as they make no sense .first: annotation 2: .*{message}"):
+    with pytest.warns(UserWarning, match=f"1 left out because they are invalid .first: annotation 2: .*{message}"):
         found = CocoInstances("val", root, on_error="skip")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -188,7 +188,7 @@ def test_an_image_that_makes_no_sense_is_named_or_left_out(change, message, root
     edit(root, "instances_val2017.json", change)
     with pytest.raises(ValueError, match=message):
         CocoInstances("val", root)
-    with pytest.warns(UserWarning, match="1 left out, as they make no sense"):
+    with pytest.warns(UserWarning, match="1 left out because they are invalid"):
         found = CocoInstances("val", root, on_error="skip")
     assert len(found) == len(found.ground_truth()["images"]) >= COUNT - 1
     assert scores(found)[0] == pytest.approx(100)
@@ -198,7 +198,7 @@ def test_an_image_that_makes_no_sense_is_named_or_left_out(change, message, root
     ("change", "message"),
     [
         (lambda c: c.update(annotations={}), "its annotations must be a list, got dict"),
-        (lambda c: c["categories"][0].pop("name"), "a category needs a whole number as its id, and a name"),
+        (lambda c: c["categories"][0].pop("name"), "a category needs a name and an integer id"),
         (lambda c: c["categories"].append(c["categories"][0]), "gives two categories the same id"),
     ],
 )
@@ -245,10 +245,10 @@ def segments_in(content):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s: s.pop("iscrowd"), "without iscrowd, which are no crowds .first: segment "),
+        (lambda s: s.pop("iscrowd"), "without iscrowd, read as 0 .first: segment "),
         (lambda s: s.update(iscrowd=None), "without iscrowd"),
-        (lambda s: s.pop("area"), "without an area, which is counted in the pixels"),
-        (lambda s: s.pop("bbox"), "without a box of four numbers, which is taken from the pixels"),
+        (lambda s: s.pop("area"), "without an area, counted in the pixels"),
+        (lambda s: s.pop("bbox"), "without a box of four numbers, computed from the pixels"),
         (lambda s: s.update(bbox=[str(n) for n in s["bbox"]], area=str(s["area"])), "numbers written as text"),
     ],
 )
@@ -265,9 +265,9 @@ def test_panoptic_segments_are_completed(change, said, split, written, root):
 
 def test_an_image_whose_segments_make_no_sense_is_named_or_left_out(root):
     edit(root, "panoptic_val2017.json", lambda content: segments_in(content)[0].update(category_id=12))
-    with pytest.raises(ValueError, match=r"annotation 10001 of .*: the file has the category 12 in the image 10001"):
+    with pytest.raises(ValueError, match=r"annotation 10001 of .*: the file uses category 12 in image 10001"):
         CocoPanoptic("val", root)
-    with pytest.warns(UserWarning, match="2 left out, as they make no sense"):  # the annotation, and its image
+    with pytest.warns(UserWarning, match="2 left out because they are invalid"):  # the annotation, and its image
         found = CocoPanoptic("val", root, on_error="skip")
     assert [item["target"]["image_id"] for item in found] == [10002, 10003]
 
@@ -302,8 +302,8 @@ def test_listed_areas_that_are_not_the_pixels_are_warned_of(root):
     for words, name in zip(said, ("000000010002.png", "000000010003.png"), strict=True):
         number, area = pixels[name]
         assert f"panoptic_val2017/{name}: " in words
-        assert f"such as {area + 5} for the segment {number} of {area} pixels" in words
-        assert "PQ counts the pixels" in words
+        assert f"such as {area + 5} for segment {number}, which has {area} pixels" in words
+        assert "PQ here counts the pixels" in words
     assert items[1]["segments"][0]["area"] == pixels["000000010002.png"][1]
 
 

@@ -59,7 +59,7 @@ def test_the_classes_are_known_before_a_split_is_opened(folder):
 
 
 NO_LABEL = r"without their label file: 1 of 2.*b\.png"
-NO_CLASSES = r"no list of classes .*classes\.txt: .*names a class"
+NO_CLASSES = r"no class list .*classes\.txt: .*has one class"
 UNKNOWN = r"a\.png holds the labels \[7\]; .*classes\.txt lists 3 classes, 0 to 2, and 255 is ignored"
 OTHER_SIZE = r"a\.jpg is 6 x 8 but its label .*a\.png is 5 x 8"
 
@@ -90,7 +90,7 @@ def test_a_split_that_is_not_there_is_named(folder):
         LabelFolder("all", folder)
     with pytest.raises(ValueError, match="folder needs root"):
         LabelFolder("train")
-    with pytest.raises(ValueError, match=r"no folder of the data: give root \(--data\.root DIR\)"):
+    with pytest.raises(ValueError, match=r"no data folder: give root \(--data\.root DIR\)"):
         LabelFolder.describe(None, {})
 
 
@@ -98,9 +98,9 @@ def test_a_split_that_is_not_there_is_named(folder):
     ("text", "message"),
     [
         ("", "lists 0 classes; expected 1 to 255"),
-        ("a\n\nb\n", r"line 2 of .*classes\.txt, '', does not read as a class: classes\.txt names a class a line"),
-        ("a\nb #12345\n", "line 2 of .*'b #12345', does not read"),
-        ("#123456\n", "line 1 of .*does not read"),
+        ("a\n\nb\n", r"line 2 of .*classes\.txt, '', is not a class: classes\.txt has one class per line"),
+        ("a\nb #12345\n", "line 2 of .*'b #12345', is not a class"),
+        ("#123456\n", "line 1 of .*is not a class"),
         ("a\nb\na #000000\n", "line 3 of .*is given twice"),
         ("\n".join(map(str, range(256))), "lists 256 classes; expected 1 to 255"),
     ],
@@ -110,7 +110,7 @@ def test_a_list_that_names_no_classes_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read_classes(tmp_path)
     (tmp_path / "classes.txt").write_bytes("Straße".encode("latin-1"))
-    with pytest.raises(ValueError, match="not text in UTF-8"):
+    with pytest.raises(ValueError, match="not UTF-8 text"):
         read_classes(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_what_is_wrong_with_a_folder_of_volumes_is_named(volumes):
     with pytest.raises(FileNotFoundError, match=r"no folder .*val.*A folder of your own volumes holds"):
         VolumeFolder("val", volumes)
     np.savez(volumes / "train" / "a.npz", image=np.zeros((2, 6, 8), np.float32), label=np.full((2, 6, 8), 3))
-    with pytest.raises(ValueError, match=r"a\.npz holds the labels \[3\]; known are 0, 1, 2\. They are the 3"):
+    with pytest.raises(ValueError, match=r"a\.npz holds the labels \[3\]; known are 0, 1, 2\. These are the 3"):
         VolumeFolder("train", volumes)[0]
     np.savez(volumes / "train" / "b.npz", label=np.zeros((2, 6, 8)))
     with pytest.raises(ValueError, match=r"cannot read the volume .*b\.npz"):

@@ -91,7 +91,7 @@ def test_an_affine_that_says_nothing_is_named(tmp_path, codes, affine, message):
     header[252:256] = np.array(codes, "<i2").tobytes()
     header[280:328] = affine[:3].astype("<f4").tobytes()
     path.write_bytes(header)
-    with pytest.raises(UnreadableFileError, match=rf"cannot read the volume .*a\.nii: {message}.*mend its header"):
+    with pytest.raises(UnreadableFileError, match=rf"cannot read the volume .*a\.nii: {message}.*correct its header"):
         NiftiVolume(path)
 
 
@@ -149,8 +149,8 @@ def test_a_header_without_orientation_is_said(tmp_path):
     header[252:256] = bytes(4)
     path.write_bytes(header)
     (doubt,) = NiftiVolume(path, orientation="RAS").doubts
-    assert "a.nii does not say how it lies" in doubt
-    assert "taken as LAS" in doubt
+    assert "a.nii gives no orientation" in doubt
+    assert "assumed to be LAS" in doubt
 
 
 def odd_scan(path):
@@ -173,7 +173,7 @@ def test_voxels_that_are_not_finite_are_counted_or_filled(tmp_path):
     for window, value, expected in ((None, None, least), (None, -5.0, -5), (CT_WINDOW, None, 0), (CT_WINDOW, 75, 0.5)):
         volume = NiftiVolume(path, window, nonfinite=Nonfinite("fill", value))
         with pytest.warns(
-            UserWarning, match=r"3 of the 120 voxels of .*a\.nii\.gz are NaN or infinite: they are taken"
+            UserWarning, match=r"3 of the 120 voxels of .*a\.nii\.gz are NaN or infinite: they are replaced"
         ):
             filled = [volume[index] for index in range(6)]
         assert [filled[1][0, 0], filled[2][1, 1], filled[2][2, 2]] == pytest.approx([expected] * 3)
@@ -209,7 +209,7 @@ def test_every_orientation_is_accepted_and_flipped(tmp_path):
             assert flipped[::2] == letters[0] + letters[2]
             assert {flipped[1], letters[1]} == set(pairs[1])
     (tmp_path / "geometry.json").write_text('{"orientation": "LAX", "spacing": null}')
-    with pytest.raises(ValueError, match=r"geometry\.json does not say how the scans lie"):
+    with pytest.raises(ValueError, match=r"geometry\.json does not give the geometry of the scans"):
         read_geometry(tmp_path)
 
 
@@ -234,5 +234,5 @@ def test_another_spacing_is_linear_between_the_voxels(tmp_path, codes):
     same = ResampledVolume(volume, volume.spacing)
     assert np.array_equal(same.image(), volume.image())
     assert np.array_equal(same.labels_there(there), there)
-    with pytest.raises(UnreadableFileError, match=r"a\.nii\.gz: its voxels lie .* check the distances"):
+    with pytest.raises(UnreadableFileError, match=r"a\.nii\.gz: its spacing is .* check the spacing"):
         ResampledVolume(volume, (1e-4, 1, 1))

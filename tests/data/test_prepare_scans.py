@@ -122,7 +122,7 @@ def test_voxels_that_are_not_finite_are_counted_skipped_or_filled(name, raw, hea
         prepare(folder, tmp_path / "left", splits=splits(folder) | {"train": [1]}, on_error="skip")
     for value, expected in ((None, 0), (1e5, 1)):
         out = tmp_path / str(value)
-        with pytest.warns(UserWarning, match="2 of the .* voxels .* are NaN or infinite: they are taken as"):
+        with pytest.warns(UserWarning, match="2 of the .* voxels .* are NaN or infinite: they are replaced by"):
             prepare(folder, out, splits=splits(folder), nonfinite=Nonfinite("fill", value))
         images = [image for image, _ in slices(out, dataset=dataset)]
         assert all(np.isfinite(image).all() for image in images)
@@ -143,7 +143,7 @@ def test_a_label_that_lies_elsewhere_is_refused_or_said(raw, tmp_path, affine, m
         prepare_synapse(raw, tmp_path / "out", splits=splits(raw))
     with pytest.warns(UserWarning, match=r"label0001.* The case is left out"):
         prepare_synapse(raw, tmp_path / "left", splits=splits(raw), on_error="skip")
-    with pytest.warns(UserWarning, match=r"label0001.*taken voxel for voxel"):
+    with pytest.warns(UserWarning, match=r"label0001.*matched voxel by voxel"):
         warned = prepare_synapse(raw, tmp_path / "warned", splits=splits(raw), on_mismatch="warn")
     assert same(slices(straight), slices(warned))
     with pytest.raises(ValueError, match="on_mismatch must be 'raise' or 'warn', got 'no'"):
@@ -184,5 +184,5 @@ def test_prepared_slices_that_are_not_finite_are_named_skipped_or_filled(name, t
     with pytest.warns(UserWarning, match=rf"{message}.*The next readable slice"):
         assert data[1]["name"] == data[2]["name"]
     data = dataset("train", root, nonfinite="fill", fill_value=0.25)
-    with pytest.warns(UserWarning, match=rf"{message}: they are taken as 0\.25"):
+    with pytest.warns(UserWarning, match=rf"{message}: they are replaced by 0\.25"):
         assert data[1]["image"][0, 0, 0] == 0.25

@@ -82,7 +82,7 @@ def test_colours_and_impossible_sizes_are_refused(sample):
     with pytest.raises(ValueError, match="a medical slice holds NaN or infinity"):
         SplineResize((8, 8), label=True)({**sample, "image": tv_tensors.Image(odd)})
     sample["image"][1] += 1
-    with pytest.raises(ValueError, match="one channel three times"):
+    with pytest.raises(ValueError, match="one channel, repeated three times"):
         slice_eval_transform((16, 16), ZERO, ONE)(sample)
     with pytest.raises(ValueError, match="a size is"):
         slice_train_transform((16, 0), ZERO, ONE)

@@ -102,7 +102,7 @@ def test_lists_may_lie_where_transunet_has_them(root):
     (root / "train.txt").write_text(notes + names, encoding="utf-8-sig")  # and a Windows editor puts a mark before it
     assert len(Synapse("train", root)) == 10
     (root / "train.txt").write_text(names, encoding="utf-16")
-    with pytest.raises(ValueError, match=r"train\.txt is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"train\.txt is not UTF-8 text"):
         Synapse("train", root)
     (root / "train.txt").write_text("")
     with pytest.raises(ValueError, match=r"train\.txt lists no file"):
@@ -115,7 +115,9 @@ def test_missing_data_are_named_with_where_to_get_them(root):
     with pytest.raises(ValueError, match="'all' of synapse; choose one of train, val, test"):
         Synapse("all", root)
     (root / "train_npz" / "case0002_slice003.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"not there: 1 of 10; .*case0002_slice003\.npz.*test_vol_h5"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 10 listed files are missing; .*case0002_slice003\.npz.*test_vol_h5"
+    ):
         Synapse("train", root)
     (root / "lists_Synapse" / "test_vol.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"no list .*lists_Synapse.*test_vol\.txt or .*resfu prepare synapse"):
@@ -136,7 +138,7 @@ def test_ids_that_are_no_organs_name_the_file_and_them(root):
 def test_an_image_and_label_of_two_sizes_are_refused(root):
     path = root / "train_npz" / "case0001_slice000.npz"
     np.savez(path, image=np.zeros((4, 4)), label=np.zeros((4, 5)))
-    with pytest.raises(ValueError, match=r"slice000\.npz holds an image of \(4, 4\) and a label of \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"slice000\.npz has an image of \(4, 4\) and a label of \(4, 5\)"):
         Synapse("train", root)[0]
 
 
@@ -245,7 +247,9 @@ def test_a_label_that_lies_otherwise_than_its_image_is_refused(raw, tmp_path):
     path = raw / "RawData" / "Training" / "label" / "label0001.nii.gz"
     scan = nibabel.load(path)
     nibabel.save(nibabel.Nifti1Image(np.asarray(scan.dataobj), np.diag([-0.8, -0.8, 3, 1])), path)
-    with pytest.raises(ValueError, match=r"img0001.* axes LAS, its label .*label0001.* LPS: voxels would not meet"):
+    with pytest.raises(
+        ValueError, match=r"img0001.* axes LAS, but its label .*label0001.* LPS: their voxels do not match"
+    ):
         prepare_synapse(raw, tmp_path / "out", splits=splits_of(raw))
 
 
@@ -259,7 +263,7 @@ def test_a_damaged_scan_is_named_or_left_out(raw, tmp_path):
 
 
 def test_what_cannot_be_prepared_is_refused(raw, tmp_path, whole):
-    with pytest.raises(FileNotFoundError, match=r"not there: 52 of 60; .*img0005\.nii\.gz.*by splits"):
+    with pytest.raises(FileNotFoundError, match=r"52 of 60 listed files are missing; .*img0005\.nii\.gz.*in splits"):
         prepare_synapse(raw, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"no folder img in .*BTCV"):
         prepare_synapse(tmp_path / "nowhere", tmp_path / "out")

@@ -311,7 +311,7 @@ def test_samples_make_batches():
         ({"scale_range": (2.0, 0.5)}, "smallest <= largest"),
         ({"scale_range": (0.0, 1.0)}, "0 < smallest"),
         ({"cat_max_ratio": 0.0}, "cat_max_ratio must be above 0 and at most 1, got 0.0"),
-        ({"mean": (0.5,)}, "mean and std must hold 3 numbers"),
+        ({"mean": (0.5,)}, "mean and std must have 3 numbers"),
         ({"std": (0.5, 0.5, 0.0)}, "above 0"),
         ({"base_size": (512, 2048)}, r"\(long, short\).*larger one first; got \(512, 2048\)"),
         ({"base_size": (64, 0)}, "at least 1"),

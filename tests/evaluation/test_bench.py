@@ -97,7 +97,7 @@ def test_steps_are_counted_and_what_cannot_run_says_why():
     rows, left_out = measure(wanted, Workload(32, 32, low=(8, 6), ratio=1.5), repeats=1)
     assert list(rows) == ["nearest", "bilinear", "resfu"]
     assert list(left_out) == ["stack-jbu", "indexnet", "fade", "dysample"]
-    assert left_out["dysample"] == "DySample is built for a whole ratio, got 1.5."
+    assert left_out["dysample"] == "DySample needs an integer ratio, got 1.5."
     assert "8 x 6" in left_out["fade"]
 
 
@@ -149,7 +149,7 @@ def test_random_numbers_of_the_caller_are_left_alone():
         ({"ratio": math.inf}, "got inf"),
         ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16, got 'int8'"),
         ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"device": "cuda:99"}, "no device 'cuda:99'"),
     ],
 )
 def test_workloads_that_make_no_sense_are_refused(options, message):

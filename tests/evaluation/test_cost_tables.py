@@ -97,7 +97,7 @@ def test_verdicts() -> None:
 
 
 def test_a_table_without_costs_is_refused() -> None:
-    with pytest.raises(ValueError, match="table 7 prints neither parameters nor FLOPs; choose from 1, 2,"):
+    with pytest.raises(ValueError, match="table 7 has neither parameters nor FLOPs; choose from 1, 2,"):
         list(compare_tables([1, 7]))
 
 

@@ -199,18 +199,20 @@ def test_what_makes_no_sense_is_refused():
     for score in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"scores rank the results and must be finite, got {score}"):
             metrics.update(1, square()[None], torch.tensor([score]), [1])
-    with pytest.raises(ValueError, match=r"size \[50, 50\], image 1 \[100, 100\]"):
+    with pytest.raises(ValueError, match=r"size \[50, 50\], but image 1 \[100, 100\]"):
         metrics.update(1, square(10, 10, 20, size=50)[None], [1.0], [1])
-    with pytest.raises(ValueError, match=r"got torch.float32 \[1, 1, 100, 100\]; make them of .* masks\[:, 0\] >= 0.5"):
+    with pytest.raises(ValueError, match=r"got torch.float32 \[1, 1, 100, 100\]; .* masks\[:, 0\] >= 0.5"):
         metrics.update(1, square()[None, None].float(), [1.0], [1])
     with pytest.raises(ValueError, match="engine must be"):
         InstanceMetrics(truth({}), engine="hotcoco")  # pyright: ignore[reportArgumentType]
     for key in ("area", "iscrowd", "segmentation"):
         incomplete = truth({1: [(square(), 3, 0)]})
         incomplete["annotations"][0][key] = None
-        with pytest.raises(ValueError, match=rf"the annotation 0 has no {key}: give what dataset.ground_truth\(\)"):
+        with pytest.raises(
+            ValueError, match=rf"annotation 0 has no {key}: give the result of dataset.ground_truth\(\)"
+        ):
             InstanceMetrics(incomplete)
-    with pytest.raises(ValueError, match=r"no annotations: give what dataset.ground_truth\(\) returns"):
+    with pytest.raises(ValueError, match=r"no annotations: give the result of dataset.ground_truth\(\)"):
         InstanceMetrics({"images": [], "categories": []})
 
 

@@ -167,7 +167,7 @@ def test_nothing_seen_has_no_value():
 @pytest.mark.parametrize(
     ("found", "segments", "message"),
     [
-        (strip((1, 5)), [segment(1)], r"one size, got \(1, 5\) predicted and \(1, 4\) labelled"),
+        (strip((1, 5)), [segment(1)], r"same size, got \(1, 5\) predicted and \(1, 4\) labelled"),
         (strip((7, 4)), [segment(1)], "pixels have the id 7, which is not among the predicted segments"),
         (strip((1, 4)), [segment(1), segment(2)], "predicted segment 2 has no pixel"),
         (strip((1, 4)), [segment(1), segment(1)], "have the id 1 twice"),
@@ -184,7 +184,7 @@ def test_what_makes_no_sense_is_refused(found, segments, message):
 
 
 def test_there_must_be_a_class():
-    with pytest.raises(ValueError, match="a class of things or stuff, got 0 and 0"):
+    with pytest.raises(ValueError, match="class of things or stuff is needed, got 0 and 0"):
         PanopticMetrics(0, 0)
 
 

@@ -167,7 +167,7 @@ def test_another_ignored_id() -> None:
     ("prediction", "label", "message"),
     [
         (torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), r"float32: call logits\.argmax\(1\) first"),
-        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), r"got the shape \[1, 3, 4, 4\].*argmax"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), r"got shape \[1, 3, 4, 4\].*argmax"),
         (torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(4, 4, dtype=torch.int64), r"label must be \[B, H, W\]"),
         (torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1, 4, 4), "label must hold integer class ids"),
         (torch.zeros(1, 4, 5, dtype=torch.int64), torch.zeros(1, 4, 4, dtype=torch.int64), "resize the logits"),
@@ -189,7 +189,7 @@ def test_bad_maps_are_refused(prediction: Tensor, label: Tensor, message: str) -
     ("options", "message"),
     [
         ({"num_classes": 0}, "num_classes must be at least 1"),
-        ({"num_classes": 300}, "ignore_index = 255 is one of the classes 0 to 299: take another label, such as -1"),
+        ({"num_classes": 300}, "ignore_index = 255 is one of the classes 0 to 299: choose another label, such as -1"),
         ({"num_classes": 3, "boundary_ratio": 0.0}, "boundary_ratio must be above 0"),
     ],
 )

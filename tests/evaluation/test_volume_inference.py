@@ -85,7 +85,7 @@ def test_a_nifti_file_keeps_the_scans_affine(tmp_path):
 def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         predict_volume(bright, volume, size=0)
-    with pytest.raises(ValueError, match=r"slice 0 has the shape \(22,\); expected \[H, W\]"):
+    with pytest.raises(ValueError, match=r"slice 0 has shape \(22,\); expected \[H, W\]"):
         predict_volume(bright, volume[0], size=16)
     with pytest.raises(ValueError, match=r"the network gave \[1, 16, 16\]; expected logits \[1, K, 16, 16\]"):
         predict_volume(lambda images: images[:, 0], volume, size=16)
@@ -97,7 +97,7 @@ def test_what_cannot_be_predicted_or_written_is_refused(volume, tmp_path):
     assert [next(slices).shape for _ in range(2)] == [(30, 22)] * 2
     with pytest.raises(ValueError, match="2 voxels of slice 2 are NaN or infinite"):
         next(slices)
-    with pytest.raises(ValueError, match="holds no slice"):
+    with pytest.raises(ValueError, match="has no slices"):
         predict_volume(bright, volume[:0])
     labels = np.zeros((2, 3, 4), dtype=np.int64)
     with pytest.raises(ValueError, match=r"labels \[D, H, W\] and an affine \[4, 4\]"):

@@ -124,7 +124,7 @@ def test_impossible_masks_and_spacings_are_refused():
     full, empty = np.ones((2, 2, 2), dtype=bool), np.zeros((2, 2, 2), dtype=bool)
     with pytest.raises(ValueError, match="an empty mask has no surface"):
         hd95(full, empty)
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 2, 2\) and \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"same shape, got \(2, 2, 2\) and \(2, 2\)"):
         hd95(full, full[0])
     for spacing in ((1, 1), (1, 0, 1), (1, NAN, 1)):
         with pytest.raises(ValueError, match="spacing must hold 3 positive numbers"):
@@ -146,13 +146,13 @@ def test_integer_masks_are_masks(dtype):
 def test_what_is_no_mask_is_refused():
     full = np.ones((2, 2, 2), dtype=bool)
     for measure in (hd95, dice):
-        with pytest.raises(ValueError, match="second mask must be bool, got float64: decide what is inside first"):
+        with pytest.raises(ValueError, match="second mask must be bool, got float64: threshold it first"):
             measure(full, full * 0.5)
         with pytest.raises(ValueError, match="first mask must be bool, or 0 and 1; got int64 from 3 to 3: give one"):
             measure(full * 3, full)
         with pytest.raises(ValueError, match="from -1 to -1"):
             measure(full, -full.astype(int))
-        with pytest.raises(ValueError, match=r"one shape, got \(2, 2, 2\) and \(1, 2, 2\)"):
+        with pytest.raises(ValueError, match=r"same shape, got \(2, 2, 2\) and \(1, 2, 2\)"):
             measure(full, full[:1])
         with pytest.raises(ValueError, match="first mask must be an array"):
             measure(True, full)
@@ -298,7 +298,7 @@ def test_volumes_that_cannot_be_scored_are_refused(pair):
         score_volume(np.minimum(prediction, 2), label, 3)
     with pytest.raises(ValueError, match=r"prediction must be \[D, H, W\] of integer class ids, got .* float64"):
         score_volume(prediction.astype(float), label, 5)
-    with pytest.raises(ValueError, match=r"one shape, got \(5, 8, 10\) and \(6, 8, 10\)"):
+    with pytest.raises(ValueError, match=r"same shape, got \(5, 8, 10\) and \(6, 8, 10\)"):
         score_volume(prediction[1:], label, 5)
     with pytest.raises(ValueError, match="'transunet' measures in voxels"):
         score_volume(prediction, label, 5, spacing=(1, 1, 1))

@@ -96,7 +96,7 @@ def test_other_upsamplers_have_no_kernel_to_draw(explorer):
 def test_what_is_refused(explorer, address):
     network = explorer.networks.choices["networks"][-1]
     good = {"network": network, "upsampler": "bilinear", "ratio": 8}
-    assert ask(address, "/look", b"no picture", **good)[1]["error"].startswith("this file is no picture")
+    assert ask(address, "/look", b"no picture", **good)[1]["error"].startswith("this file cannot be read as an image")
     code, found = ask(address, "/look", photo(), **good | {"upsampler": "cubic"})
     assert code == 400
     assert found["error"].startswith("unknown upsampler 'cubic'; choose one of nearest, bilinear")

@@ -56,7 +56,7 @@ def test_a_folder_of_photos_is_trained_on_and_its_network_needs_it_no_more(photo
         assert np.array(picture).max() < 3
     assert resfu.load(run).class_names == ["ground", "crop", "weed"]
     assert main(["validate", "--run", str(run), "--checkpoint", "last"]) == 2
-    assert f"no list of classes {photos}" in capsys.readouterr().err
+    assert f"no class list {photos}" in capsys.readouterr().err
 
 
 def test_a_folder_without_classes_ends_the_command(photos, tmp_path, capsys):
@@ -65,7 +65,7 @@ def test_a_folder_without_classes_ends_the_command(photos, tmp_path, capsys):
         main(["fit", "--data.dataset", "folder", "--data.root", str(photos), "--run", str(tmp_path / "r"), *PHOTOS])
         == 2
     )
-    assert f"no list of classes {photos / 'classes.txt'}" in capsys.readouterr().err
+    assert f"no class list {photos / 'classes.txt'}" in capsys.readouterr().err
 
 
 def test_a_folder_of_volumes_is_trained_on(tmp_path, capsys):

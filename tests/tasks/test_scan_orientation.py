@@ -200,7 +200,7 @@ def test_voxels_that_are_not_finite_stop_are_skipped_or_filled(synapse, tmp_path
     assert f"resfu: skipped: cannot read the volume {bad}: {message}" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
     for words, value in ((), -125), (("--fill-value", "40"), 40):
-        with pytest.warns(UserWarning, match=f"are NaN or infinite: they are taken as {value}"):
+        with pytest.warns(UserWarning, match=f"are NaN or infinite: they are replaced by {value}"):
             assert predict(synapse, bad, tmp_path / "filled", "--nonfinite", "fill", *words) == 0
         wanted = expected(synapse, np.nan_to_num(in_axes(bad, "LAS"), nan=value))
         assert np.array_equal(in_axes(tmp_path / "filled" / bad.name, "LAS"), wanted)

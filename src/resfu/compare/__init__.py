@@ -1,1 +1,1 @@
-"""`resfu compare`: the same network trained once per upsampler, and what came of it."""
+"""`resfu compare`: train the same network once per upsampler, and report the results."""

@@ -1,4 +1,4 @@
-"""The table of classes: every upsampler's scores class by class, over the seeds."""
+"""The table of classes: the scores of every upsampler by class, over the seeds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from resfu.training.scores import Score
 
 
 def scores_by_class(results: Mapping[str, Any]) -> list[Score]:
-    """The scores of a comparison that its table of classes shows."""
+    """The scores that a comparison's table of classes shows."""
     scores = (score for score in task_in(results).scores if score.by_class)
     found = [score for score in scores if any(score.by_class in run for run in results["runs"])]
     return found if task_in(results).lists_classes else found[:1]
@@ -30,7 +30,7 @@ def class_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[Spread]
         table[label] = {}
         for name in results["settings"]["upsamplers"]:
             runs = [run for run in results["runs"] if run["upsampler"] == name]
-            # Runs of before there was a score have no list for it.
+            # Runs from before a score existed have no list for it.
             values = (
                 [run[score.by_class][index] for run in runs if score.by_class in run]
                 for score in scores_by_class(results)
@@ -46,17 +46,17 @@ def class_markdown(results: Mapping[str, Any]) -> str:
     titles += [f"{name} {score.class_title or score.title}" for name in names for score in scores]
     lines = ["", "| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for label, by_name in class_scores(results).items():
-        lines.append("| " + " | ".join([label, *(str(word) for name in names for word in by_name[name])]) + " |")
+        lines.append("| " + " | ".join([label, *(str(spread) for name in names for spread in by_name[name])]) + " |")
     return "\n".join([*lines, ""])
 
 
 def print_classes(results: Mapping[str, Any], console: Console) -> None:
-    """Print the classes, a line for each upsampler."""
+    """Print the classes, with a line for each upsampler."""
     row, scores = task_in(results).row, scores_by_class(results)
     table = Table(row, "upsampler", box=SIMPLE_HEAD, collapse_padding=True)
     for score in scores:
         table.add_column(score.class_title or score.title, justify="right", no_wrap=True)
     for label, by_name in class_scores(results).items():
-        for place, (name, words) in enumerate(by_name.items()):
-            table.add_row("" if place else label, name, *map(str, words))
+        for place, (name, spreads) in enumerate(by_name.items()):
+            table.add_row("" if place else label, name, *map(str, spreads))
     print_table(console, table, names=2)

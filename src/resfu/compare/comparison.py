@@ -1,4 +1,4 @@
-"""A comparison: a recipe times upsamplers times seeds, and when two of them are the same experiment."""
+"""A comparison: a recipe times upsamplers times seeds, and the check that two of them are the same experiment."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,17 +10,17 @@ from resfu.tasks.experiment import Experiment
 
 
 class Comparison:
-    """What networks are compared with.
+    """The trainings to compare: one per upsampler and seed.
 
     Args:
         recipe: a name of `resfu list recipes`, or a YAML file.
-        upsamplers: keys of `resfu.UPSAMPLERS`, with constructor arguments if wanted (see `parse_variant`), in the order
-            of the table; the first is the one that gains refer to.
-        seeds: one training per upsampler and seed.
-        settings: further ones, over the recipe's.
+        upsamplers: keys of `resfu.UPSAMPLERS`, optionally with constructor arguments (see `parse_variant`), in the
+            order of the table; gains are relative to the first.
+        seeds: of the trainings.
+        settings: override the recipe's.
 
     Raises:
-        ValueError: for an unknown name, a bad setting, or an empty or repeating list.
+        ValueError: for an unknown name, a bad setting, or an empty list or one with repeated entries.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class Comparison:
         seeds: Sequence[int] = (0,),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        for words, values in (("upsamplers", upsamplers), ("seeds", seeds)):
+        for name, values in (("upsamplers", upsamplers), ("seeds", seeds)):
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{words} must be given and each only once, got {list(values)}.")
+                raise ValueError(f"{name} must be given and each only once, got {list(values)}.")
         if min(seeds) < 0:
             raise ValueError(f"seeds must not be negative, got {list(seeds)}.")
         self.recipe = recipe
@@ -42,12 +42,12 @@ class Comparison:
 
     @property
     def task(self) -> Task:
-        """What the networks do."""
+        """The task of all trainings."""
         return self._experiments[self.upsamplers[0]].task
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings but the upsampler and the seed."""
+        """All settings except the upsampler and the seed."""
         settings = merge(self._experiments[self.upsamplers[0]].settings)
         del settings["model"]["upsampler"], settings["model"]["upsampler_options"], settings["seed_everything"]
         return settings
@@ -57,7 +57,7 @@ class Comparison:
         return self._experiments[upsampler] if seed == self.seeds[0] else self._experiment(upsampler, seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The comparison in a form for JSON."""
         return {
             "recipe": self.recipe,
             "upsamplers": list(self.upsamplers),
@@ -71,7 +71,7 @@ class Comparison:
         return Experiment(self._settings, own)
 
 
-# Which runs there are, or how they are run, not what is compared: a folder may gain upsamplers and seeds.
+# These select the runs or how they run, not what is compared: a folder may gain upsamplers and seeds.
 _MAY_CHANGE = (
     "recipe",
     "upsamplers",
@@ -84,7 +84,7 @@ _MAY_CHANGE = (
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object) -> None:
-    """Refuse to go on in the folder of another experiment.
+    """Refuse to continue in the folder of another experiment.
 
     Args:
         before: `Comparison.to_dict` of the folder.
@@ -97,7 +97,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
     if "recipe" not in before:
         raise ValueError(
             f"{place} holds a comparison of resfu 0.1, which cannot be resumed: give another --output, or "
-            "--overwrite to begin again."
+            "--overwrite to start again."
         )
     old, new = flattened(before), flattened(now)
     keys = [key for key in {**old, **new} if key not in _MAY_CHANGE and old.get(key) != new.get(key)]
@@ -105,5 +105,5 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
         changes = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys)
         raise ValueError(
             f"{place} holds a comparison with other settings: {changes}. "
-            "Give another --output, the old settings, or --overwrite to begin again."
+            "Give another --output, the old settings, or --overwrite to start again."
         )

@@ -1,4 +1,4 @@
-"""The output folder of a comparison: what lies where."""
+"""The layout of a comparison's output folder."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from resfu.tasks.run import RunFolder
 
 
 class OutputFolder:
-    """The folder that `resfu compare` fills.
+    """The output folder of `resfu compare`.
 
     Args:
-        path: made with its parents when it is not there.
+        path: created with its parents if missing.
 
     Raises:
-        OSError: when it cannot be made or written to.
+        OSError: if it cannot be created or written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -33,7 +33,7 @@ class OutputFolder:
 
     @property
     def settings(self) -> Path:
-        """The settings that the runs were begun with."""
+        """The settings that the runs were started with."""
         return self.path / "settings.json"
 
     @property
@@ -46,20 +46,16 @@ class OutputFolder:
         return RunFolder(self.path / "runs" / f"{upsampler}-seed{seed}")
 
     def check(self, comparison: Comparison) -> None:
-        """Refuse to go on with another experiment.
-
-        Raises:
-            ValueError: for a folder that holds a comparison with other settings.
-        """
+        """Raise a ValueError if the folder holds a comparison with other settings."""
         if self.settings.is_file():
             check_same(json.loads(self.settings.read_text("utf-8")), comparison.to_dict(), self.path)
 
     def begin(self, comparison: Comparison, overwrite: bool = False) -> None:
-        """Claim the folder for an experiment, or go on with the one that is there.
+        """Claim the folder for a comparison, or resume the one in it.
 
         Args:
             comparison: of this call.
-            overwrite: remove what an earlier comparison wrote there, and begin again.
+            overwrite: remove the files of an earlier comparison, and start again.
 
         Raises:
             ValueError: for a folder that holds a comparison with other settings.
@@ -70,7 +66,7 @@ class OutputFolder:
         write_json(self.settings, comparison.to_dict())
 
     def _clear(self) -> None:
-        """Remove what a comparison wrote, and nothing else that may lie there, such as runs of `resfu fit`."""
+        """Remove the files of a comparison, but nothing else, such as runs of `resfu fit`."""
         runs = self.path / "runs"
         for run in runs.glob("*-seed*"):
             if any(

@@ -1,4 +1,4 @@
-"""What a comparison ran on."""
+"""The machine and the package versions of a comparison."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ def device_name() -> str:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Device, processor and system, without names that tell whose machine it is."""
+    """Device, processor and system, without names that identify the machine."""
     return {
         "device": device_name(),
         "processor": _processor(),
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, str | int]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that have a say in the numbers."""
+    """Versions of Python and of the packages that influence the numbers."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""What a network costs to run, and what its upsampler's part in it is."""
+"""The cost of running a network, and its upsamplers' part of it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,12 +21,12 @@ def measure_cost(
     Args:
         host: the network, on the device to measure.
         images: [B, 3, H, W] on the same device.
-        counted_part: while what it gives lasts, the network runs only what multiply-accumulates are counted for.
+        counted_part: inside this context the network runs only the part whose multiply-accumulates are counted.
         repeats: timed passes; the median counts.
 
     Returns:
         "parameters", "multiply_accumulates", "host_ms", "peak_bytes" of the whole network; "upsampler_parameters",
-        "upsampler_multiply_accumulates" and "upsampler_ms" of its upsamplers together, on the inputs that they get.
+        "upsampler_multiply_accumulates" and "upsampler_ms" of all its upsamplers, on their actual inputs.
     """
     host.eval()
     calls = _upsampler_calls(host, images)
@@ -44,7 +44,7 @@ def measure_cost(
 
 
 def _upsampler_calls(host: nn.Module, images: Tensor) -> list[tuple[Upsampler, tuple[Any, ...]]]:
-    """Every upsampler in the order of the calls, with its (features, guidance or None, size)."""
+    """Every upsampler, in the order of the calls, with its (features, guidance or None, size)."""
     with recorded(host) as calls:
         host(images)
     return [

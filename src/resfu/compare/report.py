@@ -1,4 +1,4 @@
-"""The HTML report of a comparison: one file, without anything from outside."""
+"""The HTML report of a comparison: one self-contained file."""
 
 import base64
 import io
@@ -25,18 +25,18 @@ _ERRORS = [["var(--good)", "correct"], ["var(--wrong)", "wrong"], ["var(--ignore
 def render_report(
     results: Mapping[str, Any], pictures: Sequence[ImagePictures], volumes: Sequence[VolumePictures] = ()
 ) -> str:
-    """Write the page.
+    """Render the page.
 
     Args:
         results: the content of `results.json`.
-        pictures: the images to show; a handful (each embeds about 0.1 MB an upsampler).
-        volumes: the volumes to leaf through, where the data are some.
+        pictures: the images to show; each embeds about 0.1 MB per upsampler, so choose a few.
+        volumes: the volumes to browse, for volume data.
 
     Returns:
-        HTML that refers to nothing outside itself.
+        Self-contained HTML.
     """
     settings, task = results["settings"], task_in(results)
-    # StrictUndefined: what the page asks for and does not get is an error.
+    # StrictUndefined: a value that the page misses is an error.
     pages = Environment(loader=PackageLoader("resfu.compare", "page"), autoescape=True, undefined=StrictUndefined)
     pages.policies["json.dumps_kwargs"] = {"allow_nan": False}  # and not sorted: pictures have an order
     return pages.get_template("report.html").render(
@@ -72,14 +72,14 @@ def _lead(results: Mapping[str, Any]) -> str:
 
 
 def _rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the table: the upsampler, and its cells with what they gain over the first row's."""
+    """The rows of the table: the upsampler, and its cells with their gain over the first row."""
     rows, scores = summarise(results), task_in(results).scores
     shown = []
     for row in rows:
-        name, *words = cells(row)
+        name, *texts = cells(row)
         entries = []
-        for score, word in itertools.zip_longest(scores, words):
-            value, _, spread = word.partition(" ± ")
+        for score, text in itertools.zip_longest(scores, texts):
+            value, _, spread = text.partition(" ± ")
             gain = math.nan
             if score and row is not rows[0]:
                 gain = row.metrics[score.key].mean - rows[0].metrics[score.key].mean
@@ -103,7 +103,7 @@ def _class_titles(results: Mapping[str, Any]) -> list[str]:
 
 
 def _class_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the table of classes; with one score a class the cells have bars."""
+    """The rows of the table of classes; with one score per class, the cells have bars."""
     several = len(scores_by_class(results)) > 1
     shown = []
     for colour, (label, by_name) in zip(results["palette"], class_scores(results).items(), strict=True):

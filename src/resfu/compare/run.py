@@ -1,4 +1,4 @@
-"""The whole comparison: every training, the costs, the pictures, the tables and the report."""
+"""The whole comparison: trainings, costs, pictures, tables and the report."""
 
 import itertools
 from pathlib import Path
@@ -24,7 +24,7 @@ from resfu.tasks.base import Contents
 from resfu.tasks.loading import load_module
 from resfu.tasks.pictures import choose, save_sheets
 
-_WIDE = 110  # columns of a terminal that shows a row in one line
+_WIDE = 110  # terminal columns from which a row is shown in one line
 
 
 def compare(
@@ -36,12 +36,12 @@ def compare(
 ) -> dict[str, Any]:
     """Train the same network once per upsampler and seed, measure it, and write tables, pictures and a report.
 
-    Runs that an earlier call finished are not repeated, and one that was interrupted goes on from its last checkpoint.
+    Finished runs of an earlier call are not repeated; an interrupted one resumes from its last checkpoint.
 
     Args:
         comparison: the experiments.
         output: folder for everything: results.json, table.md, report.html, sheets/, runs/.
-        overwrite: begin again in a folder that holds a comparison.
+        overwrite: start again in a folder that holds a comparison.
         pictures: number of validation images to show.
         console: for progress and the table.
 
@@ -49,14 +49,14 @@ def compare(
         The content of results.json.
 
     Raises:
-        OSError: when the folder cannot be written to.
-        ValueError: when the folder holds a comparison with other settings, another process works in it, or a training
+        OSError: if the folder cannot be written.
+        ValueError: if the folder holds a comparison with other settings, another process works in it, or a training
             diverges.
-        KeyboardInterrupt: on Ctrl-C; the next call goes on.
+        KeyboardInterrupt: on Ctrl-C; the next call resumes.
     """
     console = console or Console()
     folder = OutputFolder(output)
-    with locked(folder.path, "resfu compare", "choose another folder by --output"):
+    with locked(folder.path, "resfu compare", "choose another folder with --output"):
         return _compare(comparison, folder, overwrite, pictures, console)
 
 
@@ -66,7 +66,7 @@ def _compare(
     if not overwrite:
         folder.check(comparison)
     first, task = comparison.experiment(comparison.upsamplers[0], comparison.seeds[0]), comparison.task
-    # Data are generated here, with a bar of their own. Data that are missing end it before the folder is claimed.
+    # Data are generated here, with their own progress bar. Missing data raise an error before the folder is claimed.
     data = first.create_data(first.create_module())
     data.setup("fit")
     folder.begin(comparison, overwrite)
@@ -128,20 +128,20 @@ def _results(
 
 
 def _print_table(results: dict[str, Any], console: Console) -> None:
-    """Print the metrics and the costs, one below the other where the terminal is too narrow for both."""
+    """Print the metrics and the costs, in parts if the terminal is too narrow."""
     task, rows = task_in(results), summarise(results)
-    titles = [word.replace(" ", "\n") for word in headings(task)]
+    titles = [title.replace(" ", "\n") for title in headings(task)]
     table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    # Only the upsampler's name, with its arguments, may be broken.
+    # Only the upsampler's name, with its arguments, may be wrapped.
     table.add_column(titles[0], vertical="top", overflow="fold")
     for title in titles[1:]:
         table.add_column(title, justify="right", vertical="top", no_wrap=True)
     marked = [best(rows, score) for score in task.scores]
     for row in rows:
-        words = cells(row) if console.width >= _WIDE else [word.replace(" ± ", "\n± ") for word in cells(row)]
+        texts = cells(row) if console.width >= _WIDE else [text.replace(" ± ", "\n± ") for text in cells(row)]
         for column, winners in enumerate(marked, 1):
             if row.upsampler in winners:
-                words[column] = f"[bold]{words[column]}[/bold]"
-        table.add_row(*words)
+                texts[column] = f"[bold]{texts[column]}[/bold]"
+        table.add_row(*texts)
     print_table(console, table)
     console.print(f"{note(results)}\n", style="italic", highlight=False, markup=False)

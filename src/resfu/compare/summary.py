@@ -1,4 +1,4 @@
-"""From the runs of a comparison to one row an upsampler, and the row's words for every kind of table."""
+"""Summarise the runs of a comparison to one row per upsampler, with the text of its cells."""
 
 import math
 import statistics
@@ -12,10 +12,7 @@ from resfu.training.scores import Score
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over seeds: mean, and sample standard deviation (None for a single seed).
-
-    There are no values where a split had nothing to measure; then the mean is NaN.
-    """
+    """A metric over seeds: mean, and sample standard deviation (None for a single seed); without values, NaN."""
 
     values: tuple[float, ...]
 
@@ -31,7 +28,7 @@ class Spread:
 
     @property
     def plain(self) -> dict[str, float | int | None]:
-        """Mean, deviation and number as JSON can hold them."""
+        """Mean, deviation and number in a form for JSON."""
         return {"mean": self.mean if self.values else None, "std": self.deviation, "n": len(self.values)}
 
     def __str__(self) -> str:
@@ -42,12 +39,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one upsampler.
+    """One upsampler's row in the table.
 
     Attributes:
         upsampler: its name.
         metrics: by the keys of the task's scores.
-        cost: as `measure_cost` returns it.
+        cost: from `measure_cost`.
     """
 
     upsampler: str
@@ -66,20 +63,17 @@ def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
     Args:
         results: the content of `results.json`.
         upsampler: one of its settings' upsamplers.
-        metric: a key of a run's "metrics"; runs of before there was this one are passed over.
+        metric: a key of a run's "metrics"; runs from before it existed are left out.
     """
     values = (run["metrics"].get(metric) for run in results["runs"] if run["upsampler"] == upsampler)
     return Spread(tuple(value for value in values if value is not None))
 
 
 def summarise(results: Mapping[str, Any]) -> list[Row]:
-    """Gather the runs of `results.json` by upsampler, in the order that was asked for.
+    """Gather the runs of `results.json` to one row per upsampler, in the requested order.
 
     Args:
         results: with "task", "settings", "runs" (each with "upsampler", "seed", "metrics") and "cost" by upsampler.
-
-    Returns:
-        One row an upsampler.
     """
     return [
         Row(
@@ -100,7 +94,7 @@ def headings(task: Task) -> list[str]:
 
 
 def cells(row: Row) -> list[str]:
-    """One row of the table as words, under `headings`."""
+    """The text of a row's cells, under `headings`."""
     cost = row.cost
     return [
         row.upsampler,
@@ -114,13 +108,13 @@ def cells(row: Row) -> list[str]:
 
 
 def best(rows: Sequence[Row], score: Score) -> set[str]:
-    """The upsamplers whose mean of a score is the best."""
+    """The upsamplers with the best mean of a score."""
     choose, key = min if score.lower_is_better else max, score.key
     known = [row for row in rows if row.metrics[key].values]
     if score.counted_first:
         counts = [row.metrics[score.counted_first].mean for row in known]
         known = [row for row, count in zip(known, counts, strict=True) if not count > min(counts)]
-    if score.requires:  # runs of before there was a count are taken as they are
+    if score.requires:  # runs from before there was a count are not filtered
         counted = [bool(row.metrics[score.counted_first].values) for row in known]
         known = [row for row, c in zip(known, counted, strict=True) if row.metrics[score.requires].values or not c]
     top = choose((row.metrics[key].mean for row in known), default=math.nan)
@@ -128,7 +122,7 @@ def best(rows: Sequence[Row], score: Score) -> set[str]:
 
 
 def note(results: Mapping[str, Any]) -> str:
-    """The line under the table: what the numbers mean."""
+    """The explanation of the numbers, under the table."""
     task, seeds = task_in(results), len(results["settings"]["seeds"])
     over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so no spread"
     values = task.note.format(count=results["count"], **results["settings"]["model"])
@@ -147,9 +141,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     titles = headings(task)
     lines = ["| " + " | ".join(titles) + " |", "|:--|" + "--:|" * (len(titles) - 1)]
     for row in rows:
-        words = cells(row)
+        texts = cells(row)
         for column, score in enumerate(task.scores, 1):
             if row.upsampler in best(rows, score):
-                words[column] = f"**{words[column]}**"
-        lines.append("| " + " | ".join(words) + " |")
+                texts[column] = f"**{texts[column]}**"
+        lines.append("| " + " | ".join(texts) + " |")
     return "\n".join([*lines, "", note(results), ""])

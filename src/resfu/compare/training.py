@@ -1,4 +1,4 @@
-"""One training of a comparison: started, resumed, or found finished."""
+"""One training of a comparison: start it, resume it, or read its finished results."""
 
 import json
 import math
@@ -17,21 +17,21 @@ from resfu.training.scores import plain
 
 
 def train_one(comparison: Comparison, upsampler: str, seed: int, folder: RunFolder, console: Console) -> dict[str, Any]:
-    """Train and evaluate one network, from wherever an earlier call left it.
+    """Train and evaluate one network; an interrupted training resumes.
 
     Args:
-        comparison: what it belongs to.
+        comparison: of the training.
         upsampler: one of its upsamplers.
         seed: one of its seeds.
-        folder: where it keeps its checkpoint, weights and metrics.
+        folder: for checkpoint, weights and metrics.
         console: shows the progress.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ValueError: when the loss is no longer finite.
-        KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
+        ValueError: if the loss is no longer finite.
+        KeyboardInterrupt: on Ctrl-C; the next call resumes from the last checkpoint.
     """
     if folder.finished:
         return json.loads(folder.metrics.read_text("utf-8"))
@@ -42,7 +42,7 @@ def train_one(comparison: Comparison, upsampler: str, seed: int, folder: RunFold
     trained = train(
         experiment, folder, checkpoint=checkpoint, callbacks=[record], progress=progress, logs=False, devices=1
     )
-    # A validation at the last step has measured it already.
+    # Not needed if the training validated at its last step.
     if not (record.quality and record.quality[-1][0] == trained.trainer.global_step and trained.module.results):
         with known_warnings_ignored(), interruptible():
             trained.trainer.validate(trained.module, datamodule=trained.data, verbose=False)

@@ -1,4 +1,4 @@
-"""An upsampler together with constructor arguments, in one word: `resfu+alignment=semantic+guided_query=false`."""
+"""An upsampler with constructor arguments, in one argument: `resfu+alignment=semantic+guided_query=false`."""
 
 import inspect
 import json
@@ -10,12 +10,12 @@ import torch
 from resfu.evaluation.published import option_from
 from resfu.upsamplers import UPSAMPLERS, create_upsampler
 
-# What the network will set. These fit every method: only the arguments are to be checked.
+# The network sets these later. They fit every method, because only the other arguments are checked here.
 _GIVEN = {"channels": 64, "guidance_channels": 64, "scale_factor": 2}
 
 
 def variant_name(upsampler: str, options: Mapping[str, object]) -> str:
-    """The word for an upsampler with arguments; those that it has by default are left out.
+    """Write an upsampler and its constructor arguments as one name, without default values.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
@@ -23,24 +23,24 @@ def variant_name(upsampler: str, options: Mapping[str, object]) -> str:
     """
     parameters = inspect.signature(UPSAMPLERS[upsampler]).parameters
     own = {key: value for key, value in options.items() if key not in parameters or parameters[key].default != value}
-    return "+".join([upsampler, *(f"{key}={_word(value)}" for key, value in own.items())])
+    return "+".join([upsampler, *(f"{key}={_text(value)}" for key, value in own.items())])
 
 
 def parse_variant(name: str) -> tuple[str, dict[str, Any]]:
-    """The upsampler and the arguments of a word.
+    """Read an upsampler and its constructor arguments from a name.
 
     Raises:
         ValueError: for an unknown upsampler or argument, or a bad value.
     """
-    upsampler, *words = name.split("+")
+    upsampler, *arguments = name.split("+")
     if upsampler not in UPSAMPLERS:
         raise ValueError(f"unknown upsampler {upsampler!r}; choose from {', '.join(UPSAMPLERS)}.")
-    options = dict(option_from(word) for word in words)
+    options = dict(option_from(argument) for argument in arguments)
     checked: dict[str, Any] = {key: value for key, value in options.items() if key != "iterative"}  # the network's own
     with torch.device("meta"):
         create_upsampler(upsampler, **{**_GIVEN, **checked})
     return upsampler, options
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Datasets for semantic segmentation and what is done to their samples."""
+"""Datasets for semantic segmentation, and the transforms of their samples."""
 
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ def create_dataset(
     """Open a dataset by its name.
 
     Args:
-        name: one of `DATASETS`, or "package.module:Class" for a class of your own that can be imported.
-        split: "train", "val", "test" or another split, where the dataset has it.
-        root: folder of the data; "scenes" is generated and takes it as its cache folder.
+        name: one of `DATASETS`, or "package.module:Class" for an importable class of your own.
+        split: "train", "val", "test" or another split of that dataset.
+        root: folder of the data; for generated datasets the cache folder.
         transform: called with each sample, see `SegmentationDataset`.
         options: further arguments of that dataset's class.
 
@@ -50,7 +50,7 @@ def create_dataset(
 
     Raises:
         ValueError: for an unknown name, split or option; the message lists the known ones.
-        FileNotFoundError: where the data are not at `root`; the message says where to get them.
+        FileNotFoundError: if the data are not at `root`; the message says where to get them.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as cache:

@@ -1,4 +1,4 @@
-"""The contract that every semantic segmentation dataset keeps."""
+"""The base class of all semantic segmentation datasets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     * "image": uint8 [3, H, W], a `torchvision.tv_tensors.Image`;
     * "label": int64 [H, W], a `torchvision.tv_tensors.Mask`, values 0 to num_classes - 1 or `ignore_index`;
-    * "name": str, what to call the sample in a report.
+    * "name": str, the sample's name in reports.
 
     Args:
         transform: called with that dictionary; what it returns is the item.
@@ -36,19 +36,19 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @classmethod
     def describe(cls, root: str | Path | None, options: Mapping[str, Any]) -> tuple[tuple[str, ...], Tensor]:
-        """The names and colours of the classes, before any split is opened.
+        """The names and colours of the classes, without opening a split.
 
-        A dataset whose classes are not the same everywhere reads them from its folder.
+        A dataset without fixed classes reads them from its folder.
 
         Args:
             root: folder of the data.
             options: further arguments of the class.
 
         Returns:
-            The names by number, and the colours, uint8 [num_classes, 3].
+            The class names in order, and the colours, uint8 [num_classes, 3].
 
         Raises:
-            ValueError: where the class does not set them.
+            ValueError: if the dataset class does not set them.
         """
         if not hasattr(cls, "classes") or not hasattr(cls, "palette"):
             raise ValueError(f"the dataset {cls.__name__} must set classes, a tuple of names, and palette.")
@@ -56,7 +56,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, the ignored label not counted."""
+        """Number of classes, without the ignored label."""
         return len(self.classes)
 
     @abstractmethod
@@ -71,17 +71,17 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return sample if self.transform is None else self.transform(sample)
 
     def checked_index(self, index: int) -> int:
-        """The same place counted from the front.
+        """Turn a negative index, which counts from the end, into a positive one.
 
         Args:
             index: -len(self) <= index < len(self).
 
         Returns:
-            The place, 0 <= index < len(self).
+            The index, from 0 to len(self) - 1.
 
         Raises:
-            IndexError: outside of that range. Iteration over the dataset ends on it.
+            IndexError: outside that range; it also ends an iteration over the dataset.
         """
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is outside of a dataset of {len(self)} samples.")
+            raise IndexError(f"index {index} is out of range for a dataset of {len(self)} samples.")
         return index % len(self)

@@ -1,4 +1,4 @@
-"""classes.txt: the names and colours of the classes of your own data."""
+"""classes.txt: the class names and colours of your own data."""
 
 import re
 from pathlib import Path
@@ -10,40 +10,40 @@ from resfu.data.base import IGNORE_INDEX
 from resfu.data.palette import voc_palette
 
 FILE = "classes.txt"
-EXAMPLE = f"{FILE} names a class a line, the first being number 0, with its colour where you like: road #804080"
+EXAMPLE = f"{FILE} has one class per line, from class 0 on, each with an optional colour: road #804080"
 
 _LINE = re.compile(r"(?P<name>[^#]*?)(?:\s*#(?P<colour>\S*))?")
 
 
 def read_classes(root: str | Path | None) -> tuple[tuple[str, ...], Tensor]:
-    """Read the list of classes of a folder of data.
+    """Read the class list of a data folder.
 
     Args:
         root: the folder that holds classes.txt.
 
     Returns:
-        The names by number, and the colours, uint8 [num_classes, 3]; a class without one gets that of Pascal VOC.
+        The class names in order, and the colours, uint8 [num_classes, 3]; the default is Pascal VOC's colour.
 
     Raises:
-        FileNotFoundError: without such a file.
-        ValueError: without `root`, or for a line that is no class, naming it.
+        FileNotFoundError: if there is no classes.txt.
+        ValueError: without `root`, or naming a line that is not a class.
     """
     if root is None:
-        raise ValueError(f"no folder of the data: give root (--data.root DIR); {EXAMPLE}.")
+        raise ValueError(f"no data folder: give root (--data.root DIR); {EXAMPLE}.")
     path = Path(root) / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"no list of classes {path}: {EXAMPLE}.")
+        raise FileNotFoundError(f"no class list {path}: {EXAMPLE}.")
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()  # some editors put a mark before the text
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()  # some editors write a byte order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 ({error}): {EXAMPLE}.") from error
+        raise ValueError(f"{path} is not UTF-8 text ({error}): {EXAMPLE}.") from error
     names: list[str] = []
     palette = voc_palette(max(len(lines), 1))
     for number, line in enumerate(lines):
         found = _LINE.fullmatch(line.strip())
         name, colour = (found["name"], found["colour"]) if found else ("", None)
         if not name or name in names or (colour is not None and not re.fullmatch("[0-9a-fA-F]{6}", colour)):
-            reason = "is given twice" if name in names else f"does not read as a class: {EXAMPLE}"
+            reason = "is given twice" if name in names else f"is not a class: {EXAMPLE}"
             raise ValueError(f"line {number + 1} of {path}, {line!r}, {reason}.")
         names.append(name)
         if colour is not None:

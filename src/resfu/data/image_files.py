@@ -30,21 +30,21 @@ Orientation = Literal["shown", "stored"]
 def read_image(
     path: Path, labelled_size: tuple[int, int] | None = None, labelled_as: Orientation = "shown"
 ) -> NDArray[np.uint8]:
-    """Read a picture the way up that viewers show it: turned or mirrored as its EXIF orientation says.
+    """Read an image as viewers show it, with its EXIF orientation applied.
 
-    Labels may have been drawn on the pixels as they are stored instead. Where the two have different sizes, the
-    labels' size says which; where not, `labelled_as` does.
+    Labels may have been drawn on the stored pixels instead. The size of the labels decides between the two; if both
+    would fit, `labelled_as` decides.
 
     Args:
-        path: a file of any format that Pillow knows, see `to_rgb` for what becomes of its values.
-        labelled_size: (H, W) of the labels that belong to it; None: there are none.
-        labelled_as: what labels of a size that says nothing were drawn on.
+        path: a file of any format that Pillow reads; `to_rgb` says how its values are converted.
+        labelled_size: (H, W) of its labels; None: it has no labels.
+        labelled_as: what the labels were drawn on, if their size does not tell.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UnreadableFileError: naming the file, for damage, an animation, or values that nothing tells the colours of.
+        UnreadableFileError: naming the file, if it is damaged, an animation, or has values without a defined colour.
     """
     with _reading(path):
         image, orientation = _decode(path)
@@ -68,23 +68,23 @@ def read_label(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         UnreadableFileError: naming the file.
-        ValueError: for a colour file, whose numbers are not labels.
+        ValueError: for a colour file; colours are not labels.
     """
     return np.array(_stored(path, ("L", "P"), "a label map is a single-channel 8-bit file (mode 'L' or 'P')"))
 
 
 def read_colours(path: Path) -> NDArray[np.uint8]:
-    """Read a picture whose colours are numbers, such as COCO's panoptic maps.
+    """Read an image that encodes numbers as colours, such as COCO's panoptic maps.
 
     Args:
-        path: an RGB or a palette file; of one with transparency the colours as they are stored.
+        path: an RGB or palette file; an alpha channel is ignored.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
         UnreadableFileError: naming the file.
-        ValueError: for a file without three colours.
+        ValueError: for a file that is not in colour.
     """
     image = _stored(path, ("RGB", "RGBA", "P"), "its colours stand for numbers, so it must be an RGB file")
     return np.array(image.convert("RGB"))
@@ -95,15 +95,15 @@ def map_labels(stored: np.ndarray, table: np.ndarray, path: Path, known: str) ->
 
     Args:
         stored: uint8 [H, W].
-        table: int16 [256], the class of each stored label, -1 for those that the dataset doesn't have.
+        table: int16 [256], the class of each stored label, -1 for labels that the dataset does not have.
         path: the file, for the message.
-        known: what the dataset does have, for the message.
+        known: the labels that the dataset has, for the message.
 
     Returns:
         int16 [H, W].
 
     Raises:
-        ValueError: for a label that the dataset doesn't have.
+        ValueError: for a label that the dataset does not have.
     """
     mapped = table[stored]
     if mapped.min() < 0:
@@ -112,20 +112,20 @@ def map_labels(stored: np.ndarray, table: np.ndarray, path: Path, known: str) ->
 
 
 def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path | None, how_to_get: str) -> Path:
-    """Check the arguments that say which files a dataset reads.
+    """Check a dataset's split and root.
 
     Args:
         name: of the dataset, for messages.
-        split: what is asked for.
-        splits: what there is.
+        split: the requested split.
+        splits: the splits that the dataset has.
         root: folder of the data.
-        how_to_get: where the data come from and how they lie in their folder, for messages.
+        how_to_get: where to get the data and how to arrange them, for messages.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for an unknown split or no root.
+        ValueError: for an unknown split or a missing root.
     """
     if split not in splits:
         raise ValueError(f"unknown split {split!r} of {name}; choose one of {', '.join(splits)}.")
@@ -135,9 +135,9 @@ def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path |
 
 
 def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[Path]:
-    """The files of a folder that have one of some suffixes, by name.
+    """The files of a folder with one of the given suffixes, sorted by name.
 
-    Files called "._NAME" are left out: macOS stores metadata in them when it copies to a foreign file system.
+    Files called "._NAME" are left out: macOS writes its metadata there when it copies to a foreign file system.
 
     Raises:
         FileNotFoundError: for a missing folder, or one without such a file.
@@ -153,10 +153,10 @@ def list_files(folder: Path, suffixes: Sequence[str], how_to_get: str) -> list[P
 
 
 def checked_pairs(pairs: list[FilePair], how_to_get: str) -> list[FilePair]:
-    """The pairs as they are, once it is known that all their files are there.
+    """The pairs, after a check that all their files exist.
 
     Raises:
-        FileNotFoundError: naming the first file that is not, or its folder where there is none.
+        FileNotFoundError: naming the first missing file, or its folder if that is missing too.
     """
     for kind in ("image", "label"):
         missing = [path for pair in pairs if not (path := getattr(pair, kind)).is_file()]
@@ -172,7 +172,7 @@ def checked_pairs(pairs: list[FilePair], how_to_get: str) -> list[FilePair]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Name the file in whatever goes wrong."""
+    """Turn every error of Pillow into one that names the file."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -180,7 +180,7 @@ def _reading(path: Path) -> Iterator[None]:
             f"cannot read the image file {path}: it is damaged, or of a format that Pillow does not read here; save it "
             "as PNG or JPEG."
         ) from error
-    # Pillow's decoders report damage by any of these.
+    # Pillow's decoders raise any of these for a damaged file.
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableFileError(f"cannot read the image file {path}: {error}.") from error
 
@@ -191,7 +191,6 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
 
 
 def _stored(path: Path, modes: tuple[str, ...], wanted: str) -> Image.Image:
-    """A picture with the numbers that its file stores."""
     with _reading(path):
         image, _ = _decode(path)
     if image.mode not in modes:
@@ -200,18 +199,18 @@ def _stored(path: Path, modes: tuple[str, ...], wanted: str) -> Image.Image:
 
 
 class ImageFileDataset(SegmentationDataset):
-    """Base of the datasets whose samples are an image file and a label file.
+    """Base of the datasets with an image file and a label file per sample.
 
-    A subclass lists its files and writes `to_class`.
+    A subclass lists its files and implements `to_class`.
 
     Args:
         pairs: the files, in the dataset's order.
         transform: see `SegmentationDataset`.
-        on_error: what an unreadable file leads to. "raise": an error that names it. "skip": one warning per file, and
-            the next readable sample takes its place, so that the length stays.
+        on_error: what to do about an unreadable file. "raise": an error that names it. "skip": one warning per file,
+            and the next readable sample in its place; the length stays the same.
 
     Raises:
-        ValueError: for another `on_error`.
+        ValueError: for an unknown `on_error`.
     """
 
     def __init__(
@@ -236,11 +235,11 @@ class ImageFileDataset(SegmentationDataset):
             [H, W], 0 to num_classes - 1, or `ignore_index`.
 
         Raises:
-            ValueError: for labels that the dataset doesn't have, naming the file and them.
+            ValueError: naming the file and the labels that the dataset does not have.
         """
 
     def load(self, index: int) -> Sample:
-        """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
+        """Read the sample at `index`; with on_error="skip", the first readable one from there on."""
         where = f"the first being {self.pairs[0].image}"
         return self._readable.read(lambda place: self._read(self.pairs[place]), index, len(self), where)
 
@@ -260,13 +259,13 @@ class ImageFileDataset(SegmentationDataset):
 
 
 def listed_names(path: Path) -> list[str]:
-    """The names in a list of files, one a line, without those of macOS's metadata, see `list_files`.
+    """The names in a file list, one per line, without macOS's metadata files (see `list_files`).
 
     Raises:
-        ValueError: for a list that is no text in UTF-8, naming it.
+        ValueError: naming the list, if it is not UTF-8 text.
     """
     try:
-        names = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the text
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors write a byte order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"the list {path} is not text in UTF-8 ({error}): save it as such.") from error
+        raise ValueError(f"the list {path} is not UTF-8 text ({error}): save it as UTF-8.") from error
     return [name for name in names if not name.rpartition("/")[2].startswith("._")]

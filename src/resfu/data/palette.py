@@ -1,4 +1,4 @@
-"""Colours for classes that come without any."""
+"""Colours for classes without colours of their own."""
 
 import torch
 from torch import Tensor

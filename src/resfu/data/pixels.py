@@ -1,4 +1,4 @@
-"""From what an image file stores to the RGB pixels that a viewer shows."""
+"""Convert the stored values of an image file to the RGB pixels that a viewer shows."""
 
 import struct
 
@@ -6,23 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-# Formats whose further pictures are previews, depth maps, layers or other sizes of the same photo.
+# In these formats, further pictures are previews, depth maps, layers or other sizes of the same photo.
 _ONE_PHOTO = ("MPO", "PSD", "ICO", "ICNS")
-_BITS, _PHOTOMETRIC, _SUBFILE = 258, 262, 254  # tags of TIFF
+_BITS, _PHOTOMETRIC, _SUBFILE = 258, 262, 254  # TIFF tags
 _WHITE_IS_ZERO = 0
 _REDUCED_OR_MASK = 1 | 4
-# Pillow scales 16-bit values of these to mode "I" with white at 65535, in versions that have no "I;16" for them.
+# Pillow versions without "I;16" for these formats read 16-bit values as mode "I", with white at 65535.
 _SIXTEEN_BITS_IN_INT = ("PNG", "PPM")
 
 
 def load_shown(image: Image.Image) -> tuple[Image.Image, int]:
-    """Decode a file, turned as its EXIF orientation says.
+    """Decode a file and apply its EXIF orientation.
 
     Args:
-        image: as `Image.open` gives it, before it is loaded.
+        image: from `Image.open`, not loaded yet.
 
     Returns:
-        The picture, with the values that the file stores, and the orientation, 1 to 8; 1 is the picture as stored.
+        The image with its stored values, and the EXIF orientation, 1 to 8; 1 means as stored.
 
     Raises:
         ValueError: for an animation, or a stack of pictures.
@@ -30,24 +30,24 @@ def load_shown(image: Image.Image) -> tuple[Image.Image, int]:
     count = _count_pictures(image)
     if count > 1:
         raise ValueError(
-            f"it holds {count} pictures (an animation or a stack), and one is expected; save the one that is meant as "
-            "a file of its own"
+            f"it holds {count} pictures (an animation or a stack) but must hold one; save the picture that you mean "
+            "as a file of its own"
         )
     orientation = _orientation(image)
     image.load()
-    # Pillow turns TIFF files itself, and takes the tag away.
+    # Pillow itself turns TIFF files and removes the tag.
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image), orientation
 
 
 def turn_back(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """The pixels as the file stores them, from those that are shown.
+    """Undo an EXIF orientation: from the shown pixels to the stored ones.
 
     Args:
         pixels: [H, W, ...], as shown.
-        orientation: 1 to 8, as `load_shown` gives it.
+        orientation: 1 to 8, from `load_shown`.
 
     Returns:
-        [H, W, ...] or for the orientations 5 to 8 [W, H, ...].
+        [H, W, ...], for orientations 5 to 8 [W, H, ...].
     """
     if orientation in (5, 7):
         pixels = pixels.swapaxes(0, 1)
@@ -57,10 +57,10 @@ def turn_back(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """The colours of a picture.
+    """Convert an image to RGB.
 
-    Grey, palettes and CMYK become RGB. Transparent parts are shown on white. 16-bit values are brought to 8 bits by
-    the range of the format, floating point ones by 0..1; no colour profile is applied.
+    Grey, palette and CMYK images become RGB. Transparent parts are shown on white. 16-bit values are scaled to 8 bits
+    from the range of the format, floating point values from 0..1. No colour profile is applied.
 
     Args:
         image: decoded, see `load_shown`.
@@ -69,7 +69,7 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         uint8 [H, W, 3].
 
     Raises:
-        ValueError: for values that have no colour, or several, saying which and what to do.
+        ValueError: for values without a defined colour; the message says which, and what to do.
     """
     if image.mode == "F" or image.mode.startswith("I"):
         return np.repeat(_grey(image)[..., None], 3, axis=-1)
@@ -96,7 +96,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return 1  # a viewer shows a photo whose EXIF data are damaged as it is stored
+        return 1  # with damaged EXIF data, viewers show the photo as stored
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -107,12 +107,12 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
         low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 1:
             raise ValueError(
-                f"its values are floating point, {low:g} to {high:g}, of which only 0 to 1 means black to white; scale "
-                "them to that, or save 8 or 16 bits"
+                f"its floating point values go from {low:g} to {high:g}; black to white is 0 to 1: scale them to that, "
+                "or save 8 or 16 bits"
             )
         share = values.astype(np.float64)
     elif image.mode == "I" and image.format not in _SIXTEEN_BITS_IN_INT:
-        raise ValueError("its values are signed or of 32 bits, and nothing says which is white; save 8 or 16 bits")
+        raise ValueError("its values are signed or 32-bit, with no defined white; save 8 or 16 bits")
     else:
         bits = tags.get(_BITS, (16,))[0]
         share = values.astype(np.float64) / (2**bits - 1)
@@ -126,7 +126,7 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _on_white(image: Image.Image) -> NDArray[np.uint8]:
-    layer = image.convert("RGBA")
-    if layer.getchannel("A").getextrema()[1] == 0:
-        raise ValueError("it is transparent everywhere; take its alpha channel away to use the colours behind it")
-    return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema()[1] == 0:
+        raise ValueError("it is fully transparent; remove its alpha channel to use the colours behind it")
+    return np.array(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))

@@ -16,10 +16,10 @@ def find_dataset(datasets: Mapping[str, type[D]], name: str) -> type[D]:
 
     Args:
         datasets: classes by name.
-        name: one of them, or "package.module:Class" for a class of your own that can be imported.
+        name: one of them, or "package.module:Class" for an importable class of your own.
 
     Raises:
-        ValueError: for an unknown name, the message lists the known ones; or a class that cannot be imported.
+        ValueError: for an unknown name (the message lists the known ones), or a class that cannot be imported.
     """
     if name in datasets:
         return datasets[name]
@@ -45,15 +45,7 @@ def open_dataset(
     transform: Transform | None,
     options: Mapping[str, Any],
 ) -> D:
-    """Make a dataset of a registry.
-
-    Args:
-        datasets: classes by name.
-        name: see `find_dataset`.
-        split: for the class.
-        root: for the class.
-        transform: for the class.
-        options: its further arguments.
+    """Find a dataset's class (see `find_dataset`) and create it with the other arguments.
 
     Raises:
         ValueError: for an unknown name or option; the message lists the known ones.

@@ -1,4 +1,4 @@
-"""Damaged files in a dataset: an error that names them, or the next sample in their place."""
+"""Damaged files in a dataset: raise an error that names them, or use the next sample instead."""
 
 import warnings
 from collections.abc import Callable
@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class UnreadableFileError(ValueError):
-    """A file that is there but cannot be read as what it should be; the message names it."""
+    """A file exists but cannot be read as expected; the message names it."""
 
 
 class FirstReadable:
-    """Reads the sample at a place, or with "skip" the first readable one from there on, so that the length stays.
+    """Reads the sample at an index or, with "skip", the first readable one from there on.
 
     Args:
         on_error: "raise": an error that names the file. "skip": one warning for each damaged sample.
-        what: a sample's name, for the messages.
+        what: the word for a sample in messages.
 
     Raises:
-        ValueError: for another `on_error`.
+        ValueError: for an unknown `on_error`.
     """
 
     def __init__(self, on_error: OnError, what: str = "sample") -> None:
@@ -29,17 +29,17 @@ class FirstReadable:
         self._unreadable: set[int] = set()
 
     def read(self, read: Callable[[int], T], index: int, count: int, where: str) -> T:
-        """Read.
+        """Read a sample.
 
         Args:
-            read: of a place.
-            index: the place wanted, 0 <= index < count.
-            count: number of places.
-            where: which samples these are, for the message when none can be read.
+            read: reads the sample at an index.
+            index: of the sample, 0 <= index < count.
+            count: number of samples.
+            where: which samples these are, for the message if none can be read.
 
         Raises:
             UnreadableFileError: with "raise".
-            ValueError: when no sample can be read.
+            ValueError: if no sample can be read.
         """
         for step in range(count):
             place = (index + step) % count
@@ -49,20 +49,14 @@ class FirstReadable:
                 return read(place)
             except UnreadableFileError as error:
                 if self.on_error == "raise":
-                    raise UnreadableFileError(
-                        f"{error} Replace the file, or go on without it by on_error='skip'."
-                    ) from error
+                    raise UnreadableFileError(f"{error} Replace the file, or skip it with on_error='skip'.") from error
                 self._unreadable.add(place)
                 warnings.warn(f"{error} The next readable {self.what} takes its place.", stacklevel=4)
         raise ValueError(f"no {self.what} can be read, of {count}, {where}.")
 
 
 def check_on_error(on_error: OnError) -> OnError:
-    """The option as it is.
-
-    Raises:
-        ValueError: for anything but the two.
-    """
+    """Return `on_error`, or raise a ValueError if it is neither "raise" nor "skip"."""
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
     return on_error

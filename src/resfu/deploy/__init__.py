@@ -1,1 +1,1 @@
-"""Networks in use: large images under a memory budget, masks sharpened by the image, other runtimes."""
+"""Deployment: large images under a memory budget, masks refined by the image, export to other runtimes."""

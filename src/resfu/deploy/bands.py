@@ -1,7 +1,7 @@
 """The labels of one box of the output.
 
 The inner axes are interpolated first, which leaves planes [p, K, m]: p places of the first axis, K classes, m pixels.
-Rows of the output lie between two planes each. All rows between the same two planes are one block [n, K, m].
+Each output row lies between two planes. All rows between the same two planes form one block [n, K, m].
 """
 
 from collections.abc import Callable, Iterator
@@ -15,14 +15,14 @@ from resfu.deploy.decisions import Decision, Largest
 from resfu.deploy.linear import Taps, interpolate_axis
 
 _BLOCK = 1 << 18  # elements that stay in the cache from pass to pass
-_VECTOR = 64  # columns that a maximum over classes takes at once
-_FEW = 1 << 15  # elements, below which rows between several pairs of planes go together
+_VECTOR = 64  # columns that a maximum over classes processes at once
+_FEW = 1 << 15  # elements; smaller groups of rows are merged across pairs of planes
 _MOST_ROWS = 64  # of a block
 _COPIES = 3  # of the planes, while an axis is interpolated
 
 
 def working_bytes(classes: int, itemsize: int) -> Callable[[list[int], list[int]], float]:
-    """What `label_box` takes at most: a function of the pixels and the places read along each axis."""
+    """An upper bound on the memory of `label_box`, from the pixels and the places read along each axis."""
 
     def needed(pixels: list[int], reads: list[int]) -> float:
         inner = 1.0
@@ -36,7 +36,7 @@ def working_bytes(classes: int, itemsize: int) -> Callable[[list[int], list[int]
 
 
 def label_box(logits: Tensor, taps: list[Taps], box: Box, decision: Decision) -> tuple[Tensor, Tensor | None]:
-    """The labels of a box, and their probabilities where the decision gives them.
+    """The labels of a box, and their probabilities if the decision computes them.
 
     Args:
         logits: [K, *sizes], one image.
@@ -67,7 +67,7 @@ def _label_rows(planes: Tensor, taps: Taps, decision: Decision, dtype: torch.dty
     def write(first: int, last: int, columns: slice | Tensor) -> None:
         block = _between(planes, taps.part(first, last), columns)
         if block.dtype != dtype:
-            block = block.to(dtype).to(block.dtype)  # as the large logits would be kept
+            block = block.to(dtype).to(block.dtype)  # rounded as the large logits would be
         labels[first:last, columns], probability = decision(block)
         if confidence is not None and probability is not None:
             confidence[first:last, columns] = probability
@@ -87,9 +87,9 @@ def _label_rows(planes: Tensor, taps: Taps, decision: Decision, dtype: torch.dty
 
 
 def _runs(taps: Taps, width: int) -> Iterator[tuple[int, int]]:
-    """Rows that make a block, as (first, one past the last).
+    """The rows of each block, as (first, one past the last).
 
-    All between the same two planes; or more, where those are so few numbers that the calls would cost more.
+    A block has all rows between the same two planes, or more if these are too small to be worth a call.
 
     Args:
         taps: of the rows.

@@ -1,4 +1,4 @@
-"""Which parts of an output are worked on at a time under a memory budget."""
+"""Split an output into boxes that fit a memory budget."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -32,7 +32,7 @@ def boxes_within(
         Boxes, as spans (first, one past the last) along each axis.
 
     Raises:
-        ValueError: where a box of one row does not fit, with what it needs.
+        ValueError: if a box of one row does not fit; the message says how much it needs.
     """
     length = list(size)
 

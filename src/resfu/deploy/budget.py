@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Parse amounts of memory."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""An upsampler in training whose memory does not grow with what lies between its inputs and its output."""
+"""Train an upsampler without keeping its intermediate results in memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from resfu.upsamplers.base import Upsampler
 
 
 class Checkpointed(nn.Module):
-    """An upsampler that keeps nothing between forward and backward but its inputs.
+    """An upsampler that keeps only its inputs between forward and backward.
 
-    Forward goes band by band, as `stream` does. Backward computes each band again, takes its gradients and lets it go;
-    then the same for the sums of statistics, from the last to the first. It costs about one more forward. Gradients are
-    those of the upsampler, up to the order of sums; second derivatives there are none.
+    Forward goes band by band, like `stream`. Backward recomputes each band, takes its gradients and releases it; then
+    the same for the sums of statistics, from the last to the first. It costs about one more forward. Gradients are
+    those of the upsampler, up to the order of sums; there are no second derivatives.
 
     Args:
-        upsampler: one of `UPSAMPLERS`, see `stream`. It is held, not copied: parameters stay where they are.
+        upsampler: one of `UPSAMPLERS`, see `stream`; not copied.
     """
 
     def __init__(self, upsampler: Upsampler) -> None:
@@ -28,7 +28,7 @@ class Checkpointed(nn.Module):
         self.upsampler = upsampler
 
     def forward(self, features: Tensor, guidance: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
-        """See `Upsampler.forward`."""
+        """Upsample, see `Upsampler.forward`."""
         guidance, target = self.upsampler.prepared(features, guidance, size)
         if features.numel() == 0:
             return self.upsampler(features, guidance, target)
@@ -46,7 +46,7 @@ def checkpointed(up: Upsampler) -> Checkpointed:
         up: one of `UPSAMPLERS`; `stream` says which modes have bands.
 
     Returns:
-        A module that is called as `up` is, with equal outputs and gradients and a bounded peak of memory.
+        A module that is called like `up`, with equal outputs and gradients and bounded peak memory.
 
     Raises:
         ValueError: for anything but an upsampler; when called, as `stream`.
@@ -61,7 +61,7 @@ def checkpointed(up: Upsampler) -> Checkpointed:
 
 
 class _RecordedGuide(Guide):
-    """A guidance whose rows are leaves of a graph, so that gradients come back in rows."""
+    """A guidance with its rows as leaves of the graph: gradients are computed row by row."""
 
     def __init__(self, guidance: Tensor | None, whole: tuple[int, int]) -> None:
         super().__init__(guidance, whole)
@@ -148,7 +148,7 @@ class _Backward:
                 self.grads[n] = part if known is None else known + part
 
     def _through_shared(self, shared: Sequence[Tensor], guidance: Tensor | None) -> list[Tensor | None]:
-        """The gradients of what all bands share, brought to the inputs."""
+        """Propagate the gradients of the shared tensors to the inputs."""
         count = 1 + len(self.parameters)
         pairs = [
             (tensor, grad)

@@ -1,4 +1,4 @@
-"""From a block of logits to labels: the largest, a threshold, or regions one over the other.
+"""Turn a block of logits into labels: by the largest logit, a threshold, or overlapping regions.
 
 A block is [n, K, m]: n rows, K classes, m pixels of a row, in fp32 at least. It may be overwritten.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Largest:
-    """The class of the largest logit, the first of several and the first NaN before all, as `argmax` has it.
+    """The class of the largest logit, like `argmax`: the first in a tie, and the first NaN before all others.
 
     Args:
         classes: K.

@@ -1,4 +1,4 @@
-"""Upsamplers and networks in files that other runtimes run."""
+"""Export upsamplers and networks to files for other runtimes."""
 
 import copy
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ def export(
 ) -> Path:
     """Write an upsampler, a host or an upgraded network to a file that runs without Python and this package.
 
-    The file holds standard operators alone. It is run in its runtime on the given inputs and on others of another
-    batch and size, and is kept only where it agrees with the module.
+    The file holds only standard operators. It is run in its runtime on the given inputs and on inputs of another batch
+    and size, and kept only if it agrees with the module.
 
     Args:
         module: in evaluation mode; returns one tensor.
-        inputs: what it is called with, for example (features, guidance) or one batch of images [B, 3, H, W].
+        inputs: its arguments, for example (features, guidance) or one batch of images [B, 3, H, W].
         path: its ending names the runtime: ".onnx" ONNX Runtime and other readers of ONNX (opset 20), ".xml" OpenVINO
             (weights beside it in ".bin"), ".pte" ExecuTorch (XNNPACK where it can), ".pt2" AOTInductor (compiled for
             this machine).
@@ -42,8 +42,8 @@ def export(
         The path.
 
     Raises:
-        ValueError: for another ending, a package that is missing, a combination that the runtime can't have (named
-            before anything is written), or a file that disagrees, with the largest difference.
+        ValueError: for an unknown ending, a missing package, a combination that the runtime does not support (before
+            anything is written), or a file that disagrees, with the largest difference.
 
     >>> up = resfu.ReSFU(channels=64, guidance_channels=32).eval()  # doctest: +SKIP
     >>> example = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)  # doctest: +SKIP

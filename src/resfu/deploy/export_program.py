@@ -1,4 +1,4 @@
-"""The exported program that every runtime's file is made from, and which of its sizes are open."""
+"""The exported program behind every runtime's file, and its dynamic sizes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ class Shapes:
         ]
 
     def specification(self) -> tuple[tuple[dict[int, object], ...]] | None:
-        """What `torch.export` is told of each input."""
+        """The dynamic shapes for `torch.export`."""
         return (tuple(dict.fromkeys(_AXES, Dim.AUTO) for _ in self.inputs),) if self.dynamic else None
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
@@ -61,7 +61,7 @@ class Shapes:
 
 
 class _Related(nn.Module):
-    """A module that says how the sizes of its inputs hang together."""
+    """A module that declares the relations between the sizes of its inputs."""
 
     def __init__(self, module: nn.Module, shapes: Shapes, largest: int | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The runtimes that files are written for: how each writes a program, and runs what it has written."""
+"""The runtimes: how each writes a program to a file and runs it."""
 
 import logging
 import warnings
@@ -30,7 +30,7 @@ class Runtime:
     dtypes = (torch.float32,)
 
     def check(self, dtype: torch.dtype, module: nn.Module) -> None:
-        """Refuse what this runtime can't have, before anything is written."""
+        """Refuse what this runtime does not support, before anything is written."""
         missing = [package for package in self.packages if find_spec(package) is None]
         if missing:
             raise ValueError(
@@ -155,7 +155,7 @@ def runtime_of(path: Path) -> Runtime:
 
 
 def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
-    """A program in ONNX of the opset that all files have."""
+    """The program in ONNX, opset `OPSET`."""
     with _quiet():
         written = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
     assert written is not None

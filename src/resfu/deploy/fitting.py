@@ -1,4 +1,4 @@
-"""Weights of an upsampler for one image, from that image alone."""
+"""Fit an upsampler to a single image."""
 
 import copy
 import time

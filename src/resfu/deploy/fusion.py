@@ -1,4 +1,4 @@
-"""Classification before upsampling, where the two commute."""
+"""Classify before upsampling, where the two commute."""
 
 import copy
 from typing import TypeVar, cast
@@ -13,12 +13,12 @@ Host = TypeVar("Host", bound=nn.Module)
 
 
 class Classified(Upsampler):
-    """An upsampler and the 1 x 1 classifier behind it, in the other order.
+    """An upsampler and the 1 x 1 classifier after it, in the opposite order.
 
     A weighted sum of features and a linear map of the channels commute: W sum_n k_n x_n + b = sum_n k_n W x_n + b. So
-    the scores of the classes are reassembled in place of the features, by the weights of the features, and the bias is
-    added at the end; weights need not sum to 1. Where groups of channels have weights of their own, each group
-    has class scores of its own, which are summed.
+    the class scores are reassembled instead of the features, with the features' weights, and the bias is added at the
+    end; weights need not sum to 1. If groups of channels have different weights, each group has its own class scores,
+    which are summed.
 
     Args:
         up: an upsampler that is linear in what it carries, see `Upsampler.carry`.
@@ -46,8 +46,8 @@ def fuse_classifier(host: Host) -> Host:
     """A copy of a network that classifies at low resolution and upsamples the scores of the classes.
 
     Exact to rounding, for networks whose upsampler meets the classifier: PSPNet, Segmenter, EfficientNet-Lite0. It
-    saves where there are fewer classes than channels. Of a chain of steps the last one is fused: the others make
-    features that the next step predicts its weights from.
+    is cheaper with fewer classes than channels. In a chain of steps, only the last one is fused: each other step
+    computes features from which the next one predicts its weights.
 
     Args:
         host: in evaluation mode, with `head.slot` and a 1 x 1 convolution `head.classifier`.

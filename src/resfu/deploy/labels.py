@@ -17,7 +17,7 @@ from resfu.deploy.linear import Taps, linear_taps, nearest_taps
 from resfu.deploy.three import label_box_of_three
 
 Axis = Literal["linear", "nearest"]
-# PyTorch has another kernel, with other rounding, for maps of up to so many rows and columns together.
+# Up to this sum of rows and columns, PyTorch uses another kernel with other rounding.
 _SMALL = 128
 
 
@@ -81,7 +81,7 @@ def upsample_labels(
     labels, target = _target(logits, size, decision, out)
     confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
     limit, kept = parse_budget(budget), isinstance(target, Tensor)
-    logits = logits.detach()  # worker threads know nothing of no_grad
+    logits = logits.detach()  # no_grad does not apply in worker threads
 
     def work(part: tuple[int, Box]) -> None:
         b, box = part
@@ -195,7 +195,7 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
 
 
 def _workers(logits: Tensor, threads: int | None) -> int:
-    """How many boxes are worked on at once."""
+    """Number of boxes processed in parallel."""
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be a number from 1, got {threads}.")
     return 1 if logits.device.type != "cpu" else threads or torch.get_num_threads()
@@ -203,7 +203,7 @@ def _workers(logits: Tensor, threads: int | None) -> int:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Operators on one thread: blocks are small, and to wait for one another at each would cost more than the work."""
+    """Run each operator on one thread: blocks are too small for parallel operators."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

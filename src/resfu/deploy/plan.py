@@ -1,4 +1,4 @@
-"""An upsampler at one size as bands: how high they are, and the passes over them."""
+"""Split an upsampler's call at one size into bands, and the passes over them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from resfu.ops.grid import integer_ratio
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.odd_sizes import covering
 
-# Bytes of a band's work. High bands repeat less of what pixels beyond them see; small budgets want low ones.
+# Working memory of a band in bytes. Higher bands repeat less work at their borders; lower ones need less memory.
 _LEAST, _MOST, _BANDS = 6 * 2**20, 150 * 2**20, 16
 _COPIES = 3  # of a band's numbers while they are worked on
 
@@ -20,7 +20,7 @@ _COPIES = 3  # of a band's numbers while they are worked on
 class Plan:
     """An upsampler's bands.
 
-    The bands depend on the sizes alone, never on a budget: so every budget gives the same numbers.
+    The bands depend only on the sizes, so every budget gives the same numbers.
 
     Attributes:
         form: of the upsampler.

@@ -1,4 +1,4 @@
-"""Masks, logits, depth or features brought to the image's size along the image's edges, with nothing to train."""
+"""Upsample masks, logits, depth or features to the image's size along its edges, without training."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -34,7 +34,7 @@ def refine(
     fit: int = 0,
     report: Callable[[str], object] | None = None,
 ) -> Tensor:
-    """Bring values to a size, their edges where the image has its own.
+    """Upsample values to a size, with edges aligned to the image's.
 
     "guided" interpolates and applies the guided filter (He et al., 2013) with the image's brightness as guide.
     "bilateral" weighs 3 x 3 low-resolution neighbours by their distance and by the likeness of their colours (joint

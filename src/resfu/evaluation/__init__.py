@@ -1,5 +1,4 @@
-"""How good and how dear: metrics by task, inference on whole images and windows, cost of a network.
+"""Quality and cost: metrics for each task, inference on whole images and windows, the cost of a network.
 
-Import from the modules: `resfu.evaluation.cost` and `resfu.evaluation.inference` need torch alone, `semantic`
-torchmetrics too.
+Import from the modules: `cost` and `inference` need torch alone, `semantic` needs torchmetrics too.
 """

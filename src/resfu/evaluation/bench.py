@@ -19,20 +19,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Workload:
-    """What every upsampler is given: the features, a guidance of the output's size, and the size to reach.
+    """The input of every upsampler: features, a guidance of the output's size, and the output's size.
 
     Args:
         channels: C of the features.
         guidance_channels: of the guidance; upsamplers guided by the image get 3 channels instead.
         low: (h, w) of the features.
-        ratio: of the output to the features, at least 1; the output's size is rounded to whole pixels.
+        ratio: of the output's size to the features', at least 1; the output's size is rounded to whole pixels.
         batch: number of images.
         dtype: a key of `DTYPES`, of inputs and parameters.
-        device: "cpu" or "cuda", with a number where there are several.
-        channels_last: whether inputs and parameters lie channels-last in memory.
+        device: "cpu" or "cuda", optionally with a number.
+        channels_last: whether inputs and parameters are channels-last in memory.
 
     Raises:
-        ValueError: for a count below 1, a ratio below 1, an unknown dtype, or a device that is not there.
+        ValueError: for a count below 1, a ratio below 1, an unknown dtype, or a missing device.
     """
 
     channels: int = 256
@@ -55,7 +55,7 @@ class Workload:
         if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}.")
         if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device {self.device!r} is not there: PyTorch sees {torch.cuda.device_count()} GPUs.")
+            raise ValueError(f"there is no device {self.device!r}: PyTorch sees {torch.cuda.device_count()} GPUs.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -63,7 +63,7 @@ class Workload:
         return round(self.low[0] * self.ratio), round(self.low[1] * self.ratio)
 
     def map(self, channels: int, size: tuple[int, int]) -> Tensor:
-        """Normal random numbers [batch, channels, *size] of this dtype, device and memory format."""
+        """Normally distributed numbers [batch, channels, *size] of this dtype, device and memory format."""
         return self.placed(torch.randn(self.batch, channels, *size))
 
     def placed(self, value: Any) -> Any:
@@ -74,14 +74,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Pass:
-    """One kind of call.
+    """The measurement of one kind of call.
 
     Args:
         latency: median and quartiles.
         rounds_ms: the time of every measured round.
-        over_bilinear: median over that of bilinear interpolation; None where that could not run.
-        peak_bytes: as `resfu.evaluation.cost.peak_memory` counts it.
-        peak_over_output: the same in sizes of the output.
+        over_bilinear: the median, divided by that of bilinear interpolation; None if that could not run.
+        peak_bytes: from `resfu.evaluation.cost.peak_memory`.
+        peak_over_output: the same, divided by the size of the output.
     """
 
     latency: Latency
@@ -93,10 +93,10 @@ class Pass:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one upsampler.
+    """The measurements of one upsampler.
 
     Args:
-        steps: 1, or the number of x2 steps that it takes to the ratio.
+        steps: 1, or the number of x2 steps to the ratio.
         parameters: their number, over all steps.
         multiply_accumulates: of one forward call.
         forward: inference mode, evaluation mode.
@@ -118,15 +118,15 @@ def build(name: str, workload: Workload) -> nn.Module:
         workload: widths, ratio, dtype and device.
 
     Returns:
-        The upsampler, or an `Iterative` where it knows the ratio 2 alone and the workload's is a higher power of two.
+        The upsampler, or an `Iterative` if it supports the ratio 2 alone and the workload's is a higher power of two.
 
     Raises:
-        ValueError: for an unknown name, or widths or a ratio that the upsampler cannot be built for.
+        ValueError: for an unknown name, or widths or a ratio that the upsampler does not support.
     """
     method = UPSAMPLERS.get(name)
     whole = workload.ratio == int(workload.ratio)
     if method is not None and method.ratios == "fixed" and not whole:
-        raise ValueError(f"{method.__name__} is built for a whole ratio, got {workload.ratio}.")
+        raise ValueError(f"{method.__name__} needs an integer ratio, got {workload.ratio}.")
     ratio = int(workload.ratio) if whole else workload.ratio
 
     def create(ratio: int | float) -> Upsampler:
@@ -147,16 +147,16 @@ def measure(
     repeats: int = 9,
     progress: Callable[[int, int, str], Any] | None = None,
 ) -> tuple[dict[str, Row], dict[str, str]]:
-    """Measure upsamplers, each in turn within every round of one process; bilinear interpolation always takes part.
+    """Measure upsamplers side by side: every round runs each in turn; bilinear interpolation always takes part.
 
     Args:
         names: keys of `resfu.UPSAMPLERS`.
-        workload: what they are given.
+        workload: their input.
         repeats: measured rounds, after one warm-up round.
-        progress: is called with the turns done, their number and what is being done.
+        progress: called with the turns done, their total number and a description.
 
     Returns:
-        The rows by name, bilinear first unless it is named elsewhere; and why the others could not run, by name.
+        The rows by name (bilinear first, unless `names` has it elsewhere), and the reasons why others could not run.
 
     Raises:
         ValueError: for an unknown name or fewer than one round.
@@ -169,11 +169,11 @@ def measure(
     names = list(dict.fromkeys(names if YARDSTICK in names else [YARDSTICK, *names]))
     done, total = 0, len(names) * (1 + 2 * (1 + repeats))
 
-    def report(words: str) -> None:
+    def report(step: str) -> None:
         nonlocal done
         done += 1
         if progress:
-            progress(done, total, words)
+            progress(done, total, step)
 
     contenders, left_out = {}, {}
     with torch.random.fork_rng():
@@ -187,16 +187,16 @@ def measure(
                 total -= 2 * (1 + repeats)
             report(f"memory of {name}")
         times = {}
-        for training, words in ((False, "forward"), (True, "forward and backward")):
+        for training, kind in ((False, "forward"), (True, "forward and backward")):
             for contender in contenders.values():
                 contender.module.train(training)
             calls = {name: each.train if training else each.infer for name, each in contenders.items()}
-            times[training] = rounds(calls, repeats, on_turn=lambda name, words=words: report(f"{words} of {name}"))
+            times[training] = rounds(calls, repeats, on_turn=lambda name, kind=kind: report(f"{kind} of {name}"))
     return {name: contender.row(name, times) for name, contender in contenders.items()}, left_out
 
 
 class _Inputs:
-    """The maps of a workload, the same for all."""
+    """The tensors of a workload, shared by all upsamplers."""
 
     def __init__(self, workload: Workload) -> None:
         self.features = workload.map(workload.channels, workload.low).requires_grad_()
@@ -206,7 +206,7 @@ class _Inputs:
 
 
 class _Contender:
-    """An upsampler with its inputs; building it runs it a few times each way, for the counts and the memory."""
+    """An upsampler with its inputs; the constructor runs it a few times to count operations and memory."""
 
     def __init__(self, name: str, workload: Workload, inputs: _Inputs) -> None:
         method = UPSAMPLERS[name]
@@ -247,7 +247,7 @@ class _Contender:
         return Pass(latency, times[name], over, peak, peak / output_bytes)
 
     def _count(self) -> int:
-        """On the CPU, where no kernel is launched unseen, and in fp32, for which every operation has one."""
+        """Count on the CPU, where the counter sees all kernels, and in fp32, which every operation supports."""
         module = deepcopy(self.module).to("cpu", torch.float32)
         maps = (self.features, self.guidance)
         inputs = [None if tensor is None else tensor.detach().to("cpu", torch.float32) for tensor in maps]

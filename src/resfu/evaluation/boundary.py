@@ -1,4 +1,4 @@
-"""Boundary IoU of semantic maps: how well the outlines agree, in a band inside every region."""
+"""Boundary IoU of semantic maps: the agreement of outlines, in a band inside every region."""
 
 import math
 
@@ -16,17 +16,17 @@ def boundary_distance(height: int, width: int, ratio: float = 0.02) -> int:
 def boundary_band(labels: Tensor, distance: int) -> Tensor:
     """Pixels within `distance` of the border of their own region, for all classes at once.
 
-    A pixel leaves its class's mask in d erosions by 3 x 3 ones, the mask padded by zeros, if and only if its
-    (2d + 1)^2 window leaves the image or holds a second label. The window holds one label if and only if each of its
-    2 x 2 blocks does. So: mark the mixed 2 x 2 blocks, and spread the marks over 2d x 2d blocks, doubling the spread
-    at each step.
+    The band is what d erosions of a class mask by 3 x 3 ones, with zero padding, remove. A pixel is removed if and only
+    if its (2d + 1)^2 window leaves the image or contains a second label, and a window has a single label if and only if
+    each of its 2 x 2 blocks has. So: mark the mixed 2 x 2 blocks, and dilate the marks over 2d x 2d blocks, doubling
+    the reach at each step.
 
     Args:
-        labels: [..., H, W], integer; every id is a label of its own, an ignored one too.
+        labels: [..., H, W], integer; every id is a label of its own, even an ignored one.
         distance: d, in pixels, at least 1.
 
     Returns:
-        [..., H, W] bool. The frame of the image, d wide, always belongs to the band.
+        [..., H, W] bool. The image's outermost d pixels always belong to the band.
 
     Raises:
         ValueError: for a distance below 1.
@@ -50,12 +50,12 @@ def boundary_band(labels: Tensor, distance: int) -> Tensor:
 def boundary_counts(prediction: Tensor, label: Tensor, num_classes: int, distance: int) -> tuple[Tensor, Tensor]:
     """Pixels in the intersection and in the union of the predicted and the labelled band, by image and class.
 
-    The bands are those of the full maps, with the ignored region a region like others; then the ignored pixels are
-    dropped from both.
+    The bands are computed on the full maps, where the ignored region is a region like others. Then the ignored pixels
+    are dropped from both.
 
     Args:
         prediction: [B, H, W], int32 or int64, ids 0..K-1.
-        label: [B, H, W], the same, ids 0..K, where K stands for ignored: what `merge_ignored` gives.
+        label: [B, H, W], the same, ids 0..K, where K is ignored, from `merge_ignored`.
         num_classes: K.
         distance: width of the band in pixels.
 

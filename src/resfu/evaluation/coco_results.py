@@ -1,4 +1,4 @@
-"""Results in the files that COCO's servers and tools take."""
+"""Result files for COCO's servers and tools."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ def write_instance_results(path: str | Path, results: Sequence[Mapping[str, Any]
     """Write results of instance segmentation.
 
     Args:
-        path: a .json file; its folder is made where it is not there.
-        results: "image_id", "category_id", "segmentation" and "score" each, as `InstanceMetrics.results` gives them.
+        path: a .json file; its folder is created if needed.
+        results: "image_id", "category_id", "segmentation" and "score" each, from `InstanceMetrics.results`.
 
     Returns:
         The path.
@@ -28,11 +28,11 @@ def write_instance_results(path: str | Path, results: Sequence[Mapping[str, Any]
 
 
 class PanopticResults:
-    """Panoptic results: a PNG file an image in a folder, and a JSON file of the same name beside it.
+    """Panoptic results: a folder with a PNG file per image, and a JSON file of the same name beside it.
 
     Args:
-        folder: where the PNG files go; the list goes to this path with ".json".
-        category_ids: for each class the number that the annotation file gives it, things first.
+        folder: of the PNG files; the list is written to this path with ".json".
+        category_ids: each class's id in the annotation file, things first.
     """
 
     def __init__(self, folder: str | Path, category_ids: Sequence[int]) -> None:
@@ -49,10 +49,10 @@ class PanopticResults:
             image_id: as in the annotation file.
             name: of the image's file without its suffix, a dataset's "name".
             ids: integer [H, W], the segment at each pixel, 0 for void, below 2^24.
-            segments: what each is: "id" and "category_id", a place in `category_ids`.
+            segments: "id" and "category_id", an index into `category_ids`, of each segment.
 
         Raises:
-            ValueError: for ids that don't fit into three bytes.
+            ValueError: for ids that do not fit into three bytes.
         """
         array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else ids
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**24:
@@ -65,11 +65,7 @@ class PanopticResults:
         self._annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": listed})
 
     def save(self) -> Path:
-        """Write the list of all images added.
-
-        Returns:
-            The JSON file.
-        """
+        """Write the list of all added images, and return its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder.with_name(f"{self.folder.name}.json")
         write_json(file, {"annotations": self._annotations}, indent=None)

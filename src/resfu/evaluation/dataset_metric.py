@@ -1,4 +1,4 @@
-"""Metrics of a whole data set, whose values by class keep their shape also where there is one class."""
+"""Metrics of a whole data set; their values by class keep their shape even with a single class."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -12,7 +12,7 @@ from torchmetrics import Metric
 class DatasetMetric(Metric):
     """A torchmetrics metric whose results have the documented shapes: means are floats, values by class are [K].
 
-    torchmetrics makes a scalar of every result with one element, so that [K] would be [] at K = 1.
+    torchmetrics turns every result with one element into a scalar: [K] would be [] at K = 1.
     """
 
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""How well upsampled features agree with those that the encoder has at the higher resolution, without labels."""
+"""Agreement of upsampled features with the encoder's features at the higher resolution, without labels."""
 
 import torch
 import torch.nn.functional as F
@@ -6,28 +6,28 @@ from torch import Tensor
 
 
 class Fidelity:
-    """Cosine, squared error and R² of predictions of features, pixel by pixel over a set of images.
+    """Cosine, squared error and R² of predicted features, over all pixels of a set of images.
 
-    Features are centred by their mean over the set, channel by channel, before the cosine: a mean that all pixels share
-    would make any two of them alike. R² = 1 - sum of squared errors / sum of squares of the centred features. What is
-    compared stays in memory, in fp32, until the end.
+    Features are centred by their mean over the set, channel by channel, before the cosine: a common mean would make any
+    two pixels alike. R² = 1 - sum of squared errors / sum of squares of the centred features. All features are kept in
+    memory, in fp32.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again."""
+        """Discard all features."""
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Take in maps [B, C, H, W] of one width."""
+        """Add maps [B, C, H, W]."""
         if prediction.shape != target.shape:
             raise ValueError(f"prediction and target differ in shape: {prediction.shape} and {target.shape}.")
         self._pairs.append((_pixels(prediction), _pixels(target)))
 
     def compute(self) -> dict[str, float]:
-        """ "cos", "mse" and "r2" of all that was taken in."""
+        """Return "cos", "mse" and "r2" over all added features."""
         prediction, target = (torch.cat(each) for each in zip(*self._pairs, strict=True))
         mean = target.double().mean(0).float()
         error = (prediction - target).double().square().sum()
@@ -37,7 +37,7 @@ class Fidelity:
 
 
 def consistency(upsampled: Tensor, low: Tensor) -> dict[str, float]:
-    """How near the upsampled map, averaged down, is to the low-resolution one: mean cosine and squared error."""
+    """Mean cosine and squared error between the low-resolution map and the upsampled one, averaged down to its size."""
     down = F.adaptive_avg_pool2d(upsampled.float(), (low.shape[-2], low.shape[-1]))
     low = low.float()
     return {"cos": float(F.cosine_similarity(down, low).mean()), "mse": float((down - low).square().mean())}

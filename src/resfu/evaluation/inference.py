@@ -1,4 +1,4 @@
-"""Logits of whole images, in one piece or in overlapping windows."""
+"""Logits of whole images, in one pass or in overlapping windows."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -16,30 +16,29 @@ def predict(
     crop_size: int | tuple[int, int] | None = None,
     stride: int | tuple[int, int] | None = None,
 ) -> Tensor:
-    """Run a segmentation network, without gradients. The caller puts the network into evaluation mode.
+    """Run a segmentation network without gradients. The caller sets the network to evaluation mode.
 
-    "slide" is mmsegmentation's rule: windows of `crop_size` start every `stride` pixels, the last of a row or column is
-    shifted back to end at the border, and where windows overlap their logits are averaged. Windows run one after the
-    other, for all images of the batch together, and are summed in place: beyond one window's pass the memory is that of
-    the result and of one row of windows. For label maps `predict_labels` needs less.
+    "slide" follows mmsegmentation: windows of `crop_size` start every `stride` pixels, the last of a row or column is
+    shifted back to end at the border, and logits are averaged where windows overlap. Windows run one after the other,
+    each for the whole batch, and are summed in place: beyond one window's pass, the memory is that of the result and
+    one row of windows. For label maps, `predict_labels` needs less.
 
     Args:
         model: images [B, 3, H, W] -> logits [B, K, H, W].
         images: [B, 3, H, W], floating point, normalised as the model expects.
         mode: "whole" or "slide".
-        crop_size: window of "slide": (height, width), or one number for both. A side longer than the image's is cut
-            to it.
+        crop_size: window of "slide": (height, width), or one number for both; limited to the image's size.
         stride: step of "slide", in the same form, at most the window.
 
     Returns:
-        Logits [B, K, H, W]. "slide" gives float32 at least, as it sums.
+        Logits [B, K, H, W]; from "slide" in float32 or higher.
 
     Raises:
-        ValueError: for images of the wrong rank, an unknown mode, a missing or impossible window, or logits of another
+        ValueError: for images of the wrong rank, an unknown mode, a missing or invalid window, or logits of another
             size than the window.
     """
     if images.dim() != 4:
-        raise ValueError(f"images must be [B, 3, H, W], got the shape {list(images.shape)}.")
+        raise ValueError(f"images must be [B, 3, H, W], got shape {list(images.shape)}.")
     windows = checked_windows(mode, crop_size, stride)
     if windows is None:
         return model(images)
@@ -55,22 +54,17 @@ def predict(
 def checked_windows(
     mode: str, crop_size: int | tuple[int, int] | None, stride: int | tuple[int, int] | None
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The windows that `predict` is asked for.
-
-    Args:
-        mode: "whole" or "slide".
-        crop_size: see `predict`.
-        stride: see `predict`.
+    """Check the arguments of `predict`.
 
     Returns:
         Window and step as (height, width); None for the whole image.
 
     Raises:
-        ValueError: for an unknown mode, or a missing or impossible window.
+        ValueError: for an unknown mode, or a missing or invalid window.
     """
     if mode == "whole":
         if crop_size is not None or stride is not None:
-            raise ValueError("crop_size and stride belong to mode='slide'; leave them out or ask for 'slide'.")
+            raise ValueError("crop_size and stride belong to mode='slide'; leave them out or choose 'slide'.")
         return None
     if mode != "slide":
         raise ValueError(f"mode must be 'whole' or 'slide', got {mode!r}.")
@@ -83,14 +77,14 @@ def checked_windows(
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring logits to the size of the label: bilinear, `align_corners=False`, never the label to the prediction.
+    """Resize logits to the label's size, bilinearly with `align_corners=False`; labels are never resized.
 
     Args:
         logits: [B, K, h, w], floating point.
         size: (H, W) of the label.
 
     Returns:
-        [B, K, H, W]; the input itself where it has that size already.
+        [B, K, H, W]; the input itself if it has that size already.
     """
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
@@ -98,7 +92,7 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where the windows start along an axis: every `stride`, the last shifted back to end at `length`."""
+    """The starts of the windows along an axis: every `stride`, the last shifted back to end at `length`."""
     if crop >= length:
         return [0]
     steps = -(-(length - crop) // stride)
@@ -117,7 +111,7 @@ def slide(
         stride: its step.
 
     Yields:
-        The first row of a band, and its logits [B, K, rows, W], which are overwritten when the next band is asked for.
+        The first row of a band, and its logits [B, K, rows, W], which the next band overwrites.
 
     Raises:
         ValueError: for logits of another size than the window.
@@ -140,7 +134,7 @@ def slide(
                 total = torch.zeros(*logits.shape[:2], height, W, dtype=dtype, device=logits.device)
             total[..., left : left + width] += logits
         assert total is not None
-        done = (tops[place + 1] if place + 1 < len(tops) else H) - top  # no window below covers these
+        done = (tops[place + 1] if place + 1 < len(tops) else H) - top  # rows that no later window covers
         counts = rows[top : top + done, None] * columns
         yield top, total[..., :done, :].div_(counts.to(total))
         total[..., : height - done, :] = total[..., done:, :].clone()
@@ -148,7 +142,7 @@ def slide(
 
 
 def _coverage(starts: list[int], size: int, length: int) -> Tensor:
-    """How many windows lie over each position of an axis. A window is a product, so the counts multiply."""
+    """Number of windows over each position of an axis; the counts of both axes multiply."""
     count = torch.zeros(length)
     for start in starts:
         count[start : start + size] += 1

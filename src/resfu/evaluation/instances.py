@@ -1,4 +1,4 @@
-"""Mask AP, by COCO's own code."""
+"""Mask AP, computed by COCO's own code."""
 
 import contextlib
 import io
@@ -18,21 +18,21 @@ METRICS = ("mask_ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")
 
 
 class InstanceMetrics:
-    """Average precision of masks, in percent: the mean over IoU .50 to .95, at .50, at .75, and by size.
+    """Average precision of masks, in percent: the mean over IoU .50 to .95, at .50, at .75, and by object size.
 
-    Small, medium and large objects are those up to 32^2 and 96^2 pixels and above. Of an image the best 100 results of
-    a category count. Only images that were given to `update` are measured.
+    Objects up to 32^2 pixels are small, up to 96^2 medium, above that large. The 100 best results of a category in an
+    image count. Only images given to `update` are measured.
 
     Args:
-        ground_truth: "images", "annotations" and "categories" in COCO's JSON format, as `InstanceDataset.ground_truth`
-            gives it. It stays as it is.
-        engine: "pycocotools", the reference, or "faster-coco-eval", which gives the same to 4 decimals sooner.
-        boundary: also measure boundary AP, in which the IoU of two masks is at most that of their outlines, in a band
-            of 2% of the image's diagonal; by faster-coco-eval.
+        ground_truth: "images", "annotations" and "categories" in COCO's JSON format, from
+            `InstanceDataset.ground_truth`; not changed.
+        engine: "pycocotools", the reference, or "faster-coco-eval", which is faster and equal to 4 decimals.
+        boundary: also measure boundary AP, in which the IoU of two masks is limited to that of their outlines, in a
+            band of 2% of the image's diagonal; computed by faster-coco-eval.
 
     Raises:
-        ValueError: for an unknown engine, a ground truth without one of the three, or an annotation without what the
-            measurement needs, naming it.
+        ValueError: for an unknown engine, a ground truth without one of the three, or an annotation that lacks a
+            needed entry, naming it.
 
     Source: Lin et al., "Microsoft COCO" (ECCV 2014); Cheng et al., "Boundary IoU" (CVPR 2021).
     """
@@ -42,12 +42,14 @@ class InstanceMetrics:
             raise ValueError(f"engine must be 'pycocotools' or 'faster-coco-eval', got {engine!r}.")
         missing = [key for key in ("images", "annotations", "categories") if key not in ground_truth]
         if missing:
-            raise ValueError(f"the ground truth has no {', '.join(missing)}: give what dataset.ground_truth() returns.")
+            raise ValueError(
+                f"the ground truth has no {', '.join(missing)}: give the result of dataset.ground_truth()."
+            )
         for place, annotation in enumerate(ground_truth["annotations"]):
             if absent := [key for key in _NEEDED if annotation.get(key) is None]:
                 raise ValueError(
-                    f"the annotation {annotation.get('id', f'at place {place}')} has no {', '.join(absent)}: give what "
-                    "dataset.ground_truth() returns, which fills in what COCO's files leave out."
+                    f"annotation {annotation.get('id', f'at place {place}')} has no {', '.join(absent)}: give the "
+                    "result of dataset.ground_truth(), which fills in what COCO files omit."
                 )
         self.ground_truth = ground_truth
         self.engine: Engine = engine
@@ -63,18 +65,18 @@ class InstanceMetrics:
         scores: Tensor | Sequence[float],
         labels: Tensor | Sequence[int],
     ) -> None:
-        """Add the results of an image, which may be none; an image given again replaces them.
+        """Add the results of an image, which may be empty; results given again for an image replace the first.
 
         Args:
             image_id: of the image in the ground truth.
-            masks: bool or uint8 [N, H, W], at the image's original size, or N run lengths {"size", "counts"} as
-                pycocotools gives them.
+            masks: bool or uint8 [N, H, W], at the image's original size, or N run lengths {"size", "counts"} in the
+                format of pycocotools.
             scores: [N], finite.
             labels: [N], 1 to the number of categories, by rising id.
 
         Raises:
             ValueError: for an unknown image or label, masks of another size or dtype, a score that is not finite, or
-                numbers that differ.
+                different numbers of masks, scores and labels.
         """
         if image_id not in self._sizes:
             raise ValueError(f"the ground truth has no image {image_id!r}.")
@@ -87,7 +89,7 @@ class InstanceMetrics:
         for rle in encoded:
             if list(rle["size"]) != self._sizes[image_id]:
                 raise ValueError(
-                    f"a mask has the size {list(rle['size'])}, image {image_id} {self._sizes[image_id]}: bring the "
+                    f"a mask has size {list(rle['size'])}, but image {image_id} {self._sizes[image_id]}: resize the "
                     "masks to the image's original size."
                 )
         if wrong := [label for label in known if not 1 <= label <= len(self.category_ids)]:
@@ -100,14 +102,14 @@ class InstanceMetrics:
         ]
 
     def results(self) -> list[dict[str, Any]]:
-        """The results of all processes in COCO's format, each image's once: what `write_instance_results` writes."""
+        """The results of all processes, each image once, in COCO's format for `write_instance_results`."""
         return [result for results in self._gathered().values() for result in results]
 
     def compute(self) -> dict[str, Any]:
-        """All metrics of the images so far, of all processes together: each of them must call it.
+        """All metrics over the images of all processes; every process must call it.
 
         Returns:
-            "mask_ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l": floats in percent, NaN where there is nothing to find.
+            "mask_ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l": floats in percent, NaN without a labelled object.
             "ap_by_class": [K] float64, percent. With `boundary` each also as "boundary_mask_ap" and so on.
         """
         gathered = self._gathered()
@@ -119,7 +121,7 @@ class InstanceMetrics:
         return metrics
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Discard all results."""
         self._results.clear()
 
     def _gathered(self) -> dict[int, list[dict[str, Any]]]:
@@ -146,7 +148,7 @@ class InstanceMetrics:
             coco.createIndex()
             return coco
 
-        # Both packages write into the annotations, and pycocotools takes the id 0 for "no match".
+        # Both packages write into the annotations, and pycocotools reads id 0 as "no match".
         truth = [{**entry, "id": number} for number, entry in enumerate(self.ground_truth["annotations"], start=1)]
         with contextlib.redirect_stdout(io.StringIO()):
             labelled = index(truth)
@@ -159,7 +161,7 @@ class InstanceMetrics:
             evaluator.summarize()
         precision = evaluator.eval["precision"][:, :, :, 0, -1]  # thresholds, recalls, classes
         by_class = np.where(precision > -1, precision, np.nan)
-        # -1 stands for classes and sizes without a labelled object.
+        # -1 marks classes and sizes without a labelled object.
         by_class = [100 * float(np.mean(column)) for column in np.moveaxis(by_class, 2, 0)]
         values = [100 * float(value) if value > -1 else float("nan") for value in evaluator.stats[:6]]
         return {
@@ -169,21 +171,21 @@ class InstanceMetrics:
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Masks as run lengths.
+    """Encode masks as run lengths.
 
     Args:
         masks: bool or uint8 [N, H, W], 0 or 1.
 
     Returns:
-        {"size": [H, W], "counts": str} each, which JSON can hold.
+        {"size": [H, W], "counts": str} for each, ready for JSON.
 
     Raises:
         ValueError: for another shape or dtype.
     """
     if masks.dim() != 3 or masks.dtype not in (torch.bool, torch.uint8):
         raise ValueError(
-            f"masks must be bool or uint8 [N, H, W], got {masks.dtype} {list(masks.shape)}; make them of torchvision's "
-            "probabilities by masks[:, 0] >= 0.5."
+            f"masks must be bool or uint8 [N, H, W], got {masks.dtype} {list(masks.shape)}; torchvision's "
+            "probabilities become such masks by masks[:, 0] >= 0.5."
         )
     from pycocotools import mask
 

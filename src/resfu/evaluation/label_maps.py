@@ -1,30 +1,29 @@
-"""Checks and histograms of label maps: what every count of pixels by class starts from."""
+"""Checks and histograms of label maps, the basis of all pixel counts by class."""
 
 import torch
 from torch import Tensor
 
 
 def merge_ignored(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Check a pair of maps, and give the ignored pixels of the label an id of their own, `num_classes`.
+    """Check a pair of maps, and set the label's ignored pixels to the id `num_classes`.
 
     Args:
         prediction: [B, H, W], integer, ids 0..K-1.
         label: [B, H, W], integer, ids 0..K-1 or `ignore_index`.
         num_classes: K.
-        ignore_index: id of the pixels that are left out.
+        ignore_index: id of the ignored pixels.
 
     Returns:
         Prediction (ids 0..K-1) and label (ids 0..K), [B, H, W] int32: half the memory traffic of int64.
 
     Raises:
-        ValueError: for anything but two integer maps of one shape whose ids are known; it says what came, what was
-            expected and what to do.
+        ValueError: unless both are integer maps of the same shape with known ids.
     """
     _check_map("prediction", prediction, ": call logits.argmax(1) first")
     _check_map("label", label, "")
     if prediction.shape != label.shape:
         raise ValueError(
-            f"prediction and label must have one shape, got {list(prediction.shape)} and {list(label.shape)}: "
+            f"prediction and label must have the same shape, got {list(prediction.shape)} and {list(label.shape)}: "
             "resize the logits to the label's size (resize_logits) before argmax."
         )
     if prediction.device != label.device:
@@ -55,7 +54,7 @@ def joint_histogram(rows: Tensor, columns: Tensor, size: int) -> Tensor:
 
 def _check_map(name: str, labels: Tensor, hint: str) -> None:
     if labels.dim() != 3:
-        raise ValueError(f"{name} must be [B, H, W], got the shape {list(labels.shape)}{hint}.")
+        raise ValueError(f"{name} must be [B, H, W], got shape {list(labels.shape)}{hint}.")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{name} must hold integer class ids, got {labels.dtype}{hint}.")
 
@@ -69,5 +68,5 @@ def _check_ids(name: str, labels: Tensor, num_classes: int, expected: str) -> No
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
         raise ValueError(
             f"{name} holds class ids out of range: {shown}; expected {expected}. "
-            "Check num_classes, ignore_index and how the labels are mapped."
+            "Check num_classes, ignore_index and the mapping of the labels."
         )

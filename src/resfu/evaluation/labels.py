@@ -10,8 +10,8 @@ from resfu.deploy.labels import upsample_labels
 from resfu.evaluation.inference import checked_windows, predict, resize_logits, slide
 from resfu.hosts.base import SegmentationHost
 
-_BUDGET = 256 * 2**20  # bytes of work at a time
-_LEAST = 32 * 2**20  # bytes, with which one row of any photo is enlarged
+_BUDGET = 256 * 2**20  # bytes of working memory
+_LEAST = 32 * 2**20  # bytes: enough for one row of any photo
 
 
 @torch.no_grad()
@@ -26,9 +26,9 @@ def predict_labels(
 ) -> Tensor:
     """The most probable class at each pixel: `resize_logits(predict(...), size).argmax(1)`, in less memory.
 
-    The logits of a `SegmentationHost` are enlarged box by box (see `resfu.upsample_labels`), and where the image is not
-    of the size wanted some classes at a time. Those of windows are used up as soon as no other window reaches their
-    rows. Windows on images that are not of the size wanted have their logits kept.
+    The logits of a `SegmentationHost` are enlarged box by box (see `resfu.upsample_labels`), or a few classes at a time
+    if `size` is not the image's size. Logits of windows are reduced to labels as soon as no later window covers their
+    rows, unless `size` is not the image's size.
 
     Args:
         model: see `predict`; at most 256 classes.
@@ -37,7 +37,7 @@ def predict_labels(
         mode: "whole" or "slide".
         crop_size: see `predict`.
         stride: see `predict`.
-        budget: bytes of work at a time beyond the network's.
+        budget: bytes of working memory beyond the network's.
 
     Returns:
         uint8 [B, H, W].
@@ -62,11 +62,11 @@ def predict_labels(
 
 
 def _largest(logits: Tensor, enlarge: Callable[[Tensor], Tensor], size: tuple[int, int], budget: int) -> Tensor:
-    """Class of the largest logit at each pixel, the first of several.
+    """Class of the largest logit at each pixel; the first in a tie.
 
     Args:
         logits: [B, K, h, w].
-        enlarge: [B, any number of classes, h, w] -> the same classes [B, ..., H, W], each by itself.
+        enlarge: [B, any number of classes, h, w] -> the same classes [B, ..., H, W], each independently.
         size: (H, W).
         budget: bytes of enlarged logits at a time.
     """
@@ -76,7 +76,7 @@ def _largest(logits: Tensor, enlarge: Callable[[Tensor], Tensor], size: tuple[in
     label = label.to(torch.uint8)
     for start in range(step, K, step):
         values, index = enlarge(logits[:, start : start + step]).max(1)
-        # As argmax does, take NaN for the largest, and the first of several.
+        # Like argmax, treat NaN as the largest, and take the first in a tie.
         better = (values <= best).logical_not_().logical_and_(best == best)
         torch.maximum(best, values, out=best)
         torch.where(better, index.add_(start).to(torch.uint8), label, out=label)

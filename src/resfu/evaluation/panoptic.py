@@ -17,7 +17,7 @@ Segments = Sequence[Mapping[str, Any]]
 
 
 class PanopticCounts(NamedTuple):
-    """What the segments of an image add up to, by class.
+    """Counts of an image's segments, by class.
 
     Args:
         iou: [K] float64, sum over the matched segments.
@@ -35,13 +35,13 @@ class PanopticCounts(NamedTuple):
 class PanopticMetrics(DatasetMetric):
     """PQ, SQ and RQ of all images seen, in percent.
 
-    For each class PQ = sum of IoU / (TP + FP/2 + FN/2), SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2); their means
-    are over the classes with a labelled or predicted segment, all, things and stuff. All states are sums, so processes
-    reduce them exactly. What counts as TP, FP and FN says `count_segments`.
+    For each class PQ = sum of IoU / (TP + FP/2 + FN/2), SQ = sum of IoU / TP, RQ = TP / (TP + FP/2 + FN/2). Means are
+    over the classes with a labelled or predicted segment: all of them, things, and stuff. All states are sums, so
+    processes reduce them exactly. `count_segments` defines TP, FP and FN.
 
     Args:
-        num_things: classes of things, the first ones.
-        num_stuff: classes of stuff, behind them.
+        num_things: number of classes of things, which come first.
+        num_stuff: number of classes of stuff.
         **options: torchmetrics' own, see `torchmetrics.Metric`.
 
     Raises:
@@ -62,7 +62,7 @@ class PanopticMetrics(DatasetMetric):
     def __init__(self, num_things: int, num_stuff: int, **options: Any) -> None:
         super().__init__(**options)
         if min(num_things, num_stuff) < 0 or num_things + num_stuff < 1:
-            raise ValueError(f"there must be a class of things or stuff, got {num_things} and {num_stuff}.")
+            raise ValueError(f"at least one class of things or stuff is needed, got {num_things} and {num_stuff}.")
         self.num_things = num_things
         self.num_classes = K = num_things + num_stuff
         self.add_state("iou", torch.zeros(K, dtype=torch.float64), dist_reduce_fx="sum")
@@ -73,13 +73,13 @@ class PanopticMetrics(DatasetMetric):
         """Add an image.
 
         Args:
-            ids: predicted, see `count_segments`, as the others.
+            ids: predicted; see `count_segments` for all four.
             segments: predicted.
             true_ids: labelled.
             true_segments: labelled.
 
         Raises:
-            ValueError: for maps or segments that make no sense, see `count_segments`.
+            ValueError: for invalid maps or segments, see `count_segments`.
         """
         counts = count_segments(ids, segments, true_ids, true_segments, self.num_classes)
         for name, values in counts._asdict().items():
@@ -87,12 +87,12 @@ class PanopticMetrics(DatasetMetric):
             setattr(self, name, state + torch.from_numpy(values).to(state.device))
 
     def compute(self) -> dict[str, Any]:
-        """All metrics of what was seen so far.
+        """All metrics of the images so far.
 
         Returns:
-            "pq", "sq", "rq", and the same of "_things" and "_stuff": floats in percent, NaN where nothing was seen.
-            "pq_by_class", "sq_by_class", "rq_by_class": [K] float64 on the CPU, percent, NaN for a
-            class without a segment.
+            "pq", "sq", "rq", and the same with "_things" and "_stuff": floats in percent, NaN without any segment.
+            "pq_by_class", "sq_by_class", "rq_by_class": [K] float64 on the CPU, percent, NaN for a class without a
+            segment.
         """
         iou, matched, spurious, missed = (
             state.cpu().double() for state in (self.iou, self.matched, self.spurious, self.missed)
@@ -100,7 +100,7 @@ class PanopticMetrics(DatasetMetric):
         whole = matched + (spurious + missed) / 2
         by_class = {
             "pq": 100 * iou / whole,
-            # A class of which nothing matched counts 0, one that was not there nowhere.
+            # A class without a match counts 0; a class without a segment does not count.
             "sq": torch.where(whole > 0, 100 * iou / matched.clamp(min=1), torch.nan),
             "rq": 100 * matched / whole,
         }
@@ -119,29 +119,26 @@ def count_segments(
 ) -> PanopticCounts:
     """Match the predicted segments of an image with the labelled ones, by the rules of COCO's panoptic evaluation.
 
-    * A pair of one category matches if the labelled segment is no crowd and the IoU is above 1/2. Predicted pixels on
-      labelled void are left out of the union.
+    * Two segments of the same category match if the labelled one is not a crowd and the IoU is above 1/2. Predicted
+      pixels on labelled void are left out of the union.
     * A labelled segment without a match is missed, unless it is a crowd.
     * A predicted segment without a match is spurious, unless more than half of it lies on labelled void or on the crowd
-      of its category. An image has one crowd a category; of several the last counts.
+      of its category. If a category has several crowds in an image, the last one counts.
 
     Args:
         ids: integer [H, W], the predicted segment at each pixel, 0 for void.
-        segments: what each is: "id" and "category_id", 0 to K - 1.
+        segments: "id" and "category_id" (0 to K - 1) of each.
         true_ids: integer [H, W], labelled.
-        true_segments: what each is, "iscrowd" too.
+        true_segments: the same, with "iscrowd".
         num_classes: K, things and stuff.
 
-    Returns:
-        The counts.
-
     Raises:
-        ValueError: for maps of different sizes, pixels whose segment is not listed, predicted segments without a pixel,
-            an id given twice, or an unknown category.
+        ValueError: for maps of different sizes, pixels of a segment that is not listed, predicted segments without a
+            pixel, an id given twice, or an unknown category.
     """
     found, true = _checked_map("predicted", ids), _checked_map("labelled", true_ids)
     if found.shape != true.shape:
-        raise ValueError(f"the maps must have one size, got {found.shape} predicted and {true.shape} labelled.")
+        raise ValueError(f"the maps must have the same size, got {found.shape} predicted and {true.shape} labelled.")
     found_class = _classes("predicted", segments, num_classes)
     true_class = _classes("labelled", true_segments, num_classes)
     crowds = {entry["id"] for entry in true_segments if entry.get("iscrowd", 0)}
@@ -180,10 +177,7 @@ def count_segments(
 
 
 def _overlaps(true: NDArray[np.int64], found: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """The pixels of every pair of ids that occurs.
-
-    A row holds few segments: sorting the runs of equal pairs takes a fraction of the time that sorting pixels does.
-    """
+    """Pixels of every pair of ids that occurs. Sorting the few runs of equal pairs is faster than sorting pixels."""
     pairs = (true << 32 | found).ravel()
     starts = np.concatenate(([0], np.flatnonzero(pairs[1:] != pairs[:-1]) + 1)) if pairs.size else np.zeros(0, np.int64)
     lengths = np.diff(starts, append=pairs.size)
@@ -202,14 +196,13 @@ def _checked_map(name: str, ids: IdMap) -> NDArray[np.int64]:
 
 
 def _classes(name: str, segments: Segments, num_classes: int) -> dict[int, int]:
-    """The class of each segment, by its id."""
     classes: dict[int, int] = {}
     for entry in segments:
         if entry["id"] in classes or entry["id"] == VOID:
-            raise ValueError(f"the {name} segments have the id {entry['id']} twice, or it is {VOID}, the void's.")
+            raise ValueError(f"the {name} segments have the id {entry['id']} twice, or it is {VOID}, which is void.")
         if not 0 <= entry["category_id"] < num_classes:
             raise ValueError(
-                f"the {name} segment {entry['id']} has the category {entry['category_id']}; categories are 0 to "
+                f"the {name} segment {entry['id']} has category {entry['category_id']}; categories are 0 to "
                 f"{num_classes - 1}, things first."
             )
         classes[entry["id"]] = entry["category_id"]

@@ -13,18 +13,17 @@ from resfu.evaluation.label_maps import joint_histogram, merge_ignored
 class SemanticMetrics(DatasetMetric):
     """mIoU, mAcc, aAcc and boundary IoU of all images seen, in percent.
 
-    With I, P, G the pixels of a class that are right, predicted and labelled, summed over the data set and without the
-    ignored ones: IoU = I / (P + G - I), Acc = I / G, aAcc = sum I / sum G. Means leave out classes without a value: a
-    class that is neither labelled nor predicted counts nowhere; one that is predicted but never labelled counts 0 in
-    mIoU and nowhere in mAcc. All states are sums, of pixels or in fp64, so that processes can reduce them.
+    With I, P, G the correct, predicted and labelled pixels of a class, summed over the data set without ignored pixels:
+    IoU = I / (P + G - I), Acc = I / G, aAcc = sum I / sum G. Means leave out classes without a value: a class that is
+    neither labelled nor predicted does not count; one that is predicted but never labelled counts 0 in mIoU and does
+    not count in mAcc. All states are sums, so processes can reduce them.
 
-    Boundary IoU is the IoU of the bands inside the outlines, whose pixels are summed over all images, see
-    `resfu.evaluation.boundary`.
+    Boundary IoU is the IoU of the bands inside the outlines, summed over all images, see `resfu.evaluation.boundary`.
 
     Args:
         num_classes: K.
-        ignore_index: label of the pixels that are left out, none of the classes.
-        boundary_ratio: width of the band, as a share of the image's diagonal.
+        ignore_index: label of the ignored pixels, not one of the classes.
+        boundary_ratio: width of the band, as a fraction of the image's diagonal.
         **options: torchmetrics' own, see `torchmetrics.Metric`.
 
     Raises:
@@ -51,7 +50,7 @@ class SemanticMetrics(DatasetMetric):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
         if 0 <= ignore_index < num_classes:
             raise ValueError(
-                f"ignore_index = {ignore_index} is one of the classes 0 to {num_classes - 1}: take another label, "
+                f"ignore_index = {ignore_index} is one of the classes 0 to {num_classes - 1}: choose another label, "
                 "such as -1."
             )
         if not boundary_ratio > 0:
@@ -84,11 +83,11 @@ class SemanticMetrics(DatasetMetric):
         self.boundary_union += union.sum(0)
 
     def compute(self) -> dict[str, Any]:
-        """All metrics of what was seen so far.
+        """All metrics of the images so far.
 
         Returns:
-            "miou", "macc", "aacc", "biou": floats in percent, NaN where nothing was seen. "iou", "acc",
-            "boundary_iou": [K] float64 on the CPU, percent by class, NaN for a class without a value.
+            "miou", "macc", "aacc", "biou": floats in percent, NaN without data. "iou", "acc", "boundary_iou": [K]
+            float64 on the CPU, percent by class, NaN for a class without a value.
         """
         confusion = self.confusion.cpu().double()
         right, labelled, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 Mask = NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-# Above this share of surface voxels in the box, a distance transform of the box is faster than a search tree.
+# Above this share of surface voxels in the box, a distance transform is faster than a search tree.
 DENSE_SURFACE = 0.25
 
 
@@ -22,10 +22,10 @@ def dice(first: ArrayLike, second: ArrayLike) -> float:
         second: the same, of the same shape.
 
     Returns:
-        0 to 1; NaN where both masks are empty.
+        0 to 1; NaN if both masks are empty.
 
     Raises:
-        ValueError: for arrays that are no masks, or shapes that differ.
+        ValueError: for arrays that are not masks, or different shapes.
     """
     first, second = _checked_masks(first, second)
     total = np.count_nonzero(first) + np.count_nonzero(second)
@@ -35,12 +35,11 @@ def dice(first: ArrayLike, second: ArrayLike) -> float:
 def hd95(first: ArrayLike, second: ArrayLike, spacing: Sequence[float] | None = None) -> float:
     """95th percentile of the distances from either surface to the other.
 
-    As medpy defines it: the surface of a mask is the voxels that have a neighbour across a face outside of the mask,
-    where outside of the volume counts as outside of the mask; the distances of both directions are pooled; the
-    percentile is interpolated linearly.
+    This is medpy's definition. The surface of a mask is its voxels with a face neighbour outside the mask; the outside
+    of the volume is outside the mask. The distances of both directions are pooled, and the percentile is interpolated
+    linearly.
 
-    Both surfaces lie in the box round the two masks, and what is outside of it belongs to neither, so that the box
-    alone is looked at. Voxels of both surfaces have the distance 0; only the others are searched for.
+    Only the bounding box of both masks is searched. Voxels on both surfaces have distance 0 and are skipped.
 
     Args:
         first: bool, or integers that are 0 or 1; any number of axes.
@@ -51,8 +50,8 @@ def hd95(first: ArrayLike, second: ArrayLike, spacing: Sequence[float] | None = 
         The distance, in the unit of `spacing`.
 
     Raises:
-        ValueError: for an empty mask, which has no surface, arrays that are no masks, shapes that differ, or an
-            impossible spacing.
+        ValueError: for an empty mask, which has no surface, arrays that are not masks, different shapes, or an invalid
+            spacing.
     """
     first, second = _checked_masks(first, second)
     steps = checked_spacing(spacing, first.ndim)
@@ -66,14 +65,14 @@ def hd95(first: ArrayLike, second: ArrayLike, spacing: Sequence[float] | None = 
 
 
 def as_mask(values: ArrayLike, name: str = "the mask") -> Mask:
-    """A mask as bool.
+    """Convert a mask to bool.
 
     Args:
         values: bool, or integers that are 0 or 1; at least one axis.
         name: for the message.
 
     Raises:
-        ValueError: for anything else. Labels and probabilities are not masks: which voxels are meant the caller knows.
+        ValueError: for anything else, such as labels or probabilities.
     """
     array = np.asarray(values)
     if not array.ndim:
@@ -81,7 +80,7 @@ def as_mask(values: ArrayLike, name: str = "the mask") -> Mask:
     if array.dtype == np.bool_:
         return array
     if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} must be bool, got {array.dtype}: decide what is inside first, such as values >= 0.5.")
+        raise ValueError(f"{name} must be bool, got {array.dtype}: threshold it first, such as values >= 0.5.")
     if array.size and not 0 <= array.min() <= array.max() <= 1:
         raise ValueError(
             f"{name} must be bool, or 0 and 1; got {array.dtype} from {array.min()} to {array.max()}: give one label "
@@ -91,7 +90,7 @@ def as_mask(values: ArrayLike, name: str = "the mask") -> Mask:
 
 
 def surface(mask: ArrayLike) -> Mask:
-    """The voxels of a mask that have a neighbour across a face outside of it; the border's neighbours are outside."""
+    """The voxels of a mask with a face neighbour outside it; the outside of the volume is outside the mask."""
     mask = as_mask(mask)
     inner = mask.copy()
     for axis in range(mask.ndim):
@@ -103,12 +102,12 @@ def surface(mask: ArrayLike) -> Mask:
 
 
 def bounding_box(mask: ArrayLike) -> Box | None:
-    """The smallest box that holds a mask; None for an empty one."""
+    """The smallest box around a mask; None for an empty one."""
     return find_objects(as_mask(mask).view(np.uint8), 1)[0]
 
 
 def joined(first: Box, second: Box) -> Box:
-    """The smallest box that holds two boxes."""
+    """The smallest box around two boxes."""
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop), None) for a, b in zip(first, second, strict=True))
 
 
@@ -132,12 +131,12 @@ def checked_spacing(spacing: Sequence[float] | None, axes: int) -> tuple[float, 
 def _checked_masks(first: ArrayLike, second: ArrayLike) -> tuple[Mask, Mask]:
     masks = as_mask(first, "the first mask"), as_mask(second, "the second mask")
     if masks[0].shape != masks[1].shape:
-        raise ValueError(f"both masks must have one shape, got {masks[0].shape} and {masks[1].shape}.")
+        raise ValueError(f"both masks must have the same shape, got {masks[0].shape} and {masks[1].shape}.")
     return masks
 
 
 def _to_other(source: Mask, target: Mask, steps: tuple[float, ...]) -> NDArray[np.float64]:
-    """The distance from each voxel of a surface to the nearest of the other."""
+    """The distance from each voxel of one surface to the nearest of the other."""
     apart = source & ~target
     distances = np.zeros(np.count_nonzero(source))
     if not (count := np.count_nonzero(apart)):
@@ -146,7 +145,7 @@ def _to_other(source: Mask, target: Mask, steps: tuple[float, ...]) -> NDArray[n
         found = distance_transform_edt(~target, sampling=steps)
         distances[:count] = np.asarray(found)[apart]
     else:
-        # The tree is built faster without balancing, and points on a grid do not need it.
+        # An unbalanced tree is faster to build, and points on a grid do not need balancing.
         tree = KDTree(np.argwhere(target) * steps, balanced_tree=False, compact_nodes=False)
         distances[:count] = tree.query(np.argwhere(apart) * steps)[0]
     return distances

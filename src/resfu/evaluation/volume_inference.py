@@ -1,4 +1,4 @@
-"""Label volumes from a network for slices, as TransUNet evaluates: slice by slice, at the network's size."""
+"""Predict label volumes slice by slice at the network's size, as TransUNet evaluates."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from resfu.files.atomic import replacing
 
 
 class Slices(Protocol):
-    """A volume that gives its slices one by one: an array [D, H, W], an h5py dataset, a NIfTI file opened lazily."""
+    """A volume that returns its slices one by one: an array [D, H, W], an h5py dataset, a lazily opened NIfTI file."""
 
     def __len__(self) -> int: ...
 
@@ -31,17 +31,17 @@ def predict_slices(
     progress: Callable[[int, int], object] | None = None,
     enlarge: Literal["labels", "logits"] = "labels",
 ) -> Iterator[NDArray[np.uint8]]:
-    """Label the slices of a volume one after the other; no more than one is in memory.
+    """Label the slices of a volume one after the other, with one slice in memory at a time.
 
-    Each slice is resized to the network's size by cubic splines, its labels back by the nearest neighbour, as TransUNet
-    evaluates; or, smoother at borders, its logits back linearly.
+    Each slice is resized to the network's size by cubic splines, and its labels back by nearest neighbour, as TransUNet
+    evaluates; or its logits back linearly, which gives smoother borders.
 
     Args:
         predict_slice: the network: images [1, 3, size, size], float32, three equal channels with the volume's values
-            -> logits [1, K, size, size]. The caller puts it into evaluation mode.
-        volume: D slices [H, W] each, of the values that the network was trained with.
-        size: height and width at which the network sees a slice.
-        device: where the network is.
+            -> logits [1, K, size, size]. The caller sets it to evaluation mode.
+        volume: D slices [H, W], with values as in the network's training.
+        size: height and width of the network's input.
+        device: of the network.
         progress: called with (slices done, D) after each.
         enlarge: "labels" (the published rule) or "logits", by `resfu.upsample_labels`.
 
@@ -49,8 +49,8 @@ def predict_slices(
         [H, W] uint8, class ids, for each slice in order.
 
     Raises:
-        ValueError: for a size below 1, a slice that is not [H, W], logits of another shape, values that are NaN or
-            infinite, or logits that are NaN: no label can be told from these.
+        ValueError: for a size below 1, a slice that is not [H, W], logits of another shape, NaN or infinite values, or
+            NaN logits.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
@@ -60,9 +60,9 @@ def predict_slices(
     for index in range(count):
         pixels = np.asarray(volume[index], dtype=np.float32)
         if pixels.ndim != 2:
-            raise ValueError(f"slice {index} has the shape {pixels.shape}; expected [H, W] from a volume [D, H, W].")
+            raise ValueError(f"slice {index} has shape {pixels.shape}; expected [H, W] from a volume [D, H, W].")
         if odd := pixels.size - int(np.count_nonzero(np.isfinite(pixels))):
-            raise ValueError(f"{odd} voxels of slice {index} are NaN or infinite: fill or mend them first.")
+            raise ValueError(f"{odd} voxels of slice {index} are NaN or infinite: replace them first.")
         shape = (pixels.shape[0], pixels.shape[1])
         image = torch.from_numpy(_zoomed(pixels, (size, size), order=3)).to(device).expand(1, 3, size, size)
         with torch.no_grad():
@@ -70,7 +70,7 @@ def predict_slices(
         if logits.dim() != 4 or logits.shape[0] != 1 or tuple(logits.shape[2:]) != (size, size):
             raise ValueError(f"the network gave {list(logits.shape)}; expected logits [1, K, {size}, {size}].")
         if bool(logits.isnan().any()):
-            raise ValueError(f"the network gave NaN for slice {index}: its weights are damaged, no label can be told.")
+            raise ValueError(f"the network gave NaN for slice {index}: its weights are damaged.")
         if enlarge == "logits":
             yield upsample_labels(logits, shape)[0].to("cpu", torch.uint8).numpy()
         else:
@@ -87,13 +87,13 @@ def predict_volume(
     progress: Callable[[int, int], object] | None = None,
     enlarge: Literal["labels", "logits"] = "labels",
 ) -> NDArray[np.uint8]:
-    """The labels of a whole volume, see `predict_slices`. Beyond one slice the memory is that of the result.
+    """Label a whole volume with `predict_slices`; beyond one slice, the memory is that of the result.
 
     Returns:
         [D, H, W] uint8, class ids.
 
     Raises:
-        ValueError: as `predict_slices`, and for a volume without slices.
+        ValueError: as in `predict_slices`, and for a volume without slices.
     """
     labels: NDArray[np.uint8] | None = None
     for index, found in enumerate(predict_slices(predict_slice, volume, size, device, progress, enlarge)):
@@ -101,20 +101,20 @@ def predict_volume(
             labels = np.empty((len(volume), *found.shape), dtype=np.uint8)
         labels[index] = found
     if labels is None:
-        raise ValueError("the volume holds no slice.")
+        raise ValueError("the volume has no slices.")
     return labels
 
 
 def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDArray[np.floating[Any]]) -> None:
-    """Write a label volume beside the scan that it belongs to.
+    """Write a label volume as a NIfTI file with the affine of its scan.
 
     Args:
-        labels: [D, H, W] = [z, x, y], class ids 0 to 255: the order in which the slices of a NIfTI file are read.
+        labels: [D, H, W] = [z, x, y], the order of a NIfTI file's slices; class ids 0 to 255.
         path: of the file, .nii or .nii.gz; it is stored as (x, y, z).
-        affine: [4, 4], from voxels (x, y, z) to the patient: that of the scan.
+        affine: [4, 4], the scan's, from voxels (x, y, z) to the patient.
 
     Raises:
-        ValueError: for labels or an affine of another shape, ids that do not fit, or another suffix.
+        ValueError: for labels or an affine of another shape, ids out of range, or another suffix.
     """
     import nibabel
 
@@ -130,16 +130,15 @@ def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDAr
 
 @contextmanager
 def nifti_labels(path: str | Path, shape: tuple[int, int, int], affine: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
-    """A label volume in a NIfTI file, to be written part by part: no more than these parts is in memory.
+    """A label volume in a NIfTI file, to be written part by part without keeping all of it in memory.
 
     Args:
         path: of the file, .nii: a compressed one cannot be written out of order.
-        shape: (D, H, W) = (z, x, y), the order in which the slices of a NIfTI file are read.
+        shape: (D, H, W) = (z, x, y), the order of a NIfTI file's slices.
         affine: [4, 4], from voxels (x, y, z) to the patient.
 
     Yields:
-        uint8 [D, H, W], zeros in the file; what is written there is in the file when the block ends, and no file is
-        left where it ends with an error.
+        uint8 [D, H, W], initially zeros, mapped to the file; an error in the block removes the file.
 
     Raises:
         ValueError: for an affine of another shape, or another suffix.
@@ -162,7 +161,7 @@ def nifti_labels(path: str | Path, shape: tuple[int, int, int], affine: NDArray[
 
 
 def _zoomed(pixels: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[Any]:
-    """Resize by splines whose corner samples stay in the corners, the rule of `scipy.ndimage.zoom`."""
+    """Resize by splines with aligned corners, the rule of `scipy.ndimage.zoom`."""
     if pixels.shape == shape:
         return pixels
     return np.asarray(zoom(pixels, (shape[0] / pixels.shape[0], shape[1] / pixels.shape[1]), order=order))

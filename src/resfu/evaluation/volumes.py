@@ -1,4 +1,4 @@
-"""Dice and HD95 of volumes, organ by organ and case by case."""
+"""Dice and HD95 of volumes, by organ and case."""
 
 import math
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from resfu.evaluation.surface_distance import checked_spacing, dice, hd95, joine
 Convention = Literal["transunet", "strict"]
 Volume = Tensor | NDArray[np.integer[Any]]
 
-FIELDS = 4  # numbers per case and organ: Dice, HD95, whether it is predicted, whether it is labelled
+FIELDS = 4  # numbers per case and organ: those of OrganScore
 
 
 class OrganScore(NamedTuple):
-    """What one organ of one case scores.
+    """The scores of one organ in one case.
 
     Args:
         dice: 0 to 1.
-        hd95: in voxels, or in the unit of the spacing; NaN where it is left out.
-        predicted: whether the prediction holds the organ.
-        labelled: whether the label does.
+        hd95: in voxels, or in the unit of the spacing; NaN if it does not count.
+        predicted: whether the prediction has the organ.
+        labelled: whether the label has it.
     """
 
     dice: float
@@ -38,20 +38,20 @@ class OrganScore(NamedTuple):
 class VolumeMetrics(DatasetMetric):
     """Dice (percent) and HD95 of volumes: the mean over the cases for each organ, and the mean over the organs.
 
-    Conventions, for an organ that is not in both volumes:
+    Conventions for an organ that is not in both volumes:
 
-    * "transunet", that of TransUNet and of the tables that follow it: predicted only: Dice 1, HD95 0; not predicted:
-      Dice 0, HD95 0, whether it is labelled or not. A missed organ so lowers the mean HD95. Distances are in voxels.
+    * "transunet", in TransUNet and the tables that follow it: predicted only: Dice 1, HD95 0; not predicted: Dice 0,
+      HD95 0, labelled or not. A missed organ thus lowers the mean HD95. Distances are in voxels.
     * "strict": in neither: Dice 1, and no HD95; in one: Dice 0, HD95 the volume's diagonal.
 
-    Beside the HD95 of the convention stands that of the organs found: of those in both volumes alone, whose surfaces
-    have a distance. It is the same under either convention, and says nothing without the number of organs missed.
+    A second HD95, "hd95_found", is over the organs in both volumes alone. It is the same under either convention; read
+    it together with the number of missed organs.
 
-    Cases are kept by name. The states are flat tensors that are joined end to end, so that checkpoints hold them and
-    processes, or `merge_state`, join them exactly.
+    Cases are kept by name. The states are flat tensors, concatenated exactly across processes, by `merge_state` and in
+    checkpoints.
 
     Args:
-        num_classes: K with the background, 0, which is not scored.
+        num_classes: K, including the background, 0, which is not scored.
         convention: "transunet" or "strict".
         **options: torchmetrics' own, see `torchmetrics.Metric`.
 
@@ -70,11 +70,11 @@ class VolumeMetrics(DatasetMetric):
         # merge_state does not clear torchmetrics' cache of the last result.
         super().__init__(**{"compute_with_cache": False, **options})
         if num_classes < 2:
-            raise ValueError(f"num_classes counts the background too: at least 2, got {num_classes}.")
+            raise ValueError(f"num_classes includes the background and must be at least 2, got {num_classes}.")
         _check_convention(convention)
         self.num_classes = num_classes
         self.convention: Convention = convention
-        # A process without a case joins in with an empty vector of this dtype: both states have it.
+        # A process without a case contributes an empty vector of this dtype, so both states must have it.
         self.set_dtype(torch.float64)
         self.add_state("scores", [], dist_reduce_fx="cat", persistent=True)
         self.add_state("names", [], dist_reduce_fx="cat", persistent=True)
@@ -89,10 +89,10 @@ class VolumeMetrics(DatasetMetric):
             spacing: size of a voxel along D, H, W; only for "strict". Default: 1.
 
         Raises:
-            ValueError: for a name that was there already, or volumes that `score_volume` refuses.
+            ValueError: for a name used before, or volumes that `score_volume` rejects.
         """
         if not name or "\n" in name or name in self._split_names():
-            raise ValueError(f"a case needs a name of its own, in one line; {name!r} is not, or was scored already.")
+            raise ValueError(f"a case needs a unique name in one line; {name!r} is not, or was scored already.")
         scores = score_volume(prediction, label, self.num_classes, self.convention, spacing)
         self.scores.append(torch.tensor(scores, dtype=torch.float64, device=self.device).flatten())
         self.names.append(torch.tensor([*name.encode(), ord("\n")], dtype=torch.float64, device=self.device))
@@ -102,18 +102,18 @@ class VolumeMetrics(DatasetMetric):
 
         Returns:
             "dice" (percent), "hd95" (of the convention) and "hd95_found" (of the cases with the organ in both volumes):
-            means over the organs that have a value, NaN where nothing was scored. "dice_by_class", "hd95_by_class",
+            means over the organs that have a value, NaN without data. "dice_by_class", "hd95_by_class",
             "hd95_found_by_class": the same by organ, [K-1] float64 on the CPU. "found", "missed", "spurious": how often
-            an organ is in both volumes, is labelled only, or predicted only, and "found_by_class" and so on, [K-1]
-            int64, in how many cases. "convention": its name. "cases": a dictionary from name to its "dice", "hd95" and
-            "hd95_found" by organ, [K-1] each.
+            an organ is in both volumes, labelled only, or predicted only; "found_by_class" and so on, [K-1] int64: in
+            how many cases. "convention": its name. "cases": from each name to its "dice", "hd95" and "hd95_found" by
+            organ, [K-1] each.
 
         Raises:
-            ValueError: when joined states hold a case twice.
+            ValueError: if joined states hold a case twice.
         """
         names = self._split_names()
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"several processes scored the case {twice[0]}: give each case to one of them.")
+            raise ValueError(f"several processes scored the case {twice[0]}: give each case to one process.")
         flat = [state.cpu() for state in _listed(self.scores)]
         table = (torch.cat(flat) if flat else torch.zeros(0)).double().view(-1, self.num_classes - 1, FIELDS)
         percent, distance = 100 * table[..., 0], table[..., 1]
@@ -148,24 +148,24 @@ def score_volume(
     Args:
         prediction: [D, H, W], integer, ids 0..K-1.
         label: the same.
-        num_classes: K with the background.
-        convention: what an organ scores that is not in both, see `VolumeMetrics`.
+        num_classes: K, including the background.
+        convention: for an organ that is not in both volumes, see `VolumeMetrics`.
         spacing: size of a voxel along D, H, W; only for "strict". Default: 1.
 
     Returns:
         The scores of the classes 1 to K - 1.
 
     Raises:
-        ValueError: for anything but two integer volumes of one shape whose ids are known, an unknown convention, or a
-            spacing with "transunet", whose distances are in voxels.
+        ValueError: unless both are integer volumes of the same shape with known ids; for an unknown convention, or a
+            spacing with "transunet", which measures in voxels.
     """
     _check_convention(convention)
     if convention == "transunet" and spacing is not None:
-        raise ValueError("the convention 'transunet' measures in voxels: leave spacing out, or ask for 'strict'.")
+        raise ValueError("the convention 'transunet' measures in voxels: leave spacing out, or choose 'strict'.")
     predicted, labelled = _checked("prediction", prediction, num_classes), _checked("label", label, num_classes)
     if predicted.shape != labelled.shape:
         raise ValueError(
-            f"prediction and label must have one shape, got {predicted.shape} and {labelled.shape}: bring the "
+            f"prediction and label must have the same shape, got {predicted.shape} and {labelled.shape}: resize the "
             "prediction to the label's size (predict_volume does)."
         )
     steps = checked_spacing(spacing, 3)
@@ -205,11 +205,11 @@ def _checked(name: str, volume: Volume, num_classes: int) -> NDArray[np.integer[
         wrong = np.unique(array[(array < 0) | (array >= num_classes)]).tolist()
         raise ValueError(
             f"{name} holds class ids out of range: {wrong[:10]}; expected 0..{num_classes - 1}. Check num_classes "
-            "and how the labels are mapped."
+            "and the mapping of the labels."
         )
     return array
 
 
 def _listed(state: list[Tensor] | Tensor) -> list[Tensor]:
-    """A state as a list: joining processes leaves one tensor in its place."""
+    """A state as a list: the reduction over processes turns it into one tensor."""
     return [state] if isinstance(state, Tensor) else state

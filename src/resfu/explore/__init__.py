@@ -1,1 +1,1 @@
-"""A local page that shows what an upsampler does to the features of a photo: `resfu explore`."""
+"""`resfu explore`: a local page that shows the effect of an upsampler on the features of a photo."""

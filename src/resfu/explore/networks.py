@@ -13,18 +13,18 @@ from resfu.upsamplers import UPSAMPLERS
 
 HOST = "efficientnet-lite0"
 RATIOS = (2, 4, 8, 16)
-_TARGET = 2  # the stride at which that network's slot ends
+_TARGET = 2  # the stride of the slot's output in that network
 
 
 @dataclass
 class Networks:
-    """Networks by what the page asks for; each is made once.
+    """The networks by the choices of the page; each is created once.
 
     Args:
         runs: run folders of `resfu fit`, output folders of `resfu compare`, or checkpoints.
 
     Raises:
-        ValueError: for a place without a finished run.
+        ValueError: for a path without a finished run.
     """
 
     runs: Sequence[Path] = ()
@@ -38,7 +38,7 @@ class Networks:
 
     @property
     def choices(self) -> dict[str, list[Any]]:
-        """What the page's lists hold."""
+        """The entries of the page's lists."""
         untrained = f"{HOST}, ImageNet encoder, untrained upsampler"
         return {"networks": [*self._trained, untrained], "upsamplers": list(UPSAMPLERS), "ratios": list(RATIOS)}
 
@@ -47,20 +47,20 @@ class Networks:
 
         Args:
             network: one of the choices.
-            upsampler: of an untrained one; a trained one has its own.
-            ratio: the same.
+            upsampler: for an untrained network; a trained one has its own.
+            ratio: likewise.
 
         Raises:
-            ValueError: for something that is no choice.
+            ValueError: for an unknown choice.
         """
         choices = self.choices
-        for words, value, known in (
+        for kind, value, known in (
             ("network", network, choices["networks"]),
             ("upsampler", upsampler, choices["upsamplers"]),
             ("ratio", ratio, choices["ratios"]),
         ):
             if value not in known:
-                raise ValueError(f"unknown {words} {value!r}; choose one of {', '.join(map(str, known))}.")
+                raise ValueError(f"unknown {kind} {value!r}; choose one of {', '.join(map(str, known))}.")
         key = (network, "", 0) if network in self._trained else ("", upsampler, ratio)
         if key not in self._made:
             self._made[key] = self._load(network, upsampler, ratio)
@@ -70,6 +70,6 @@ class Networks:
         if network in self._trained:
             return load_module(self._trained[network]).host.eval()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # everything but the upsampler starts the same
+            torch.manual_seed(0)  # the same initial weights for every upsampler
             options = {"feature_stride": ratio * _TARGET}
             return create_host(HOST, upsampler, num_classes=2, pretrained=True, host_options=options).eval()

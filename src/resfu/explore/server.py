@@ -1,4 +1,4 @@
-"""The server behind the page, for this machine alone: pictures in, pictures and numbers out."""
+"""The page's local server: it receives photos and returns pictures and numbers."""
 
 import io
 import json
@@ -19,12 +19,12 @@ from resfu.explore.view import View, look
 from resfu.visualize import Picture
 
 LONGEST_SIDE = 512
-_LARGEST = 64 << 20  # bytes of a photo's file
+_LARGEST = 64 << 20  # bytes of the largest photo file
 _HOSTS = ("127.0.0.1", "localhost")
 
 
 class Explorer:
-    """What the page asks for; the last view is kept for questions about its pixels.
+    """Answers the page's requests; the last view is kept for requests about its pixels.
 
     Args:
         networks: to choose from.
@@ -35,13 +35,13 @@ class Explorer:
         self.networks = networks
         self.longest_side = longest_side
         self._view: View | None = None
-        self._lock = threading.Lock()  # one pass at a time: they would slow each other's measurement
+        self._lock = threading.Lock()  # one pass at a time: parallel passes would disturb the measurement
 
     def look(self, data: bytes, network: str, upsampler: str, ratio: int) -> dict[str, Any]:
         """Pass a photo's file through a network; see `View.answer`.
 
         Raises:
-            ValueError: for a file that is no picture, or a choice that there is not.
+            ValueError: for a file that is not an image, or an unknown choice.
         """
         photo = _read(data, self.longest_side)
         with self._lock:
@@ -52,10 +52,10 @@ class Explorer:
             return self._view.answer()
 
     def similarity(self, row: float, column: float) -> dict[str, str]:
-        """See `View.similarity`.
+        """Compare the last photo's features with those of one pixel, see `View.similarity`.
 
         Raises:
-            ValueError: before the first photo, or for a place outside it.
+            ValueError: before the first photo, or for a pixel outside it.
         """
         if self._view is None:
             raise ValueError("there is no photo yet: drop one on the page.")
@@ -66,11 +66,11 @@ def serve(explorer: Explorer, port: int = 0) -> ThreadingHTTPServer:
     """A server on 127.0.0.1; call its `serve_forever`.
 
     Args:
-        explorer: answers the questions.
-        port: 0 takes any that is free.
+        explorer: answers the requests.
+        port: 0 for any free one.
 
     Raises:
-        OSError: for a port that is taken.
+        OSError: if the port is in use.
     """
     return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, explorer))
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        """Answer questions that change nothing."""
+        """Answer requests for the page, its choices and similarities."""
         place, query = self._place()
         if place == "/":
             self._send(200, "text/html; charset=utf-8", files("resfu.explore").joinpath("page.html").read_bytes())
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"there is no {place} here."})
 
     def do_POST(self) -> None:
-        """Take a photo."""
+        """Answer a photo."""
         place, query = self._place()
         length = int(self.headers.get("Content-Length") or 0)
         if place != "/look":
@@ -109,10 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing: the terminal shows the address alone."""
+        """Print nothing: the terminal shows only the address."""
 
     def _place(self) -> tuple[str, dict[str, str]]:
-        # Pages of other sites must not reach this server under a name of theirs.
+        # Other sites must not reach this server under their own host name.
         host = (self.headers.get("Host") or "").rpartition(":")[0]
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
@@ -141,6 +141,6 @@ def _read(data: bytes, longest_side: int) -> Picture:
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"this file is no picture that can be read: {error}.") from error
+        raise ValueError(f"this file cannot be read as an image: {error}.") from error
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return np.array(image)

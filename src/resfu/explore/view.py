@@ -1,4 +1,4 @@
-"""What the page shows of one photo, one network and one upsampler."""
+"""The page's content for one photo, network and upsampler."""
 
 import base64
 import io
@@ -20,13 +20,13 @@ from resfu.visualize.recorder import recorded
 
 @dataclass(frozen=True)
 class View:
-    """A photo seen through a network.
+    """A photo's features in a network, before and after its upsampler.
 
     Attributes:
-        photo: uint8 [H, W, 3], as the network saw it.
+        photo: uint8 [H, W, 3], at the network's input size.
         call: of the slot with the highest ratio.
         milliseconds: of the slot alone, the second of two passes.
-        peak_bytes: memory that the slot takes beside its input.
+        peak_bytes: memory of the slot beyond its input.
         parameters: of the upsampler.
     """
 
@@ -37,7 +37,7 @@ class View:
     parameters: int
 
     def answer(self) -> dict[str, Any]:
-        """Pictures and numbers for the page, as JSON can hold them."""
+        """Pictures and numbers for the page, in a form for JSON."""
         (basis,) = figures.shared_colours([[self.call]])
         pictures = figures.feature_pictures(self.call, basis)
         (h, w), (H, W) = self.call.features.shape[-2:], self.call.size
@@ -55,7 +55,7 @@ class View:
         return answer
 
     def similarity(self, row: float, column: float) -> dict[str, str]:
-        """How alike the features of each pixel are to those of one pixel, before and after upsampling.
+        """The similarity of all pixels' features to those of one pixel, before and after upsampling.
 
         Args:
             row: of the pixel, 0 at the photo's top and 1 at its bottom.
@@ -65,7 +65,7 @@ class View:
             Pictures of the cosine, black for -1 and white for 1, by "before" and "after".
 
         Raises:
-            ValueError: for a place outside the photo.
+            ValueError: for a pixel outside the photo.
         """
         if not (0 <= row <= 1 and 0 <= column <= 1):
             raise ValueError(f"row and column must lie in 0..1, got {row} and {column}.")
@@ -78,7 +78,7 @@ class View:
         return found
 
     def _kernels(self) -> dict[str, Any]:
-        """ReSFU's kernels of all pixels, for drawing under the pointer: weights in 1/255 of each pixel's largest."""
+        """ReSFU's kernels of all pixels, drawn under the pointer: weights in 1/255 of each pixel's largest."""
         call = self.call.resfu[-1]
         kernel = call.explain()["kernel"]
         rows, columns = self.call.frame.kept((kernel.shape[-2], kernel.shape[-1]))
@@ -105,10 +105,10 @@ def look(host: nn.Module, image: Tensor, photo: Picture) -> View:
     Raises:
         ValueError: for a network without an upsampler slot.
     """
-    with recorded(host) as heard:
+    with recorded(host) as records:
         calls = figures.slot_calls(host, image)  # pyright: ignore[reportArgumentType]
     call = figures.choose_call(calls)
-    slot = next(one for one in heard if isinstance(one.module, Slot) and one.output is call.output)
+    slot = next(one for one in records if isinstance(one.module, Slot) and one.output is call.output)
     inputs = dict(slot.inputs)
     start = time.perf_counter()
     slot.module(**inputs)

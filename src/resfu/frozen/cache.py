@@ -1,4 +1,4 @@
-"""Low-resolution features on disk, so that an encoder sees an image once."""
+"""Low-resolution features on disk: an encoder processes an image only once."""
 
 import hashlib
 from pathlib import Path
@@ -11,19 +11,19 @@ from resfu.frozen.encoder import FrozenEncoder
 
 
 class FeatureCache:
-    """Features by the image's pixels, its size at the encoder, and the encoder with its weights.
+    """Features, identified by the image's pixels, its size at the encoder, and the encoder with its weights.
 
     Args:
-        folder: where they lie, one file an image.
-        encoder: whose features they are.
+        folder: of the files, one per image.
+        encoder: of the features.
 
     Raises:
-        ValueError: for an encoder that is a bare function: nothing tells whether it is the same one tomorrow.
+        ValueError: for an encoder that is a plain function: nothing identifies it later.
     """
 
     def __init__(self, folder: str | Path, encoder: FrozenEncoder) -> None:
         if not isinstance(encoder.network, nn.Module):
-            raise ValueError("a cache needs an encoder with weights, which tell it from others: wrap it in a Module.")
+            raise ValueError("a cache needs an encoder with weights, which identify it: wrap it in a Module.")
         self.folder = Path(folder)
         digest = hashlib.sha256(encoder.name.encode())
         for key, value in sorted(encoder.network.state_dict().items()):
@@ -32,14 +32,14 @@ class FeatureCache:
         self._encoder = digest.hexdigest()
 
     def get(self, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-        """The features [1, C, h, w] of an image [1, 3, H, W], if they are there and whole."""
+        """The features [1, C, h, w] of an image [1, 3, H, W], or None."""
         from safetensors.torch import load_file
 
         file = self._file(image, size, dtype)
         return load_file(file)["features"].to(image.device) if file.is_file() else None
 
     def put(self, image: Tensor, size: tuple[int, int], features: Tensor) -> None:
-        """Keep features."""
+        """Store the features of an image."""
         from safetensors.torch import save_file
 
         with replacing(self._file(image, size, features.dtype), durable=False) as draft:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, 1 and 2 with the weights of their packages."""
+"""EfficientNet-Lite0, 1 and 2 with weights from their Python packages."""
 
 import importlib
 from typing import Any
@@ -15,7 +15,7 @@ _STRIDE = 16
 
 
 class EfficientNetLite(EfficientNetLite0):
-    """The stages of another of the family up to stride 16, with the conversion of names that Lite0 has."""
+    """The stages of a larger variant up to stride 16, with Lite0's conversion of names."""
 
     def __init__(self, variant: str, stride: int = _STRIDE) -> None:
         super().__init__(stride)
@@ -33,10 +33,10 @@ class EfficientNetLite(EfficientNetLite0):
 
 
 def efficientnet_lite(name: str, pretrained: bool = True) -> FrozenEncoder:
-    """The encoder to stride 16, by its name in `VARIANTS`.
+    """An encoder up to stride 16, by its name in `VARIANTS`.
 
     Raises:
-        ValueError: for another name, or a package of weights that is not installed.
+        ValueError: for an unknown name, or if the package of its weights is not installed.
     """
     if name not in VARIANTS:
         raise ValueError(f"unknown encoder {name!r}: the embedded ones are {', '.join(VARIANTS)}.")

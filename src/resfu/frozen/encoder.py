@@ -1,4 +1,4 @@
-"""A frozen network as a function from images to one map of features."""
+"""A frozen network as a function from images to one feature map."""
 
 import math
 from collections.abc import Callable
@@ -12,20 +12,20 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FrozenEncoder(nn.Module):
-    """A network in evaluation mode, without gradients, with what it takes and what it gives.
+    """A network in evaluation mode, without gradients, with its normalisation, stride and input size.
 
     Args:
-        network: what is called with normalised images [B, 3, H, W].
-        name: of the network, with what its results depend on, for the cache; "" for one that cannot be named.
-        mean: of its images, per channel, of values in 0..1.
-        std: their deviation.
-        stride: pixels of a patch or of the deepest map's cell; None finds it by a look at the first image's features.
-        prefix: tokens before those of the patches; None takes as many as there are too many.
-        size: (H, W) of its images, for a network that takes one size alone.
-        call: how to ask `network` for features; default: call it.
+        network: called with normalised images [B, 3, H, W].
+        name: of the network and its variant, for the cache; "" if unknown.
+        mean: of its images, per channel, for values in 0..1.
+        std: their standard deviation.
+        stride: pixels per patch or per cell of the deepest map; None: found from the features of a first image.
+        prefix: number of tokens before those of the patches; None: all extra tokens.
+        size: (H, W) of its images, for a network with a fixed size.
+        call: computes the features; default: `network` itself.
 
     Raises:
-        ValueError: when called, for a network that gives no map of features.
+        ValueError: when called, for a network that returns no feature map.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FrozenEncoder(nn.Module):
         call: Callable[[Tensor], Any] | None = None,
     ) -> None:
         super().__init__()
-        self.network = network  # a module is registered, and so moves with this one
+        self.network = network  # a module is registered as a submodule here
         self.name, self.mean, self.std = name, tuple(mean), tuple(std)
         self.stride, self.prefix, self.size = stride, prefix, size
         self._call = network if call is None else call
@@ -52,10 +52,10 @@ class FrozenEncoder(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The features of images whose sides are multiples of the stride.
+        """Compute the features.
 
         Args:
-            images: [B, 3, H, W], in 0..1.
+            images: [B, 3, H, W], in 0..1; H and W are multiples of the stride.
 
         Returns:
             [B, C, H / stride, W / stride], in the dtype of the network.
@@ -64,24 +64,23 @@ class FrozenEncoder(nn.Module):
             return self._as_map(self._call(self.normalized(images)), (images.shape[-2], images.shape[-1]))
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Images in 0..1 as the network takes them, in its dtype."""
+        """Normalise images in 0..1 for the network, in its dtype."""
         mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (self.mean, self.std))
         images = (images.float() - mean) / std
         weight = next((p for p in self.parameters() if p.is_floating_point()), None)
         return images if weight is None else images.to(weight.dtype)
 
     def size_for(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size nearest to this one that the network takes: multiples of the stride, at least two of them."""
+        """The nearest size that the network accepts: multiples of the stride, at least two."""
         if self.size is not None:
             return self.size
         if self.stride is None:
-            self._look(size)
+            self._find_stride(size)
         assert self.stride is not None
         H, W = (max(2, round(n / self.stride)) * self.stride for n in size)
         return H, W
 
-    def _look(self, size: tuple[int, int]) -> None:
-        """Find the stride."""
+    def _find_stride(self, size: tuple[int, int]) -> None:
         parameter = next(self.parameters(), None)
         side = max(64, min(224, *size)) // 32 * 32
         image = torch.zeros(1, 3, side, side, device=None if parameter is None else parameter.device)
@@ -96,7 +95,7 @@ class FrozenEncoder(nn.Module):
                 f"the encoder must give a map [B, C, h, w] or tokens [B, N, C], got the shape {list(x.shape)}: pass a "
                 "callable that returns its features."
             )
-        if _spread(x.shape[1:3], size) < _spread(x.shape[2:4], size):
+        if _difference(x.shape[1:3], size) < _difference(x.shape[2:4], size):  # channels-last
             x = x.permute(0, 3, 1, 2)
         if self.stride is None:
             self.stride = 2 ** round(math.log2(size[0] / x.shape[2])) if size[0] % x.shape[2] else size[0] // x.shape[2]
@@ -116,7 +115,7 @@ class FrozenEncoder(nn.Module):
 
 
 def _tensor_of(output: Any) -> Tensor:
-    """The deepest features among what a network returns."""
+    """The deepest features in a network's output."""
     if isinstance(output, Tensor):
         return output
     for key in ("last_hidden_state", "x_norm_patchtokens", "out", "features"):
@@ -128,13 +127,13 @@ def _tensor_of(output: Any) -> Tensor:
     raise ValueError(f"the encoder must give a tensor of features, or a list of them, got {type(output).__name__}.")
 
 
-def _spread(shape: torch.Size, size: tuple[int, int]) -> float:
-    """How much two sides differ from those of the image in their ratio; a map's own hardly do."""
+def _difference(shape: torch.Size, size: tuple[int, int]) -> float:
+    """The difference in aspect ratio between two dimensions and the image; it is small for a map's height and width."""
     return abs(math.log(shape[0] / size[0]) - math.log(shape[1] / size[1]))
 
 
 def _patch_of(tokens: int, size: tuple[int, int]) -> int:
-    """The largest patch of those in use that leaves a few tokens, as a class and registers, before the patches."""
+    """The largest common patch size that leaves at most a few extra tokens, for a class and registers."""
     for patch in (32, 16, 14, 8):
         rest = tokens - (size[0] // patch) * (size[1] // patch)
         if size[0] % patch == size[1] % patch == 0 and 0 <= rest <= 16:

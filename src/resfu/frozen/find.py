@@ -1,4 +1,4 @@
-"""From what a user calls an encoder to one that can be asked for features."""
+"""Find an encoder by a name, a folder, a module or a function."""
 
 import os
 from collections.abc import Callable
@@ -15,19 +15,19 @@ Encoder = str | os.PathLike[str] | nn.Module | Callable[..., Any]
 def find_encoder(
     encoder: Encoder, stride: int | None = None, prefix: int | None = None, pretrained: bool = True
 ) -> FrozenEncoder:
-    """Make an encoder of a name, a folder, a module or a function.
+    """Create a `FrozenEncoder` from a name, a folder, a module or a function.
 
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             the three; or any callable from normalised images [B, 3, H, W] to features, which gets ImageNet's
             normalisation.
-        stride: pixels of a patch or cell, where the encoder does not tell.
-        prefix: tokens before those of the patches, likewise.
-        pretrained: fetch the weights of a named network; False starts it at random.
+        stride: pixels per patch or cell, if the encoder does not define it.
+        prefix: number of tokens before those of the patches, likewise.
+        pretrained: load the weights of a named network; False: random weights.
 
     Raises:
-        ValueError: for a name that is none.
+        ValueError: for an unknown name.
     """
     if isinstance(encoder, FrozenEncoder):
         return encoder
@@ -65,13 +65,13 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
             "them), nor torchvision:NAME, transformers:NAME or a folder."
         )
     ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-    for options in ways:  # whichever it has
+    for options in ways:  # the first that the model supports
         try:
             model = timm.create_model(rest, pretrained=pretrained, num_classes=0, **options)
         except TypeError:
             continue
         return _of_timm(model, f"timm:{rest}")
-    raise ValueError(f"timm could not make {rest}.")
+    raise ValueError(f"timm could not create {rest}.")
 
 
 def _of_module(module: nn.Module, stride: int | None, prefix: int | None) -> FrozenEncoder:
@@ -108,7 +108,7 @@ def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
 
 
 def _of_transformers(model: Any, name: str = "") -> FrozenEncoder:
-    model = getattr(model, "vision_model", model)  # the half of CLIP and SigLIP that sees
+    model = getattr(model, "vision_model", model)  # the image encoder of CLIP and SigLIP
     config = model.config
     patch = getattr(config, "patch_size", None)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -123,7 +123,7 @@ def _of_transformers(model: Any, name: str = "") -> FrozenEncoder:
 
 
 def _of_torchvision(model: Any, name: str = "") -> FrozenEncoder:
-    if hasattr(model, "conv_proj"):  # the vision transformer, whose position embedding has one size
+    if hasattr(model, "conv_proj"):  # the vision transformer; its position embedding has a fixed size
         size = (model.image_size, model.image_size)
         return FrozenEncoder(
             model, name, stride=model.patch_size, prefix=1, size=size, call=lambda x: _vit_tokens(model, x)

@@ -1,4 +1,4 @@
-"""What users call an image, as a tensor in 0..1."""
+"""Convert images of several types to a tensor in 0..1."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def images_of(image: Any) -> Tensor:
-    """Make [B, 3, H, W] in 0..1, float32.
+    """Convert to float32 [B, 3, H, W] in 0..1.
 
     Args:
         image: [B, 3, H, W] or [3, H, W], floating point in 0..1 or uint8; an array [H, W, 3] uint8; a PIL image; or the

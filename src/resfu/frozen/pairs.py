@@ -1,4 +1,4 @@
-"""Pairs of low- and high-resolution features of one image: what an upsampler is fitted to without labels."""
+"""Pairs of low- and high-resolution features of an image, to train an upsampler without labels."""
 
 from typing import Literal, NamedTuple
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, FrozenEncoder, resized
 
 Pairs = Literal["scales", "pooled"]
-_GUIDANCE = 224  # at most, rows and columns of the image that steers, and four times the target's
+_GUIDANCE = 224  # the guidance has at most this many rows and columns, and at most four times the target's
 
 
 class Pair(NamedTuple):
-    """What an upsampler sees and what it should give.
+    """The input and the target of an upsampler.
 
     Attributes:
         low: [B, C, h, w].
@@ -28,14 +28,14 @@ class Pair(NamedTuple):
 
 @torch.no_grad()
 def feature_pair(encoder: FrozenEncoder, images: Tensor, pairs: Pairs = "scales") -> Pair:
-    """Features of images at half their resolution and at the whole (NAF's recipe, arXiv 2511.18452).
+    """Features of images at half and at full resolution (NAF's recipe, arXiv 2511.18452).
 
     Args:
-        encoder: whose features they are.
+        encoder: of the features.
         images: [B, 3, H, W] in 0..1.
-        pairs: "scales" asks the encoder about the image at half its size, as published. An encoder that sees another
-            thing there than in the whole image leaves a gap that no upsampler can close. "pooled" has none: the low
-            features are the high ones, averaged over 2 x 2.
+        pairs: "scales": low features are those of the image at half its size, as published. If the encoder computes
+            different features at that scale, no upsampler can close the gap. "pooled": low features are the high ones,
+            averaged over 2 x 2, without such a gap.
     """
     size = encoder.size_for((images.shape[-2], images.shape[-1]))
     high = encoder(resized(images, size)).float()

@@ -1,4 +1,4 @@
-"""Photos from disk, the way up that viewers show them."""
+"""Read photos, with their EXIF orientation applied."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     """A photo as uint8 [H, W, 3].
 
     Raises:
-        ValueError: when there is no picture at the path.
+        ValueError: if the file cannot be read as an image.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture that can be read: {error}") from error
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error

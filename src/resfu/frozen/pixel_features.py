@@ -1,4 +1,4 @@
-"""`PixelFeatures`: what a frozen encoder says of every pixel."""
+"""`PixelFeatures`: a frozen encoder's features at every pixel."""
 
 import os
 from pathlib import Path
@@ -17,22 +17,22 @@ from resfu.upsamplers import Upsampler, create_upsampler
 
 
 class PixelFeatures(nn.Module):
-    """Features of a frozen encoder, brought to the pixels of the image by an upsampler that the image guides.
+    """Features of a frozen encoder, upsampled to the pixels of the image by an image-guided upsampler.
 
-    The encoder sees the image at the size nearest to its own that patches cover whole; the upsampler goes from there to
-    any size, since it takes any real ratio. Nothing has gradients.
+    The image is resized to the nearest size of whole patches for the encoder; the upsampler goes from there to any
+    size, because it supports any real ratio. Nothing has gradients.
 
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
-        upsampler: a key of `resfu.UPSAMPLERS` that takes any ratio, or a module. Methods with weights start at random:
-            give `weights` of a fit (`resfu distill`), or published ones.
+        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module. Methods with parameters are random
+            without `weights`.
         weights: of the upsampler, a file of `resfu distill` or of its authors.
-        cache: folder for the low-resolution features of images that have been seen.
-        stride: pixels of the encoder's patch or cell, where it cannot be found.
-        prefix: tokens before those of the patches, likewise.
-        pretrained: fetch the weights of an encoder given by name; False starts it at random.
+        cache: folder to store the low-resolution features of images.
+        stride: pixels per patch or cell of the encoder, if it cannot be found.
+        prefix: number of tokens before those of the patches, likewise.
+        pretrained: load the weights of an encoder given by name; False: random weights.
         **options: constructor arguments of an upsampler given by name.
 
     Raises:
@@ -84,7 +84,7 @@ class PixelFeatures(nn.Module):
 
         Args:
             image: [B, 3, H, W] or [3, H, W] in 0..1 or uint8, an array [H, W, 3] uint8, a PIL image, or a path.
-            size: (H, W) of the result, from the low-resolution features' size up. Default: the image's.
+            size: (H, W) of the result, at least that of the low-resolution features. Default: the image's.
 
         Returns:
             [B, C, H, W] in the dtype of the encoder.
@@ -100,14 +100,14 @@ class PixelFeatures(nn.Module):
 
     @torch.no_grad()
     def at(self, image: Any, points: Tensor) -> Tensor:
-        """The features at points, as `forward` and bilinear sampling give them, without the map of all pixels.
+        """The features at points: equal to `forward` and bilinear sampling, but without the map of all pixels.
 
-        Nearest, bilinear, ReSFU, NAF and AnyUp compute what the points need; any other method makes its map.
+        Nearest, bilinear, ReSFU, NAF and AnyUp compute only what the points need; other methods compute the whole map.
 
         Args:
             image: as in `forward`.
-            points: [n, 2] or [B, n, 2], x before y, in pixels: (0, 0) is the centre of the first. What lies beyond the
-                outermost centres is clamped to them.
+            points: [n, 2] or [B, n, 2], (x, y) in pixels: (0, 0) is the centre of the first pixel. Points beyond the
+                outermost centres are clamped.
 
         Returns:
             [B, n, C].
@@ -143,7 +143,7 @@ class PixelFeatures(nn.Module):
         return torch.cat(found)
 
     def guide(self, images: Tensor, features: Tensor) -> Tensor:
-        """Images in 0..1 as the upsampler takes them, in the dtype of the features."""
+        """Normalise images in 0..1 for the upsampler, in the dtype of the features."""
         mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (IMAGENET_MEAN, IMAGENET_STD))
         return ((images - mean) / std).to(features.dtype)
 

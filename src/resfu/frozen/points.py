@@ -20,14 +20,14 @@ from resfu.upsamplers.resfu_image import ReSFUImage
 
 
 def values_at_points(up: Upsampler, features: Tensor, image: Tensor, size: tuple[int, int], points: Tensor) -> Tensor:
-    """What the map of a size holds at points, bilinearly between the centres of its pixels and clamped to them.
+    """Sample the upsampled map at points, bilinearly between pixel centres; points beyond them are clamped.
 
     Args:
         up: the upsampler.
         features: [1, C, h, w].
-        image: [1, 3, Hy, Wy], as the upsampler takes it.
+        image: [1, 3, Hy, Wy], normalised for the upsampler.
         size: (H, W) of the map.
-        points: [n, 2], x before y, in pixels of the map: (0, 0) is the centre of the first.
+        points: [n, 2], (x, y) in pixels of the map: (0, 0) is the centre of the first pixel.
 
     Returns:
         [n, C].
@@ -44,7 +44,7 @@ def values_at_points(up: Upsampler, features: Tensor, image: Tensor, size: tuple
 
 
 def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-    """[C, n]: the map at these pixels. Methods that cannot do without their neighbours' values make the whole map."""
+    """The map at these pixels, [C, n]. Methods without a rule for single pixels compute the whole map."""
     (h, w), (H, W) = x.shape[-2:], size
     cells = central_cell(H, h, x.device)[rows], central_cell(W, w, x.device)[columns]
     if isinstance(up, NAF):

@@ -1,4 +1,4 @@
-"""Weights of an upsampler, ours or its authors'."""
+"""Load the weights of an upsampler, with our names or its authors'."""
 
 import os
 
@@ -12,10 +12,10 @@ def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
 
     Args:
         up: the upsampler.
-        path: a file of ours, or one under its authors' names.
+        path: a file with our names, or with its authors'.
 
     Raises:
-        ValueError: when they do not fit; the message names the first missing or unexpected ones.
+        ValueError: if they do not fit; the message names the first missing or unexpected ones.
     """
     weights = read_weights(path)
     own = up.state_dict()

@@ -1,4 +1,4 @@
-"""Find and replace the upsampling of a network that somebody else wrote."""
+"""Find and replace the upsampling of an existing network."""
 
 from resfu.upgrading.files import load_upgraded, save_upgraded
 from resfu.upgrading.finding import find_upsampling

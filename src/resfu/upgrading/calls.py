@@ -1,4 +1,4 @@
-"""Which functions of PyTorch change the resolution of a map, and what one call of them asks for."""
+"""PyTorch functions that change the resolution of a map, and the description of one call."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ RESAMPLING = (*INTERPOLATIONS, *SHUFFLES, *TRANSPOSED)
 
 @dataclass(frozen=True)
 class Call:
-    """What one call asks for, in words and numbers that a JSON file can hold.
+    """The description of one call, in a form for JSON.
 
     Attributes:
         kind: "interpolate", "pixel_shuffle" or "conv_transpose2d".
@@ -48,12 +48,12 @@ class Call:
         return self.mode + ("-corners" if self.align_corners else "")
 
     def to_json(self) -> dict[str, Any]:
-        """As a dictionary."""
+        """Convert to a dictionary."""
         return asdict(self)
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Call":
-        """From what `to_json` gave."""
+        """Read the dictionary of `to_json`."""
         return Call(**{**content, "low": tuple(content["low"]), "size": tuple(content["size"])})
 
 

@@ -1,4 +1,4 @@
-"""From what somebody asks for to one upsampler and one guide a place."""
+"""Choose the places to replace, with an upsampler and a guide for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence
     """The places to replace, each with its upsampler.
 
     Raises:
-        ValueError: for a place that there is not or that cannot be replaced, or an upsampler that does not fit it.
+        ValueError: for an unknown place or one that cannot be replaced, or an upsampler that does not fit it.
     """
     if isinstance(upsampler, Mapping):
         if where is not None:
@@ -78,7 +78,7 @@ def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> G
     """What guides the upsampler at a place; None where it needs no guide.
 
     Raises:
-        ValueError: for a map that is not there before the place.
+        ValueError: for a map that is not computed before the place.
     """
     place, method = choice.place, choice.method
     if method == SAME or not UPSAMPLERS[method].guided:

@@ -1,4 +1,4 @@
-"""An upgraded network in a folder: its tensors, and a plan of what was replaced."""
+"""Save and load an upgraded network: its tensors, and a plan of what was replaced."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ PLAN, TENSORS = "upgrade.json", "model.safetensors"
 def save_upgraded(model: nn.Module, folder: str | Path) -> None:
     """Write an upgraded network: `model.safetensors` with all its tensors and `upgrade.json` with the plan.
 
-    There is no code in the folder, so that loading needs the original network.
+    The folder holds no code: loading needs the original network.
 
     Args:
         model: what `resfu.upgrade` returned, trained since or not.
-        folder: made where it is not there.
+        folder: created if missing.
 
     Raises:
         ValueError: for a network that is not upgraded.
@@ -46,14 +46,14 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
 
     Args:
         folder: of `save_upgraded`.
-        model: the original network, made anew as it was before `resfu.upgrade`; it is changed in place.
+        model: the original network, created again as before `resfu.upgrade`; it is changed in place.
 
     Returns:
         The network.
 
     Raises:
-        FileNotFoundError: when there is no saved network.
-        ValueError: for a network of another make.
+        FileNotFoundError: if there is no saved network.
+        ValueError: for a different network.
 
     >>> net = resfu.load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
     """
@@ -87,7 +87,7 @@ def _distinct(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _shared(model: nn.Module) -> dict[str, list[str]]:
-    """For every tensor that has several names, the first of them and the others."""
+    """For every tensor with several names, the first name and the others."""
     names: dict[tuple, list[str]] = {}
     for name, tensor in model.state_dict().items():
         if tensor.numel():

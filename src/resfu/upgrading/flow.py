@@ -1,6 +1,6 @@
-"""Where the values of a tensor come from, and what becomes of them: followed through one forward pass.
+"""Trace the origin and the use of every tensor through one forward pass.
 
-Nothing here keeps a tensor alive; tensors are known by identity and forgotten when they go.
+Tensors are identified by weak references, so nothing here keeps them alive.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-IMAGE, FEATURES = 1, 2  # made of the network's input alone; of input and parameters
+IMAGE, FEATURES = 1, 2  # computed from the network's input alone; from input and parameters
 _COMPARISONS = frozenset(
     ("argmax", "bool", "eq", "ge", "gt", "le", "lt", "__eq__", "__ge__", "__gt__", "__le__", "__lt__")
 )
@@ -17,7 +17,7 @@ _LAYOUTS = frozenset(
     ("clone", "contiguous", "detach", "expand", "flatten", "permute", "repeat", "reshape", "squeeze", "transpose")
 ).union(("unflatten", "unsqueeze", "view", "__getitem__", "__get__"))
 _RANGES = ("float", "half", "log_softmax", "max", "sigmoid", "sigmoid_", "softmax", "to", "type", "type_as")
-# Results of these show the same map: in another layout, dtype or range, but with no new content.
+# Their results show the same map in another layout, dtype or range, without new content.
 _SAME_MAP = _COMPARISONS | _LAYOUTS.union(_RANGES)
 
 
@@ -41,21 +41,21 @@ class Flow:
         self.origin = WeakIdKeyDictionary()
         self.fate = WeakIdKeyDictionary()  # tensor -> places whose output it shows
         self.lineage = WeakIdKeyDictionary()  # tensor -> places that it continues, at the same size
-        self.used: set[int] = set()  # places whose output something is computed from
+        self.used: set[int] = set()  # places with an output that is used in a computation
         self.masks: set[int] = set()  # places whose output is compared
-        self.partners: dict[int, list[Any]] = {}  # place -> what identifies the tensors that it is joined with
+        self.partners: dict[int, list[Any]] = {}  # place -> ids of the tensors that it is joined with
 
     def begin(self, inputs: Any) -> None:
-        """Note that these are the network's input."""
+        """Record the network's input."""
         for _, tensor in tensors_in(inputs):
             self.origin[tensor] = IMAGE
 
     def origin_of(self, tensor: Tensor) -> int:
-        """IMAGE, FEATURES or 0 for what no input went into."""
+        """IMAGE, FEATURES, or 0 for a tensor that does not depend on the input."""
         return self.origin.get(tensor, 0) or 0
 
     def step(self, func: Any, args: tuple, kwargs: dict[str, Any], output: Any, sources: WeakIdKeyDictionary) -> None:
-        """Note one call of PyTorch."""
+        """Record one call of PyTorch."""
         outputs = [tensor for _, tensor in tensors_in(output, 1)]
         if not outputs:
             return
@@ -80,7 +80,7 @@ class Flow:
         return self._places(self.fate, tensors)
 
     def placed(self, number: int, output: Tensor) -> None:
-        """Note the output of the place with this number."""
+        """Record the output of the place with this number."""
         self.fate[output] = {number}
         self.lineage[output] = {number}
 

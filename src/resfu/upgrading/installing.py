@@ -1,4 +1,4 @@
-"""Put upsamplers into a network, as a plan says that a JSON file can hold."""
+"""Install upsamplers in a network according to a plan."""
 
 from itertools import groupby
 from typing import Any
@@ -20,13 +20,13 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
 
     Args:
         model: the network.
-        content: "owners" (all calls of each module that is changed) and "exchanges" (what becomes of which call).
+        content: the plan: "owners" (all calls of each changed module) and "exchanges" (the replacement of each call).
 
     Returns:
         The network.
 
     Raises:
-        ValueError: where the network is not the one that the plan was made for.
+        ValueError: if the plan was made for another network.
     """
     state = Pass()
     exchanges = sorted(content["exchanges"], key=lambda exchange: exchange["owner"])
@@ -83,7 +83,7 @@ def _guide(content: dict[str, Any] | None) -> Guide | None:
 
 
 def _listen(model: nn.Module, guide: Guide, state: Pass) -> None:
-    """Have the map that guides noted when its module runs."""
+    """Capture a guide's map whenever its module runs."""
     tap, module = Tap(state, guide.name, guide.keys), _part(model, guide.module)
     if guide.port == "input":
         module.register_forward_pre_hook(tap.before)

@@ -1,4 +1,4 @@
-"""An upgraded module: the class it had, with places in its forward or as the root of an upgraded network."""
+"""An upgraded module: a subclass of its original class that runs the upsamplers in its forward."""
 
 import functools
 import inspect
@@ -15,10 +15,10 @@ RECORD, FORWARD, ORIGINAL, MODULES = "_upgraded", "_upgraded_forward", "_upgrade
 
 
 class Record:
-    """What makes a module an upgraded one.
+    """The data of an upgraded module.
 
     Args:
-        owner: of the places in its forward, if there are any.
+        owner: of the places in its forward, if any.
         root: state of the pass, if this is the whole network.
         plan: the content of the plan file, at the root.
     """
@@ -28,7 +28,7 @@ class Record:
 
 
 def become_upgraded(module: nn.Module, record: Record) -> None:
-    """Give a module its places.
+    """Turn a module into an upgraded one.
 
     Raises:
         ValueError: for a forward that cannot be redirected.
@@ -58,7 +58,7 @@ def is_upgraded(module: nn.Module) -> bool:
 
 @functools.cache
 def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
-    """The class of an upgraded module, a subclass of the one it had."""
+    """The class of an upgraded module, a subclass of its original class."""
 
     @functools.wraps(inspect.getattr_static(base, "forward"))
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +86,7 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
         "_replicate_for_data_parallel": _refuse_data_parallel,
     }
     if issubclass(base, nn.Sequential):
-        # The upsamplers are no steps of the sequence.
+        # The upsamplers are not steps of the sequence.
         methods["__iter__"] = lambda self: _steps(self)
         methods["__len__"] = lambda self: sum(1 for _ in _steps(self))
     return cast("type[nn.Module]", type(base.__name__, (base,), methods))
@@ -97,7 +97,7 @@ def _steps(sequence: nn.Module) -> Iterator[nn.Module | None]:
 
 
 def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
-    """Make the copies of this object's own functions."""
+    """Create this object's copies of its functions."""
     owner = module.__dict__[RECORD].owner
     if owner is None:
         return
@@ -108,7 +108,7 @@ def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """What a copy of the module is made of: its attributes, without the copies of its own functions."""
+    """The state for copying and pickling: all attributes except the copied functions."""
     originals = module.__dict__.get(ORIGINAL, {})
     state = {name: value for name, value in module.__dict__.items() if name not in (FORWARD, ORIGINAL, *originals)}
     return state | {name: value for name, value in originals.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A module in whose forward places lie, at run time: which call is which, and what runs instead."""
+"""The places in a module's forward at run time: identify each call, and run its replacement."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
 from resfu.upgrading.passing import Pass
 
-_CHANGED = 1.5  # a ratio further off than this is another place
+_CHANGED = 1.5  # a ratio that differs by more than this factor means another place
 
 
 class Owner:
@@ -37,11 +37,11 @@ class Owner:
         self.replacements, self.guides, self.middles = replacements, guides, middles
 
     def redirect(self, function: Any) -> "Redirected | None":
-        """What stands for a function of PyTorch in the module's own code."""
+        """The replacement of a PyTorch function in the module's code, or None."""
         return Redirected(self, function) if function in (*INTERPOLATIONS, *SHUFFLES) else None
 
     def resample(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        """One call of the module's own code."""
+        """Run one call of the module's code."""
         number = self.state.next(self.path, len(self.calls))
         name, call = f"{self.path}#{number}", self.calls[number]
         if self.state.visited is not None:
@@ -57,7 +57,7 @@ class Owner:
         return self.replace(number, x, size)
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The upsampler in place of the call with this number."""
+        """Run the upsampler that replaces the call with this number."""
         module, name = self.replacements[number], f"{self.path}#{number}"
         self.state.check_trainable(name, module)
         guide = self.state.guide(self.guides[number], name, x.device) if number in self.guides else None
@@ -84,18 +84,18 @@ class Owner:
 
 
 class Redirected:
-    """Stands for a function of PyTorch in the code of one module."""
+    """Replaces a PyTorch function in the code of one module."""
 
     def __init__(self, owner: Owner, function: Any) -> None:
         self.owner, self.function = owner, function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Run what stands at this call's place."""
+        """Run the call's replacement."""
         return self.owner.resample(self.function, args, kwargs)
 
 
 def _size(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
-    """(H, W) that an interpolation asks for."""
+    """(H, W) requested from an interpolation."""
     size: Any = kwargs.get("size", args[1] if len(args) > 1 else None)
     if size is not None:
         return (size[0], size[1]) if isinstance(size, tuple | list) else (size, size)
@@ -105,7 +105,7 @@ def _size(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
 
 
 def _scaled(n: int, scale: float) -> int:
-    # A whole ratio in whole numbers: exporters then keep it as a product.
+    # Exporters keep a product with an integer.
     return n * int(scale) if scale == int(scale) else int(n * scale)
 
 
@@ -115,7 +115,7 @@ def _shuffled(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]
 
 
 class Transposed(nn.Module):
-    """Stands for an `nn.ConvTranspose2d`: upsampler and 1 x 1 convolution.
+    """Replaces an `nn.ConvTranspose2d` by an upsampler and a 1 x 1 convolution.
 
     Args:
         owner: with its places.

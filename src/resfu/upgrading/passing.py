@@ -1,4 +1,4 @@
-"""What one forward pass of an upgraded network knows: calls made so far and the maps that guide."""
+"""The state of one forward pass of an upgraded network: the calls so far and the guides."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Pass:
-    """The state of the pass under way, shared by all parts of one network. Empty between passes.
+    """The state of the current pass, shared by all parts of one network; empty between passes.
 
     Attributes:
         guides: captured maps, by their guide's name.
-        visited: names of the places that ran, where somebody wants to know.
+        visited: names of the places that ran; None: not recorded.
     """
 
     def __init__(self) -> None:
@@ -22,20 +22,20 @@ class Pass:
         self._gradients = False
 
     def open(self) -> None:
-        """Begin a pass."""
+        """Start a pass."""
         self._open, self._gradients = True, torch.is_grad_enabled()
 
     def close(self) -> None:
-        """End it; nothing is kept alive."""
+        """End the pass and release the guides."""
         self._open = False
         self._counts.clear()
         self.guides.clear()
 
     def next(self, owner: str, calls: int) -> int:
-        """Number of the call that this owner makes now.
+        """The number of this owner's current call.
 
         Raises:
-            ValueError: where a pass has more calls than were found, or a part is run by itself and has several.
+            ValueError: if a pass has more calls than were found, or a part with several calls runs by itself.
         """
         if not self._open:
             if calls > 1:
@@ -58,7 +58,7 @@ class Pass:
         """The captured map of this name.
 
         Raises:
-            ValueError: where it has not been computed in this pass or is on another device.
+            ValueError: if it has not been computed in this pass, or is on another device.
         """
         guide = self.guides.get(name)
         if guide is None:
@@ -77,17 +77,17 @@ class Pass:
         """Refuse to train an upsampler in a part of the network that records no gradients.
 
         Raises:
-            ValueError: that names the place.
+            ValueError: naming the place.
         """
         if self._open and self._gradients and module.training and not torch.is_grad_enabled():
             raise ValueError(
                 f"{place} lies in a part of the network that runs under torch.no_grad, so its upsampler would never "
-                "train: take the no_grad away, leave this place out (where=[...]), or call model.eval()."
+                "train: remove the no_grad, leave this place out (where=[...]), or call model.eval()."
             )
 
 
 class Tap:
-    """A hook that notes what a module gives or takes.
+    """A hook that captures an input or output of a module.
 
     Args:
         state: of the pass.
@@ -99,11 +99,11 @@ class Tap:
         self.state, self.name, self.keys = state, name, keys
 
     def after(self, module: nn.Module, args: tuple, output: Any) -> None:
-        """As a forward hook."""
+        """Run as a forward hook."""
         self._note(output)
 
     def before(self, module: nn.Module, args: tuple) -> None:
-        """As a forward pre-hook."""
+        """Run as a forward pre-hook."""
         self._note(args)
 
     def _note(self, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""One forward pass, watched: every call that changes a resolution, and every map that could guide it."""
+"""Record one forward pass: every call that changes a resolution, and every map that could guide it."""
 
 import sys
 import time
@@ -29,11 +29,7 @@ _DISPATCH = frozenset(
 
 
 class Recorder(TorchFunctionMode):
-    """Watches a pass of a network through hooks of its modules and the functions that PyTorch runs.
-
-    Args:
-        model: the network.
-    """
+    """Records a pass of a network through hooks of its modules and PyTorch's functions."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -67,7 +63,7 @@ class Recorder(TorchFunctionMode):
             hook.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Run a function of PyTorch and note it."""
+        """Run a PyTorch function and record it."""
         kwargs = kwargs or {}
         if not self._stack or not changes_resolution(func, args, kwargs):
             output = func(*args, **kwargs)
@@ -118,7 +114,7 @@ class Recorder(TorchFunctionMode):
 
 
 def _chain() -> tuple[str, ...]:
-    """Names of the functions from the forward of the innermost module to the call under way."""
+    """Names of the functions from the forward of the innermost module to the current call."""
     frame: FrameType | None = sys._getframe(2)
     names = []
     while frame is not None and frame.f_code.co_filename != _MODULE_FILE:

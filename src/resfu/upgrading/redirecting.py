@@ -1,14 +1,14 @@
-"""The forward of one module with its resampling calls led elsewhere, and nothing else changed.
+"""Copy the forward of one module with its resampling calls redirected, and nothing else changed.
 
-Somebody's forward finds `interpolate` through its globals: `F`, `nn.functional`, a helper function. So the functions
-from the forward to the call are copied, each with globals (or closure cells, or methods of the module) in which those
-names stand for the redirected call. What the modules inside call stays as it is, no module of Python is patched, and
-there is nothing to run beside the copy: `torch.compile` and `torch.export` trace it as any other function.
+A forward finds `interpolate` through its globals: `F`, `nn.functional`, a helper function. So the functions from the
+forward to the call are copied, with globals (or closure cells, or methods of the module) that bind those names to the
+redirected call. Calls of inner modules are not affected, no Python module is patched, and the copy is a plain function
+for `torch.compile` and `torch.export`.
 
-The other way, a `TorchFunctionMode` around the forward, also sees what the modules inside call (the position embedding
-of an encoder, where sizes are unusual), so that counting calls names the wrong ones; it takes away PyTorch's fast path
-of attention, which a bit-equal result needs; a checkpointed helper runs without it in backward; and every function
-of the module costs a call of Python more (`python -m benchmarks.upgrade_overhead`).
+The alternative, a `TorchFunctionMode` around the forward, has four drawbacks. It also sees calls of inner modules (the
+position embedding of an encoder, at unusual sizes), so counting calls finds the wrong ones. It disables PyTorch's fast
+path of attention, which a bit-equal result needs. A checkpointed helper runs without it in backward. And every function
+in the module costs an extra Python call (`python -m benchmarks.upgrade_overhead`).
 """
 
 import inspect
@@ -27,13 +27,13 @@ class Rewiring:
 
     Args:
         owner: the module.
-        base: the class that its forward is of.
-        chains: for every call, the names of the functions from the forward to the one that calls.
-        redirect: what stands for a function of PyTorch, or None for one that is not redirected.
+        base: the class of its forward.
+        chains: for every call, the names of the functions from the forward to the caller.
+        redirect: from a PyTorch function to its replacement, or None.
 
     Attributes:
-        forward: the copy of the module's forward; takes the module first.
-        attributes: what its methods and attributes are replaced by, by name.
+        forward: the copy of the module's forward; its first argument is the module.
+        attributes: replacements of its methods and attributes, by name.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Rewiring:
         self._copies: dict[int, FunctionType] = {}
         forward = inspect.getattr_static(base, "forward")
         if not isinstance(forward, FunctionType):
-            raise ValueError(f"the forward of {base.__name__} is no plain function, but {type(forward).__name__}.")
+            raise ValueError(f"the forward of {base.__name__} must be a plain function, not {type(forward).__name__}.")
         self.forward = self._copy(forward)
 
     def _copy(self, function: FunctionType) -> FunctionType:
@@ -60,7 +60,7 @@ class Rewiring:
         names = {name for nested in _nested(code) for name in nested.co_names}
         heads = {tail[0] if tail else "" for tail in self._tails(inner)}
         variables = dict(function.__globals__)
-        # PyTorch's compiler would take the globals of the module of this name for those of the copy.
+        # PyTorch's compiler would otherwise look names up in the module of this name, not in the copy.
         variables.pop("__name__", None)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         found: set[str] = set()
@@ -99,7 +99,7 @@ class Rewiring:
         return copy
 
     def _tails(self, inner: set[str]) -> Iterator[tuple[str, ...]]:
-        """What follows in the chains on a function, without those defined inside it, which share its globals."""
+        """The rest of each chain after a function and those defined inside it, which share its globals."""
         for chain in self.chains:
             for n in reversed(range(len(chain))):
                 if chain[n] in inner:
@@ -107,7 +107,7 @@ class Rewiring:
                     break
 
     def _helper(self, value: Any, name: str, names: set[str]) -> Any:
-        """A copy of the function of this name, if the value is it or leads to it."""
+        """A copy of the function of this name, if the value is that function or wraps it."""
         if isinstance(value, FunctionType) and value.__code__.co_qualname == name:
             return self._copy(value)
         if isinstance(value, MethodType | partial):
@@ -122,7 +122,7 @@ class Rewiring:
         return self._helper(value, name, set()) if isinstance(value, FunctionType | partial) else None
 
     def _patched(self, value: Any, names: set[str], depth: int = _DEPTH) -> Any:
-        """What stands for the value where resampling is redirected, or None if that does not concern it."""
+        """The value with resampling redirected, or None if nothing changes."""
         if isinstance(value, ModuleType):
             return _module_copy(value, names, lambda item: self._patched(item, names, depth - 1)) if depth else None
         if isinstance(value, partial):
@@ -132,7 +132,7 @@ class Rewiring:
 
 
 def _module_copy(module: ModuleType, names: set[str], change: Callable[[Any], Any]) -> ModuleType | None:
-    """The module with those of its items changed that have one of these names; None where none is."""
+    """A copy of the module with items of these names changed; None if none changes."""
     items = ((name, module.__dict__[name]) for name in names & module.__dict__.keys())
     changed = {name: new for name, item in items if (new := change(item)) is not None}
     if not changed:
@@ -143,7 +143,7 @@ def _module_copy(module: ModuleType, names: set[str], change: Callable[[Any], An
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
-    """The code of a function and of those defined inside it."""
+    """The code of a function and of all functions defined inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

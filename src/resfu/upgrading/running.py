@@ -1,4 +1,4 @@
-"""A network run for a look at it: without gradients, in evaluation mode, and left as it was."""
+"""Run a network without gradients in evaluation mode, and restore its state."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from resfu.upgrading.flow import tensors_in
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module is in the mode it was in, and so is the random generator."""
+    """Use evaluation mode inside; afterwards restore every module's mode and the random generator."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -31,7 +31,7 @@ def run(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float:
-    """How long a forward pass takes, after one to warm up.
+    """The time of a forward pass, after one to warm up.
 
     Raises:
         ValueError: for inputs that the network does not take.
@@ -42,7 +42,7 @@ def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float
         given = ", ".join([*("a positional one" for _ in args), *kwargs])
         raise ValueError(
             f"{type(model).__name__} does not take the inputs given ({given}): {error}. Call it as your training loop "
-            "does; what it takes by name goes into named_inputs={...}."
+            "does; keyword arguments go into named_inputs={...}."
         ) from error
     synchronize((args, kwargs))
     began = time.perf_counter()
@@ -52,6 +52,6 @@ def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float
 
 
 def synchronize(inputs: Any) -> None:
-    """Wait for the device of the inputs, so that clocks measure its work."""
+    """Wait for the device of the inputs, whose work is to be timed."""
     if any(tensor.is_cuda for _, tensor in tensors_in(inputs)):
         torch.cuda.synchronize()

@@ -1,1 +1,1 @@
-"""How much pixel features say: a linear classifier on them, and their fidelity."""
+"""The quality of pixel features: a linear classifier on them, and their fidelity."""

@@ -29,17 +29,17 @@ def linear_probe(
 ) -> dict[str, Any]:
     """Train a classifier on pixel features and measure it.
 
-    Cross entropy over labelled pixels, AdamW with rate 5e-4, which falls along a half cosine over all steps, decay
-    1e-5. Each image comes as it is or mirrored, as drawn.
+    Cross entropy over labelled pixels; AdamW with learning rate 5e-4, half a cosine over all steps, and weight decay
+    1e-5. Each image is randomly mirrored.
 
     Args:
-        pf: makes the features; its upsampler takes the low-resolution ones.
-        trained: images, every second one the mirror of that before.
+        pf: computes the features; its upsampler gets the low-resolution ones.
+        trained: training images, each followed by its mirror image.
         measured: images to measure on.
         classes: number of classes.
         steps: of the optimiser.
-        batch_size: images a step.
-        seed: of the classifier's first weights and of the order.
+        batch_size: images per step.
+        seed: of the classifier's initial weights and of the order.
         on_step: called after every step and every measured image.
 
     Returns:
@@ -77,17 +77,18 @@ def linear_probe(
 
 @torch.no_grad()
 def upsampled(pf: PixelFeatures, seen: Seen, size: tuple[int, int]) -> torch.Tensor:
-    """[1, C, S, S]."""
+    """The upsampled features of an image, [1, C, S, S]."""
     return pf.upsampler(seen.low, pf.guide(seen.image, seen.low), size=size)
 
 
 @torch.no_grad()
 def fidelity(pf: PixelFeatures, measured: Sequence[Seen]) -> dict[str, float]:
-    """Agreement with the features of the whole image, from those of half of it and from their averages, and more.
+    """Agreement of upsampled features with the encoder's own.
 
     Returns:
-        "cos" and "r2" in percent of pairs of two scales; "pooled_cos", "pooled_r2" of averaged features; "down_cos", of
-        the upsampled map averaged down, and "constant", the largest error where all features are 1.
+        In percent: "cos" and "r2" with the features of the whole image, upsampled from those of the image at half its
+        size; "pooled_cos" and "pooled_r2", upsampled from their averages over 2 x 2; "down_cos" between the
+        low-resolution features and the upsampled ones, averaged down. "constant": the largest error for features of 1.
     """
     scales, pooled, down = Fidelity(), Fidelity(), []
     kinds: tuple[tuple[Fidelity, Pairs], ...] = ((scales, "scales"), (pooled, "pooled"))

@@ -1,4 +1,4 @@
-"""The images of a data set as the published probes see them, and what a frozen encoder says of each, asked once."""
+"""The images of a data set as in the published probes, with a frozen encoder's features, computed once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ class Seen:
 
 
 def square(sample: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
-    """The middle of an image and of its labels, the shorter side brought to `size`: [1, 3, S, S] in 0..1, [1, S, S]."""
+    """An image and its labels, resized to the shorter side `size` and centre-cropped: [1, 3, S, S], [1, S, S]."""
     image = sample["image"].as_subclass(Tensor)[None].float() / 255
     label = sample["label"].as_subclass(Tensor)[None]
     H, W = (max(size, round(n * size / min(image.shape[-2:]))) for n in image.shape[-2:])
@@ -39,14 +39,14 @@ def square(sample: dict[str, Any], size: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def look(pf: PixelFeatures, dataset: Any, size: int, count: int | None, mirrored: bool) -> list[Seen]:
-    """The images of a split; with `mirrored` each also in a mirror, after it.
+    """The images of a split with their features.
 
     Args:
-        pf: whose encoder is asked.
+        pf: of the encoder.
         dataset: the split.
         size: of the square, S.
-        count: as many images at most, evenly spread over the split; None for all.
-        mirrored: for training.
+        count: largest number of images, evenly spread over the split; None for all.
+        mirrored: for training; each image is followed by its mirror image.
     """
     total = len(dataset)
     places = range(total) if count is None or count >= total else [n * total // count for n in range(count)]

@@ -1,4 +1,4 @@
-"""The table of a probe, for the terminal and as one HTML file."""
+"""The table of a probe, for the terminal and as a single HTML file."""
 
 from collections.abc import Mapping
 from html import escape
@@ -17,7 +17,7 @@ HEADINGS = (
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """The words of a row, under `HEADINGS`."""
+    """The cells of a row, under `HEADINGS`."""
     found = [row["name"]]
     for key in ("miou", "biou", "aacc"):
         spread = Spread(tuple(run[key] for run in row["runs"]))
@@ -28,11 +28,11 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def lead(results: Mapping[str, Any]) -> str:
-    """What was done, in a sentence or two."""
+    """A short description of the probe."""
     settings = results["settings"]
     return (
-        f"Features of {settings['encoder']}, frozen, brought to {settings['size']} x {settings['size']} pixels. mIoU, "
-        f"boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
+        f"Features of {settings['encoder']}, frozen, upsampled to {settings['size']} x {settings['size']} pixels. "
+        f"mIoU, boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
         f"{settings['images']['train']} images of {settings['dataset']}, measured on {settings['images']['val']}, mean "
         f"and deviation over {len(settings['seeds'])} seeds. Cosine and R², in percent: agreement with the encoder's "
         "features of the image from those of half of it, or (pooled) from their averages over 2 x 2."
@@ -40,21 +40,21 @@ def lead(results: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """For `rich.print`: the classifiers, and the fidelity."""
+    """Two tables for `rich.print`: the classifiers, and the fidelity."""
     shown = []
     for part in ((0, 1, 2, 3, 10), (0, 4, 5, 6, 7, 8, 9)):
         made = Table()
         for n in part:
             made.add_column(HEADINGS[n], justify="left" if n == 0 else "right")
         for row in results["rows"]:
-            words = cells(row)
-            made.add_row(*(words[n] for n in part))
+            texts = cells(row)
+            made.add_row(*(texts[n] for n in part))
         shown.append(made)
     return shown
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """HTML that refers to nothing outside itself, in the style of `resfu compare`'s report."""
+    """A self-contained HTML page in the style of `resfu compare`'s report."""
     style = resources.files("resfu.compare").joinpath("page", "report.css").read_text("utf-8")
     head = "".join(f'<th scope="col">{escape(word)}</th>' for word in HEADINGS)
     body = "".join(

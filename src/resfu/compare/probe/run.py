@@ -1,4 +1,4 @@
-"""Probes of several upsamplers of one encoder's features, side by side."""
+"""Probe several upsamplers on one encoder's features, side by side."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ ALWAYS = ("nearest", "bilinear")
 
 
 def parse_rows(words: Sequence[str]) -> dict[str, tuple[str, dict[str, Any], str | None]]:
-    """What rows are called -> upsampler, its options, a file of weights. Nearest and bilinear come first.
+    """Parse arguments to rows: from the row's name to upsampler, options and weights file; nearest and bilinear first.
 
     Args:
-        words: "NAME", "NAME+option=value" or, with weights, "NAME+option=value@FILE".
+        words: arguments "NAME", "NAME+option=value" or, with weights, "NAME+option=value@FILE".
 
     Raises:
         ValueError: for an unknown upsampler or option.
@@ -44,17 +44,17 @@ def probe(
     options: Mapping[str, Any] | None = None,
     on_step: Callable[[str], object] = lambda row: None,
 ) -> dict[str, Any]:
-    """Measure.
+    """Train and measure a classifier for every upsampler and seed.
 
     Args:
-        encoder: as of `PixelFeatures`.
+        encoder: as in `PixelFeatures`.
         upsamplers: see `parse_rows`.
         dataset: a key of `resfu.data.DATASETS`.
         root: folder of the data.
         size: of the squares, S.
         steps: of the classifiers' optimiser.
         seeds: of the classifiers.
-        counts: images to train and to measure on, at most.
+        counts: largest numbers of images for training and measuring.
         options: further arguments of the data set's class.
         on_step: called with the row's name after each step.
 
@@ -62,7 +62,7 @@ def probe(
         "settings", "rows" (name, "runs" and "fidelity" of each, "seconds"), "machine" and "versions".
 
     Raises:
-        ValueError: for an unknown name, or a method with weights of which none are given.
+        ValueError: for an unknown name, or a method that has parameters but no weights file.
     """
     found = find_encoder(encoder)
     made = {}
@@ -70,7 +70,7 @@ def probe(
         made[row] = PixelFeatures(found, name, weights, **chosen)
         if weights is None and any(True for _ in made[row].upsampler.parameters()):
             raise ValueError(
-                f"{row} has weights: fit some by `resfu distill --upsampler {row}` and give them as {row}@FILE."
+                f"{row} needs weights: train them with `resfu distill --upsampler {row}` and give {row}@FILE."
             )
     splits = [create_dataset(dataset, split, root, **(options or {})) for split in ("train", "val")]
     pf = made[ALWAYS[0]]

@@ -1,1 +1,1 @@
-"""The trainings behind the published tables, with the published numbers beside what they gave."""
+"""The trainings behind the published tables, with published and measured numbers side by side."""

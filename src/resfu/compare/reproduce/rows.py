@@ -1,4 +1,4 @@
-"""Which rows of the published tables to reproduce, and the recipe of each."""
+"""Select rows of the published tables to reproduce, and find their recipes."""
 
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
@@ -14,18 +14,14 @@ TABLES = ADE20K_TABLES + VOLUME_TABLES + OBJECT_TABLES
 
 
 def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[PublishedRow]:
-    """Rows of some tables.
+    """Select rows of tables, in the tables' order.
 
     Args:
         tables: of `TABLES`.
-        wanted: patterns of a row's label ("c", "resfu", "K=*") or of `row_name` ("segmenter-vit-s_*"); empty
-            takes all.
-
-    Returns:
-        The rows, in the tables' order.
+        wanted: patterns of a row's label ("c", "resfu", "K=*") or of `row_name` ("segmenter-vit-s_*"); empty for all.
 
     Raises:
-        ValueError: for another table, or a pattern that nothing fits.
+        ValueError: for an unknown table, or a pattern without a match.
     """
     others = [number for number in tables if number not in TABLES]
     if others:
@@ -35,26 +31,26 @@ def select_rows(tables: Collection[int], wanted: Sequence[str] = ()) -> list[Pub
         if not any(_fits(row, pattern) for row in rows):
             labels = ", ".join(dict.fromkeys(row.label for row in rows))
             raise ValueError(
-                f"no row fits {pattern!r}; their labels are {labels}, or give a training's name, such as "
+                f"no row matches {pattern!r}; the labels are {labels}, or give a training's name, such as "
                 f"{row_name(rows[0])}."
             )
     return [row for row in rows if not wanted or any(_fits(row, pattern) for pattern in wanted)]
 
 
 def recipe_name(row: PublishedRow) -> str:
-    """The recipe of a row: the network's and the data set's."""
+    """The recipe of a row's network and data set."""
     return f"{row.host}_{row.dataset}"
 
 
 def row_settings(row: PublishedRow) -> dict[str, Any]:
-    """What a row adds to its recipe: the upsampler, with the options that it was run with."""
+    """The settings that a row adds to its recipe: the upsampler and its options."""
     return {"model": {"upsampler": row.upsampler, "upsampler_options": dict(row.upsampler_options) or None}}
 
 
 def row_name(row: PublishedRow) -> str:
-    """What a row's training is called: network, upsampler with its options, and data.
+    """The name of a row's training: network, upsampler with its options, and data.
 
-    Variants of ReSFU that are the whole method again (K=3 in Table 8) are one with the rows of the main tables.
+    Ablations that equal the full method (K=3 in Table 8) share the name of the row in the main tables.
     """
     return f"{row.host}_{variant_name(row.upsampler, row.upsampler_options)}_{row.dataset}"
 

@@ -1,4 +1,4 @@
-"""What the trained networks of a table say of the same images, side by side."""
+"""Predictions of a table's trained networks for the same images, side by side."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,12 @@ from resfu.visualize import Panel, save_sheet
 
 
 def save_predictions(checkpoints: Mapping[str, Path], path: Path, count: int = 4) -> None:
-    """Draw a sheet: a row an image of the validation split, with what is labelled and what each network predicts.
+    """Draw a sheet with a row per validation image: the image, its label and each network's prediction.
 
     Args:
-        checkpoints: of `resfu fit`, by what to call them; all of one host, trained on the same data.
-        path: the picture; its folder is made where it is not there.
-        count: images, spread over the split.
+        checkpoints: of `resfu fit`, by name; all of one host, trained on the same data.
+        path: of the sheet; its folder is created if missing.
+        count: number of images, spread over the split.
     """
     modules = {name: load_module(file) for name, file in checkpoints.items()}
     first = next(iter(checkpoints))

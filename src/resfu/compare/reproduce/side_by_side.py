@@ -17,10 +17,10 @@ from resfu.training.scores import Score
 
 @dataclass(frozen=True)
 class Measured:
-    """What the trainings of one network gave.
+    """The results of one network's trainings.
 
     Args:
-        metrics: by the keys of `scores_of` its row, without those that had nothing to measure.
+        metrics: by the keys of its row's `scores_of`, without those that have no value.
         parameters: of the network.
     """
 
@@ -29,19 +29,19 @@ class Measured:
 
 
 def scores_of(row: PublishedRow) -> list[Score]:
-    """The scores that are published of a row."""
+    """The published scores of a row."""
     return [score for score in task_of(row.host, row.dataset).module.scores if score.key in row.metrics]
 
 
 def additions_to(row: PublishedRow) -> list[Score]:
-    """What is measured beside the published scores: what these do not say, such as how many organs were missed."""
+    """Scores measured in addition to the published ones, such as the number of missed organs."""
     published = scores_of(row)
     named = {name for score in published for name in (score.counted_first, score.requires) if name}
     return [score for score in task_of(row.host, row.dataset).scores if score.key in named and score not in published]
 
 
 def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> Measured:
-    """What a comparison gave.
+    """The results of a comparison.
 
     Args:
         results: the content of its results.json.
@@ -55,17 +55,17 @@ def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> M
 
 
 def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Measured | None]) -> list[dict[str, Any]]:
-    """Rows as JSON can hold them.
+    """Rows in a form for JSON.
 
     Args:
         rows: of one table.
-        measured: gives the measurements of a row, None where there are none.
+        measured: returns the measurements of a row, or None.
 
     Returns:
         Per row: "table", "label", "host", "upsampler", "upsampler_options", "recipe", "titles" of the metrics,
-        "additions" (titles of what is measured beside them), "published" (as printed), "misprints", "measured" (per
-        metric "mean", "std", "n"; "parameters"; None without), and "gain" over the first row of the host: "published"
-        by metric, and "measured" like the above, seed by seed before the mean.
+        "additions" (titles of the additional scores), "published" (as printed), "misprints", "measured" ("mean", "std"
+        and "n" of each metric, and "parameters"; or None), and "gain" over the first row of the host: "published" by
+        metric, and "measured", whose difference is taken seed by seed.
     """
     first: dict[str, tuple[PublishedRow, Measured | None]] = {}
     result = []
@@ -97,12 +97,7 @@ def records(rows: Iterable[PublishedRow], measured: Callable[[PublishedRow], Mea
 
 
 def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """The records of one host for `rich.print`: two lines a row, in parentheses the gain.
-
-    Args:
-        found: of `records`.
-        title: above the table.
-    """
+    """The table of one host's `records` for `rich.print`: two lines per row, with the gain in parentheses."""
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("row", overflow="fold")
     shown.add_column("")
@@ -113,26 +108,26 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     for place, record in enumerate(found):
         published, ours = record["published"], record["measured"]
         gain = record["gain"] if place else {"published": none, "measured": none}
-        words = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
+        cells = [f"{published[key]:.2f}{_gained(gain['published'][key])}" for key in metrics]
         count = published.get("params_m")
         mark = " (misprint)" if "params_m" in record["misprints"] else ""
-        words += ["-"] * len(additions)
-        shown.add_row(_name(record), "published", *words, "-" if count is None else f"{count:.2f}{mark}")
+        cells += ["-"] * len(additions)
+        shown.add_row(_name(record), "published", *cells, "-" if count is None else f"{count:.2f}{mark}")
         if ours is not None:
             gains = gain["measured"] or none
-            words = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
-            words += [_spread(ours[key], ".2f") if key in ours else "-" for key in additions]
-            shown.add_row("", "measured", *words, f"{ours['parameters'] / 1e6:.2f}")
+            cells = [f"{_spread(ours[key], '.2f')}{_gained(gains.get(key))}" if key in ours else "-" for key in metrics]
+            cells += [_spread(ours[key], ".2f") if key in ours else "-" for key in additions]
+            shown.add_row("", "measured", *cells, f"{ours['parameters'] / 1e6:.2f}")
     return shown
 
 
 def _gain(ours: Spread, base: Spread) -> Spread:
-    # The same seed stands for the same batches. While trainings are under way the last seeds of one may be missing.
+    # The same seed gives the same batches. While trainings are running, the last seeds of one may be missing.
     return Spread(tuple(a - b for a, b in zip(ours.values, base.values, strict=False)))
 
 
 def _name(record: Mapping[str, Any]) -> str:
-    """The row's label; in the ablations with what it stands for."""
+    """The row's label; in the ablations with its variant."""
     if record["label"] == record["upsampler"]:
         return record["label"]
     return f"{record['label']}: {variant_name(record['upsampler'], record['upsampler_options'])}"

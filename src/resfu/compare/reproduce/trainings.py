@@ -1,4 +1,4 @@
-"""The published trainings, one after the other: each trained from its recipe and measured on the test split."""
+"""The published trainings: each is trained from its recipe and measured on the test split."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ class Training:
     """One published row and seed.
 
     Args:
-        name: as `row_name` gives it.
-        row: that it reproduces.
+        name: from `row_name`.
+        row: to reproduce.
         folder: of the run.
         seed: of the run.
     """
@@ -40,16 +40,16 @@ class Training:
     seed: int
 
     def experiment(self, settings: Mapping[str, Any]) -> Experiment:
-        """What is trained, with further settings over the recipe's."""
+        """The experiment; `settings` override the recipe's."""
         own = {"seed_everything": self.seed}
         return Experiment(read_recipe(recipe_name(self.row)), row_settings(self.row), own, settings)
 
     def carry_out(self, settings: Mapping[str, Any], console: Console) -> None:
-        """Train and measure what an earlier call has not.
+        """Train and measure, unless an earlier call did.
 
         Raises:
-            ValueError: for settings that make no training, or one that ended before it had the steps it was to have.
-            KeyboardInterrupt: the last checkpoint stays, and the next call goes on from it.
+            ValueError: for invalid settings, or a training that ended before its planned steps.
+            KeyboardInterrupt: on Ctrl-C; the next call resumes from the last checkpoint.
         """
         console.print(f"{self.name}, seed {self.seed}: {self.folder.state}", highlight=False)
         if self.folder.finished:
@@ -66,24 +66,20 @@ class Training:
             write_json(self.folder.metrics, {"parameters": parameters, **plain(trained.module.results)})
 
     def check_whole(self) -> None:
-        """Refuse to measure what is not trained to the end.
-
-        Raises:
-            ValueError: for a training without a checkpoint, or that has not had the steps it was to have.
-        """
+        """Raise a ValueError unless the training has a checkpoint and all its planned steps."""
         last = self.folder.last
         if not last.is_file():
             raise ValueError(f"the training of {self.name} left no {last}: there is nothing to measure.")
         done, planned = read_progress(last)
         if done < planned:
             raise ValueError(
-                f"{last} is not measured: it has had {done} of {planned} steps. The same command goes on; if a "
-                "setting ends it early, such as --trainer.max_time, give another --output without that."
+                f"{last} is not measured: it has had {done} of {planned} steps. Repeat the command to resume; if a "
+                "setting ends it early, such as --trainer.max_time, give another --output without it."
             )
 
 
 def plan(rows: Iterable[PublishedRow], output: Path, seeds: Sequence[int]) -> list[Training]:
-    """The trainings that rows stand for; rows that are the same network share one.
+    """The trainings of rows; rows with the same network share one.
 
     Args:
         rows: of the published tables.
@@ -99,25 +95,25 @@ def plan(rows: Iterable[PublishedRow], output: Path, seeds: Sequence[int]) -> li
 
 
 def claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Keep an output folder to one set of settings, from the first checkpoint on.
+    """Record the settings in the output folder; once it has a checkpoint, they may not change.
 
     Args:
         output: folder of all runs.
-        settings: over the recipes'.
+        settings: override the recipes'.
 
     Raises:
-        ValueError: when an earlier call had others.
+        ValueError: if an earlier call had other settings.
     """
     file = output / "settings.json"
     before = json.loads(file.read_text("utf-8")) if file.is_file() else dict(settings)
     if before != dict(settings) and any(output.glob("runs/*/checkpoints/*.ckpt")):
-        words = json.dumps(before) if before else "none"
-        raise ValueError(f"{output} holds trainings with other settings ({words}): give these, or another --output.")
+        earlier = json.dumps(before) if before else "none"
+        raise ValueError(f"{output} holds trainings with other settings ({earlier}): give these, or another --output.")
     write_json(file, dict(settings))
 
 
 def measured(row: PublishedRow, trainings: Iterable[Training]) -> Measured | None:
-    """What the finished trainings of a row gave; None without any."""
+    """The results of a row's finished trainings, or None."""
     name = row_name(row)
     files = [each.folder.metrics for each in trainings if each.name == name and each.folder.finished]
     runs = [json.loads(file.read_text("utf-8")) for file in files]
@@ -125,7 +121,7 @@ def measured(row: PublishedRow, trainings: Iterable[Training]) -> Measured | Non
         return None
     values = {score.key: [run.get(score.key) for run in runs] for score in scores_of(row)}
     metrics = {key: Spread(tuple(found)) for key, found in values.items() if None not in found}
-    for score in additions_to(row):  # from the runs that have it: there is no distance where nothing was found
+    for score in additions_to(row):  # only from runs that have it: without a found organ there is no distance
         found = tuple(run[score.key] for run in runs if run.get(score.key) is not None)
         metrics |= {score.key: Spread(found)} if found else {}
     return Measured(metrics, runs[0]["parameters"])

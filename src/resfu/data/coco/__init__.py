@@ -1,6 +1,6 @@
-"""Datasets for instance and panoptic segmentation: COCO, and the procedural scenes with the same items.
+"""Datasets for instance and panoptic segmentation: COCO, and the procedural scenes with items of the same form.
 
-The extra `coco` brings what reads and writes COCO's masks.
+COCO's masks need the extra `coco`.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ PANOPTIC_DATASETS: dict[str, type[PanopticDataset]] = {"scenes": ScenePanoptic, 
 def create_instance_dataset(
     name: str, split: str, root: str | Path | None = None, transform: Transform | None = None, **options: Any
 ) -> InstanceDataset:
-    """Open a dataset of instances by its name.
+    """Open an instance segmentation dataset by its name.
 
     Args:
         name: one of `INSTANCE_DATASETS`.
@@ -42,7 +42,7 @@ def create_instance_dataset(
 
     Raises:
         ValueError: for an unknown name, split or option; the message lists the known ones.
-        FileNotFoundError: where the data are not at `root`; the message says where to get them.
+        FileNotFoundError: if the data are not at `root`; the message says where to get them.
     """
     return open_dataset(INSTANCE_DATASETS, name, split, root, transform, options)
 
@@ -50,7 +50,7 @@ def create_instance_dataset(
 def create_panoptic_dataset(
     name: str, split: str, root: str | Path | None = None, transform: Transform | None = None, **options: Any
 ) -> PanopticDataset:
-    """Open a panoptic dataset by its name: one of `PANOPTIC_DATASETS`, the rest as `create_instance_dataset` says."""
+    """Open a panoptic dataset, one of `PANOPTIC_DATASETS`; otherwise like `create_instance_dataset`."""
     return open_dataset(PANOPTIC_DATASETS, name, split, root, transform, options)
 
 

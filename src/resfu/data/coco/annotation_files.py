@@ -1,4 +1,4 @@
-"""Datasets that are a COCO annotation file and a folder of images."""
+"""Datasets made of a COCO annotation file and a folder of images."""
 
 import json
 from abc import abstractmethod
@@ -18,7 +18,7 @@ from resfu.data.unreadable import FirstReadable, UnreadableFileError
 SPLITS = ("train", "val")
 HOW_TO_GET = (
     "Get train2017.zip, val2017.zip, annotations_trainval2017.zip and panoptic_annotations_trainval2017.zip from "
-    "cocodataset.org, and unpack them, and the archives of PNG files that the last one holds: root has the folders "
+    "cocodataset.org. Unpack them, and the archives of PNG files inside the last one: root then has the folders "
     "train2017, val2017 and annotations."
 )
 
@@ -26,23 +26,23 @@ HOW_TO_GET = (
 class CocoDataset(ObjectDataset):
     """Base of COCO's datasets.
 
-    Args:
-        kind: "instances" or "panoptic", the beginning of the annotation file's name.
-        split: "train" or "val"; in "train" an image without a box to train on is left out.
-        root: the folder with `train2017`, `val2017` and `annotations`.
-        transform: see `ObjectDataset`.
-        on_error: what an unreadable file, and an annotation that makes no sense, leads to. "raise": an error that names
-            it. "skip": one warning per file, and the next readable sample takes its place, so that the length stays;
-            such annotations are left out when the dataset is opened, and one warning counts them.
-        labelled_as: what was annotated of photos with an EXIF orientation, where their size does not say it: "shown",
-            the photo as viewers show it, or "stored", its pixels as they lie in the file.
-
-    What people leave out of an annotation and what is obvious is filled in, and one warning counts it: see
+    Common omissions in an annotation file are filled in, with one warning that counts them: see
     `resfu.data.coco.as_written`.
 
+    Args:
+        kind: "instances" or "panoptic", the beginning of the annotation file's name.
+        split: "train" or "val"; "train" leaves out images without a box to train on.
+        root: the folder with `train2017`, `val2017` and `annotations`.
+        transform: see `ObjectDataset`.
+        on_error: what to do about unreadable files and invalid annotations. "raise": an error that names the file or
+            annotation. "skip": one warning per unreadable file, and the next readable sample in its place; invalid
+            annotations are left out when the dataset is opened, with one warning that counts them.
+        labelled_as: what the annotations of photos with an EXIF orientation were drawn on, if the size does not tell:
+            "shown", the photo as viewers show it, or "stored", the pixels as stored.
+
     Raises:
-        ValueError: for another split, `on_error` or `labelled_as`, no root, or annotations that contradict themselves.
-        FileNotFoundError: naming the first file that is not there.
+        ValueError: for an unknown split, `on_error` or `labelled_as`, a missing root, or contradictory annotations.
+        FileNotFoundError: naming the first missing file.
         UnreadableFileError: for an annotation file that is not JSON.
     """
 
@@ -82,37 +82,37 @@ class CocoDataset(ObjectDataset):
 
     @abstractmethod
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
-        """What the item holds beside the image and its name.
+        """The entries of an item besides the image and its name.
 
         Args:
             image: its record in the annotation file.
             annotations: those of the image.
 
         Raises:
-            UnreadableFileError: for a damaged file of labels, naming it.
-            ValueError: for annotations that make no sense, naming them.
+            UnreadableFileError: naming a damaged label file.
+            ValueError: naming an invalid annotation.
         """
 
     @abstractmethod
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
-        """Complete an annotation.
+        """Fill in what an annotation omits.
 
         Args:
-            annotation: changed in its place.
-            where: what to call it.
+            annotation: changed in place.
+            where: its name in messages.
             repairs: counts what is filled in.
             sizes: (H, W) of every image by its id.
 
         Raises:
-            ValueError: for one that makes no sense.
+            ValueError: for an invalid annotation.
         """
 
     def boxes(self, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The parts of an image's annotations that have a box, a category, an area and a crowd flag each."""
+        """The parts of an image's annotations, each with a box, a category, an area and a crowd flag."""
         return annotations
 
     def load(self, index: int) -> Sample:
-        """Read the sample at `index`, or with on_error="skip" the first readable one from there on."""
+        """Read the sample at `index`; with on_error="skip", the first readable one from there on."""
         return self._readable.read(lambda n: self._read(self.images[n]), index, len(self), f"listed in {self.file}")
 
     def _read(self, image: dict[str, Any]) -> Sample:
@@ -130,17 +130,17 @@ class CocoDataset(ObjectDataset):
         }
 
     def _complete(self, repairs: Repairs) -> None:
-        """Complete what the file says, in its place, and leave out what makes no sense."""
+        """Fill in omissions in `content` and leave out invalid entries."""
         content = self.content
         images = repairs.kept("image", content["images"], lambda image, where: tidy_image(image, where, repairs))
         sizes = {image["id"]: (image["height"], image["width"]) for image in images}
         if len(sizes) != len(images):
             raise ValueError(f"{self.file} gives two images the same id.")
-        # macOS puts a file of this name beside each one that it copies; who lists a folder lists them too.
+        # macOS writes such a metadata file beside each file that it copies; a listing of the folder includes them.
         copies = {image["id"] for image in images if Path(image["file_name"]).name.startswith("._")}
         left_out = copies | {image.get("id") for image in content["images"] if isinstance(image, dict)} - sizes.keys()
         for image in copies:
-            repairs.note("images left out whose files are macOS's notes and no pictures", f"image {image}")
+            repairs.note("images left out because their files are macOS metadata", f"image {image}")
         annotations = content["annotations"]
         if isinstance(annotations, list) and left_out:
             annotations = [a for a in annotations if not (isinstance(a, dict) and a.get("image_id") in left_out)]
@@ -157,30 +157,26 @@ class CocoDataset(ObjectDataset):
 
 
 def is_trainable(annotation: dict[str, Any], image: dict[str, Any]) -> bool:
-    """Whether an annotation is no crowd, and its box covers a pixel's width and height and some of the image."""
+    """Whether an annotation is not a crowd, and its box is at least one pixel wide and high and meets the image."""
     x, y, width, height = annotation["bbox"]
     across = min(x + width, image["width"]) - max(x, 0)
     down = min(y + height, image["height"]) - max(y, 0)
-    seen = annotation.get("area", 1) > 0  # that of a panoptic segment may be known by its pixels alone
+    seen = annotation.get("area", 1) > 0  # a panoptic segment may have no listed area
     return not annotation["iscrowd"] and seen and min(width, height) >= 1 and min(across, down) > 0
 
 
 def check_files(paths: list[Path]) -> None:
-    """Check that all files of a dataset are there.
-
-    Raises:
-        FileNotFoundError: naming the first that is not.
-    """
+    """Raise a FileNotFoundError that names the first missing file, if any."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"files that are not there: {len(missing)} of {len(paths)}; the first is {missing[0]}. {HOW_TO_GET}"
+            f"{len(missing)} of {len(paths)} files are missing; the first is {missing[0]}. {HOW_TO_GET}"
         )
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors put a mark before the text
+        content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no file {file}. {HOW_TO_GET}") from error
     except ValueError as error:
@@ -198,14 +194,14 @@ def _categories(listed: list[dict[str, Any]], file: Path) -> tuple[Category, ...
     palette = voc_palette(256).tolist()
     for entry in listed:
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
-            raise ValueError(f"{file}: a category needs a whole number as its id, and a name; got {entry}.")
+            raise ValueError(f"{file}: a category needs a name and an integer id, got {entry}.")
     if len({entry["id"] for entry in listed}) < len(listed):
         raise ValueError(f"{file} gives two categories the same id.")
     categories = [
         Category(
             id=entry["id"],
             name=entry["name"],
-            isthing=bool(entry.get("isthing", True)),  # files of instances do not say so
+            isthing=bool(entry.get("isthing", True)),  # not given in instance files
             color=tuple(entry.get("color") or palette[entry["id"] % 256]),
         )
         for entry in listed

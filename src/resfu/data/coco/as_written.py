@@ -1,4 +1,4 @@
-"""COCO's files as people write them: what is left out is filled in and counted, what makes no sense is named."""
+"""COCO files as people write them: omissions are filled in and counted, invalid entries are named."""
 
 import math
 import re
@@ -15,42 +15,38 @@ Size = tuple[int, int]
 
 
 class Repairs:
-    """What is filled in or left out of an annotation file, for one warning.
+    """Counts what is filled in or left out of an annotation file, for one warning.
 
     Args:
         file: for the messages.
-        on_error: what an entry that makes no sense leads to: "raise": an error that names it; "skip": it is left out.
+        on_error: what to do about an invalid entry: "raise": an error that names it; "skip": leave it out.
     """
 
     def __init__(self, file: Path, on_error: OnError) -> None:
         self.file = file
         self.on_error = on_error
-        self._found: dict[str, list[Any]] = {}  # number, and where the first is
+        self._found: dict[str, list[Any]] = {}  # [count, name of the first]
 
     def note(self, what: str, where: str) -> None:
         """Count something that was filled in or left out."""
         self._found.setdefault(what, [0, where])[0] += 1
 
     def refuse(self, where: str, reason: str) -> None:
-        """Leave out an entry that makes no sense, or raise.
-
-        Raises:
-            ValueError: with "raise".
-        """
+        """Count an invalid entry as left out; with "raise", raise a ValueError instead."""
         if self.on_error == "raise":
-            raise ValueError(f"{where} of {self.file}: {reason} Correct it, or leave such out by on_error='skip'.")
-        self.note("left out, as they make no sense", f"{where}: {reason.rstrip('.')}")
+            raise ValueError(f"{where} of {self.file}: {reason} Correct it, or leave it out with on_error='skip'.")
+        self.note("left out because they are invalid", f"{where}: {reason.rstrip('.')}")
 
     def kept(self, kind: str, entries: Any, tidy: Callable[[Entry, str], None]) -> list[Entry]:
-        """The entries that make sense.
+        """The valid entries of a list.
 
         Args:
-            kind: what to call an entry.
+            kind: the word for an entry in messages.
             entries: a list of the file.
-            tidy: completes an entry in its place, given what to call it; a ValueError says why it makes no sense.
+            tidy: completes an entry in place, given its name in messages; raises a ValueError for an invalid one.
 
         Raises:
-            ValueError: with "raise" for one that makes no sense, and for anything but a list.
+            ValueError: if `entries` is not a list; with "raise", for an invalid entry.
         """
         if not isinstance(entries, list):
             raise ValueError(f"{self.file}: its {kind}s must be a list, got {type(entries).__name__}.")
@@ -69,18 +65,14 @@ class Repairs:
         return kept
 
     def warn(self) -> None:
-        """Say in one warning what was noted, if anything was."""
+        """Warn once, if anything was counted."""
         if self._found:
             listed = "; ".join(f"{number} {what} (first: {where})" for what, (number, where) in self._found.items())
             warnings.warn(f"{self.file} was completed: {listed}.", stacklevel=4)
 
 
 def tidy_image(image: Entry, where: str, repairs: Repairs) -> None:
-    """Complete an image's record: whole numbers for its sides.
-
-    Raises:
-        ValueError: for one without an id, a file or a size.
-    """
+    """Make the sides of an image's record integers; a ValueError says what is missing."""
     if image.get("id") is None or not isinstance(image.get("file_name"), str):
         raise ValueError("an image needs an id and a file_name.")
     for side in ("height", "width"):
@@ -93,20 +85,20 @@ def tidy_image(image: Entry, where: str, repairs: Repairs) -> None:
 def tidy_instance(
     entry: Entry, where: str, repairs: Repairs, sizes: Mapping[Any, Size], categories: Collection[Any]
 ) -> None:
-    """Complete the annotation of an object.
+    """Fill in what an object's annotation omits.
 
-    Without "iscrowd" it is no crowd; without "area" or a box of four numbers these are those of its mask. A flat
-    polygon is one polygon; polygons of less than three points are dropped where others remain.
+    A missing "iscrowd" becomes 0; a missing "area" or box is computed from the mask. A flat list of numbers is read as
+    one polygon; polygons of fewer than three points are dropped if others remain.
 
     Args:
-        entry: changed in its place.
-        where: what to call it.
+        entry: changed in place.
+        where: its name in messages.
         repairs: counts what is filled in.
         sizes: (H, W) of every image by its id.
         categories: their ids.
 
     Raises:
-        ValueError: for an unknown image or category, and without a mask.
+        ValueError: for an unknown image or category, or a missing mask.
     """
     size = _listed(entry, sizes)
     _check_category(entry, entry["image_id"], categories)
@@ -117,10 +109,10 @@ def tidy_instance(
     if box is None or area is None:
         pixels, extent = mask_extent(segmentation, *size)
         if box is None:
-            repairs.note("without a box of four numbers, which is taken from the mask", where)
+            repairs.note("without a box of four numbers, computed from the mask", where)
             box = extent
         if area is None:
-            repairs.note("without an area, which is counted in the mask", where)
+            repairs.note("without an area, counted in the mask", where)
             area = pixels
     entry["bbox"], entry["area"] = box, area
 
@@ -128,26 +120,23 @@ def tidy_instance(
 def tidy_segments(
     entry: Entry, where: str, repairs: Repairs, sizes: Mapping[Any, Size], categories: Collection[Any]
 ) -> None:
-    """Complete the annotation of an image with panoptic segments, whose boxes and areas are those of their pixels.
-
-    Arguments and errors as `tidy_instance` says.
-    """
+    """Fill in what a panoptic annotation omits; arguments and errors as in `tidy_instance`."""
     height, width = _listed(entry, sizes)
     if not isinstance(entry.get("file_name"), str) or not isinstance(entry.get("segments_info"), list):
         raise ValueError("an image with panoptic segments needs a file_name and a list segments_info.")
     for segment in entry["segments_info"]:
         if not isinstance(segment, dict) or not isinstance(segment.get("id"), int):
-            raise ValueError(f"a segment needs a whole number as its id, got {segment!r}.")
+            raise ValueError(f"a segment needs an integer id, got {segment!r}.")
         _check_category(segment, entry["image_id"], categories)
         name = f"segment {segment['id']} of {where}"
         _tidy_crowd(segment, name, repairs)
         box, area = _box(segment, name, repairs), _number(segment.get("area"), name, repairs)
         if box is None:
-            repairs.note("without a box of four numbers, which is taken from the pixels", name)
+            repairs.note("without a box of four numbers, computed from the pixels", name)
         # Until the pixels are read the segment may lie anywhere.
         segment["bbox"] = box or [0, 0, width, height]
         if area is None:
-            repairs.note("without an area, which is counted in the pixels", name)
+            repairs.note("without an area, counted in the pixels", name)
             segment.pop("area", None)
         else:
             segment["area"] = area
@@ -156,21 +145,19 @@ def tidy_segments(
 def _listed(entry: Entry, sizes: Mapping[Any, Size]) -> Size:
     image = entry.get("image_id")
     if image not in sizes:
-        raise ValueError(f"the file annotates the image {image}, which it does not list.")
+        raise ValueError(f"the file annotates image {image}, which it does not list.")
     return sizes[image]
 
 
 def _check_category(entry: Entry, image: Any, categories: Collection[Any]) -> None:
     if entry.get("category_id") not in categories:
-        raise ValueError(
-            f"the file has the category {entry.get('category_id')} in the image {image}, but does not list it."
-        )
+        raise ValueError(f"the file uses category {entry.get('category_id')} in image {image}, but does not list it.")
 
 
 def _tidy_crowd(entry: Entry, where: str, repairs: Repairs) -> None:
     crowd = entry.get("iscrowd")
     if crowd is None:
-        repairs.note("without iscrowd, which are no crowds", where)
+        repairs.note("without iscrowd, read as 0", where)
         entry["iscrowd"] = 0
     elif isinstance(crowd, bool) or _number(crowd, where, repairs) in (0, 1):
         entry["iscrowd"] = int(float(crowd))
@@ -182,16 +169,16 @@ def _tidy_mask(segmentation: Any, where: str, repairs: Repairs) -> Segmentation:
     if isinstance(segmentation, dict):
         return segmentation
     if not segmentation:
-        raise ValueError("it has no segmentation, so that its mask is not known.")
+        raise ValueError("it has no segmentation, so its mask is unknown.")
     if not isinstance(segmentation, list):
         raise ValueError(f"its segmentation is neither polygons nor run lengths: {segmentation!r}.")
     if not isinstance(segmentation[0], list):
-        repairs.note("with a flat polygon, which is one", where)
+        repairs.note("with a flat list of numbers, read as one polygon", where)
         segmentation = [segmentation]
     polygons = [_tidy_polygon(polygon, where, repairs) for polygon in segmentation]
     areas = [polygon for polygon in polygons if len(polygon) >= 6]
     if len(areas) < len(polygons) and areas:
-        repairs.note("with polygons of less than three points beside others, which are dropped", where)
+        repairs.note("with polygons of fewer than three points, which are dropped", where)
         return areas
     return polygons
 
@@ -204,13 +191,13 @@ def _tidy_polygon(polygon: Any, where: str, repairs: Repairs) -> list[float]:
     except TypeError:
         numbers = [_number(value, where, repairs) for value in polygon]
         if None in numbers:
-            raise ValueError(f"a polygon holds {polygon[numbers.index(None)]!r}, which is no number.") from None
+            raise ValueError(f"a polygon holds {polygon[numbers.index(None)]!r}, which is not a number.") from None
         return [number for number in numbers if number is not None]
     return polygon
 
 
 def _box(entry: Entry, where: str, repairs: Repairs) -> list[float] | None:
-    """The four numbers of a box; None where it has others."""
+    """The four numbers of a box; None if it is anything else."""
     box = entry.get("bbox")
     if isinstance(box, str):
         box = re.split(r"[\s,;]+", box.strip(" []()"))
@@ -222,7 +209,7 @@ def _box(entry: Entry, where: str, repairs: Repairs) -> list[float] | None:
 
 
 def _number(value: Any, where: str, repairs: Repairs) -> float | None:
-    """A finite number, also one that is written as text; None for anything else."""
+    """A finite number, also if written as text; None for anything else."""
     if isinstance(value, str):
         try:
             value = float(value)

@@ -1,4 +1,4 @@
-"""The contracts that datasets with objects keep: instances, and panoptic segments."""
+"""The base classes of instance and panoptic datasets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from resfu.data.base import IGNORE_INDEX, Sample, Transform
 
 
 class Category(NamedTuple):
-    """A kind of thing or stuff.
+    """A category of things or stuff.
 
     Args:
-        id: as the annotation file numbers it, with gaps.
-        name: what it is called.
+        id: number in the annotation file; there may be gaps.
+        name: of the category.
         isthing: whether its objects are told apart.
         color: RGB, for pictures.
     """
@@ -30,7 +30,7 @@ class Category(NamedTuple):
 
 
 class ObjectTarget(TypedDict):
-    """What torchvision's detection networks train on, for one image."""
+    """The training target of torchvision's detection networks, for one image."""
 
     boxes: tv_tensors.BoundingBoxes
     labels: torch.Tensor
@@ -42,11 +42,11 @@ class ObjectTarget(TypedDict):
 
 
 class Segment(TypedDict):
-    """A segment of an image, numbered as the networks number it.
+    """A segment of an image, with the category numbers of the networks.
 
     Args:
         id: in the map of ids, from 1.
-        category_id: c for categories[c]: things from 0, in the order of their labels, and stuff behind them.
+        category_id: index into `categories`: things from 0, in the order of their labels, then stuff.
         isthing: 0 or 1.
         iscrowd: 0 or 1.
         area: pixels.
@@ -60,22 +60,22 @@ class Segment(TypedDict):
 
 
 class ObjectDataset(Dataset[Sample], ABC):
-    """Base of the datasets with objects.
+    """Base of instance and panoptic datasets.
 
-    A subclass sets `categories` and `sizes` and writes `load`. An item is a dictionary with
+    A subclass sets `categories` and `sizes` and implements `load`. An item is a dictionary with
 
     * "image": uint8 [3, H, W], a `torchvision.tv_tensors.Image`;
     * "target": an `ObjectTarget`: boxes float32 [N, 4] (x1, y1, x2, y2 in pixels), labels int64 [N] (1 to the number of
       things), masks uint8 [N, H, W], area float32 [N] (pixels), iscrowd int64 [N], image_id int;
-    * "name": str, what to call the sample in a report.
+    * "name": str, the sample's name in reports.
 
-    For training the crowd regions are left out, boxes without an extent too, and images that have no box then.
+    A training split leaves out crowd regions, empty boxes, and images without any box left.
 
     Args:
         transform: called with that dictionary; what it returns is the item.
     """
 
-    categories: tuple[Category, ...]  # things and then stuff, both by rising id
+    categories: tuple[Category, ...]  # things, then stuff, each by rising id
     sizes: list[tuple[int, int]]  # (H, W) of each sample
 
     def __init__(self, transform: Transform | None = None) -> None:
@@ -95,33 +95,33 @@ class ObjectDataset(Dataset[Sample], ABC):
 
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is outside of a dataset of {len(self)} samples.")
+            raise IndexError(f"index {index} is out of range for a dataset of {len(self)} samples.")
         sample = self.load(index % len(self))
         return sample if self.transform is None else self.transform(sample)
 
 
 class InstanceDataset(ObjectDataset):
-    """Base of the datasets of instances."""
+    """Base of instance segmentation datasets."""
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:
-        """All images, annotations and categories in COCO's JSON format: what `InstanceMetrics` measures against."""
+        """All images, annotations and categories in COCO's JSON format, for `InstanceMetrics`."""
 
 
 class PanopticDataset(ObjectDataset):
     """Base of the panoptic datasets.
 
-    An item holds beside what `ObjectDataset` says
+    Beyond `ObjectDataset`, an item has
 
-    * in "target" a "semantic" label: int64 [H, W], s for the category stuff[s], len(stuff) for every thing (crowds
-      too), 255 for void;
+    * in "target", a "semantic" label: int64 [H, W], s for the category stuff[s], len(stuff) for every thing (also
+      crowds), 255 for void;
     * "ids": int32 [H, W], a Mask: the segment at each pixel, 0 for void;
-    * "segments": a list of `Segment`, crowds in training too.
+    * "segments": a list of `Segment`, with crowds even in training.
     """
 
     @property
     def stuff(self) -> tuple[Category, ...]:
-        """Channel s of the semantic label is the category stuff[s]; things share the channel behind the last."""
+        """Channel s of the semantic label is the category stuff[s]; all things share one channel after the last."""
         return tuple(category for category in self.categories if not category.isthing)
 
 
@@ -134,10 +134,10 @@ def object_target(
     image_id: int,
     size: tuple[int, int],
 ) -> ObjectTarget:
-    """The target of an image, from one entry an object.
+    """The target of an image, from one entry per object.
 
     Args:
-        boxes: x1, y1, x2, y2 in pixels; what lies outside of the image is cut off.
+        boxes: x1, y1, x2, y2 in pixels; clipped to the image.
         labels: 1 to the number of things.
         masks: [H, W] each.
         area: pixels.
@@ -146,7 +146,7 @@ def object_target(
         size: (H, W) of the image.
 
     Returns:
-        The target; without an object its tensors have the same shapes with N = 0.
+        The target; without objects its tensors have N = 0.
     """
     H, W = size
     corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4).clamp(min=0)
@@ -169,14 +169,14 @@ def panoptic_labels(
     image_id: int,
     training: bool,
 ) -> Sample:
-    """What a panoptic item holds beside the image and the name.
+    """The entries of a panoptic item besides the image and its name.
 
     Args:
         ids: [H, W], the segment at each pixel, 0 for void.
-        listed: what each is: "id", "category_id" as in `Category.id`, "iscrowd".
+        listed: "id", "category_id" (a `Category.id`) and "iscrowd" of each segment.
         categories: of the dataset, things first.
         image_id: of the image.
-        training: whether crowds are left out of the boxes and masks.
+        training: leave crowds out of the boxes and masks.
 
     Returns:
         "target", "ids" and "segments", see `PanopticDataset`.
@@ -220,14 +220,7 @@ def panoptic_labels(
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, list[Any]]:
-    """A batch of images of different sizes: the lists that detection networks take.
-
-    Args:
-        samples: items of one dataset.
-
-    Returns:
-        For every key of an item the list of its values.
-    """
+    """Turn a list of items into a dictionary of lists, the batch of a detection network."""
     return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 

@@ -18,15 +18,15 @@ class CocoInstances(CocoDataset, InstanceDataset):
     """Images with the boxes and masks of their objects.
 
     Args:
-        split: "train" or "val". In "train" crowds, boxes without an extent and images without a box are left out.
+        split: "train" or "val"; "train" leaves out crowds, empty boxes and images without a box.
         root: the folder with `train2017`, `val2017` and `annotations/instances_*2017.json`.
         transform: see `ObjectDataset`.
         on_error: "raise" or "skip", see `CocoDataset`.
         labelled_as: "shown" or "stored", see `CocoDataset`.
 
     Raises:
-        ValueError: see `CocoDataset`, and for a mask that makes no sense, naming its annotation.
-        FileNotFoundError: naming the first file that is not there.
+        ValueError: see `CocoDataset`; also naming the annotation of an invalid mask.
+        FileNotFoundError: naming the first missing file.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CocoInstances(CocoDataset, InstanceDataset):
         return self.content
 
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
-        """Complete an annotation as the file has it, or say what is wrong with it."""
+        """Complete an annotation with `tidy_instance`."""
         tidy_instance(annotation, where, repairs, sizes, self._category_ids)
 
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:

@@ -19,22 +19,22 @@ from resfu.data.coco.base import PanopticDataset, panoptic_labels
 from resfu.data.image_files import Orientation, read_colours
 from resfu.data.unreadable import UnreadableFileError
 
-_NAMED = 3  # files whose areas differ
+_NAMED = 3  # at most this many files with wrong areas are named
 
 
 class CocoPanoptic(CocoDataset, PanopticDataset):
     """Images with their segments of things and stuff.
 
     Args:
-        split: "train" or "val". In "train" crowds are left out of the target, and images without a box altogether.
+        split: "train" or "val"; "train" leaves crowds out of the target, and leaves out images without a box.
         root: the folder with `train2017`, `val2017`, and in `annotations` the files and folders `panoptic_*2017`.
         transform: see `ObjectDataset`.
         on_error: "raise" or "skip", see `CocoDataset`.
         labelled_as: "shown" or "stored", see `CocoDataset`.
 
     Raises:
-        ValueError: see `CocoDataset`, and at access for segments that the PNG file contradicts, naming it.
-        FileNotFoundError: naming the first file that is not there.
+        ValueError: see `CocoDataset`; at access, naming a PNG file that contradicts its segments.
+        FileNotFoundError: naming the first missing file.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
         check_files([self._ids_folder / self._annotations[image["id"]][0]["file_name"] for image in self.images])
 
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
-        """Complete the segments as the file has them, or say what is wrong with them."""
+        """Complete an annotation with `tidy_segments`."""
         tidy_segments(annotation, where, repairs, sizes, self._category_ids)
 
     def _complete(self, repairs: Repairs) -> None:
@@ -60,8 +60,8 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
 
         def check(image: dict[str, Any], where: str) -> None:
             number = numbers[image["id"]]
-            if number > 1 or not (number or self.training):  # without a box it is left out of the training anyway
-                raise ValueError(f"there must be one annotation of the image {image['id']}, not {number}.")
+            if number > 1 or not (number or self.training):  # training leaves it out anyway: it has no box
+                raise ValueError(f"image {image['id']} must have one annotation, not {number}.")
 
         self.content["images"] = repairs.kept("image", self.content["images"], check)
 
@@ -87,9 +87,9 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
 
 
 class AreaCheck:
-    """Warns where a segment's listed area is not the number of its pixels, for the first files that it meets.
+    """Warns if a segment's listed area is not its number of pixels, for the first few files only.
 
-    PQ here counts pixels; COCO's own evaluation takes the listed area of a labelled segment.
+    PQ here counts pixels; COCO's own evaluation uses the listed areas of the labels.
 
     Args:
         file: that lists the areas.
@@ -103,9 +103,9 @@ class AreaCheck:
         """Compare the segments of an image.
 
         Args:
-            path: of the picture of ids.
-            listed: in the file, those without an "area" too.
-            counted: the same segments, with the "area" of their pixels.
+            path: of the PNG file of ids.
+            listed: the segments in the annotation file; "area" may be missing.
+            counted: the same segments, with the counted "area".
         """
         pairs = [(s["id"], s["area"], c["area"]) for s, c in zip(listed, counted, strict=True) if "area" in s]
         differing = [pair for pair in pairs if pair[1] != pair[2]]
@@ -115,13 +115,13 @@ class AreaCheck:
         number, area, pixels = differing[0]
         rest = " Further files are not named." if len(self._differing) == _NAMED else ""
         warnings.warn(
-            f"{path}: {self.file} lists other areas than there are pixels for {len(differing)} of {len(counted)} "
-            f"segments, such as {area} for the segment {number} of {pixels} pixels. PQ counts the pixels; COCO's own "
-            f"evaluation takes the listed areas, so that its PQ differs.{rest}",
+            f"{path}: {self.file} lists wrong areas for {len(differing)} of {len(counted)} segments, such as {area} "
+            f"for segment {number}, which has {pixels} pixels. PQ here counts the pixels; COCO's own evaluation uses "
+            f"the listed areas, and its PQ differs.{rest}",
             stacklevel=2,
         )
 
 
 def decode_ids(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The segment at each pixel, [H, W], from a picture, [H, W, 3]: red + 256 green + 65536 blue."""
+    """The segment at each pixel, [H, W], from colours, [H, W, 3]: red + 256 green + 65536 blue."""
     return colours.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)

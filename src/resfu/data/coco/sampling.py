@@ -9,22 +9,22 @@ from torch.utils.data import DistributedSampler
 
 
 class AspectRatioSampler(DistributedSampler[Any]):
-    """Keys (epoch, index) whose batches hold either upright or lying images, so that little of a batch is padding.
+    """Keys (epoch, index) in batches of either portrait or landscape images, which need little padding.
 
-    The images of every epoch are shuffled and dealt into two buckets; a bucket that holds a batch for all processes is
-    one. What remains at the end of an epoch goes on into the next one, so that no image is seen more often than
-    another. Batch p is the same set of images for any number of processes that share it: process r of n takes the r-th
-    of its n parts. Being a DistributedSampler tells Lightning not to put its own in this place.
+    The images of every epoch are shuffled and dealt into two buckets. A bucket with enough images for all processes
+    becomes a batch. The images left at the end of an epoch stay for the next one, so all are seen equally often.
+    Batch p holds the same images for any number of processes: process r of n takes the r-th of its n parts. Lightning
+    does not replace a DistributedSampler by its own.
 
     Args:
         sizes: (H, W) of each image.
-        batch_size: images per process and step; each run of that many keys is a batch.
+        batch_size: images per process and step; that many consecutive keys are a batch.
         seed: of the run.
         rank: this process.
         world: number of processes.
 
     Raises:
-        ValueError: when the images do not fill one batch.
+        ValueError: if the images do not fill one batch.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class AspectRatioSampler(DistributedSampler[Any]):
     ) -> None:
         if len(sizes) < batch_size * world:
             raise ValueError(
-                f"the images of the training split ({len(sizes)}) are fewer than batch_size x processes "
+                f"the training split has {len(sizes)} images, fewer than batch_size x processes "
                 f"({batch_size} x {world}): lower batch_size."
             )
         super().__init__(range(len(sizes)), num_replicas=world, rank=rank, seed=seed, drop_last=True)  # pyright: ignore[reportArgumentType]
@@ -42,7 +42,7 @@ class AspectRatioSampler(DistributedSampler[Any]):
         self.position = 0
 
     def __iter__(self) -> Iterator[Any]:
-        """Keys of as many batches as an epoch has, from `position` (batches since the beginning) on."""
+        """The keys of one epoch's number of batches, from batch `position` (counted over all epochs) on."""
         start = self.rank * self.batch_size
         for shared in itertools.islice(self._shared_batches(), self.position, self.position + self.batches):
             yield from shared[start : start + self.batch_size]
@@ -62,4 +62,4 @@ class AspectRatioSampler(DistributedSampler[Any]):
         return self.batches * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: the position says which epoch it is, also in the middle of one."""
+        """Do nothing: `position` determines the epoch, even in the middle of one."""

@@ -1,4 +1,4 @@
-"""The procedural scenes with instances and panoptic segments: no download, no files of annotations."""
+"""The procedural scenes with instances and panoptic segments: no download, no annotation files."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from resfu.data.generated.scenes.classes import STUFF
 
 
 class SceneObjects(ObjectDataset):
-    """Base of the two. The id of a category is the class of the scenes, that of an image its number from 1 on.
+    """Base of the two. A category's id is its class number in `Scenes`; image ids count from 1.
 
     Args:
-        split: "train", "val" or "test"; in "train" a scene without a thing is left out.
+        split: "train", "val" or "test"; "train" leaves out scenes without a thing.
         root: cache folder, see `Scenes`.
         transform: see `ObjectDataset`.
         size: (H, W) in pixels.
-        count: number of scenes made.
+        count: number of scenes generated.
         seed: 0 or more.
         difficulty: 0 to 1.
 
     Raises:
-        ValueError: for an argument outside of its range.
+        ValueError: for an argument outside its range.
     """
 
     categories = tuple(
@@ -48,7 +48,7 @@ class SceneObjects(ObjectDataset):
         self.training = split == "train"
         self.places = [place for place in range(len(self.scenes)) if not self.training or self._has_thing(place)]
         if not self.places:
-            raise ValueError(f"no scene has a thing to train on, of {len(self.scenes)}: raise count or size.")
+            raise ValueError(f"none of {len(self.scenes)} scenes has a thing to train on: raise count or size.")
         self.sizes = [self.scenes.size] * len(self.places)
 
     def _has_thing(self, place: int) -> bool:
@@ -61,16 +61,16 @@ class SceneObjects(ObjectDataset):
 
     @abstractmethod
     def labels(self, place: int) -> Sample:
-        """What the item holds beside the image and its name, for a place in `scenes`."""
+        """The entries of an item besides the image and its name, for an index into `scenes`."""
 
     def all_labels(self, place: int) -> Sample:
-        """All labels of a scene."""
+        """The panoptic labels of a scene, of which instances are a part."""
         ids, segments = self.scenes.panoptic(place)
         return panoptic_labels(ids.numpy(), segments, self.categories, place + 1, self.training)
 
 
 class SceneInstances(SceneObjects, InstanceDataset):
-    """Scenes with the boxes and masks of their things. Arguments as `SceneObjects` says."""
+    """Scenes with the boxes and masks of their things; arguments as for `SceneObjects`."""
 
     def labels(self, place: int) -> Sample:
         """The target of a scene."""
@@ -97,7 +97,7 @@ class SceneInstances(SceneObjects, InstanceDataset):
 
 
 class ScenePanoptic(SceneObjects, PanopticDataset):
-    """Scenes with their segments of things and stuff. Arguments as `SceneObjects` says."""
+    """Scenes with their segments of things and stuff; arguments as for `SceneObjects`."""
 
     def labels(self, place: int) -> Sample:
         """All labels of a scene."""

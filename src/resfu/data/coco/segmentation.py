@@ -1,4 +1,4 @@
-"""The three ways in which COCO writes a mask: polygons, run lengths as a list, and run lengths as a string."""
+"""COCO's three encodings of a mask: polygons, run lengths as a list, and run lengths as a string."""
 
 import math
 from typing import Any
@@ -11,10 +11,10 @@ Segmentation = list[list[float]] | dict[str, Any]
 
 
 def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[np.uint8]:
-    """The mask that an annotation writes.
+    """Decode the mask of an annotation.
 
     Args:
-        segmentation: in any of the three ways.
+        segmentation: in any of the three encodings.
         height: of the image.
         width: of the image.
 
@@ -22,7 +22,7 @@ def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[
         [H, W], 0 or 1.
 
     Raises:
-        ValueError: for another size, runs that don't fill the image, or a polygon that isn't one.
+        ValueError: for a wrong size, runs that do not fill the image, or an invalid polygon.
     """
     runs = _checked_runs(segmentation, height, width)
     values = np.arange(len(runs), dtype=np.uint8) % 2
@@ -30,11 +30,7 @@ def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[
 
 
 def check_segmentation(segmentation: Segmentation, height: int, width: int) -> None:
-    """Check what `decode_mask` would refuse, without making the mask.
-
-    Raises:
-        ValueError: as `decode_mask`.
-    """
+    """Raise the errors of `decode_mask` without making the mask."""
     if isinstance(segmentation, dict):
         _checked_runs(segmentation, height, width)
     else:
@@ -42,40 +38,31 @@ def check_segmentation(segmentation: Segmentation, height: int, width: int) -> N
 
 
 def mask_extent(segmentation: Segmentation, height: int, width: int) -> tuple[int, list[int]]:
-    """Pixels of a mask, and the box round it.
+    """The area of a mask in pixels, and its bounding box x, y, width, height; zeros for an empty mask.
 
-    Args:
-        segmentation: in any of the three ways.
-        height: of the image.
-        width: of the image.
-
-    Returns:
-        The area, and x, y, width, height; zeros for an empty mask.
-
-    Raises:
-        ValueError: as `decode_mask`.
+    Arguments and errors as in `decode_mask`.
     """
     ends = np.cumsum(_checked_runs(segmentation, height, width))
-    # The runs of ones, down the columns: where they begin, and their last pixels.
+    # The first and last pixels of the runs of ones; pixels are counted down the columns.
     first, last = ends[:-1:2], ends[1::2] - 1
     first, last = first[last >= first], last[last >= first]
     if not len(first):
         return 0, [0, 0, 0, 0]
     left, right = int(first[0] // height), int(last[-1] // height)
-    whole = first // height != last // height  # a run that goes on in the next column meets both borders
+    whole = first // height != last // height  # a run over two columns or more touches the upper and lower border
     top, bottom = np.where(whole, 0, first % height).min(), np.where(whole, height - 1, last % height).max()
     return int((last - first + 1).sum()), [left, int(top), right - left + 1, int(bottom - top) + 1]
 
 
 def encode_rle(mask: NDArray[Any], compress: bool = True) -> dict[str, Any]:
-    """Write a mask as run lengths.
+    """Encode a mask as run lengths.
 
     Args:
         mask: [H, W], 0 or 1.
-        compress: as a string, as results are written; otherwise as a list, as COCO writes its crowds.
+        compress: as a string, as in result files; otherwise as a list, as in COCO's crowds.
 
     Returns:
-        {"size": [H, W], "counts": the runs of 0 and 1 by turns, down the columns}, which JSON can hold.
+        {"size": [H, W], "counts": alternating runs of 0 and 1, down the columns}, ready for JSON.
     """
     if compress:
         from pycocotools import mask as coco_mask
@@ -88,17 +75,18 @@ def encode_rle(mask: NDArray[Any], compress: bool = True) -> dict[str, Any]:
 
 
 def outlines(mask: NDArray[Any]) -> list[list[float]] | None:
-    """Write a mask as polygons along the sides of its pixels, which give exactly that mask again.
+    """Encode a mask as polygons along the edges of its pixels, which decode to exactly that mask.
 
     Args:
         mask: [H, W], 0 or 1.
 
     Returns:
-        The polygons; None for a mask with a hole, for COCO fills polygons.
+        The polygons; None for a mask with a hole, which COCO's polygons cannot express.
     """
     inside = np.pad(np.asarray(mask, dtype=bool), 1)
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    # Each side between inside and outside, with the inside on its right; a corner where two pixels touch has two.
+    # Each edge between inside and outside, with the inside on its right. Two edges start where two pixels touch at a
+    # corner.
     for (dy, dx), (y0, x0), (y1, x1) in (
         ((-1, 0), (0, 0), (0, 1)),
         ((0, 1), (0, 1), (1, 1)),
@@ -122,7 +110,7 @@ def outlines(mask: NDArray[Any]) -> list[list[float]] | None:
                 break
             point = end
         y, x = np.array(loop, dtype=np.float64).T
-        if float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) < 0:  # runs the other way round: a hole
+        if float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) < 0:  # the opposite direction: a hole
             return None
         polygons.append(np.stack([x, y], axis=1).flatten().tolist())
     return polygons
@@ -132,14 +120,14 @@ def _checked_runs(segmentation: Segmentation, height: int, width: int) -> list[i
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
         if not isinstance(size, list | tuple) or list(size) != [height, width]:
-            raise ValueError(f"the mask has the size {size}, its image {[height, width]}.")
+            raise ValueError(f"the mask has size {size}, but its image {[height, width]}.")
         counts = segmentation.get("counts")
     else:
         from pycocotools import mask
 
         _check_polygons(segmentation)
         parts = mask.frPyObjects(segmentation, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        # Not by pycocotools' own decode, which numpy 2 warns of.
+        # pycocotools' own decode makes numpy 2 warn.
         counts = mask.merge(parts)["counts"]
     if not isinstance(counts, list | str | bytes):
         raise ValueError(f"the runs of the mask must be a list or a string, got {counts!r}.")
@@ -154,18 +142,19 @@ def _checked_runs(segmentation: Segmentation, height: int, width: int) -> list[i
 def _check_polygons(polygons: list[list[float]]) -> None:
     if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise ValueError(
-            f"polygons of {[len(polygon) for polygon in polygons]} numbers; a polygon is x, y of three points or more."
+            f"polygons of {[len(polygon) for polygon in polygons]} numbers; a polygon needs x, y of 3 points or more."
         )
-    # The sum is finite and a number only if all numbers are: much faster than to look at each.
+    # The sum is finite only if all numbers are: much faster than checking each.
     if not all(math.isfinite(sum(polygon)) for polygon in polygons):
         raise ValueError("a polygon holds a number that is not finite.")
 
 
 def _runs(counts: list[int] | str | bytes) -> list[int]:
-    """The runs of either notation.
+    """Decode the runs of either notation.
 
-    A string holds five bits a character, from 48 on, the lowest first: the sixth bit says that more follow, the fifth
-    of the last is the sign. From the fourth run on it is the difference to the last but one.
+    Each character of a string, minus 48, holds five bits of a number, lowest first. The sixth bit says that more
+    follow; the fifth bit of the last character is the sign. From the fourth run on, a run is stored as its difference
+    from the run two before it.
     """
     if isinstance(counts, list):
         return counts
@@ -174,7 +163,7 @@ def _runs(counts: list[int] | str | bytes) -> list[int]:
     for code in counts.encode() if isinstance(counts, str) else counts:
         bits = code - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"the runs of the mask hold the character {chr(code)!r}.")
+            raise ValueError(f"the runs of the mask hold the invalid character {chr(code)!r}.")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

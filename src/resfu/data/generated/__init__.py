@@ -1,1 +1,1 @@
-"""Generated data that need no download: scenes, CT scans and hearts, kept in one kind of cache."""
+"""Generated data that need no download: scenes, CT scans and hearts, cached on disk."""

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the sample alone, not on the order or process in which it is made."""
+"""Random numbers that depend on the sample alone, not on the order or process that makes it."""
 
 from enum import IntEnum
 
@@ -9,7 +9,7 @@ LARGEST_SEED = 2**63
 
 
 class Stream(IntEnum):
-    """Independent sequences of one sample: the geometry must not change with anything drawn for the look."""
+    """Independent random streams of a sample: draws for the look must not change the geometry."""
 
     GEOMETRY = 0
     MATERIAL = 1
@@ -23,16 +23,16 @@ def generator(seed: int, split: str, index: int, stream: Stream) -> np.random.Ge
         seed: of the dataset, 0 or more.
         split: one of `SPLITS`.
         index: of the sample.
-        stream: what the numbers are for.
+        stream: the purpose of the numbers.
 
     Returns:
-        A fresh generator, in the same state for the same arguments.
+        A new generator; the same arguments give the same state.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index, stream])))
 
 
 def check_sampling(name: str, split: str, count: int | None, seed: int) -> None:
-    """Check the arguments that say which samples are generated.
+    """Check the arguments that select the generated samples.
 
     Args:
         name: of the dataset, for messages.
@@ -41,7 +41,7 @@ def check_sampling(name: str, split: str, count: int | None, seed: int) -> None:
         seed: 0 to 2**63 - 1.
 
     Raises:
-        ValueError: for an argument outside of its range.
+        ValueError: for an argument outside its range.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r} of {name}; choose one of {', '.join(SPLITS)}.")

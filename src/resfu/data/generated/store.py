@@ -21,26 +21,25 @@ Arrays = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 
 THREADS = 2
-_LEFT_OVER = 3600  # seconds after which nobody is writing a sample any more
-# What damage at different places of a zip file shows as.
+_LEFT_OVER = 3600  # seconds after which an unfinished file is abandoned
+# The errors that a damaged npz file may raise.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError, OSError)
 
 
 def default_cache_dir() -> Path:
-    """Where generated data are kept: the environment variable RESFU_CACHE, else ~/.cache/resfu."""
+    """The folder for generated data: the environment variable RESFU_CACHE, else ~/.cache/resfu."""
     return Path(os.environ.get("RESFU_CACHE") or Path.home() / ".cache" / "resfu")
 
 
 class GeneratedStore:
     """A folder of generated samples, one npz file each.
 
-    A file appears under its name only when it is whole, so several processes may fill one folder at a time and
-    any of them may be stopped.
+    A file gets its name only when it is complete. Several processes may fill a folder at once, and any may be stopped.
 
     Args:
-        folder: where the files are.
-        names: of the samples, in order; a longer list may begin with a shorter one's.
-        make: from the place in `names` to the arrays of that sample.
+        folder: of the files.
+        names: of the samples, in order.
+        make: from the index of a sample to its arrays.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], make: Callable[[int], Arrays]) -> None:
@@ -48,23 +47,23 @@ class GeneratedStore:
         self.paths = [folder / f"{name}.npz" for name in names]
 
     def fill(self, title: str) -> None:
-        """Generate the samples whose files are missing, with a progress bar on stderr.
+        """Generate the missing samples, with a progress bar on stderr.
 
         Args:
-            title: what to write before the bar.
+            title: text before the bar.
 
         Raises:
-            OSError: where the folder cannot be written.
+            OSError: if the folder cannot be written.
         """
         missing = [index for index, path in enumerate(self.paths) if not path.exists()]
         if not missing:
             return
         self._make_folder()
         clear_drafts(self.paths[0].parent, _LEFT_OVER)
-        # Processes that fill the same folder go through it in different orders and so share the work.
+        # Processes that fill the same folder share the work by going through it in different orders.
         random.Random(os.getpid()).shuffle(missing)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        # numpy and Pillow let go of the interpreter lock for most of the work, so threads serve as well as processes.
+        # numpy and Pillow release the GIL for most of the work, so threads suffice.
         with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(THREADS) as pool:
             try:
                 for _ in progress.track(pool.map(self._write_missing, missing), len(missing), description=title):
@@ -74,17 +73,17 @@ class GeneratedStore:
                 raise
 
     def read(self, index: int, convert: Callable[[Arrays], T]) -> T:
-        """Read a sample; where its file is missing or damaged, it is generated again.
+        """Read a sample, or generate it again if its file is missing or damaged.
 
         Args:
             index: of the sample.
-            convert: from the arrays to what is wanted; its ValueError says that they are not what they should be.
+            convert: applied to the arrays; it raises a ValueError if they are not as expected.
 
         Returns:
-            What `convert` returns. A damaged file is replaced, with a warning that names it.
+            The result of `convert`. A damaged file is replaced, with a warning that names it.
 
         Raises:
-            PermissionError: where the file may not be read.
+            PermissionError: without permission to read the file.
         """
         path = self.paths[index]
         try:
@@ -99,17 +98,7 @@ class GeneratedStore:
         return convert(self.write(index))
 
     def write(self, index: int) -> Arrays:
-        """Generate a sample, whether its file exists or not, and write the file.
-
-        Args:
-            index: of the sample.
-
-        Returns:
-            Its arrays.
-
-        Raises:
-            OSError: where the file cannot be written.
-        """
+        """Generate a sample, write its file even if one exists, and return its arrays."""
         arrays = self.make(index)
         self._make_folder()
         path = self.paths[index]
@@ -127,6 +116,6 @@ class GeneratedStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(
-                f"cannot make the cache folder {folder} ({error.strerror}); give another by root= or by the "
+                f"cannot make the cache folder {folder} ({error.strerror}); choose another with root= or the "
                 "environment variable RESFU_CACHE."
             ) from error

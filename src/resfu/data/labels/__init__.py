@@ -1,1 +1,1 @@
-"""Photos with one class a pixel: each data set in its own format on disk, and plain folders of your own."""
+"""Photos with one class per pixel: public data sets in their own formats, and plain folders of your own."""

@@ -23,24 +23,24 @@ HOW_TO_GET = (
     "labels 1 to 150 and 0 for unlabelled."
 )
 
-# "Reduce zero label": unlabelled (0) is ignored, and the classes move down by one.
+# "Reduce zero label": unlabelled (0) is ignored, and the classes shift down by one.
 TABLE = np.full(256, -1, dtype=np.int16)
 TABLE[0] = TABLE[255] = IGNORE_INDEX
 TABLE[1:151] = np.arange(150)
 
 
 class ADE20K(ImageFileDataset):
-    """Scenes with 150 classes; unlabelled (0) becomes 255, the stored label k the class k - 1.
+    """Scenes with 150 classes; unlabelled (0) becomes 255, stored label k becomes class k - 1.
 
     Args:
         split: "train" (20,210 images) or "val" (2,000).
-        root: the folder ADEChallengeData2016. Where it holds objectInfo150.txt, the dataset's `classes` are the first
-            synonyms of that file, else the names that this package knows.
+        root: the folder ADEChallengeData2016. If it holds objectInfo150.txt, `classes` are the first synonyms in that
+            file; otherwise built-in names.
         transform: see `SegmentationDataset`.
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split, no root or another list of classes, and at access for labels outside 0 to 150.
+        ValueError: for an unknown split, a missing root or a wrong class list; at access for labels outside 0 to 150.
         FileNotFoundError: for missing folders or labels.
     """
 
@@ -68,23 +68,22 @@ class ADE20K(ImageFileDataset):
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read the names of the classes.
+    """Read the class names.
 
     Args:
-        path: objectInfo150.txt: a tab-separated table with the columns Idx and Name, whose names may be several
-            synonyms.
+        path: objectInfo150.txt, a tab-separated table with the columns Idx and Name; a name may list synonyms.
 
     Returns:
         The first synonym of each class, in the order of Idx.
 
     Raises:
-        ValueError: for a table that doesn't number 150 classes from 1.
+        ValueError: for a table without 150 classes, numbered from 1.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         names = {row.get("Idx"): row.get("Name") or "" for row in csv.DictReader(file, delimiter="\t")}
     if set(names) != {str(number) for number in range(1, 151)}:
         raise ValueError(
-            f"{path} must have the columns Idx and Name with the rows 1 to 150, got {len(names)}. Take the "
-            "benchmark's own file, or remove it: the names are known without it."
+            f"{path} must have the columns Idx and Name with the rows 1 to 150, got {len(names)}. Use the "
+            "benchmark's own file, or remove it to use the built-in names."
         )
     return tuple(names[str(number)].split(",")[0].strip() for number in range(1, 151))

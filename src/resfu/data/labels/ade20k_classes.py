@@ -1,4 +1,4 @@
-"""The 150 classes of the ADE20K benchmark in order, with the colours in which the literature shows them."""
+"""The 150 classes of the ADE20K benchmark in order, with the usual colours of the literature."""
 
 CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("wall", (120, 120, 120)),

@@ -16,7 +16,7 @@ from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, da
 
 SPLITS = ("train", "val", "test", "fit", "held-out")
 VOID = 11
-_HELD_OUT = 5  # one frame in so many
+_HELD_OUT = 5  # one frame in five
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 HOW_TO_GET = (
@@ -29,9 +29,9 @@ HOW_TO_GET = (
 class CamVid(ImageFileDataset):
     """Road scenes with 11 classes; void (11) becomes 255.
 
-    Two more splits are for choosing hyperparameters without a look at "val": "held-out" is the last fifth of the frames
-    of each video in "train" (73 images), and "fit" the frames before (294). Neighbouring frames look alike, so a random
-    fifth would be known from training.
+    Two more splits serve to choose hyperparameters without "val": "held-out" is the last fifth of each video in "train"
+    (73 images), and "fit" the frames before it (294). Neighbouring frames look alike, so a random fifth would be too
+    close to the training images.
 
     Args:
         split: "train" (367 images in the SegNet release), "val" (101), "test" (233), "fit" or "held-out".
@@ -40,7 +40,7 @@ class CamVid(ImageFileDataset):
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split or no root, and at access for labels outside 0 to 11.
+        ValueError: for an unknown split or a missing root; at access for labels outside 0 to 11.
         FileNotFoundError: for missing folders or labels.
     """
 
@@ -85,7 +85,7 @@ class CamVid(ImageFileDataset):
         super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn void (11) into ignored, and refuse labels that CamVid does not have."""
+        """Map void (11) to `ignore_index`, and reject labels that CamVid does not have."""
         outside = np.unique(stored[stored > VOID])
         if outside.size:
             raise ValueError(
@@ -105,7 +105,7 @@ def _find_pairs(root: Path, split: str) -> list[FilePair]:
 
 
 def _part(images: list[Path], split: str) -> list[Path]:
-    """The frames of a part of "train", video by video; a frame's name is VIDEO_NUMBER."""
+    """The frames of "fit" or "held-out", video by video; a frame is called VIDEO_NUMBER."""
     found = []
     for _, video in groupby(sorted(images), key=lambda path: path.stem.partition("_")[0]):
         frames = list(video)

@@ -31,16 +31,16 @@ TABLE[[entry.id for entry in TRAIN_IDS]] = [entry.train_id for entry in TRAIN_ID
 
 
 class Cityscapes(ImageFileDataset):
-    """Street scenes, 1024 x 2048, with 19 classes; what is not evaluated becomes 255.
+    """Street scenes, 1024 x 2048, with 19 classes; all labels that are not evaluated become 255.
 
     Args:
-        split: "train" (2,975 images), "val" (500) or "test" (1,525, whose published labels are all ignored).
+        split: "train" (2,975 images), "val" (500) or "test" (1,525; its published labels are all ignored).
         root: the folder that holds `leftImg8bit` and `gtFine`.
         transform: see `SegmentationDataset`.
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split or no root, and at access for labels outside 0 to 33.
+        ValueError: for an unknown split or a missing root; at access for labels outside 0 to 33.
         FileNotFoundError: for missing folders or labels.
     """
 
@@ -58,7 +58,7 @@ class Cityscapes(ImageFileDataset):
         super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn the ids of the annotation into the 19 classes, and all others into ignored."""
+        """Map the annotated ids to the 19 classes, and all others to `ignore_index`."""
         return map_labels(stored, TABLE, path, "the labelIds of Cityscapes are 0 to 33.")
 
 
@@ -69,7 +69,7 @@ def _find_pairs(root: Path, split: str) -> list[FilePair]:
     cities = sorted(path for path in images.iterdir() if path.is_dir())
     files = [path for city in cities for path in list_files(city, (".png",), HOW_TO_GET)]
     if not files:
-        raise FileNotFoundError(f"no folder of a city in {images}. {HOW_TO_GET}")
+        raise FileNotFoundError(f"no city folder in {images}. {HOW_TO_GET}")
     labels = root / "gtFine" / split
     pairs = [FilePair(path, labels / path.parent.name / path.name.replace(IMAGE_END, LABEL_END)) for path in files]
     return checked_pairs(pairs, HOW_TO_GET)

@@ -33,8 +33,8 @@ class LabelFolder(ImageFileDataset):
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split, no root, a line of classes.txt that is no class, or two images of one name; at
-            access for labels that are no class, and for a label map of another size than its image.
+        ValueError: for an unknown split, a missing root, an invalid line in classes.txt, or two images of one name; at
+            access for labels that are not a class, and for a label map of another size than its image.
         FileNotFoundError: for missing folders, labels or classes.txt.
     """
 
@@ -62,7 +62,7 @@ class LabelFolder(ImageFileDataset):
         super().__init__(_find_pairs(folder, split), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Refuse labels that are no class."""
+        """Reject labels that are not a class."""
         count = self.num_classes
         known = f"{self._list} lists {count} classes, 0 to {count - 1}, and {IGNORE_INDEX} is ignored."
         return map_labels(stored, self._table, path, known)
@@ -74,5 +74,5 @@ def _find_pairs(root: Path, split: str) -> list[FilePair]:
     files = list_files(images, SUFFIXES, HOW_TO_ARRANGE)
     twice = [name for name, count in Counter(path.stem for path in files).items() if count > 1]
     if twice:
-        raise ValueError(f"{images} holds several images called {twice[0]}, which would share a label: rename them.")
+        raise ValueError(f"{images} has several images called {twice[0]}, which would share a label: rename them.")
     return checked_pairs([FilePair(path, labels / f"{path.stem}.png") for path in files], HOW_TO_ARRANGE)

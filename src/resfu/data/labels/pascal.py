@@ -33,18 +33,17 @@ CONTEXT_HOW_TO_GET = (
 
 
 class PascalVOC(ImageFileDataset):
-    """Photos with background and 20 classes of objects; the border round objects (255) is ignored.
+    """Photos with background and 20 classes of objects; the border around objects (255) is ignored.
 
     Args:
         split: "train" (1,464 images), "val" (1,449), "trainval", or "trainaug": the 10,582 images that the literature
-            trains on. Its labels are those of `SegmentationClassAug`, or of `SegmentationClass` for an image that is
-            not there.
+            trains on. Its labels come from `SegmentationClassAug`, or from `SegmentationClass` if missing there.
         root: the folder VOCdevkit/VOC2012.
         transform: see `SegmentationDataset`.
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split or no root, and at access for labels outside 0 to 20 that are not 255.
+        ValueError: for an unknown split or a missing root; at access for labels other than 0 to 20 and 255.
         FileNotFoundError: for missing lists, images or labels.
     """
 
@@ -72,14 +71,14 @@ class PascalVOC(ImageFileDataset):
         super().__init__(_pairs(folder, names, labels, VOC_HOW_TO_GET), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Refuse labels that Pascal VOC does not have; the others are the classes."""
+        """Reject labels that Pascal VOC does not have."""
         return map_labels(stored, self.table, path, "Pascal VOC has 0 to 20, and 255 for borders.")
 
 
 class PascalContext(ImageFileDataset):
-    """Photos labelled all over, with 59 classes; background (0) becomes 255, the stored label k the class k - 1.
+    """Densely labelled photos with 59 classes; background (0) becomes 255, stored label k becomes class k - 1.
 
-    The data come without colours: these are those of Pascal VOC's rule for 60 classes.
+    The data define no colours; these follow Pascal VOC's rule for 60 classes.
 
     Args:
         split: "train" (4,998 images) or "val" (5,105).
@@ -88,7 +87,7 @@ class PascalContext(ImageFileDataset):
         on_error: "raise" or "skip", see `ImageFileDataset`.
 
     Raises:
-        ValueError: for an unknown split or no root, and at access for labels outside 0 to 59 that are not 255.
+        ValueError: for an unknown split or a missing root; at access for labels other than 0 to 59 and 255.
         FileNotFoundError: for missing lists, images or labels.
     """
 
@@ -117,12 +116,12 @@ class PascalContext(ImageFileDataset):
         super().__init__(_pairs(folder, names, labels, CONTEXT_HOW_TO_GET), transform, on_error)
 
     def to_class(self, stored: np.ndarray, path: Path) -> np.ndarray:
-        """Turn stored labels into classes, counted from 0, and what has none into ignored."""
+        """Map stored labels to classes from 0, and labels without a class to `ignore_index`."""
         return map_labels(stored, self.table, path, "Pascal Context has 0 to 59, and 255 for ignored.")
 
 
 class PascalContext60(PascalContext):
-    """Pascal Context with the background as class 0, in front of the 59; otherwise as `PascalContext`."""
+    """`PascalContext` with the background as class 0, before the 59 others."""
 
     classes = ("background", *PascalContext.classes)
     palette: ClassVar[torch.Tensor] = voc_palette(60)

@@ -1,1 +1,1 @@
-"""Medical volumes: Synapse and ACDC as TransUNet's followers prepare them, their raw files, and procedural ones."""
+"""Medical volumes: Synapse and ACDC in the formats of TransUNet and its successors, their raw files, own volumes."""

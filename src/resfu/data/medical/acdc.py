@@ -1,4 +1,4 @@
-"""ACDC: short-axis cardiac MRI with 3 structures, in the format that TransUNet's followers share.
+"""ACDC: short-axis cardiac MRI with 3 structures, in the format that TransUNet's successors share.
 
 Source: Bernard et al., "Deep learning techniques for automatic MRI cardiac multi-structures segmentation and
 diagnosis", IEEE TMI 2018.
@@ -30,21 +30,21 @@ HOW_TO_GET = (
 class ACDC(SliceDataset):
     """Cardiac MRI slices with the right ventricle (1), the myocardium (2) and the left ventricle (3).
 
-    Values are as the files hold them: `resfu prepare acdc` scales each volume to 0..1; how the files that are passed
-    round were scaled is not on record.
+    Values are not changed. `resfu prepare acdc` scales each volume to 0..1; the scaling of the files in circulation is
+    not documented.
 
     Args:
-        split: "train", "val" (slices both) or "test" (volumes, slice by slice).
+        split: "train" or "val" (both slices), or "test" (volumes, slice by slice).
         root: the folder with `train`, `valid`, `test` and `lists_ACDC`.
         transform: see `SegmentationDataset`.
-        labels: from stored ids to classes; default: 0 to 3 as they are.
-        on_error: "raise" or "skip", see `SliceDataset`; a test volume that cannot be opened is left out by "skip".
-        nonfinite: what a voxel leads to that is NaN or infinite: "error", which counts them and which `on_error` may
-            skip, or "fill".
-        fill_value: what "fill" takes, in the values of the file; default: 0.
+        labels: from stored ids to classes; default: 0 to 3 unchanged.
+        on_error: "raise" or "skip", see `SliceDataset`; "skip" leaves out a test volume that cannot be opened.
+        nonfinite: what to do about NaN or infinite voxels: "error" reports their number (and obeys `on_error`), "fill"
+            replaces them.
+        fill_value: for "fill", in the values of the file; default: 0.
 
     Raises:
-        ValueError: for an unknown split, no root or an impossible map, and at access for ids outside the map.
+        ValueError: for an unknown split, a missing root or an invalid map; at access for ids outside the map.
         FileNotFoundError: for missing lists or files.
     """
 
@@ -52,7 +52,7 @@ class ACDC(SliceDataset):
     palette: ClassVar[torch.Tensor] = torch.tensor(
         [(0, 0, 0), (70, 110, 230), (80, 180, 90), (220, 60, 60)], dtype=torch.uint8
     )
-    assumed = Geometry("LPS")  # the challenge's files, as they are stored
+    assumed = Geometry("LPS")  # of the challenge's files
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Datasets whose samples are the slices of volumes."""
+"""Datasets of the slices of volumes."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,25 +21,24 @@ from resfu.data.unreadable import FirstReadable, UnreadableFileError, check_on_e
 class SliceDataset(SegmentationDataset):
     """Base of the datasets of slices.
 
-    An item is as `SegmentationDataset` says, but for the image: float32 [3, H, W], the one channel of the slice three
-    times, as the volume holds it (0 to 1 in prepared data).
-
-    `volumes` are the files; with `classes_of` they serve evaluation by volume.
+    Items follow `SegmentationDataset`, but the image is float32 [3, H, W]: the slice's one channel, repeated three
+    times, with the values of the volume (0 to 1 in prepared data). `volumes` and `classes_of` serve the evaluation by
+    volume.
 
     Args:
-        volumes: the files, in order; those that single slices come from have the depth 1.
+        volumes: the files, in order; a file with a single slice has depth 1.
         labels: from stored ids to classes; other ids are an error.
         hint: what to do about other ids, for the message.
         transform: see `SegmentationDataset`.
-        on_error: what a damaged file leads to. "raise": an error that names it. "skip": one warning per slice, and the
-            next readable slice takes its place, so that the length stays.
-        geometry: how the slices lie in the patient, where that is known.
+        on_error: what to do about a damaged file. "raise": an error that names it. "skip": one warning per slice, and
+            the next readable slice in its place; the length stays the same.
+        geometry: the orientation and spacing of the slices, if known.
 
     Raises:
-        ValueError: for another `on_error`, or no volume.
+        ValueError: for an unknown `on_error`, or without volumes.
     """
 
-    assumed: ClassVar[Geometry]  # how slices lie whose data do not say it
+    assumed: ClassVar[Geometry]  # for data that do not say it
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class SliceDataset(SegmentationDataset):
         super().__init__(transform)
         self.geometry = geometry
         if not volumes:
-            raise ValueError("there is no volume that can be read.")
+            raise ValueError("no volume can be read.")
         self.volumes = volumes
         self.labels = labels
         self.hint = hint
@@ -65,7 +64,7 @@ class SliceDataset(SegmentationDataset):
         return len(self._places)
 
     def load(self, index: int) -> Sample:
-        """Read the slice at `index`, or with on_error="skip" the first readable one from there on."""
+        """Read the slice at `index`; with on_error="skip", the first readable one from there on."""
         where = f"the first being in {self.volumes[0].path}"
         return self._readable.read(lambda place: self._read(*self._places[place]), index, len(self), where)
 
@@ -80,7 +79,7 @@ class SliceDataset(SegmentationDataset):
 
         Raises:
             UnreadableFileError: naming the file.
-            ValueError: for ids outside of the label map, naming the file and them.
+            ValueError: naming the file and the ids outside the label map.
         """
         return to_classes(volume.labels(), self.labels, volume.path, self.hint)
 
@@ -88,7 +87,7 @@ class SliceDataset(SegmentationDataset):
         image, stored = volume[index], volume.label(index)
         if image.ndim != 2 or image.shape != stored.shape:
             raise ValueError(
-                f"{volume.path} holds an image of {image.shape} and a label of {stored.shape} in a slice; expected "
+                f"a slice of {volume.path} has an image of {image.shape} and a label of {stored.shape}; expected "
                 "[H, W] of one size."
             )
         label = to_classes(stored, self.labels, volume.path, self.hint)
@@ -102,15 +101,12 @@ class SliceDataset(SegmentationDataset):
 def readable(
     paths: Iterable[Path], read: Callable[[Path], VolumeFile], on_error: Literal["raise", "skip"]
 ) -> list[VolumeFile]:
-    """Open files of volumes, whose depth only the file tells.
+    """Open volume files to read their depth.
 
     Args:
         paths: the files.
         read: opens one.
-        on_error: "raise", or "skip": a damaged file is named in a warning and left out.
-
-    Returns:
-        The volumes.
+        on_error: "raise", or "skip": leave a damaged file out, with a warning that names it.
 
     Raises:
         UnreadableFileError: naming the file.
@@ -121,16 +117,16 @@ def readable(
             volumes.append(read(path))
         except UnreadableFileError as error:
             if check_on_error(on_error) == "raise":
-                raise UnreadableFileError(f"{error} Replace it, or go on without it by on_error='skip'.") from error
+                raise UnreadableFileError(f"{error} Replace it, or skip it with on_error='skip'.") from error
             warnings.warn(f"{error} It is left out.", stacklevel=4)
     return volumes
 
 
 def read_list(folders: Iterable[Path], name: str, how_to_get: str) -> list[str]:
-    """Read a list of files, one name a line, from the first folder that has it.
+    """Read a file list, one name per line, from the first folder that has it.
 
     Raises:
-        FileNotFoundError: where no folder has it.
+        FileNotFoundError: if no folder has it.
         ValueError: for an empty list.
     """
     places = [folder / name for folder in folders]
@@ -144,14 +140,14 @@ def read_list(folders: Iterable[Path], name: str, how_to_get: str) -> list[str]:
 
 
 def check_present(paths: list[Path], how_to_get: str) -> list[Path]:
-    """The paths as they are, once it is known that all files are there.
+    """The paths, after a check that all files exist.
 
     Raises:
-        FileNotFoundError: naming the first that is not.
+        FileNotFoundError: naming the first missing file.
     """
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"listed files that are not there: {len(missing)} of {len(paths)}; the first is {missing[0]}. {how_to_get}"
+            f"{len(missing)} of {len(paths)} listed files are missing; the first is {missing[0]}. {how_to_get}"
         )
     return paths

@@ -20,7 +20,7 @@ SUFFIXES = (".npz", ".h5")
 
 HOW_TO_ARRANGE = (
     "A folder of your own volumes holds {train,val,test}/NAME.npz (or .h5) with the arrays image, [D, H, W], values 0 "
-    f"to 1, and label, [D, H, W], class numbers. {EXAMPLE}; class 0 is the background."
+    f"to 1, and label, [D, H, W], class numbers; class 0 is the background. {EXAMPLE}."
 )
 
 
@@ -28,18 +28,18 @@ class VolumeFolder(SliceDataset):
     """Slices of the volumes in a folder, with the classes of its classes.txt.
 
     Args:
-        split: "train", "val" or "test"; the samples of each are the slices of its volumes.
-        root: the folder, with classes.txt and SPLIT/NAME.npz or .h5; a geometry.json, as `resfu prepare` writes it,
-            says how the slices lie.
+        split: "train", "val" or "test"; its samples are the slices of its volumes.
+        root: the folder, with classes.txt and SPLIT/NAME.npz or .h5; an optional geometry.json, in the format of
+            `resfu prepare`, gives the orientation and spacing.
         transform: see `SegmentationDataset`.
-        on_error: "raise" or "skip", see `SliceDataset`; a volume that cannot be opened is left out by "skip".
-        nonfinite: what a voxel leads to that is NaN or infinite: "error", which counts them and which `on_error` may
-            skip, or "fill".
-        fill_value: what "fill" takes, in the values of the file; default: 0.
+        on_error: "raise" or "skip", see `SliceDataset`; "skip" leaves out a volume that cannot be opened.
+        nonfinite: what to do about NaN or infinite voxels: "error" reports their number (and obeys `on_error`), "fill"
+            replaces them.
+        fill_value: for "fill", in the values of the file; default: 0.
 
     Raises:
-        ValueError: for an unknown split, no root or a line of classes.txt that is no class, and at access for labels
-            that are no class.
+        ValueError: for an unknown split, a missing root or an invalid line in classes.txt; at access for labels that
+            are not a class.
         FileNotFoundError: for missing folders, volumes or classes.txt.
     """
 
@@ -67,5 +67,5 @@ class VolumeFolder(SliceDataset):
         paths = list_files(folder / split, SUFFIXES, HOW_TO_ARRANGE)
         volumes = readable(paths, lambda path: open_volume(path, "image", policy), on_error)
         labels = {number: number for number in range(self.num_classes)}
-        hint = f"They are the {self.num_classes} classes of {folder / FILE}."
+        hint = f"These are the {self.num_classes} classes of {folder / FILE}."
         super().__init__(volumes, labels, hint, transform, on_error, read_geometry(folder))

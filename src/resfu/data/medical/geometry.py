@@ -1,4 +1,4 @@
-"""How the slices that a network sees lie in the patient, and the file of prepared data that says so."""
+"""The orientation and spacing of the slices that a network sees, and the file that records them."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from typing import Any
 from resfu.files.atomic import write_json
 
 FILE = "geometry.json"
-STORED = "stored"  # for an orientation: the axes as the file has them
+STORED = "stored"  # as an orientation: the axes of the file
 AXES = ("LR", "PA", "IS")
 
 Spacing = tuple[float, float, float]
@@ -18,13 +18,13 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where slices point, and how far their voxels lie apart; None where that is not known.
+    """The orientation and spacing of slices; None if unknown.
 
     Args:
         orientation: three letters, such as "LAS": the directions (left or right, posterior or anterior, inferior or
-            superior) in which a slice's first index, its second, and the number of the slice grow. "stored": the axes
-            as each file has them, whatever its affine says.
-        spacing: the distances of the voxels along these three, in mm, if all scans were brought to one.
+            superior) in which a slice's first index, its second, and the slice number grow. "stored": the axes of each
+            file, whatever its affine says.
+        spacing: voxel spacing along these three axes, in mm, if all scans were resampled to one spacing.
 
     Raises:
         ValueError: for anything else.
@@ -50,7 +50,7 @@ class Geometry:
         object.__setattr__(self, "spacing", distances)
 
     def flipped(self) -> "Geometry":
-        """With the second axis reversed, as `resfu prepare --flip` stores it."""
+        """The geometry with the second axis reversed, as after `resfu prepare --flip`."""
         if self.orientation is None or self.orientation == STORED:
             return self
         first, second, third = self.orientation
@@ -58,45 +58,45 @@ class Geometry:
         return replace(self, orientation=first + pair[1 - pair.index(second)] + third)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON and a checkpoint hold it."""
+        """The form for JSON and checkpoints."""
         return {"orientation": self.orientation, "spacing": None if self.spacing is None else list(self.spacing)}
 
     def over(self, other: "Geometry") -> "Geometry":
-        """This one, with the other's values where it has none."""
+        """This geometry, with unknown values taken from the other."""
         return Geometry(self.orientation or other.orientation, self.spacing or other.spacing)
 
     def agreed(self, other: "Geometry", this_is: str, other_is: str) -> "Geometry":
-        """What two sources say together.
+        """Combine two sources.
 
         Args:
-            other: what the second says.
-            this_is: what the first is called, for the message.
-            other_is: what the second is called.
+            other: the second source.
+            this_is: name of the first, for the message.
+            other_is: name of the second.
 
         Raises:
-            ValueError: where they contradict one another.
+            ValueError: if they contradict each other.
         """
         for key, value in self.plain().items():
             second = other.plain()[key]
             if value is not None and second is not None and value != second:
                 raise ValueError(
-                    f"the {key} of the scans is {value} by {this_is} and {second} by {other_is}: prepare the data with "
-                    f"--{key} as the network was trained, or train another."
+                    f"the {key} of the scans is {value} by {this_is} but {second} by {other_is}: prepare the data with "
+                    f"the --{key} that the network was trained with, or train another."
                 )
         return self.over(other)
 
 
 def write_geometry(folder: Path, geometry: Geometry) -> None:
-    """Write the file into a folder of prepared data; nothing where it is not known how the slices lie."""
+    """Write the geometry into a folder of prepared data, unless it is unknown."""
     if geometry != Geometry():
         write_json(folder / FILE, geometry.plain(), indent=None)
 
 
 def read_geometry(folder: Path) -> Geometry:
-    """What a folder of prepared data says; nothing is known of one that was prepared elsewhere.
+    """Read the geometry of a folder of prepared data; it is unknown if the folder has no such file.
 
     Raises:
-        ValueError: for a damaged file, naming it.
+        ValueError: naming a damaged file.
     """
     path = folder / FILE
     if not path.is_file():
@@ -106,6 +106,6 @@ def read_geometry(folder: Path) -> Geometry:
         return Geometry(stored["orientation"], stored["spacing"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} does not say how the scans lie ({error}): expected such as "
+            f"{path} does not give the geometry of the scans ({error}): expected, for example, "
             '{"orientation": "LAS", "spacing": null}.'
         ) from error

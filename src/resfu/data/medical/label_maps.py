@@ -1,4 +1,4 @@
-"""What the stored numbers of a label volume mean."""
+"""The meaning of the stored numbers in a label volume."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from resfu.data.image_files import map_labels
 
 LabelMap = Mapping[int, int]
 
-# From stored ids to the classes of `resfu.data.Synapse`. Every id that may occur is listed; 0 is the background.
+# From stored ids to the classes of `resfu.data.Synapse`, with every valid id; 0 is the background.
 SYNAPSE_LABELS: dict[str, LabelMap] = {
     "transunet": {number: number for number in range(9)},
     # 5 oesophagus, 9 vena cava, 10 portal and splenic vein, 12 and 13 adrenal glands are background.
@@ -22,17 +22,14 @@ SYNAPSE_LABELS: dict[str, LabelMap] = {
 
 
 def find_label_map(labels: str | LabelMap, num_classes: int) -> LabelMap:
-    """A label map by name, or one of the caller's own.
+    """Look a label map up by name, or check one of the caller's own.
 
     Args:
         labels: a key of `SYNAPSE_LABELS`, or a mapping from stored ids (0 to 255) to classes.
         num_classes: of the data set.
 
-    Returns:
-        The mapping.
-
     Raises:
-        ValueError: for an unknown name, or a mapping that holds anything else.
+        ValueError: for an unknown name or an invalid mapping.
     """
     if isinstance(labels, str):
         if labels not in SYNAPSE_LABELS:
@@ -51,7 +48,7 @@ def to_classes(stored: NDArray[Any], labels: LabelMap, path: Path, hint: str) ->
     """Turn stored ids into classes.
 
     Args:
-        stored: any shape; whole numbers, whatever their type: the published files hold floats.
+        stored: any shape; integers of any dtype: the published files hold floats.
         labels: from stored ids to classes.
         path: the file, for the message.
         hint: what to do about other ids, for the message.
@@ -60,13 +57,13 @@ def to_classes(stored: NDArray[Any], labels: LabelMap, path: Path, hint: str) ->
         The same shape, uint8.
 
     Raises:
-        ValueError: for ids that are not in the map; it names the file and the ids.
+        ValueError: naming the file and the ids that are not in the map.
     """
-    with np.errstate(invalid="ignore"):  # NaN is refused below
+    with np.errstate(invalid="ignore"):  # NaN is rejected below
         ids = stored.astype(np.uint8)
     if not np.array_equal(ids, stored):
         wrong = np.unique(stored[ids != stored])[:10].tolist()
-        raise ValueError(f"{path} holds the labels {wrong}, which are no ids of classes. {hint}")
+        raise ValueError(f"{path} holds the labels {wrong}, which are not class ids. {hint}")
     table = np.full(256, -1, dtype=np.int16)
     table[list(labels)] = list(labels.values())
     return map_labels(ids, table, path, f"known are {', '.join(map(str, sorted(labels)))}. {hint}").astype(np.uint8)

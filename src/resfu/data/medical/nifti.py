@@ -13,28 +13,28 @@ from resfu.data.medical.volume_files import unreadable
 
 Window = tuple[float, float]
 
-CT_WINDOW: Window = (-125.0, 275.0)  # HU that TransUNet keeps
+CT_WINDOW: Window = (-125.0, 275.0)  # TransUNet's, in HU
 IN_MM = {"meter": 1000.0, "micron": 0.001}
 
 
 class NiftiVolume:
-    """A scan, read slice by slice or at once, in the order [z, x, y] that the prepared data have.
+    """A scan, read slice by slice or at once, in the order [z, x, y] of the prepared data.
 
-    `len(volume)` is the number of slices and `volume[i]` a slice [x, y], float32: what `predict_volume` takes. A
-    compressed file is unpacked as it is read on, so go through the slices in order. One whose slices do not follow one
-    another in the file, because it is turned, is held in memory as it is stored.
+    `len(volume)` is the number of slices and `volume[i]` a slice [x, y], float32, as `predict_volume` expects. Read the
+    slices in order: a compressed file is decompressed along the way. A compressed file whose orientation changes the
+    order of its slices is kept in memory.
 
     Args:
         path: .nii or .nii.gz; (x, y, z), or a series of one.
-        window: values that become 0 and 1, those outside are clipped; None: as they are.
+        window: values that become 0 and 1, others are clipped; None: values are not scaled.
         flip: reverse y, as mmsegmentation's converter does and CASCADE's does not.
-        orientation: where x, y and z are to point, such as "LAS", see `Geometry`; None or "stored": as in the file.
-            Only the order of the voxels changes.
-        nonfinite: what to do about voxels that are NaN or infinite.
+        orientation: the directions of x, y and z, such as "LAS", see `Geometry`; None or "stored": as in the file. Only
+            the order of the voxels changes.
+        nonfinite: what to do about NaN or infinite voxels.
 
     Raises:
-        UnreadableFileError: naming a file that cannot be read, or that holds no volume of numbers, or that does not say
-            how it lies; on access for voxels that are NaN or infinite, with their number.
+        UnreadableFileError: naming a file that cannot be read, that has no volume of numbers, or that has no valid
+            affine; at access, with the number of NaN or infinite voxels.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class NiftiVolume:
         self.window = window
         self.flip = flip
         self.nonfinite = nonfinite
-        # nibabel's own are no ValueError; KeyError is a unit that does not exist.
+        # nibabel's own errors are not ValueErrors; an unknown unit is a KeyError.
         self._damage = (ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, ValueError)
         self._damage += (KeyError, OverflowError, zlib.error)
         try:
@@ -64,12 +64,12 @@ class NiftiVolume:
         except self._damage as error:
             raise unreadable(self.path, error) from error
         self.affine: NDArray[np.float64] = image.affine
-        self.axes = self._turn.axes  # such as "LAS": where x, y and z of the file point
+        self.axes = self._turn.axes  # directions of the file's x, y and z, such as "LAS"
         self.file_shape: tuple[int, int, int] = self._proxy.shape
         x, y, z = self._turn.ordered(self.file_shape)
         self.shape: tuple[int, int, int] = (z, x, y)
         sides = np.sqrt(np.square(self.affine[:3, :3]).sum(0)) * IN_MM.get(unit, 1.0)
-        self.spacing = tuple(map(float, self._turn.ordered(sides)))  # along x, y and z as they come out, in mm
+        self.spacing = tuple(map(float, self._turn.ordered(sides)))  # along the output's x, y and z, in mm
         codes = [int(image.header[key]) for key in ("qform_code", "sform_code")]
         self.doubts = () if self._turn.kept else tuple(_doubts(self.path, self._turn, codes))
         self._memory: NDArray[Any] | None = None
@@ -96,7 +96,7 @@ class NiftiVolume:
         return self._scaled(self._finite(as_float32(self.labels())))
 
     def labels(self) -> NDArray[Any]:
-        """The whole volume [z, x, y], its values as they are stored.
+        """The whole volume [z, x, y], not scaled.
 
         Raises:
             UnreadableFileError: naming the file.
@@ -104,7 +104,7 @@ class NiftiVolume:
         return np.ascontiguousarray(np.moveaxis(self._turn.turned(self._read(...)), -1, 0))
 
     def finite_range(self) -> Window:
-        """The least and the largest value that is finite, one slice in memory at a time.
+        """The smallest and the largest finite value; it keeps one slice in memory.
 
         Raises:
             UnreadableFileError: naming the file.
@@ -114,7 +114,7 @@ class NiftiVolume:
         return low, high
 
     def as_stored(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """A volume [z, x, y] as this one gives its slices, with the file's own axes; no copy."""
+        """Bring a volume [z, x, y] from this one's axes back to the file's; no copy."""
         return np.moveaxis(self._turn.turned_back(np.moveaxis(labels, 0, -1)), -1, 0)
 
     def _slice(self, place: int) -> NDArray[np.float32]:
@@ -136,7 +136,7 @@ class NiftiVolume:
             raise unreadable(self.path, error) from error
 
     def _survey(self) -> tuple[float, float, int]:
-        """The least and the largest finite value, and how many are not."""
+        """The smallest and the largest finite value, and the number of values that are not finite."""
         if self._surveyed is None:
             low, high, count = float("inf"), float("-inf"), 0
             for place in range(len(self)):
@@ -157,7 +157,7 @@ class NiftiVolume:
         return filled(values, self._report(count, low))
 
     def _report(self, count: int, low: float) -> float:
-        """Say once that there are such voxels; what takes their place."""
+        """Report such voxels once; return the value to fill in."""
         value = self.nonfinite.value
         if value is None:
             value = low if self.window is None else self.window[0]
@@ -186,7 +186,7 @@ def _one_volume(image: Any) -> Any:
     """The voxels (x, y, z) of an image, not read yet.
 
     Raises:
-        ValueError: for a series, an image, an empty volume, or voxels that are no real numbers.
+        ValueError: for a series, a 2D image, an empty volume, or voxels that are not real numbers.
     """
     from nibabel.nifti1 import Nifti1Pair
 
@@ -197,24 +197,24 @@ def _one_volume(image: Any) -> Any:
         raise ValueError(f"its shape is {shape}; expected (x, y, z)")
     if any(length > 1 for length in shape[3:]):
         raise ValueError(
-            f"its shape is {shape}, a series of volumes; expected (x, y, z): store each volume in a file of its own "
+            f"its shape is {shape}, a series of volumes; expected (x, y, z): save each volume to its own file "
             "(nibabel.four_to_three)"
         )
     if kind.kind not in "biuf":
         what = "RGB colours" if kind.names else f"values of the type {kind}"
-        raise ValueError(f"its voxels are {what}; expected one real number each: store the scan's own values")
+        raise ValueError(f"its voxels are {what}; expected one real number each: save the scan's original values")
     return image.dataobj if len(shape) == 3 else image.dataobj.reshape(shape[:3])
 
 
 def _doubts(path: Path, turn: Turn, codes: list[int]) -> list[str]:
-    """What is odd about how a scan lies, though it can be turned."""
+    """Warnings about the orientation of a readable scan."""
     doubts = []
     if not any(codes):
         doubts.append(
-            f"{path} does not say how it lies (qform_code and sform_code are 0): its axes are taken as {turn.axes}."
+            f"{path} gives no orientation (qform_code and sform_code are 0): its axes are assumed to be {turn.axes}."
         )
     if turn.tilt > OBLIQUE:
         doubts.append(
-            f"the axes of {path} are oblique, {turn.tilt:.0f} degrees away from the patient's: the nearest are taken."
+            f"the axes of {path} are oblique, {turn.tilt:.0f} degrees away from the patient's: the nearest are used."
         )
     return doubts

@@ -1,4 +1,4 @@
-"""Voxels that are NaN or infinite: an error that counts them, or one value in their place."""
+"""NaN or infinite voxels: raise an error that counts them, or replace them by a value."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ OnNonfinite = Literal["error", "fill"]
 
 @dataclass(frozen=True)
 class Nonfinite:
-    """What to do about voxels that are NaN or infinite.
+    """What to do about NaN or infinite voxels.
 
     Args:
         action: "error", or "fill".
-        value: what "fill" puts there, in the values of the file; None: the lowest there is, which is the low end of the
-            window of CT, the least finite value of MRI and 0 of prepared data.
+        value: for "fill", in the values of the file; None: the lowest value, which is the lower end of the window for
+            CT, the smallest finite value for MRI, and 0 for prepared data.
 
     Raises:
-        ValueError: for another action, or a value that is not finite or that nothing asks for.
+        ValueError: for an unknown action, or a value that is not finite or given with "error".
     """
 
     action: OnNonfinite = "error"
@@ -38,17 +38,11 @@ class Nonfinite:
             )
 
     def by_default(self, value: float) -> "Nonfinite":
-        """The same, filling with this value where none is given."""
+        """The same policy with `value` as its default for "fill"."""
         return Nonfinite("fill", value) if self.action == "fill" and self.value is None else self
 
     def found(self, path: Path, count: int, total: int, value: float) -> None:
-        """Say that a file holds such voxels.
-
-        Args:
-            path: of the file.
-            count: how many they are.
-            total: how many voxels there are.
-            value: that "fill" takes.
+        """Warn about `count` of `total` voxels, which are filled with `value`.
 
         Raises:
             UnreadableFileError: with "error".
@@ -56,26 +50,26 @@ class Nonfinite:
         message = f"{count} of the {total} voxels of {path} are NaN or infinite"
         if self.action == "error":
             raise UnreadableFileError(
-                f"cannot read the volume {path}: {message}. Mend them, or fill them by nonfinite='fill' (on the "
-                "command line --nonfinite fill)."
+                f"cannot read the volume {path}: {message}. Correct them, or replace them with nonfinite='fill' (on "
+                "the command line --nonfinite fill)."
             )
-        warnings.warn(f"{message}: they are taken as {value:g}.", stacklevel=4)
+        warnings.warn(f"{message}: they are replaced by {value:g}.", stacklevel=4)
 
 
 REFUSED = Nonfinite()
 
 
 def as_float32(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """The values in single precision; what is too large for it becomes infinite, without a warning of its own."""
+    """The values in single precision; too large ones become infinite without a warning."""
     with np.errstate(over="ignore", invalid="ignore"):
         return stored.astype(np.float32)
 
 
 def count_nonfinite(values: NDArray[np.float32]) -> int:
-    """How many values are NaN or infinite."""
+    """Number of NaN or infinite values."""
     return values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
 def filled(values: NDArray[np.float32], value: float) -> NDArray[np.float32]:
-    """The values, with another in the place of those that are not finite."""
+    """Replace the values that are not finite."""
     return np.where(np.isfinite(values), values, np.float32(value))

@@ -1,4 +1,4 @@
-"""A raw scan and its label, brought to the axes and the spacing that the prepared data have."""
+"""Read a raw scan and its label with the orientation and spacing of the prepared data."""
 
 import itertools
 import warnings
@@ -17,7 +17,7 @@ from resfu.data.medical.nonfinite import Nonfinite
 from resfu.data.medical.resampling import ResampledVolume
 from resfu.data.unreadable import OnError, UnreadableFileError
 
-SAME = 0.1  # of the shortest side of a voxel: headers of one grid that were written by two programs
+SAME = 0.1  # of a voxel's shortest side: tolerance for two programs' headers of the same grid
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class PairReader:
 
     Args:
         labels: from stored ids to classes.
-        geometry: to bring both to.
-        flip: reverse the last axis then.
-        nonfinite: what to do about voxels of the image that are NaN or infinite.
-        on_mismatch: what a label leads to that lies elsewhere in the patient than its image, though it has its shape
-            and axes: "raise", or "warn" and take voxel for voxel.
+        geometry: of the output.
+        flip: reverse the last axis of the output.
+        nonfinite: what to do about NaN or infinite voxels of the image.
+        on_mismatch: what to do if a label has its image's shape and axes but another position in the patient: "raise",
+            or "warn" and match them voxel by voxel.
 
     Raises:
-        ValueError: for another `on_mismatch`.
+        ValueError: for an unknown `on_mismatch`.
     """
 
     labels: LabelMap
@@ -47,11 +47,11 @@ class PairReader:
             raise ValueError(f"on_mismatch must be 'raise' or 'warn', got {self.on_mismatch!r}.")
 
     def read(self, image: Path, label: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """The values and the classes, [z, x, y] both.
+        """The values and the classes, both [z, x, y].
 
         Raises:
-            UnreadableFileError: for a damaged file, and for files that do not lie alike, naming them.
-            ValueError: for ids that are not in the map, naming the file.
+            UnreadableFileError: naming a damaged file, or two files on different grids.
+            ValueError: naming a file with ids that are not in the map.
         """
         orientation = self.geometry.orientation
         scan = NiftiVolume(image, flip=self.flip, orientation=orientation, nonfinite=self.nonfinite)
@@ -59,7 +59,7 @@ class PairReader:
         for doubt in scan.doubts:
             warnings.warn(doubt, stacklevel=2)
         self._check_grid(scan, mask)
-        classes = to_classes(mask.labels(), self.labels, label, "Give the map of these files by labels.")
+        classes = to_classes(mask.labels(), self.labels, label, "Give the map for these files as labels.")
         if self.geometry.spacing is None:
             return scan.image(), classes
         resampled = ResampledVolume(scan, self.geometry.spacing)
@@ -68,8 +68,8 @@ class PairReader:
     def _check_grid(self, image: NiftiVolume, label: NiftiVolume) -> None:
         if image.shape != label.shape or image.axes != label.axes:
             raise UnreadableFileError(
-                f"{image.path} is {image.shape} with the axes {image.axes}, its label {label.path} {label.shape} with "
-                f"{label.axes}: voxels would not meet. Bring one to the grid of the other."
+                f"{image.path} is {image.shape} with the axes {image.axes}, but its label {label.path} {label.shape} "
+                f"with {label.axes}: their voxels do not match. Resample one to the grid of the other."
             )
         corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in image.file_shape))])
         apart = np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max()
@@ -83,24 +83,24 @@ class PairReader:
         )
         if self.on_mismatch == "raise":
             raise UnreadableFileError(
-                f"{message}. Bring one to the grid of the other; if their voxels do meet and one header is wrong, copy "
-                "the other's, or take them voxel for voxel by on_mismatch='warn' (--on-mismatch warn)."
+                f"{message}. Resample one to the grid of the other. If their voxels do match and one header is wrong, "
+                "copy the other's, or match them voxel by voxel with on_mismatch='warn' (--on-mismatch warn)."
             )
-        warnings.warn(f"{message}: they are taken voxel for voxel.", stacklevel=3)
+        warnings.warn(f"{message}: they are matched voxel by voxel.", stacklevel=3)
 
 
 def settled(geometry: Geometry, images: Iterable[Path], assumed: Geometry, on_error: OnError) -> Geometry:
-    """The geometry with an orientation: without one, the axes of the first scan that can be read, so that files of one
-    orientation are stored as they are; or the data set's own, where these would not give axial slices.
+    """Choose the orientation if `geometry` has none: the axes of the first readable scan, which are then kept; but the
+    data set's own if those do not give axial slices.
 
     Args:
-        geometry: that is asked for.
+        geometry: the requested one.
         images: the scans, in order.
-        assumed: of the data set.
-        on_error: "raise", or "skip": go on to the next, as reading will.
+        assumed: the data set's.
+        on_error: "raise", or "skip": try the next scan.
 
     Raises:
-        UnreadableFileError: with "raise", for a first scan that cannot be read.
+        UnreadableFileError: with "raise", if the first scan cannot be read.
     """
     if geometry.orientation is not None:
         return geometry

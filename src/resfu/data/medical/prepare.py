@@ -1,4 +1,4 @@
-"""From the raw NIfTI files of BTCV and ACDC to the formats that networks are trained on."""
+"""Convert the raw NIfTI files of BTCV and ACDC to the formats for training."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ SYNAPSE_SPLITS: Splits = {
     "train": (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40),
     "test": (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38),
 }
-# 70, 10 and 20 of the 100 patients. Which they were in published work is not on record; the patients are numbered in
-# five groups of 20 by diagnosis, and this takes the same share of each.
+# 70, 10 and 20 of the 100 patients. The published split is not documented. The patients are numbered in five groups of
+# 20 by diagnosis; this split takes the same share of each.
 ACDC_SPLITS: Splits = {
     "train": tuple(n for n in range(1, 101) if n % 10 in range(1, 8)),
     "val": tuple(n for n in range(1, 101) if n % 10 == 8),
@@ -58,31 +58,31 @@ def prepare_synapse(
     on_mismatch: Literal["raise", "warn"] = "raise",
     on_case: OnCase | None = None,
 ) -> Path:
-    """Make the data of `resfu.data.Synapse` from the BTCV scans.
+    """Convert the BTCV scans to the data of `resfu.data.Synapse`.
 
     Args:
         raw: the folder RawData/Training, or one above it: img/imgNNNN.nii.gz and label/labelNNNN.nii.gz.
         out: a new or empty folder.
-        labels: what the ids of the label files mean: "btcv" for the challenge's own, another name or a map, see
+        labels: the meaning of the label ids: "btcv" for the challenge's own, another name or a map, see
             `resfu.data.medical.label_maps`.
         splits: case numbers of "train" and "test"; default: TransUNet's 18 and 12.
         window: HU that become 0 and 1; values outside are clipped.
-        flip: reverse the last axis of [z, x, y] then, see `NiftiVolume`.
-        on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
+        flip: reverse the last axis of the output [z, x, y], see `NiftiVolume`.
+        on_error: what to do about a damaged scan: "raise", or "skip" it with a warning.
         progress: called with (scans done, scans).
-        geometry: the orientation to bring the scans to by their affines (default: that of the first case, or "LAS"
-            where its slices would not be axial), and the spacing to resample them to (default: as they are). The
-            folder keeps both, for the scans that the network is to label.
-        nonfinite: what to do about voxels that are NaN or infinite.
-        on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
-        on_case: called with each case that is written, such as `Tally.add`.
+        geometry: the orientation of the output, by the scans' affines (default: that of the first case, or "LAS" if
+            its slices would not be axial), and its spacing (default: not resampled). The folder records both, for
+            scans to be predicted later.
+        nonfinite: what to do about NaN or infinite voxels.
+        on_mismatch: what to do if a label and its image differ in position: "raise" or "warn".
+        on_case: called with each written case, such as `Tally.add`.
 
     Returns:
         The folder `out`.
 
     Raises:
-        ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
-        FileNotFoundError: for scans that are not there.
+        ValueError: for an invalid option, ids outside the map, or an image and label on different grids.
+        FileNotFoundError: for missing scans.
     """
     known = find_label_map(labels, len(Synapse.classes))
     folder = _first_folder(raw, ("", "Training", "RawData/Training"), "img", "BTCV's RawData/Training")
@@ -99,7 +99,7 @@ def prepare_synapse(
         return Case(scan.split, scan.number, scale_window(image, window), label)
 
     written = geometry.flipped() if flip else geometry
-    return write_synapse(out, _read_cases(scans, _told(read, on_case), on_error, progress), written)
+    return write_synapse(out, _read_cases(scans, _reporting(read, on_case), on_error, progress), written)
 
 
 def prepare_acdc(
@@ -114,29 +114,29 @@ def prepare_acdc(
     on_mismatch: Literal["raise", "warn"] = "raise",
     on_case: OnCase | None = None,
 ) -> Path:
-    """Make the data of `resfu.data.ACDC` from the challenge's files; each volume's values are scaled to 0..1.
+    """Convert the challenge's files to the data of `resfu.data.ACDC`, scaling each volume to 0..1.
 
     Args:
         raw: the folder of the patients, or one above it: patientNNN/ with Info.cfg (the numbers of the frames ED and
             ES), patientNNN_frameNN.nii.gz and patientNNN_frameNN_gt.nii.gz.
         out: a new or empty folder.
-        labels: from stored ids to classes; default: 0 to 3 as they are.
+        labels: from stored ids to classes; default: 0 to 3 unchanged.
         splits: patient numbers of "train", "val" and "test"; default: 70, 10 and 20 of the 100.
-        on_error: what a damaged scan leads to: "raise", or "skip": a warning, and the others are still done.
+        on_error: what to do about a damaged scan: "raise", or "skip" it with a warning.
         progress: called with (scans done, scans).
-        geometry: the orientation to bring the scans to by their affines (default: that of the first case, or "LPS"
-            where its slices would not be axial), and the spacing to resample them to (default: as they are). The
-            folder keeps both, for the scans that the network is to label.
-        nonfinite: what to do about voxels that are NaN or infinite.
-        on_mismatch: what a label leads to that lies elsewhere in the patient than its image: "raise" or "warn".
-        on_case: called with each case that is written, such as `Tally.add`.
+        geometry: the orientation of the output, by the scans' affines (default: that of the first case, or "LPS" if
+            its slices would not be axial), and its spacing (default: not resampled). The folder records both, for
+            scans to be predicted later.
+        nonfinite: what to do about NaN or infinite voxels.
+        on_mismatch: what to do if a label and its image differ in position: "raise" or "warn".
+        on_case: called with each written case, such as `Tally.add`.
 
     Returns:
         The folder `out`.
 
     Raises:
-        ValueError: for an impossible option, ids outside the map, or an image and label that do not lie alike.
-        FileNotFoundError: for scans that are not there.
+        ValueError: for an invalid option, ids outside the map, or an image and label on different grids.
+        FileNotFoundError: for missing scans.
     """
     known = find_label_map(labels, len(ACDC.classes))
     numbers = _listed(splits, ("train", "val", "test"))
@@ -158,13 +158,13 @@ def prepare_acdc(
         image = scale_window(image, (float(image.min()), float(image.max()))) if np.ptp(image) else image * 0
         return Case(scan.split, scan.number, image, label, scan.frame)
 
-    return write_acdc(out, _read_cases(scans, _told(read, on_case), on_error, progress), geometry)
+    return write_acdc(out, _read_cases(scans, _reporting(read, on_case), on_error, progress), geometry)
 
 
 def _checked(scans: list[_Scan], geometry: Geometry, assumed: Geometry, on_error: OnError) -> Geometry:
-    """The geometry, see `settled`, once it is known that all files are there: before anything is written."""
+    """Check that all files exist, before anything is written, and settle the geometry."""
     check_on_error(on_error)
-    check_present([path for scan in scans for path in (scan.image, scan.label)], "Give the cases there are by splits.")
+    check_present([path for scan in scans for path in (scan.image, scan.label)], "List the existing cases in splits.")
     return settled(geometry, (scan.image for scan in scans), assumed, on_error)
 
 
@@ -176,13 +176,13 @@ def _read_cases(
             yield read(scan)
         except UnreadableFileError as error:
             if on_error == "raise":
-                raise UnreadableFileError(f"{error} Replace it, or go on without it by on_error='skip'.") from error
+                raise UnreadableFileError(f"{error} Replace it, or skip it with on_error='skip'.") from error
             warnings.warn(f"{error} The case is left out.", stacklevel=4)
         if progress is not None:
             progress(done, len(scans))
 
 
-def _told(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_Scan], Case]:
+def _reporting(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_Scan], Case]:
     def read_and_tell(scan: _Scan) -> Case:
         case = read(scan)
         if on_case is not None:
@@ -193,7 +193,7 @@ def _told(read: Callable[[_Scan], Case], on_case: OnCase | None) -> Callable[[_S
 
 
 def _listed(splits: Splits, known: Sequence[str]) -> list[tuple[str, int]]:
-    """The cases with their splits, once each."""
+    """The pairs of split and case number."""
     lists = splits.values() if isinstance(splits, Mapping) else [None]
     if not all(isinstance(cases, Sequence) and all(isinstance(n, int) for n in cases) for cases in lists):
         raise ValueError(f"splits must be lists of case numbers by split, got {splits!r}.")
@@ -214,9 +214,8 @@ def _first_folder(raw: str | Path, places: Sequence[str], inside: str, what: str
 
 
 def _frames(path: Path) -> dict[str, int]:
-    """The numbers of the frames "ED" and "ES"."""
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}: it says which frames are ED and ES. Give the cases there are by splits.")
+        raise FileNotFoundError(f"no {path}: it says which frames are ED and ES. List the existing cases in splits.")
     lines = (line.partition(":") for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     if not all(values.get(phase, "").isdigit() for phase in ("ED", "ES")):

@@ -1,4 +1,4 @@
-"""Scans at another spacing, slice by slice, and their labels back on the grid of the scan."""
+"""Resample scans to another spacing, slice by slice, and their labels back to the grid of the scan."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ LARGEST = 4096  # voxels along an axis
 
 
 class ResampledVolume:
-    """A scan as its slices would be with other distances between voxels.
+    """A scan, resampled to another spacing.
 
-    The edges of the volume stay where they are, so each new distance is the one asked for up to half a voxel in the
-    whole length. Values are linear between the voxel centres. Two slices of the scan are in memory at a time.
+    The volume keeps its extent: its length along an axis, in units of the requested spacing, is rounded to a whole
+    number of voxels. Values are interpolated linearly. Two slices of the scan are in memory at a time.
 
     Args:
-        source: the scan, its values as they are stored.
+        source: the scan, not scaled.
         spacing: along x, y and z, in mm.
 
     Raises:
-        UnreadableFileError: for a scan that would become too large, naming it.
+        UnreadableFileError: naming a scan that would become too large.
     """
 
     def __init__(self, source: NiftiVolume, spacing: Sequence[float]) -> None:
@@ -34,8 +34,8 @@ class ResampledVolume:
             raise unreadable(
                 source.path,
                 ValueError(
-                    f"its voxels lie {source.spacing} mm apart and would be {sizes} at {tuple(spacing)}: check the "
-                    "distances in its header"
+                    f"its spacing is {source.spacing} mm, and at {tuple(spacing)} mm its size would be {sizes}: check "
+                    "the spacing in its header"
                 ),
             )
         self.shape = (sizes[0], sizes[1], sizes[2])
@@ -65,16 +65,16 @@ class ResampledVolume:
         return np.stack([self[index] for index in range(len(self))])
 
     def labels_here(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels of the scan [z, x, y], at this spacing: each from the nearest voxel."""
+        """Resample labels of the scan [z, x, y] to this spacing, by nearest neighbour."""
         return _nearest(labels, self.shape)
 
     def labels_there(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels at this spacing [z, x, y], on the grid of the scan: each from the nearest voxel."""
+        """Resample labels at this spacing [z, x, y] to the grid of the scan, by nearest neighbour."""
         return _nearest(labels, self.source.shape)
 
     def _in_plane(self, place: int) -> NDArray[np.float32]:
         if place not in self._read:
-            # Those further back are not needed again.
+            # Earlier slices are not needed again.
             self._read = {key: values for key, values in self._read.items() if key == place - 1}
             values = self.source[place]
             for axis, (low, share) in enumerate(self._places[1:]):
@@ -87,7 +87,7 @@ class ResampledVolume:
 
 
 def _between(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `new` voxels over the length of `old`: the voxel before its centre, and how far it is to the next."""
+    """For each of `new` voxels over the length of `old`: the voxel before its centre, and the weight of the next."""
     centre = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     low = np.floor(centre).astype(np.intp)
     return low, (centre - low).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Synapse: abdominal CT with 8 organs, the 30 training scans of BTCV as TransUNet prepares them.
+"""Synapse: abdominal CT with 8 organs, the 30 training scans of BTCV in TransUNet's format.
 
 Source: Landman et al., "Multi-atlas labeling beyond the cranial vault", MICCAI workshop 2015; the choice of the
 organs, cases and format: Chen et al., "TransUNet", arXiv 2102.04306.
@@ -26,7 +26,7 @@ HOW_TO_GET = (
     "test_vol}.txt. `resfu prepare synapse` makes it from the BTCV scans (synapse.org, project syn3193805)."
 )
 HINT = (
-    "Files of another origin number the organs otherwise: give labels='cascade', or a map; raw BTCV ids go through "
+    "Files of another origin number the organs differently: give labels='cascade', or a map; for raw BTCV ids use "
     "`resfu prepare synapse`."
 )
 
@@ -35,19 +35,18 @@ class Synapse(SliceDataset):
     """Axial CT slices with 8 organs; values -125 to 275 HU as 0 to 1.
 
     Args:
-        split: "train" (slices of 18 cases), or "test" (12 volumes, slice by slice). There is no third set of cases:
-            "val" is "test".
+        split: "train" (slices of 18 cases), or "test" (12 volumes, slice by slice); "val" is the same as "test".
         root: the folder with `train_npz`, `test_vol_h5` and the lists.
         transform: see `SegmentationDataset`.
-        labels: what the stored ids mean: "transunet", "cascade" (whose files look alike but number the organs
-            otherwise), "btcv", or a mapping from ids to classes.
-        on_error: "raise" or "skip", see `SliceDataset`; a test volume that cannot be opened is left out by "skip".
-        nonfinite: what a voxel leads to that is NaN or infinite: "error", which counts them and which `on_error` may
-            skip, or "fill".
-        fill_value: what "fill" takes, in the values of the file; default: 0.
+        labels: the meaning of the stored ids: "transunet", "cascade" (the same format, but the organs are numbered
+            differently), "btcv", or a mapping from ids to classes.
+        on_error: "raise" or "skip", see `SliceDataset`; "skip" leaves out a test volume that cannot be opened.
+        nonfinite: what to do about NaN or infinite voxels: "error" reports their number (and obeys `on_error`), "fill"
+            replaces them.
+        fill_value: for "fill", in the values of the file; default: 0.
 
     Raises:
-        ValueError: for an unknown split or label map or no root, and at access for ids outside the map.
+        ValueError: for an unknown split or label map, or a missing root; at access for ids outside the map.
         FileNotFoundError: for missing lists or files.
     """
 
@@ -66,7 +65,7 @@ class Synapse(SliceDataset):
         ],
         dtype=torch.uint8,
     )
-    assumed = Geometry("LAS")  # BTCV's files, as they are stored
+    assumed = Geometry("LAS")  # of BTCV's files
 
     def __init__(
         self,

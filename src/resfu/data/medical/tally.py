@@ -1,4 +1,4 @@
-"""How much prepared cases hold: volumes, slices, classes."""
+"""Count the volumes, slices and classes of prepared cases."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,11 @@ from resfu.data.medical.writers import Case
 
 
 class Tally:
-    """Counts cases one by one.
-
-    Args:
-        classes: names of the classes, the background first.
-    """
+    """Counts cases, given the names of the classes, the background first."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = list(classes)
-        self._volumes: dict[str, list[int]] = {}  # slices of each, by split
+        self._volumes: dict[str, list[int]] = {}  # by split, the number of slices of each volume
         self._found: set[int] = set()
 
     def add(self, case: Case) -> None:
@@ -25,7 +21,7 @@ class Tally:
         self._found.update(np.unique(case.label).tolist())
 
     def lines(self) -> list[str]:
-        """What was counted, in words: a line a split, and which classes were found."""
+        """The counts in words: a line per split, and the classes found."""
         lines = [
             f"{split}: {_count(len(slices), 'volume')}, {_count(sum(slices), 'slice')}"
             for split, slices in self._volumes.items()

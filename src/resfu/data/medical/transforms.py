@@ -1,4 +1,4 @@
-"""Augmentation of medical slices as TransUNet does it, on splines."""
+"""TransUNet's augmentation of medical slices, with spline interpolation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +17,10 @@ MAX_ANGLE = 20  # degrees
 
 
 class TurnOrRotate(v2.Transform):
-    """Half of the time turn by a random multiple of 90 degrees and flip along a random axis; else, half of the time,
-    rotate by a whole angle of -20 to 19 degrees.
+    """With probability 1/2, turn by a random multiple of 90 degrees and flip along a random axis; otherwise, with
+    probability 1/2, rotate by an integer angle from -20 to 19 degrees.
 
-    The rotation takes the nearest pixel, of the image and of the label; what comes in from outside is 0.
+    The rotation uses the nearest pixel for both image and label, and pads with 0.
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class TurnOrRotate(v2.Transform):
         """Change the image or its label."""
         pixels = inpt.as_subclass(Tensor)
         if params["turns"] is not None:
-            # [-2, -1] and the two axes counted from the end: a label has no channels.
+            # Axes count from the end, because a label has no channels.
             pixels = pixels.rot90(params["turns"], (-2, -1)).flip(params["axis"] - 2)
         elif params["angle"] is not None:
             turned = rotate(pixels.numpy(), params["angle"], axes=(-2, -1), order=0, reshape=False)
@@ -43,13 +43,13 @@ class TurnOrRotate(v2.Transform):
 
 
 class SplineResize(v2.Transform):
-    """Resize the image by cubic splines, and the label, where that is asked for, by the nearest neighbour.
+    """Resize the image by cubic splines, and optionally the label by nearest neighbour.
 
-    The corner samples stay in the corners: `scipy.ndimage.zoom`, which TransUNet uses.
+    It aligns the corners, like `scipy.ndimage.zoom` in TransUNet.
 
     Args:
-        size: (H, W) of what comes out.
-        label: whether the label is resized too; evaluation is at the label's own size.
+        size: (H, W) of the output.
+        label: also resize the label; evaluation is at the label's own size.
 
     Raises:
         ValueError: for a size below 1.
@@ -68,9 +68,9 @@ class SplineResize(v2.Transform):
             return tv_tensors.Mask(self._zoomed(inpt.as_subclass(Tensor), order=0)) if self.label else inpt
         image = inpt.as_subclass(Tensor)
         if not bool(image.isfinite().all()):
-            raise ValueError("a medical slice holds NaN or infinity: mend it before it is resized.")
+            raise ValueError("a medical slice holds NaN or infinity: correct it before resizing.")
         if not torch.equal(image[:1].expand_as(image), image):
-            raise ValueError("a medical slice has one channel three times; this image has colours.")
+            raise ValueError("a medical slice has one channel, repeated three times; this image has colours.")
         return tv_tensors.Image(self._zoomed(image[0], order=3).repeat(image.shape[0], 1, 1))
 
     def _zoomed(self, pixels: Tensor, order: int) -> Tensor:
@@ -84,33 +84,21 @@ def slice_train_transform(size: Sequence[int], mean: Sequence[float], std: Seque
     """TransUNet's training pipeline: turn and flip or rotate, resize, normalise.
 
     Args:
-        size: (H, W) of what comes out, such as (224, 224).
+        size: (H, W) of the output, such as (224, 224).
         mean: per channel, for images in 0..1.
         std: per channel, for images in 0..1.
 
     Returns:
-        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64 [H, W].
+        A transform of samples: "image" float32 [3, H, W]; "label" int64 [H, W].
 
     Raises:
-        ValueError: for a size, mean or std that makes no sense.
+        ValueError: for an invalid size, mean or std.
     """
     return v2.Compose([TurnOrRotate(), SplineResize(size, label=True), eval_transform(mean, std)])
 
 
 def slice_eval_transform(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """The pipeline of validation: resize the image, not its label, and normalise it.
-
-    Args:
-        size: (H, W) of the image.
-        mean: per channel, for images in 0..1.
-        std: per channel, for images in 0..1.
-
-    Returns:
-        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64, as it was, at its own size.
-
-    Raises:
-        ValueError: for a size, mean or std that makes no sense.
-    """
+    """The validation pipeline: resize the image, not its label, and normalise it; arguments as in training."""
     return v2.Compose([SplineResize(size, label=False), eval_transform(mean, std)])
 
 

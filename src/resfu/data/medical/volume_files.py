@@ -1,4 +1,4 @@
-"""Files that hold a volume, or one slice of it: npz as TransUNet's training slices, h5 as its test volumes."""
+"""Files with a volume or one slice: npz like TransUNet's training slices, h5 like its test volumes."""
 
 import zipfile
 import zlib
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resfu.data.image_files import UnreadableFileError
 from resfu.data.medical.nonfinite import REFUSED, Nonfinite, as_float32, count_nonfinite, filled
 
-# What damage at different places of a zip or HDF5 file shows as.
+# The errors that a damaged zip or HDF5 file may raise.
 DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -20,13 +20,13 @@ DAMAGE = (OSError, EOFError, KeyError, IndexError, ValueError, RuntimeError, zip
 class VolumeFile:
     """A file with an image and a label, [D, H, W] each, or [H, W] for a single slice.
 
-    `len(volume)` is D and `volume[i]` a slice of the image: what `predict_volume` takes.
+    `len(volume)` is D and `volume[i]` a slice of the image, as `predict_volume` expects.
 
     Args:
-        path: .npz, or .h5, of which one slice is read at a time.
+        path: .npz, or .h5, which is read slice by slice.
         image_key: name of the image in the file; the label's is "label".
         depth: D; 1 for a file with a single slice.
-        nonfinite: what to do about voxels of the image that are NaN or infinite.
+        nonfinite: what to do about NaN or infinite voxels of the image.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class VolumeFile:
         return self.path.name.partition(".")[0]
 
     def slice_name(self, index: int) -> str:
-        """What to call a slice."""
+        """The name of a slice."""
         return self.name if self.depth == 1 else f"{self.name}_slice{index:03d}"
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class VolumeFile:
 
                 with h5py.File(self.path, "r") as file:
                     return np.asarray(file[key][index])  # pyright: ignore[reportIndexIssue]
-            # Given a path, np.load leaves a damaged file open.
+            # np.load(path) would leave a damaged file open.
             with self.path.open("rb") as opened, np.load(opened) as arrays:
                 stored = arrays[key]
                 return stored[index] if stored.ndim == 3 else stored
@@ -101,7 +101,7 @@ class VolumeFile:
 
 
 def open_volume(path: Path, image_key: str, nonfinite: Nonfinite = REFUSED) -> VolumeFile:
-    """A volume file, with its depth taken from the file.
+    """Open a volume file and read its depth.
 
     Raises:
         UnreadableFileError: naming the file.
@@ -116,17 +116,17 @@ def open_volume(path: Path, image_key: str, nonfinite: Nonfinite = REFUSED) -> V
             with path.open("rb") as opened, np.load(opened) as arrays:
                 shape = arrays[image_key].shape
         if len(shape) != 3:
-            raise ValueError(f"{image_key!r} has the shape {shape}; expected [D, H, W]")
+            raise ValueError(f"{image_key!r} has shape {shape}; expected [D, H, W]")
     except DAMAGE as error:
         raise unreadable(path, error) from error
     return VolumeFile(path, image_key, shape[0], nonfinite)
 
 
 def is_h5(path: Path) -> bool:
-    """Whether a file is an HDF5 file by its name."""
+    """Whether a file's name is that of an HDF5 file."""
     return path.suffix.lower() == ".h5"
 
 
 def unreadable(path: Path, error: BaseException) -> UnreadableFileError:
-    """What to raise for a file that cannot be read."""
+    """The error for a file that cannot be read."""
     return UnreadableFileError(f"cannot read the volume {path}: {str(error).rstrip('.') or type(error).__name__}.")

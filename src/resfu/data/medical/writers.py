@@ -33,20 +33,20 @@ class Case(NamedTuple):
 
 
 def write_synapse(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
-    """Write cases as TransUNet's Synapse: training cases as npz slices, test cases as h5 volumes.
+    """Write cases in TransUNet's Synapse format: training cases as npz slices, test cases as h5 volumes.
 
-    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
+    The files appear when all cases are done, with the lists last: if they exist, the data are complete.
 
     Args:
         root: a new or empty folder.
-        cases: of the splits "train" and "test", one volume in memory at a time where this is a generator.
-        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
+        cases: of the splits "train" and "test"; a generator keeps one volume in memory.
+        geometry: recorded in the folder, unless unknown.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a folder that holds something, or that another process is filling.
+        ValueError: for a folder that is not empty, or that another process is filling.
     """
     with filled(root, "resfu prepare synapse", last=("lists_Synapse",)) as folder:
         _write_synapse(folder, cases)
@@ -76,20 +76,9 @@ def _write_synapse(folder: Path, cases: Iterable[Case]) -> None:
 
 
 def write_acdc(root: str | Path, cases: Iterable[Case], geometry: Geometry = Geometry()) -> Path:  # noqa: B008
-    """Write cases as ACDC is passed round: npz slices for training and validation, npz volumes for testing.
+    """Write cases in ACDC's usual format: npz slices for training and validation, npz volumes for testing.
 
-    The folder is filled when all cases are done, the lists last: where they are, the data are whole.
-
-    Args:
-        root: a new or empty folder.
-        cases: with a frame each, one volume in memory at a time where this is a generator.
-        geometry: how the slices lie in the patient, for the file that says so; nothing is written where it is unknown.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: for a folder that holds something, or that another process is filling.
+    Otherwise like `write_synapse`; each case has a frame.
     """
     with filled(root, "resfu prepare acdc", last=("lists_ACDC",)) as folder:
         _write_acdc(folder, cases)

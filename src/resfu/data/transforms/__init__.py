@@ -1,6 +1,6 @@
-"""Augmentation and normalisation of samples, on torchvision's v2 transforms.
+"""Augmentation and normalisation of samples, with torchvision's v2 transforms.
 
-The training pipeline is the common one of the segmentation literature (the defaults of mmsegmentation): random resize,
+The training pipeline is the common one of the segmentation literature (mmsegmentation's defaults): random resize,
 random crop that avoids one-class crops, flip, photometric distortion, normalise, pad.
 """
 
@@ -28,21 +28,21 @@ def train_transform(
     """The training pipeline.
 
     Args:
-        crop_size: (H, W) of what comes out.
+        crop_size: (H, W) of the output.
         mean: per channel, for images in 0..1.
         std: per channel, for images in 0..1.
-        scale_range: bounds of the random factor by which an image is resized first.
-        flip: mirror left to right, half of the time.
+        scale_range: bounds of the random resize factor.
+        flip: mirror half of the images left to right.
         photometric: distort brightness, contrast, saturation and hue.
         cat_max_ratio: a crop in which one class covers this share or more is drawn again, up to 10 times.
-        base_size: (long, short): what the random factor is relative to, see `RandomResize`; None: the image's own size.
+        base_size: (long, short): the random factor is relative to it, see `RandomResize`; None: to the image's size.
 
     Returns:
-        A callable from a sample to a sample: "image" float32 [3, H, W], normalised and padded with 0; "label" int64
-        [H, W], padded with 255.
+        A transform of samples: "image" float32 [3, H, W], normalised and padded with 0; "label" int64 [H, W], padded
+        with 255.
 
     Raises:
-        ValueError: for a size, range, ratio, mean or std that makes no sense.
+        ValueError: for an invalid size, range, ratio, mean or std.
     """
     steps: list[v2.Transform] = [RandomResize(scale_range, base_size), RandomCrop(crop_size, cat_max_ratio)]
     if flip:
@@ -50,7 +50,7 @@ def train_transform(
     steps.append(v2.ToDtype(torch.float32, scale=True))
     if photometric:
         steps.append(PhotometricDistortion())
-    # Padding comes after the normalisation: a border of 0 is then the mean colour.
+    # Padding follows the normalisation: its 0 is then the mean colour.
     steps += [_normalize(mean, std), PadTo(crop_size), v2.ToPureTensor()]
     return v2.Compose(steps)
 
@@ -61,20 +61,19 @@ def eval_transform(
     eval_size: tuple[int, int] | None = None,
     longest_side: int | None = None,
 ) -> Transform:
-    """The pipeline of validation: resize the image where that is asked for, and normalise it.
+    """The validation pipeline: resize the image if requested, and normalise it.
 
     Args:
         mean: per channel, for images in 0..1.
         std: per channel, for images in 0..1.
-        eval_size: (long, short): bounds to which the image is resized, its label not, see `FitImage`; None: the image
-            stays as it is.
-        longest_side: an image larger than this is shrunk to it, and `eval_size` keeps within it; None: no such bound.
+        eval_size: (long, short): the image, but not its label, is resized to fit, see `FitImage`; None: not resized.
+        longest_side: larger images are shrunk to this, and `eval_size` is limited to it; None: no limit.
 
     Returns:
-        A callable from a sample to a sample: "image" float32 [3, H, W]; "label" int64, as it was, at its own size.
+        A transform of samples: "image" float32 [3, H, W]; "label" int64, unchanged.
 
     Raises:
-        ValueError: for a mean, std or size that makes no sense.
+        ValueError: for an invalid mean, std or size.
     """
     steps: list[v2.Transform] = []
     if longest_side is not None:
@@ -90,7 +89,7 @@ def eval_transform(
 
 def _normalize(mean: Sequence[float], std: Sequence[float]) -> v2.Normalize:
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-        raise ValueError(f"mean and std must hold 3 numbers each, those of std above 0; got {mean} and {std}.")
+        raise ValueError(f"mean and std must have 3 numbers each, std above 0; got {mean} and {std}.")
     return v2.Normalize(list(mean), list(std))
 
 

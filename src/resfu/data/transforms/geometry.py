@@ -15,18 +15,18 @@ CROP_RETRIES = 10
 
 
 class RandomResize(v2.Transform):
-    """Resize by a random factor, the same for both sides.
+    """Resize by a random factor, keeping the aspect ratio.
 
-    Labels take the nearest pixel centre ("nearest-exact"), which stays aligned with the bilinear image; torchvision's
-    own rule for masks is off by up to half a pixel.
+    Labels use "nearest-exact", which stays aligned with the bilinear image; torchvision's default for masks is off by
+    up to half a pixel.
 
     Args:
         scale_range: (smallest, largest) factor.
-        base_size: (long, short) in pixels. The factor is then relative to the largest size of the image whose longer
-            side is at most `long` and whose shorter side is at most `short`. None: relative to the image as it is.
+        base_size: (long, short) in pixels: the factor is relative to the largest size that fits these bounds for the
+            longer and the shorter side. None: relative to the image's own size.
 
     Raises:
-        ValueError: unless 0 < smallest <= largest, and for an impossible `base_size`.
+        ValueError: unless 0 < smallest <= largest, and for an invalid `base_size`.
     """
 
     def __init__(self, scale_range: tuple[float, float], base_size: tuple[int, int] | None = None) -> None:
@@ -40,7 +40,7 @@ class RandomResize(v2.Transform):
         self.base_size = None if base_size is None else _checked_bounds(base_size)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the factor and settle the size."""
+        """Draw the factor and compute the size."""
         height, width = _size_of(flat_inputs)
         factor = self.low + (self.high - self.low) * float(torch.rand(()))
         if self.base_size is not None:
@@ -56,16 +56,16 @@ class RandomResize(v2.Transform):
 
 
 class FitImage(v2.Transform):
-    """Resize the image, but not its label, to the largest size within bounds that keeps the ratio of its sides.
+    """Resize the image, but not its label, to the largest size within bounds, keeping the aspect ratio.
 
-    Evaluation is at the label's own size: the caller resizes the logits to it.
+    Evaluation is at the label's size: the caller resizes the logits to it.
 
     Args:
-        bounds: (long, short): at most what the longer and the shorter side become, in pixels.
-        enlarge: bring smaller images to that size too; else they stay as they are.
+        bounds: (long, short): upper bounds of the longer and the shorter side, in pixels.
+        enlarge: also enlarge smaller images to that size.
 
     Raises:
-        ValueError: for bounds below 1, or in the other order.
+        ValueError: for bounds below 1, or with long < short.
     """
 
     def __init__(self, bounds: tuple[int, int], enlarge: bool = True) -> None:
@@ -74,28 +74,28 @@ class FitImage(v2.Transform):
         self.enlarge = enlarge
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Settle the size."""
+        """Compute the size."""
         height, width = next(part for part in flat_inputs if isinstance(part, tv_tensors.Image)).shape[-2:]
         factor = _fitting_factor(height, width, self.bounds)
         return {"size": _scaled(height, width, factor) if self.enlarge or factor < 1 else [height, width]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize the image; labels pass."""
+        """Resize the image; labels stay unchanged."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         return self._call_kernel(F.resize, inpt, params["size"], antialias=True)
 
 
 class RandomCrop(v2.Transform):
-    """Cut out a window, preferably one that no single class fills.
+    """Crop a random window, preferably one that no single class dominates.
 
     Args:
-        size: (H, W) of the window; an image that is smaller stays as it is in that direction.
-        cat_max_ratio: a window in which one class covers this share or more of the labelled pixels is drawn again,
-            up to 10 times; the last one stays. 1 accepts any.
+        size: (H, W) of the window; a smaller side of the image is not cropped.
+        cat_max_ratio: a window in which one class covers this share or more of the labelled pixels is drawn again, up
+            to 10 times; the last one is used. 1 accepts any.
 
     Raises:
-        ValueError: for a size below 1 or a ratio outside of 0 to 1.
+        ValueError: for a size below 1 or a ratio outside 0 to 1.
     """
 
     def __init__(self, size: tuple[int, int], cat_max_ratio: float = 1.0) -> None:
@@ -128,7 +128,7 @@ class RandomCrop(v2.Transform):
         return bool(counts.numel()) and float(counts.max()) < self.cat_max_ratio * float(counts.sum())
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cut the window out of the image or its label."""
+        """Crop the image or its label."""
         return self._call_kernel(F.crop, inpt, **params)
 
 
@@ -136,7 +136,7 @@ class PadTo(v2.Transform):
     """Pad on the right and below, images with 0 and labels with 255.
 
     Args:
-        size: (H, W) to reach; what is larger stays.
+        size: (H, W) to reach; larger sides stay unchanged.
 
     Raises:
         ValueError: for a size below 1.
@@ -147,7 +147,7 @@ class PadTo(v2.Transform):
         self.size = _checked_size(size)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Settle the widths of the border: left, top, right, bottom."""
+        """Compute the padding: left, top, right, bottom."""
         height, width = _size_of(flat_inputs)
         return {"padding": [0, 0, max(0, self.size[1] - width), max(0, self.size[0] - height)]}
 
@@ -183,7 +183,7 @@ def _size_of(flat_inputs: list[Any]) -> tuple[int, int]:
     sizes = [tuple(part.shape[-2:]) for part in flat_inputs if isinstance(part, tv_tensors.Image | tv_tensors.Mask)]
     if len(sizes) != 2 or sizes[0] != sizes[1]:
         raise ValueError(
-            "a sample holds one tv_tensors.Image and one tv_tensors.Mask of the same size "
+            "a sample must hold one tv_tensors.Image and one tv_tensors.Mask of the same size "
             f"(torchvision cannot tell plain tensors apart); got the sizes {sizes}."
         )
     height, width = sizes[0]

@@ -1,4 +1,4 @@
-"""Changes of colour that leave the label as it is."""
+"""Colour augmentation, which does not change the label."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from torchvision.transforms.v2 import functional as F
 
 
 class PhotometricDistortion(v2.Transform):
-    """Change brightness, contrast, saturation and hue of a float image in 0..1, each half of the time.
+    """Change brightness, contrast, saturation and hue of a float image in 0..1, each with probability 1/2.
 
-    Brightness is shifted by up to 32/255; contrast (a factor on all values) comes before or after the colour changes
-    with equal odds; saturation is scaled in HSV; hue is turned by up to a tenth of the circle.
+    Brightness is shifted by up to 32/255. Contrast, a factor on all values, comes before or after the colour changes
+    with equal probability. Saturation is scaled in HSV, and hue is turned by up to a tenth of the circle.
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the changes; None leaves a property as it is."""
+        """Draw the changes; None means no change."""
         contrast = _uniform(0.5, 1.5) if _coin() else None
         first = _coin()
         return {
@@ -29,7 +29,7 @@ class PhotometricDistortion(v2.Transform):
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Change the image; labels pass."""
+        """Change the image; labels stay unchanged."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
         image = inpt.as_subclass(Tensor)
@@ -47,14 +47,11 @@ class PhotometricDistortion(v2.Transform):
 
 
 def scale_saturation(image: Tensor, factor: float) -> Tensor:
-    """Scale the saturation of HSV, at the same hue and value.
+    """Scale the HSV saturation of an image, keeping hue and value.
 
     Args:
         image: [3, H, W], floating point in 0..1.
-        factor: 0 or more; where the saturation would pass 1, it stays at 1.
-
-    Returns:
-        The image, [3, H, W].
+        factor: 0 or more; the saturation is limited to 1.
     """
     # In HSV a colour is V * (1 - S * u) with u in 0..1 per channel and S = (V - min) / V: scaling S scales V - colour.
     value = image.amax(0, keepdim=True)

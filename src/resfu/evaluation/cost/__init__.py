@@ -1,4 +1,4 @@
-"""What a network or an upsampler costs: parameters, multiply-accumulates, latency, peak memory. Needs torch alone."""
+"""The cost of a network or an upsampler: parameters, multiply-accumulates, latency, peak memory. Needs torch alone."""
 
 from resfu.evaluation.cost.counting import count_parameters, multiply_accumulates, multiply_accumulates_by_operation
 from resfu.evaluation.cost.memory import peak_memory

@@ -1,13 +1,13 @@
-"""Multiply-accumulates of each operation: the convention, as a table.
+"""The convention for multiply-accumulates: a table with a formula for each operation.
 
-It is fvcore's, which the published tables use: a multiply-add is 1; products of matrices, convolutions and attention
-are exact (border included, bias not); a normalisation is an estimate of 5 per element (4 without affine; a batch norm
-with fixed statistics 2 and 1); linear and cubic resampling and sampling on a grid are 4 per output element. What is not
-listed counts 0: elementwise arithmetic, sums, running sums, softmax, pooling, nearest resampling, padding, copies,
-gathers. A weighted sum written as an elementwise product and a sum is elementwise too.
+It is fvcore's, which the published tables use. A multiply-add is 1. Matrix products, convolutions and attention are
+exact (border included, bias not). A normalisation is estimated at 5 per element (4 without affine; a batch norm with
+fixed statistics 2 and 1). Linear and cubic resampling and grid sampling are 4 per output element. All else counts 0:
+elementwise arithmetic, sums, running sums, softmax, pooling, nearest resampling, padding, copies, gathers, and also a
+weighted sum written as an elementwise product and a sum.
 
-Fused attention (both products, masked pairs included) and products with a sparse matrix (its stored entries) are
-counted, which fvcore leaves out. Nearest resampling and adaptive pooling are not, to which fvcore gives 1 per element.
+Unlike fvcore, it counts fused attention (both products, masked pairs included) and products with a sparse matrix (its
+stored entries), and counts 0 instead of 1 per element for nearest resampling and adaptive pooling.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ def _product(first: int) -> Formula:
 
 
 def _convolution(args: Sequence[Any], output: Tensor) -> int:
-    """Every weight meets every position: of the output, or of the input where the convolution is transposed."""
+    """Every weight is used at every position: of the output, or of the input in a transposed convolution."""
     image, weight, transposed = args[0], args[1], args[6]
     positions = (image if transposed else output).shape[2:].numel()
     return image.shape[0] * weight.numel() * positions
 
 
 def _attention(args: Sequence[Any], output: Any) -> int:
-    """Queries with keys, then weights with values."""
+    """Queries times keys, then weights times values."""
     query, key, value = args[:3]
     pairs = query.shape[:-1].numel() * key.shape[-2]
     return pairs * (query.shape[-1] + value.shape[-1])

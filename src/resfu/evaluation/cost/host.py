@@ -1,4 +1,4 @@
-"""What a whole segmentation network costs with an upsampler in it: parameters, and multiply-accumulates three ways."""
+"""The cost of a whole segmentation network with an upsampler: parameters, and multiply-accumulates in three ways."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from resfu.hosts import create_host
 from resfu.hosts.base import SegmentationHost
 from resfu.upsamplers.base import Upsampler
 
-_Noted = tuple[Upsampler, Tensor, Tensor | None, tuple[int, int]]  # upsampler, features, guidance, size of the output
+_Recorded = tuple[Upsampler, Tensor, Tensor | None, tuple[int, int]]  # upsampler, features, guidance, output size
 
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-accumulates of one image, from the image to the logits as they leave the head.
+    """Multiply-accumulates of one image, from the image to the head's logits.
 
     Args:
-        rest: all but the upsamplers; with the layers that only make a guidance.
+        rest: everything except the upsamplers; it includes the layers that only compute a guidance.
         published: the upsamplers' published algorithms.
         run: the upsamplers as they run here, on the CPU.
     """
@@ -32,33 +32,33 @@ class Work:
 
     @property
     def paper(self) -> int:
-        """The whole as the published tables count it: custom operations are free."""
+        """The total as the published tables count it: without custom operations."""
         return self.rest + self.published.seen
 
     @property
     def with_custom_operations(self) -> int:
-        """The whole as published, nothing left out."""
+        """The total of the published algorithms, with custom operations."""
         return self.paper + self.published.unseen
 
     @property
     def as_run(self) -> int:
-        """The whole as it runs here."""
+        """The total as it runs here."""
         return self.rest + self.run
 
 
 def build_on_meta(
     host: str, upsampler: str, upsampler_options: Mapping[str, object] | None = None, num_classes: int = 150
 ) -> SegmentationHost:
-    """Build a network without memory for its weights, in evaluation mode.
+    """Build a network on the meta device, without memory for its weights, in evaluation mode.
 
     Args:
         host: a key of `resfu.HOSTS`.
         upsampler: a key of `resfu.UPSAMPLERS`.
         upsampler_options: its further constructor arguments.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits per pixel.
 
     Raises:
-        ValueError: as `resfu.create_host`.
+        ValueError: as in `resfu.create_host`.
     """
     with torch.device("meta"):
         options = dict(upsampler_options or {})
@@ -66,31 +66,28 @@ def build_on_meta(
 
 
 def inference_parameters(host: SegmentationHost) -> int:
-    """Parameters that inference uses: without the classifier of an auxiliary loss, as published counts are."""
+    """Number of parameters used in inference: like published counts, without the classifier of an auxiliary loss."""
     auxiliary = getattr(getattr(host, "head", None), "auxiliary", None)
     return count_parameters(host) - (0 if auxiliary is None else count_parameters(auxiliary))
 
 
 def host_work(host: SegmentationHost, size: tuple[int, int]) -> Work:
-    """Count one image; the resampling of the logits to the image's size is left out, as in the published tables.
+    """Count one image, without resizing the logits to the image's size, as in the published tables.
 
     Args:
-        host: on the meta device, where everything but the upsamplers is counted without computing anything. The
-            upsamplers run on the CPU, on zeros of the sizes that they meet, and stay there.
+        host: on the meta device, which counts everything except the upsamplers without computing. The upsamplers are
+            moved to the CPU and run there, on zeros of their actual sizes.
         size: (H, W) of the image.
 
-    Returns:
-        The counts.
-
     Raises:
-        ValueError: for an upsampler without a published count, and whatever the host refuses.
+        ValueError: for an upsampler without a published count, and as in the host.
     """
     upsamplers = _outermost_upsamplers(host)
     images = host._padded(torch.empty(1, 3, *size, device="meta"))
-    calls: list[_Noted] = []
+    calls: list[_Recorded] = []
     for up in upsamplers:
-        # On the instance, which is looked up before the class: the network runs on, its upsamplers only take notes.
-        up.upsample = _note_taker(up, calls)
+        # An instance attribute hides the class's method: the upsampler records the call instead of computing it.
+        up.upsample = _recorder(up, calls)
     try:
         rest = multiply_accumulates(lambda: host.head(host.encoder(images), images))
     finally:
@@ -110,7 +107,7 @@ def _outermost_upsamplers(module: nn.Module) -> list[Upsampler]:
     return [up for child in module.children() for up in _outermost_upsamplers(child)]
 
 
-def _note_taker(up: Upsampler, calls: list[_Noted]) -> Callable[..., Tensor]:
+def _recorder(up: Upsampler, calls: list[_Recorded]) -> Callable[..., Tensor]:
     def upsample(features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         calls.append((up, features, guidance, size))
         return features.new_empty((*features.shape[:2], *size))

@@ -1,4 +1,4 @@
-"""How much memory a call needs at its worst moment, beyond what is held before it."""
+"""The peak memory of a call, beyond what was allocated before it."""
 
 import gc
 import json
@@ -16,26 +16,22 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(function: Callable[..., Any], *inputs: Any, grad: bool = False) -> int:
-    """Peak of the bytes that a call holds in tensors at once, beyond those that lived before it; the result included.
+    """Peak memory of a call's tensors in bytes, beyond those that existed before it; the result is included.
 
-    An unmeasured call comes first, so that caches and library workspaces are already there. The device is that of the
-    first tensor among the inputs, then of the function's parameters if it is a module, else the CPU.
+    An unmeasured first call fills caches and library workspaces. The device is that of the first tensor among the
+    inputs, then of the module's parameters, else the CPU.
 
-    On the CPU every allocation and release by PyTorch's allocator is recorded and summed in order: exact to the byte
-    requested, with temporaries inside operations, scalars (4 or 8 bytes), and nothing for views and in-place work. Not
-    seen: memory that oneDNN, MKL or NumPy take from the system themselves, and what an operation's worker threads
-    allocate. Releases of tensors that lived before the call are not subtracted.
+    On the CPU, every allocation and release by PyTorch's allocator is recorded and summed in order. This is exact to
+    the requested byte, with temporaries inside operations and scalars (4 or 8 bytes); views and in-place operations
+    need none. Not seen: memory that oneDNN, MKL or NumPy allocate themselves, and allocations of an operation's worker
+    threads. Releases of tensors that existed before the call are not subtracted.
 
-    On CUDA the allocator's own statistics of requested bytes are read; what other threads take in the meantime counts
-    too.
+    On CUDA, the allocator's statistics of requested bytes are used; they include other threads.
 
     Args:
-        function: a module or function; a module runs in the mode it is in (call `.eval()` first).
-        *inputs: what it is called with.
-        grad: record gradients, as training does; what is kept for the backward pass then counts.
-
-    Returns:
-        Bytes.
+        function: a module or function; a module runs in its current mode (call `.eval()` first).
+        *inputs: its arguments.
+        grad: record gradients, as in training; tensors kept for the backward pass then count.
     """
     device = _device(function, inputs)
     with torch.set_grad_enabled(grad):
@@ -85,13 +81,13 @@ def _cpu_peak(function: Callable[..., Any], inputs: Iterable[Any]) -> int:
             held += size
             peak = max(peak, held)
         else:
-            held -= live.pop(address, 0)  # 0: it lived before the call
+            held -= live.pop(address, 0)  # 0: it existed before the call
     return peak
 
 
 @contextmanager
 def _quiet_profiler() -> Iterator[None]:
-    """Keep the profiler from writing log lines about itself to the terminal, unless somebody asked for them."""
+    """Silence the profiler's own log lines, unless the user set their level."""
     name = "KINETO_LOG_LEVEL"
     asked_for = name in os.environ
     os.environ.setdefault(name, "99")

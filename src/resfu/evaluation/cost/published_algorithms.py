@@ -1,8 +1,8 @@
-"""Multiply-accumulates of every upsampler as published, by formula, from the layers that it has.
+"""Multiply-accumulates of every upsampler's published algorithm, by formula, from its layers.
 
-What runs here is cheaper for the same result: keys stay at low resolution, window sums run by doubling. The published
-tables count what was published: the similarity of ReSFU on the high-resolution grid, its guided filter as two
-17-tap convolutions a window mean, and so on.
+The code here is cheaper for the same result: keys stay at low resolution, and window sums are computed by doubling. The
+published tables count the published algorithm: ReSFU's similarity on the high-resolution grid, its guided filter as two
+17-tap convolutions per window mean, and so on.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.sapa import SAPA
 from resfu.upsamplers.similarity import SimilarityBlock
 
-_LINEAR = 4  # of bilinear and bicubic resampling and of sampling on a grid, an element
-_NORM = 5  # an element, with affine
+_LINEAR = 4  # per element, for bilinear and bicubic resampling and grid sampling
+_NORM = 5  # per element, with affine
 _BATCH_NORM = 2  # the same, with fixed statistics
 
 
@@ -32,8 +32,8 @@ class Count(NamedTuple):
     """Multiply-accumulates in two parts.
 
     Args:
-        seen: what fvcore finds, which is what the published tables print.
-        unseen: what it does not: custom operations (reassembly, inner products with neighbours) and bicubic resampling.
+        seen: by fvcore, as in the published tables.
+        unseen: by fvcore: custom operations (reassembly, inner products with neighbours) and bicubic resampling.
     """
 
     seen: int
@@ -49,7 +49,7 @@ class Call:
         channels: C, width of the features.
         low: (h, w) of the features.
         size: (H, W) of the output.
-        guidance: elements of the guidance, 0 without one.
+        guidance: number of elements of the guidance, 0 without one.
     """
 
     batch: int
@@ -76,17 +76,14 @@ class Call:
 
 @singledispatch
 def published_count(up: Upsampler, call: Call) -> Count:
-    """Multiply-accumulates of one call, of the published algorithm, fvcore's convention.
+    """Multiply-accumulates of the published algorithm in one call, by fvcore's convention.
 
     Args:
-        up: the upsampler; its widths and options count, its weights do not.
+        up: the upsampler; its widths and options matter, its weights do not.
         call: the sizes.
 
-    Returns:
-        What fvcore sees and what it does not.
-
     Raises:
-        ValueError: for a class that there is no formula for.
+        ValueError: for a class without a formula.
     """
     raise ValueError(f"there is no published count for {type(up).__name__}: register a formula with published_count.")
 
@@ -113,7 +110,7 @@ def _(up: Deconv | PixelShuffle, call: Call) -> Count:
 
 @published_count.register
 def _(up: JBU, call: Call) -> Count:
-    """Two small networks and the range kernel's product; bicubic resampling and the adaptive convolution unseen."""
+    """Two small networks and the range kernel's product; unseen: bicubic resampling and the adaptive convolution."""
     window = (2 * up.radius + 1) ** 2
     keys = up.range_projection[-1]
     assert isinstance(keys, nn.Conv2d)
@@ -123,7 +120,7 @@ def _(up: JBU, call: Call) -> Count:
 
 @published_count.register
 def _(up: StackJBU, call: Call) -> Count:
-    """Each step's module on the averaged image (1 an element read), and the last convolution."""
+    """Each step's module on the averaged image (1 per element read), and the last convolution."""
     seen, unseen, low = _weights(up.fixup) * call.pixels, 0, call.low
     for stage in up.stages.values():
         size = (2 * low[0], 2 * low[1])
@@ -174,7 +171,7 @@ def _(up: DySample, call: Call) -> Count:
 
 @published_count.register
 def _(up: A2U, call: Call) -> Count:
-    """Per image: pooling, two predicted filters and their use at low resolution with a normalisation each."""
+    """Per image: pooling, and two predicted filters, each applied at low resolution with a normalisation."""
     pooled = 6**2
     filters = _weights(up.first_filter, up.second_filter)
     width = up.first_norm.num_channels
@@ -185,7 +182,7 @@ def _(up: A2U, call: Call) -> Count:
 
 @published_count.register
 def _(up: ReSFU, call: Call) -> Count:
-    """Key and query on the high-resolution grid; the aggregation of fine neighbours samples each bilinearly."""
+    """Key and query on the high-resolution grid; fine neighbours are sampled bilinearly."""
     D, K, P = up.query.out_channels, up.kernel_size, call.pixels
     window, seen = K**2, (_norm(up.guidance_norm, up.query.in_channels) + _weights(up.query)) * P
     unseen = window * (1 + (_LINEAR if up.neighbours == "fine" else 0)) * call.elements
@@ -202,7 +199,7 @@ def _(up: ReSFU, call: Call) -> Count:
 
 
 def _upsampled_key(up: ReSFU, call: Call) -> int:
-    """Bilinear where the guided filter or a fine neighbour reads it, repeated where a coarse one does."""
+    """Bilinear for the guided filter and fine neighbours, repeated for coarse neighbours."""
     linear = up.neighbours == "fine" or up.guided_query
     repeated = up.neighbours == "coarse"
     return (_LINEAR * linear + repeated) * up.query.out_channels * call.pixels
@@ -215,11 +212,11 @@ def _guided_filter(up: ReSFU, call: Call) -> int:
     if stride == 1:
         return means * call.pixels
     smaller = call.batch * (call.size[0] // stride) * (call.size[1] // stride)
-    return (means + 2 * D) * smaller + 2 * _LINEAR * D * call.pixels  # both maps taken down, both coefficients up
+    return (means + 2 * D) * smaller + 2 * _LINEAR * D * call.pixels  # downsample both maps, upsample both coefficients
 
 
 def _similarity(block: SimilarityBlock, dim: int) -> int:
-    """At one pixel: both maps normalised, the convolution, its centre term, the compressor."""
+    """Per pixel: normalisation of both maps, the convolution, its centre term, the compressor."""
     convolution = block.weight.numel()
     centre = convolution // block.weight[0, 0].numel() if block.similarity == "pcdc" else 0
     compressor = _weights(block.reduce, block.score) + _NORM * block.reduce.out_channels
@@ -227,7 +224,7 @@ def _similarity(block: SimilarityBlock, dim: int) -> int:
 
 
 def _weights(*modules: nn.Module) -> int:
-    """Weights of convolutions, each of which meets every position once."""
+    """Number of convolution weights; each is used once per position."""
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     return sum(m.weight.numel() for module in modules for m in module.modules() if isinstance(m, convolutions))
 

@@ -1,4 +1,4 @@
-"""Published multiply-accumulates of the upsamplers that the image guides, as in `published_algorithms`."""
+"""Published multiply-accumulates of image-guided upsamplers, as in `published_algorithms`."""
 
 from torch import nn
 
@@ -7,12 +7,12 @@ from resfu.upsamplers.anyup import AnyUp
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.resfu_image import ReSFUImage
 
-_NORM = 5  # an element, with affine
+_NORM = 5  # per element, with affine
 
 
 @published_count.register
 def _(up: NAF, call: Call) -> Count:
-    """The image's encoding; scores and sums over K x K neighbours are a kernel of their own, which nothing sees."""
+    """The encoding of the image; unseen: scores and sums over K x K neighbours, a kernel of its own."""
     image = min(call.guidance // 3, 16 * call.pixels)
     seen = _layers(up.pixel_encoder, up.context_encoder) * image
     D = up.dim
@@ -21,7 +21,7 @@ def _(up: NAF, call: Call) -> Count:
 
 @published_count.register
 def _(up: AnyUp, call: Call) -> Count:
-    """As published every pixel is scored against every low-resolution one, and what it may not see masked after."""
+    """As published, every pixel is scored against every low-resolution one; the mask is applied afterwards."""
     image, D = call.guidance // 3, up.query_and_key.in_features
     unify = up.feature_encoder[0].basis.numel() * call.channels  # pyright: ignore[reportCallIssue]
     seen = _layers(up.image_encoder, up.key_encoder, up.query_encoder) * image
@@ -39,7 +39,7 @@ def _(up: ReSFUImage, call: Call) -> Count:
 
 
 def _layers(*modules: nn.Module) -> int:
-    """At one pixel: convolutions, and normalisations."""
+    """Convolutions and normalisations, per pixel."""
     total = 0
     for module in (inner for outer in modules for inner in outer.modules()):
         if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""The published tables' parameters and FLOPs beside ours: what is built, counted and compared."""
+"""The published tables' parameters and FLOPs beside ours."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -8,8 +8,8 @@ from functools import cache
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.published import PublishedRow, published_rows
 
-COST_TABLES = (1, 2, 3, 4, 5, 6, 8, 9)  # those that print parameters or FLOPs
-SIZE = (512, 512)  # of the image whose FLOPs they print
+COST_TABLES = (1, 2, 3, 4, 5, 6, 8, 9)  # the tables with parameters or FLOPs
+SIZE = (512, 512)  # of the image for FLOPs
 _PARAMETERS, _FLOPS = "params_m", "flops_g"
 
 
@@ -21,9 +21,9 @@ class Cell:
         metric: "params_m" (millions) or "flops_g" (1e9 multiply-accumulates, the paper's convention).
         published: as printed.
         computed: ours, not rounded.
-        verdict: "equal" to two decimals, "misprint" where it is known why the published one is wrong, "unexplained"
-            where the difference is known but not its cause, else "different".
-        reason: why it is a misprint, or what is known; "" otherwise.
+        verdict: "equal" to two decimals; "misprint" if it is known why the published number is wrong; "unexplained" if
+            the difference is known but not its cause; else "different".
+        reason: for a misprint or an unexplained difference; otherwise "".
     """
 
     metric: str
@@ -40,7 +40,7 @@ class Comparison:
     Args:
         row: as published.
         parameters: of the network, counted.
-        work: multiply-accumulates, in the tables that print FLOPs.
+        work: multiply-accumulates, for tables with FLOPs.
     """
 
     row: PublishedRow
@@ -49,7 +49,7 @@ class Comparison:
 
     @property
     def cells(self) -> list[Cell]:
-        """The row's parameters and FLOPs, as far as they are printed."""
+        """The row's published parameters and FLOPs."""
         computed = {_PARAMETERS: self.parameters / 1e6}
         if self.work is not None:
             computed[_FLOPS] = self.work.paper / 1e9
@@ -66,21 +66,21 @@ class Comparison:
 
 
 def compare_tables(tables: Collection[int] | None = None) -> Iterator[Comparison]:
-    """Build every network of the tables, on the meta device, and count it.
+    """Build every network of the tables on the meta device, and count it.
 
     Args:
-        tables: numbers of `COST_TABLES`; None takes all.
+        tables: numbers of `COST_TABLES`; None for all.
 
     Yields:
         The rows in the tables' order.
 
     Raises:
-        ValueError: for a table that prints neither parameters nor FLOPs.
+        ValueError: for a table with neither parameters nor FLOPs.
     """
     others = [number for number in tables or () if number not in COST_TABLES]
     if others:
         known = ", ".join(map(str, COST_TABLES))
-        raise ValueError(f"table {others[0]} prints neither parameters nor FLOPs; choose from {known}.")
+        raise ValueError(f"table {others[0]} has neither parameters nor FLOPs; choose from {known}.")
     for row in published_rows(COST_TABLES if tables is None else tables):
         network = (row.host, row.upsampler, json.dumps(row.upsampler_options))
         yield Comparison(row, _parameters(*network), _work(*network) if _FLOPS in row.metrics else None)

@@ -1,4 +1,4 @@
-"""How long calls take, alone or side by side."""
+"""The time of calls, alone or side by side."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,14 +37,14 @@ def latency(
 ) -> Latency:
     """Measure wall-clock time from the call to the finished result.
 
-    On CUDA the device is synchronised before and after each call, so that the time holds both the launch and the work.
+    On CUDA the device is synchronised before and after each call, so the time includes both launch and work.
 
     Args:
-        function: a module or function; a module runs in the mode it is in (call `.eval()` first).
-        *inputs: what it is called with.
+        function: a module or function; a module runs in its current mode (call `.eval()` first).
+        *inputs: its arguments.
         repeats: calls measured.
         warmup: calls before those, not measured.
-        grad: record gradients, as training does.
+        grad: record gradients, as in training.
 
     Returns:
         Median and quartiles.
@@ -63,17 +63,17 @@ def rounds(
     settle: int = 0,
     on_turn: Callable[[str], Any] | None = None,
 ) -> dict[str, list[float]]:
-    """Time several calls in turn within every round, so that a loaded machine slows all of them alike.
+    """Time several calls in turn within every round: load on the machine then slows all of them alike.
 
-    Each call is timed as by `latency`.
+    Each call is timed as in `latency`.
 
     Args:
-        contenders: what to call, by name.
+        contenders: the calls, by name.
         repeats: rounds measured.
         warmup: rounds before those, not measured.
-        settle: calls before the measured one in each turn. 1 lets a contender work in memory that it has touched
-            before; without it, one that gives much memory back makes the next one pay for fresh pages.
-        on_turn: is called with a contender's name after each of its turns, outside the measured time.
+        settle: unmeasured calls before the measured one in each turn. With 1, a contender works in memory that it has
+            touched before; with 0, it pays for fresh pages if the one before released much memory.
+        on_turn: called with a contender's name after each of its turns, outside the measured time.
 
     Returns:
         Milliseconds of every measured round, by name.
@@ -95,7 +95,7 @@ def rounds(
             result = call()
             _wait()
             taken = 1000 * (time.perf_counter() - start)
-            del result  # releasing it is no part of the call
+            del result  # its release is not part of the call
             if turn >= warmup:
                 times[name].append(taken)
             if on_turn:

@@ -1,4 +1,4 @@
-"""The published numbers of arXiv 2407.02283 (ReSFU), row by row, with the options that each row was run with."""
+"""The published numbers of arXiv 2407.02283 (ReSFU), row by row, with the options of each row."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-_DATASETS = ("ade20k", "synapse", "acdc", "coco")  # a file each; ade20k.csv holds the tables 1 to 9
+_DATASETS = ("ade20k", "synapse", "acdc", "coco")  # one file each; ade20k.csv holds tables 1 to 9
 _KEYS = ("table", "label", "host", "upsampler", "options")
 
 
@@ -21,11 +21,11 @@ class PublishedRow:
         host: a key of `resfu.HOSTS`.
         dataset: "ade20k", "synapse", "acdc" or "coco".
         upsampler: a key of `resfu.UPSAMPLERS`.
-        upsampler_options: its constructor arguments where they differ from the class's own, or are what the row is
-            about. DySample is S+ (style "pl") as the paper says, but "lp" in Segmenter, as the parameters say.
+        upsampler_options: its constructor arguments that differ from the defaults, or that the row varies. DySample is
+            S+ (style "pl") according to the paper, but "lp" in Segmenter according to its parameters.
         metrics: by name, as printed: "miou", "macc", "biou", "params_m" (millions), "flops_g" (1e9 multiply-adds), ...
-        misprints: by the name of the metric, why the printed number cannot be right.
-        unexplained: by the name of the metric, what is known of a number that is not ours for an unknown cause.
+        misprints: by metric, why the printed number cannot be right.
+        unexplained: by metric, what is known about a number that differs from ours for an unknown reason.
     """
 
     table: int
@@ -42,12 +42,12 @@ class PublishedRow:
 def published_rows(
     tables: Collection[int] | None = None, host: str | None = None, upsampler: str | None = None
 ) -> list[PublishedRow]:
-    """Rows of the published tables, in their order; those of two networks side by side are rows of their own.
+    """Rows of the published tables, in their order; two networks side by side in a table are two rows.
 
     Args:
-        tables: numbers of tables; None takes all.
-        host: only this one's.
-        upsampler: only this one's.
+        tables: numbers of tables; None for all.
+        host: only rows of this host.
+        upsampler: only rows of this upsampler.
 
     Raises:
         ValueError: for a table that does not exist.
@@ -65,10 +65,10 @@ def published_rows(
 
 
 def option_from(word: str) -> tuple[str, object]:
-    """A constructor argument from "KEY=VALUE"; a value that is no JSON is text.
+    """Read a constructor argument from "KEY=VALUE"; a value that is not JSON is text.
 
     Raises:
-        ValueError: for a word without a key or "=".
+        ValueError: without a key or "=".
     """
     key, equals, value = word.partition("=")
     if not (key and equals):
@@ -100,7 +100,7 @@ def _rows() -> tuple[PublishedRow, ...]:
         for dataset in _DATASETS
         for line in _lines(dataset)
     ]
-    assert not reasons, f"discrepancies of rows that are not there: {list(reasons)}"
+    assert not reasons, f"discrepancies of missing rows: {list(reasons)}"
     return tuple(rows)
 
 

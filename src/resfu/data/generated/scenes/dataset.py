@@ -16,7 +16,7 @@ from resfu.data.generated.scenes.render import Scene, make_scene
 from resfu.data.generated.seeding import check_sampling
 from resfu.data.generated.store import Arrays, GeneratedStore, default_cache_dir
 
-# Part of the cache's path: raise it whenever a change of the generator changes what comes out.
+# Part of the cache's path: raise it whenever the generator's output changes.
 VERSION = 1
 COUNTS = {"train": 400, "val": 100, "test": 100}
 SMALLEST_SIDE = 32
@@ -35,21 +35,21 @@ class Scenes(SegmentationDataset):
     """Procedural outdoor scenes: 7 classes of stuff and 9 of things, some thin, some with holes, many occluded.
 
     A sample depends on (seed, split, index, size, difficulty) alone. Scenes are generated when the dataset is first
-    opened and kept on disk. A larger `count` keeps the samples of a smaller one.
+    opened, and cached on disk. A larger `count` adds to the samples of a smaller one.
 
     Args:
         split: "train", "val" or "test"; the samples of different splits are independent.
-        root: cache folder; default: $RESFU_CACHE/scenes, or ~/.cache/resfu/scenes where that is not set.
+        root: cache folder; default: $RESFU_CACHE/scenes, or ~/.cache/resfu/scenes if that is not set.
         size: (H, W) in pixels, at least 32 each.
-        count: number of samples; default: 400 of "train", 100 of the others.
+        count: number of samples; default: 400 for "train", 100 for the others.
         seed: 0 or more.
-        difficulty: 0 (crisp, objects stand out) to 1 (blur up to 2 pixels, noise, hues that say nothing, neighbours
-            of similar colour). The labels stay the same.
+        difficulty: 0 (crisp, objects stand out) to 1 (blur up to 2 pixels, noise, uninformative hues, neighbours of
+            similar colour). The labels stay the same.
         transform: see `SegmentationDataset`.
 
     Raises:
-        ValueError: for an argument outside of its range.
-        OSError: where the cache folder cannot be written.
+        ValueError: for an argument outside its range.
+        OSError: if the cache folder cannot be written.
     """
 
     classes = CLASSES
@@ -86,7 +86,7 @@ class Scenes(SegmentationDataset):
         return self._count
 
     def load(self, index: int) -> Sample:
-        """The image and its semantic label, as `SegmentationDataset` describes."""
+        """The image and its semantic label, see `SegmentationDataset`."""
         scene = self._store.read(index, self._scene)
         return {
             "image": tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()),
@@ -97,7 +97,7 @@ class Scenes(SegmentationDataset):
     def _scene(self, arrays: Arrays) -> Scene:
         scene = Scene(arrays["image"], arrays["ids"], arrays["categories"])
         if scene.image.shape != (*self.size, 3) or scene.ids.shape != self.size:
-            raise ValueError(f"expected the size {self.size}, got {scene.image.shape} and {scene.ids.shape}.")
+            raise ValueError(f"expected size {self.size}, got {scene.image.shape} and {scene.ids.shape}.")
         return scene
 
     def panoptic(self, index: int) -> tuple[Tensor, list[Segment]]:
@@ -107,8 +107,8 @@ class Scenes(SegmentationDataset):
             index: of the sample.
 
         Returns:
-            The segment at each pixel, int32 [H, W], and what each is. There is no void: every pixel has a segment,
-            ids start at 1, and a class of stuff has at most one.
+            The segment at each pixel, int32 [H, W], and the list of segments. Ids start at 1; every pixel has a
+            segment (there is no void), and a class of stuff has at most one.
         """
         scene = self._store.read(self.checked_index(index), self._scene)
         segments: list[Segment] = [

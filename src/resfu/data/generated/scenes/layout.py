@@ -1,4 +1,4 @@
-"""What stands where: the layers of a scene from far to near, without any colour."""
+"""The geometry of a scene: its layers from far to near, without colour."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from resfu.data.generated.scenes.classes import CLASSES, THINGS
 from resfu.data.generated.scenes.raster import Placement, Stamp, rasterise
 
 THING_COUNT = (4, 12)
-# Height against the mean of things at the same distance, and how far they lean (deviation in radians).
+# Height relative to the average thing at the same distance, and lean (standard deviation in radians).
 HEIGHT = {"tree": 1.7, "lamp": 1.6, "rock": 0.8, "flower": 0.85}
 LEAN = {"rock": 0.3, "ring": 0.3, "flower": 0.2}
 
@@ -21,7 +21,7 @@ class Layer:
     Args:
         category: index into `CLASSES`.
         stamp: where it is on the canvas.
-        foot: row on which it stands and throws a shadow; None for what stands on nothing.
+        foot: row on which it stands and casts a shadow; None if it does not stand on the ground.
     """
 
     category: int
@@ -38,8 +38,8 @@ def layout(rng: np.random.Generator, height: int, width: int) -> list[Layer]:
         width: of the canvas in pixels.
 
     Returns:
-        The layers, far to near; together they cover the canvas, and a nearer one hides those before it. Each stuff
-        class occurs at most once.
+        The layers, far to near; together they cover the canvas, and nearer ones hide farther ones. Each stuff class
+        occurs at most once.
     """
     horizon = rng.uniform(0.28, 0.6) * height
     return [*_background(rng, horizon, height, width), *_things(rng, horizon, height, width)]
@@ -104,7 +104,7 @@ def _things(rng: np.random.Generator, horizon: float, height: int, width: int) -
 
 
 def _waves(rng: np.random.Generator, along: np.ndarray, count: int) -> np.ndarray:
-    """A smooth random curve over 0..1 of deviation about 1: `count` harmonics, each weaker than the one before."""
+    """A smooth random curve over 0..1: the sum of `count` harmonics of falling amplitude; its deviation is about 1."""
     wave = np.arange(1, count + 1)
     weight = rng.standard_normal(count) / wave
     phase = rng.uniform(0, 2 * np.pi, count)

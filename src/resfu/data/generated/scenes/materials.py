@@ -1,4 +1,4 @@
-"""How surfaces look: a texture and two colours for each class, and how much they stand out."""
+"""The look of surfaces: a texture and two colours for each class, and their contrast."""
 
 import colorsys
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from resfu.data.generated.scenes.textures import PERIOD
 
-# Some textures serve several classes, and a hue is only weakly tied to a class: colour alone doesn't tell what it is.
+# Classes share textures, and a hue is only weakly tied to a class: colour alone does not identify it.
 TEXTURES: dict[str, tuple[str, ...]] = {
     "sky": ("cloud",),
     "mountain": ("ridge",),
@@ -44,15 +44,15 @@ HUES: dict[str, float] = {
     "cart": 0.0,
     "cable": 0.62,
 }
-HUE_SPREAD = (0.12, 0.3)  # deviation in turns of the hue circle, at difficulty 0 and 1
-CONTRAST = 0.3  # distance in RGB (0..1) to what lies behind that an object should keep at difficulty 0
+HUE_SPREAD = (0.12, 0.3)  # standard deviation in turns of the hue circle, at difficulty 0 and 1
+CONTRAST = 0.3  # RGB distance (0..1) from the background that an object should keep at difficulty 0
 CANDIDATES = 8
-PULL = (0.3, 0.7)  # share of the colour difference that difficulty 1 takes away
+PULL = (0.3, 0.7)  # share of the colour difference that difficulty 1 removes
 
 
 @dataclass(frozen=True)
 class Material:
-    """A surface: texture name, origin of the window in it, whether it is mirrored, its light and dark colour (RGB)."""
+    """A surface: its texture's name, the window's origin in it, whether it is mirrored, a light and a dark RGB."""
 
     texture: str
     origin: tuple[int, int]
@@ -64,16 +64,13 @@ class Material:
 def choose_material(rng: np.random.Generator, name: str, behind: np.ndarray | None, difficulty: float) -> Material:
     """Draw the surface of a segment.
 
-    The number of random numbers doesn't depend on `difficulty`, so that the same scene gets gradually harder.
+    `difficulty` does not change how many random numbers are drawn: the same scene gets gradually harder.
 
     Args:
         rng: generator of the sample's materials.
         name: class.
-        behind: colours of what the segment hides, [n, 3], RGB in 0..1; None for the first layer.
+        behind: colours that the segment hides, [n, 3], RGB in 0..1; None for the first layer.
         difficulty: 0 to 1.
-
-    Returns:
-        The material.
     """
     textures = TEXTURES[name]
     texture = textures[int(rng.integers(len(textures)))]
@@ -84,7 +81,7 @@ def choose_material(rng: np.random.Generator, name: str, behind: np.ndarray | No
     if behind is None:
         light, dark = pairs[0]
     else:
-        # Clear of nine tenths of what it hides, not of the mean: an object may stand before several surfaces.
+        # The contrast holds for nine tenths of the hidden colours, not their mean: there may be several surfaces.
         means = np.stack([(light + dark) / 2 for light, dark in pairs])
         distances = np.quantile(np.linalg.norm(means[:, None] - behind, axis=2), 0.1, axis=1)
         clear = np.flatnonzero(distances >= CONTRAST)

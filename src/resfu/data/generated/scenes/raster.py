@@ -1,4 +1,4 @@
-"""Outlines of objects and how they become masks."""
+"""Rasterise the outlines of objects to masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 @dataclass(frozen=True)
 class Polygon:
-    """A closed outline: points [N, 2] as (x, y). A hole takes away what earlier parts of the shape filled."""
+    """A closed outline: points [N, 2] as (x, y). A hole clears what earlier parts of the shape filled."""
 
     points: np.ndarray
     hole: bool = False
@@ -28,7 +28,7 @@ Shape = Sequence[Polygon | Stroke]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a shape goes: mirrored, turned by `angle` (radians), scaled (pixels per unit), moved to (x, y)."""
+    """How a shape is placed: mirrored, turned by `angle` (radians), scaled (pixels per unit), moved to (x, y)."""
 
     x: float = 0.0
     y: float = 0.0
@@ -37,7 +37,7 @@ class Placement:
     mirrored: bool = False
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Points [N, 2] of the shape's frame, in pixels."""
+        """Map points [N, 2] from the shape's frame to pixels."""
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         matrix = self.scale * np.array([[cosine, sine], [-sine, cosine]])
         if self.mirrored:
@@ -47,7 +47,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Stamp:
-    """The part of the canvas that a layer touches: mask is bool [rows, columns] of the window at (top, left)."""
+    """The part of the canvas that a layer covers: a bool mask [rows, columns] at (top, left)."""
 
     top: int
     left: int
@@ -65,15 +65,15 @@ def rasterise(shape: Shape, placement: Placement, height: int, width: int) -> St
 
     Args:
         shape: its parts, drawn one after the other.
-        placement: where it goes.
+        placement: on the canvas.
         height: of the canvas in pixels.
         width: of the canvas in pixels.
 
     Returns:
-        The stamp, cut at the canvas; None where nothing of the shape lies inside.
+        The stamp, clipped to the canvas; None if the shape lies outside.
     """
     outlines = [placement.apply(part.points) for part in shape]
-    # At 2 pixels a line survives the halving to the output as a connected line of 1 pixel.
+    # A line of 2 pixels is still connected, at 1 pixel, when the canvas is halved to the output.
     widths = [max(2, round(part.width * placement.scale)) if isinstance(part, Stroke) else 0 for part in shape]
     points = np.concatenate(outlines)
     left, top = np.maximum(np.floor(points.min(0)).astype(int) - max(widths), 0).tolist()

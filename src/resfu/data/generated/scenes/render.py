@@ -1,4 +1,4 @@
-"""From layers to an image and its map of segments."""
+"""Render layers to an image and its map of segments."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from resfu.data.generated.scenes.textures import cut, texture_bank
 from resfu.data.generated.seeding import Stream, generator
 
 SUPERSAMPLING = 2
-BLUR = ((0.15, 0.5), (1.0, 2.0))  # range of the deviation in pixels, at difficulty 0 and 1
-NOISE = ((0.005, 0.02), (0.02, 0.06))  # range of the deviation in 0..1, at difficulty 0 and 1
+BLUR = ((0.15, 0.5), (1.0, 2.0))  # range of the standard deviation in pixels, at difficulty 0 and 1
+NOISE = ((0.005, 0.02), (0.02, 0.06))  # range of the standard deviation in 0..1, at difficulty 0 and 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scene:
 
     Args:
         image: uint8 [H, W, 3].
-        ids: uint8 [H, W], the segment at each pixel, 1 to n without gaps, nearer segments higher.
+        ids: uint8 [H, W], the segment at each pixel, 1 to n without gaps, from far to near.
         categories: uint8 [n], the class of segment i + 1.
     """
 
@@ -33,7 +33,7 @@ class Scene:
 
 
 def make_scene(seed: int, split: str, index: int, size: tuple[int, int], difficulty: float = 0.0) -> Scene:
-    """Generate a sample.
+    """Generate a sample; the same arguments give the same scene.
 
     Args:
         seed: of the dataset.
@@ -41,9 +41,6 @@ def make_scene(seed: int, split: str, index: int, size: tuple[int, int], difficu
         index: of the sample.
         size: (H, W) in pixels.
         difficulty: 0 to 1; changes the image but not the labels.
-
-    Returns:
-        The scene, the same for the same arguments.
     """
     height, width = (SUPERSAMPLING * side for side in size)
     layers = layout(generator(seed, split, index, Stream.GEOMETRY), height, width)
@@ -52,7 +49,7 @@ def make_scene(seed: int, split: str, index: int, size: tuple[int, int], difficu
         ids[layer.stamp.window][layer.stamp.mask] = number
     visible, compact = np.unique(_majority(ids), return_inverse=True)
     canvas = _paint(layers, generator(seed, split, index, Stream.MATERIAL), height, width, difficulty)
-    # The mean of the samples is the anti-aliased colour of the pixel.
+    # The mean of a pixel's samples is its anti-aliased colour.
     image = canvas.reshape(size[0], SUPERSAMPLING, size[1], SUPERSAMPLING, 3).mean((1, 3))
     image = _photograph(image, generator(seed, split, index, Stream.CAMERA), difficulty)
     categories = np.array([layers[number - 1].category for number in visible], dtype=np.uint8)
@@ -60,7 +57,7 @@ def make_scene(seed: int, split: str, index: int, size: tuple[int, int], difficu
 
 
 def _majority(ids: np.ndarray) -> np.ndarray:
-    """The commonest id of each 2 x 2 block, [H, W] -> [H/2, W/2]; of two equals the nearer, so that thin lines last."""
+    """The commonest id of each 2 x 2 block, [H, W] -> [H/2, W/2]; in a tie the nearer, which keeps thin lines."""
     blocks = np.stack([ids[0::2, 0::2], ids[0::2, 1::2], ids[1::2, 0::2], ids[1::2, 1::2]])
     first, second, third, fourth = np.sort(blocks, axis=0)
     low_pair = np.where(first == second, first, fourth)
@@ -102,7 +99,7 @@ def _surface(material: Material, size: tuple[int, int], light: float, slope: flo
 
 
 def _cast_shadow(canvas: np.ndarray, stamp: Stamp, foot: float, strength: float) -> None:
-    """Darken the ground round the foot."""
+    """Darken the ground around the foot."""
     rows, columns = stamp.window
     depth = max(2.0, 0.05 * (rows.stop - rows.start))
     reach = max(2.0, 0.45 * (columns.stop - columns.start))
@@ -127,7 +124,7 @@ def _photograph(image: np.ndarray, rng: np.random.Generator, difficulty: float) 
 
 
 def _between(limits: tuple[tuple[float, float], tuple[float, float]], difficulty: float, share: float) -> float:
-    """The value at `share` of the range that lies `difficulty` of the way from the first range to the second."""
+    """The value at `share` of a range, which is interpolated from the first range to the second by `difficulty`."""
     low, high = (easy + difficulty * (hard - easy) for easy, hard in zip(*limits, strict=True))
     return low + share * (high - low)
 

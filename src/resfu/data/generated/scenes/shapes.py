@@ -1,7 +1,7 @@
 """The outlines of the things.
 
-Each function draws one variant in a frame of its own: y points down, the foot stands at (0, 0), and the height is about
-one unit. Every random number comes from the generator passed in.
+Each function draws one variant in its own frame: y points down, the foot is at (0, 0), and the height is about one
+unit. All random numbers come from the given generator.
 """
 
 from collections.abc import Callable
@@ -127,16 +127,7 @@ def _cart(rng: np.random.Generator) -> Shape:
 
 
 def cable(rng: np.random.Generator, height: int, width: int) -> Shape:
-    """A line that hangs across the canvas, in its pixels.
-
-    Args:
-        rng: generator.
-        height: of the canvas.
-        width: of the canvas.
-
-    Returns:
-        The shape; the only one that is not in a frame of its own.
-    """
+    """A line that hangs across the canvas of height x width, in its pixels and not in a frame of its own."""
     left, right = rng.uniform(0.03, 0.55, 2) * height
     sag = rng.uniform(0.02, 0.2) * height
     along = np.linspace(0, 1, 60)
@@ -144,7 +135,7 @@ def cable(rng: np.random.Generator, height: int, width: int) -> Shape:
     return [Stroke(np.stack([along * width, y], axis=1), rng.uniform(2.0, 6.0))]
 
 
-# All things but the cable.
+# All things except the cable.
 STANDING: dict[str, Callable[[np.random.Generator], Shape]] = {
     "rock": _rock,
     "flower": _flower,

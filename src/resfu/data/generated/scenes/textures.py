@@ -1,4 +1,4 @@
-"""Periodic grey textures, from which the materials of a scene are cut."""
+"""Periodic grey textures for the materials of a scene."""
 
 import functools
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-# Every cell and period below divides it, so that the textures tile without a seam and a window of any size fits.
+# A multiple of every cell and period below, so the textures tile without a seam.
 PERIOD = 768
 SEED = 7301
 
@@ -16,8 +16,8 @@ def texture_bank() -> Mapping[str, np.ndarray]:
     """All textures by name.
 
     Returns:
-        uint8 [PERIOD, PERIOD] each, with mean near 128 and deviation near 70. They have strong edges of their own
-        (bricks, stripes, checks), so that an edge in the image is not always an edge of a label.
+        uint8 [PERIOD, PERIOD] each, mean near 128, standard deviation near 70. Their strong edges (bricks, stripes,
+        checks) ensure that not every edge in the image is a label's edge.
     """
     rng = np.random.default_rng(SEED)
     row, column = np.mgrid[0:PERIOD, 0:PERIOD].astype(np.float32)
@@ -46,18 +46,7 @@ def texture_bank() -> Mapping[str, np.ndarray]:
 
 
 def cut(texture: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A window of a texture, which repeats without end.
-
-    Args:
-        texture: [PERIOD, PERIOD].
-        top: first row.
-        left: first column.
-        height: rows of the window.
-        width: columns of the window.
-
-    Returns:
-        [height, width].
-    """
+    """A window [height, width] of a texture [PERIOD, PERIOD], which repeats periodically; it starts at (top, left)."""
     rows = np.arange(top, top + height) % PERIOD
     columns = np.arange(left, left + width) % PERIOD
     return texture[rows[:, None], columns]
@@ -66,9 +55,9 @@ def cut(texture: np.ndarray, top: int, left: int, height: int, width: int) -> np
 def _fractal(
     rng: np.random.Generator, cell: int, octaves: int, gain: float = 0.55, stretch: float = 1.0, ridged: bool = False
 ) -> np.ndarray:
-    """Sum of `octaves` noises, each of half the cell and `gain` the height of the one before, standardised.
+    """The standardised sum of `octaves` noises; each has half the cell and `gain` times the amplitude of the last.
 
-    `stretch` is the width of a cell over its height; `ridged` folds each noise at 0, which makes sharp crests.
+    `stretch` is the ratio of a cell's width to its height; `ridged` folds each noise at 0, which makes sharp crests.
     """
     field = np.zeros((PERIOD, PERIOD), np.float32)
     for octave in range(octaves):
@@ -79,8 +68,8 @@ def _fractal(
 
 
 def _smooth_noise(rng: np.random.Generator, cell_height: int, cell_width: int) -> np.ndarray:
-    """Normal numbers on a periodic grid of cells, interpolated bicubically."""
-    rim = 2  # what bicubic interpolation looks at beyond the edge
+    """Normally distributed numbers on a periodic grid of cells, interpolated bicubically."""
+    rim = 2  # cells beyond the edge that bicubic interpolation needs
     grid = rng.standard_normal((PERIOD // cell_height, PERIOD // cell_width)).astype(np.float32)
     grid = np.pad(grid, rim, mode="wrap")
     size = (grid.shape[1] * cell_width, grid.shape[0] * cell_height)

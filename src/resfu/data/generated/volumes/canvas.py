@@ -1,4 +1,4 @@
-"""A volume that shapes are painted into, each in the box that it can reach."""
+"""A volume to paint shapes into, each within a bounding box."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ Point = tuple[float, float, float]  # x (image left to right), y (front to back)
 Box = tuple[slice, slice, slice]
 Mask = NDArray[np.bool_]
 
-WARP = (0.05, 0.05, 0.1)  # how far tissue is moved along x, y, z
+WARP = (0.05, 0.05, 0.1)  # scale of the displacement along x, y, z
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Ellipsoid:
     """An organ's rough shape.
 
     Args:
-        center: of the shape.
+        center: (x, y, z).
         radii: along x, y, z.
-        roughness: how much the fine field moves the surface.
+        roughness: scale of the fine field's effect on the surface.
     """
 
     center: Point
@@ -29,19 +29,14 @@ class Ellipsoid:
     roughness: float = 0.0
 
     def jittered(self, rng: np.random.Generator) -> "Ellipsoid":
-        """The same organ of another body: moved a little, and up to an eighth larger or smaller along each axis."""
+        """The same organ in another body: slightly moved, and up to an eighth larger or smaller along each axis."""
         center = np.array(self.center) + rng.normal(0, 0.02, 3)
         radii = np.array(self.radii) * rng.uniform(0.88, 1.12, 3)
         return Ellipsoid(tuple(center.tolist()), tuple(radii.tolist()), self.roughness)
 
 
 class Canvas:
-    """Values and labels of a volume, and the warped coordinates that give each body its own shapes.
-
-    Args:
-        rng: of the geometry.
-        size: (D, H, W).
-    """
+    """The values and labels of a volume of `size` (D, H, W), with warped coordinates that differ for each body."""
 
     def __init__(self, rng: np.random.Generator, size: Size) -> None:
         self.size = size
@@ -56,15 +51,12 @@ class Canvas:
         self.label = np.zeros(size, dtype=np.uint8)
 
     def depth(self, shape: Ellipsoid) -> tuple[Box, Array]:
-        """How deep the voxels lie in a shape: 0 at its centre, 1 at its surface.
-
-        Args:
-            shape: what to measure from.
+        """The depth of voxels in a shape: 0 at its centre, 1 at its surface.
 
         Returns:
-            A box outside of which no voxel is below 1, and the depth in it.
+            A box that contains all voxels with a depth below 1, and the depth in it.
         """
-        # The fine field is subtracted from the depth, at most by its lowest value.
+        # The fine field lowers the depth by at most its lowest value.
         largest = float(np.sqrt(1 + shape.roughness * max(0.0, -self._lowest)))
         box = self.box(shape.center, (shape.radii[0] * largest, shape.radii[1] * largest, shape.radii[2] * largest))
         depth = shape.roughness * self.fine[box]
@@ -85,11 +77,11 @@ class Canvas:
         """Set the voxels of a mask.
 
         Args:
-            box: where the mask lies.
+            box: of the mask.
             mask: of the box's shape.
             value: of the tissue.
-            texture: how much the fine field shows in it.
-            label: its class; None leaves the label as it is.
+            texture: amplitude of the fine field in it.
+            label: its class; None keeps the label.
         """
         self.values[box][mask] = value + texture * self.fine[box][mask]
         if label is not None:

@@ -40,7 +40,7 @@ def cardiac_volume(
         left: the orientation "PLS" of `resfu.data.medical.geometry`.
 
     Raises:
-        ValueError: for a size below that, or another phase.
+        ValueError: for a smaller size, or an unknown phase.
     """
     size = checked_volume_size(size, SMALLEST)
     if phase not in ("ED", "ES"):
@@ -61,7 +61,7 @@ def cardiac_volume(
     distance = np.hypot(u, 1.06 * v) * (1 + 0.06 * coarse)
     left = distance < inner
     myocardium = (distance < inner + wall) & ~left
-    # The right ventricle is a crescent: an ellipse of which the left one takes a part.
+    # The right ventricle is a crescent: an ellipse without the part that the left one covers.
     crescent = np.square((u + inner + wall + 0.1) / (0.24 * taper)) + np.square(v / (0.33 * taper)) + 0.1 * coarse
     right = (crescent < 1) & (distance > inner + wall)
 
@@ -78,7 +78,7 @@ def cardiac_volume(
     ):
         values = np.where(mask, value + 10 * fine + 8 * coarse, values)
         label[mask] = number
-    # A papillary muscle looks like the wall and belongs to the chamber.
+    # A papillary muscle looks like the wall but is labelled as the chamber.
     values = np.where((np.hypot(u - 0.06, v - 0.07) < 0.025) & left, 80, values).astype(np.float32)
     blur_in_plane(values)
     values += np.abs(camera.standard_normal(size, dtype=np.float32)) * float(camera.uniform(5, 11))

@@ -1,4 +1,4 @@
-"""Procedural abdominal CT with the 8 organs of Synapse, and look-alikes that have no label."""
+"""Procedural abdominal CT with the 8 organs of Synapse, and similar structures without a label."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,12 @@ def ct_volume(
         left: the orientation "PLS" of `resfu.data.medical.geometry`.
 
     Raises:
-        ValueError: for a size below that.
+        ValueError: for a smaller size.
     """
     size = checked_volume_size(size, SMALLEST)
     geometry, material, camera = (generator(seed, split, index, stream) for stream in Stream)
     canvas = Canvas(geometry, size)
-    contrast = float(material.uniform(0, 1))  # how much contrast medium there is in the blood
+    contrast = float(material.uniform(0, 1))  # amount of contrast agent in the blood
     cavity = _body(canvas, geometry)
     _solid_organs(canvas, geometry, cavity, contrast)
     _kidneys(canvas, geometry, cavity, contrast)
@@ -54,7 +54,7 @@ def ct_volume(
 
 
 def _body(canvas: Canvas, rng: np.random.Generator) -> Mask:
-    """Skin to spine. Returns the abdominal cavity, outside of which there is no organ."""
+    """Paint the body from skin to spine; return the abdominal cavity, which contains all organs."""
     z, y, x = canvas.axes
     width, height, muscle = rng.uniform(0.8, 0.92), rng.uniform(0.58, 0.7), rng.uniform(0.72, 0.86)
     ring = np.square(x / width) + np.square(y / height)
@@ -89,7 +89,7 @@ def _solid_organs(canvas: Canvas, rng: np.random.Generator, cavity: Mask, contra
         canvas.paint(box, (depth < 1) & cavity[box], plain + enhanced * contrast, 8, label)
     box, depth = canvas.depth(STOMACH.jittered(rng))
     canvas.paint(box, (depth < 1) & cavity[box], 35, 14, 8)
-    # Gas gathers at the front.
+    # Gas collects at the front.
     canvas.paint(box, (depth < 0.75) & cavity[box] & (canvas.warped[1][box] < -0.28), GAS, 0)
     box, depth = canvas.depth(GALLBLADDER.jittered(rng))
     canvas.paint(box, depth < 1, 8, 4, 2)
@@ -109,7 +109,7 @@ def _kidneys(canvas: Canvas, rng: np.random.Generator, cavity: Mask, contrast: f
 
 
 def _pancreas(canvas: Canvas, cavity: Mask) -> None:
-    """A thin wavy band across the middle, lobed by the fine field, behind what is there already."""
+    """A thin wavy band across the middle, lobed by the fine field, behind the organs painted before."""
     box = canvas.box((0.08, 0.02, 0.04), (0.4, 0.3, 0.8))
     x, y, z = (place[box] for place in canvas.warped)
     depth = np.square((y - 0.02 - 0.1 * np.sin(4 * x + 0.5)) / 0.075) + np.square((z - 0.5 * x) / 0.28)
@@ -118,7 +118,7 @@ def _pancreas(canvas: Canvas, cavity: Mask) -> None:
 
 
 def _vessels(canvas: Canvas, contrast: float) -> None:
-    """The aorta, and beside it the vena cava, which looks like it and has no label."""
+    """The aorta, and beside it the vena cava, which looks similar and has no label."""
     box = canvas.box((0.06, 0.2, 0), (0.055, 0.055, 2))
     x, y = (place[box] for place in canvas.warped[:2])
     canvas.paint(box, np.square((x - 0.06) / 0.055) + np.square((y - 0.2) / 0.055) < 1, 120 + 180 * contrast, 4, 1)
@@ -129,7 +129,7 @@ def _vessels(canvas: Canvas, contrast: float) -> None:
 
 
 def _bowel(canvas: Canvas, rng: np.random.Generator, material: np.random.Generator, cavity: Mask) -> None:
-    """Loops without a label, whose walls have the values of the stomach's; some hold gas."""
+    """Loops without a label; their walls have the values of the stomach's wall, and some hold gas."""
     for _ in range(BOWEL_LOOPS):
         center = rng.uniform((-0.45, -0.38, -1.1), (0.45, 0.12, -0.2))
         radii = rng.uniform(0.06, 0.13, 3) * (1, 1, 2.5)
@@ -141,7 +141,7 @@ def _bowel(canvas: Canvas, rng: np.random.Generator, material: np.random.Generat
 
 
 def _liver_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Thin straight tubes through the liver, part of it in the label."""
+    """Thin straight tubes through the liver, labelled as liver."""
     box = canvas.box(LIVER.center, (0.5, 0.5, 1))
     liver = canvas.label[box] == 5
     places = np.stack([place[box][liver] for place in canvas.warped])
@@ -157,7 +157,7 @@ def _liver_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _noise(rng: np.random.Generator, size: Size) -> Array:
-    """Noise whose neighbours along x are alike, as a reconstruction kernel leaves it."""
+    """Noise correlated along x, as after a reconstruction kernel."""
     noise = rng.standard_normal(size, dtype=np.float32)
     noise[:, :, 1:] = 0.6 * (noise[:, :, 1:] + noise[:, :, :-1])
     return noise

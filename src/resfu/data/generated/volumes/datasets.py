@@ -22,18 +22,18 @@ from resfu.data.medical.nifti import scale_window
 from resfu.data.medical.synapse import Synapse
 from resfu.data.medical.volume_files import VolumeFile
 
-# Part of the cache's path: raise it whenever a change of a generator changes what comes out.
+# Part of the cache's path: raise it whenever a generator's output changes.
 VERSION = 1
 CARDIAC_PHASES: tuple[cardiac.Phase, ...] = ("ED", "ES")
 
 
 class _ProceduralSlices(SliceDataset):
-    """What both share: the arguments, the cache, and its repair."""
+    """The arguments, the cache and its repair, shared by both."""
 
     title: ClassVar[str]  # also the folder in the cache
     counts: ClassVar[dict[str, int]]
     smallest: ClassVar[Size]
-    frames: ClassVar[tuple[str, ...]]  # volumes of one index
+    frames: ClassVar[tuple[str, ...]]  # suffixes of the volumes of one index
     # A slice is [y, x], with y from front to back and x from the patient's right to the left; z is from feet to head.
     assumed = Geometry("PLS")
 
@@ -57,12 +57,12 @@ class _ProceduralSlices(SliceDataset):
         self._store.fill(f"{self.title}, {split}")
         volumes = [VolumeFile(path, "image", checked[0]) for path in self._store.paths]
         labels = {number: number for number in range(self.num_classes)}
-        super().__init__(volumes, labels, "Delete it: it is generated again.", transform, geometry=self.assumed)
+        super().__init__(volumes, labels, "Delete it: it will be generated again.", transform, geometry=self.assumed)
 
     @staticmethod
     @abstractmethod
     def make(seed: int, split: str, size: Size, place: int) -> Arrays:
-        """The volume at a place of the store: "image", float32 [D, H, W], 0..1, and "label", uint8."""
+        """The volume at an index of the store: "image", float32 [D, H, W], 0..1, and "label", uint8."""
 
     def _read(self, volume: VolumeFile, index: int) -> Sample:
         try:
@@ -78,20 +78,20 @@ class CT(_ProceduralSlices):
 
     A slice is [y, x], from front to back and from the patient's right to the left, upwards: the orientation "PLS".
 
-    A volume depends on (seed, split, index, size) alone. Volumes are generated when the dataset is first opened and
-    kept on disk. A larger `count` keeps those of a smaller one.
+    A volume depends on (seed, split, index, size) alone. Volumes are generated when the dataset is first opened, and
+    cached on disk. A larger `count` adds to the volumes of a smaller one.
 
     Args:
         split: "train", "val" or "test"; the volumes of different splits are independent.
-        root: cache folder; default: $RESFU_CACHE/ct, or ~/.cache/resfu/ct where that is not set.
+        root: cache folder; default: $RESFU_CACHE/ct, or ~/.cache/resfu/ct if that is not set.
         size: (D, H, W) of a volume, at least 4 x 32 x 32; each gives D samples.
-        count: number of volumes; default: 12 of "train", 4 of the others.
+        count: number of volumes; default: 12 for "train", 4 for the others.
         seed: 0 or more.
         transform: see `SegmentationDataset`.
 
     Raises:
-        ValueError: for an argument outside of its range.
-        OSError: where the cache folder cannot be written.
+        ValueError: for an argument outside its range.
+        OSError: if the cache folder cannot be written.
     """
 
     classes = Synapse.classes
@@ -124,20 +124,20 @@ class Cardiac(_ProceduralSlices):
 
     A slice is [y, x], from front to back and from the patient's right to the left, upwards: the orientation "PLS".
 
-    A volume depends on (seed, split, index, phase, size) alone. Volumes are generated when the dataset is first opened
-    and kept on disk. A larger `count` keeps those of a smaller one.
+    A volume depends on (seed, split, index, phase, size) alone. Volumes are generated when the dataset is first opened,
+    and cached on disk. A larger `count` adds to the volumes of a smaller one.
 
     Args:
         split: "train", "val" or "test"; the hearts of different splits are independent.
-        root: cache folder; default: $RESFU_CACHE/cardiac, or ~/.cache/resfu/cardiac where that is not set.
+        root: cache folder; default: $RESFU_CACHE/cardiac, or ~/.cache/resfu/cardiac if that is not set.
         size: (D, H, W) of a volume, at least 2 x 32 x 32; each gives D samples.
-        count: number of hearts, two volumes each (ED and ES); default: 20 of "train", 8 of the others.
+        count: number of hearts, two volumes each (ED and ES); default: 20 for "train", 8 for the others.
         seed: 0 or more.
         transform: see `SegmentationDataset`.
 
     Raises:
-        ValueError: for an argument outside of its range.
-        OSError: where the cache folder cannot be written.
+        ValueError: for an argument outside its range.
+        OSError: if the cache folder cannot be written.
     """
 
     classes = ACDC.classes

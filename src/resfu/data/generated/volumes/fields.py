@@ -1,4 +1,4 @@
-"""What both generators are made of: axes, smooth random fields, the blur of a scanner."""
+"""The parts that both generators share: axes, smooth random fields, a scanner's blur."""
 
 from collections.abc import Sequence
 
@@ -16,22 +16,22 @@ def unit_axes(size: Size) -> tuple[Array, Array, Array]:
 
 
 def smooth_field(rng: np.random.Generator, size: Size, cells: Sequence[int]) -> Array:
-    """A random field without sharp edges: normal numbers at the corners of coarse cells, blended in between.
+    """A smooth random field: normally distributed numbers at the corners of coarse cells, interpolated in between.
 
     Args:
-        rng: where the numbers come from.
+        rng: source of the numbers.
         size: (D, H, W).
-        cells: how many coarse cells there are along each axis.
+        cells: number of coarse cells along each axis.
 
     Returns:
-        [D, H, W]; mean 0, deviation below 1.
+        [D, H, W]; mean 0, standard deviation below 1.
     """
     field = rng.standard_normal([count + 1 for count in cells], dtype=np.float32)
     for axis, length in enumerate(size):
         place = np.linspace(0, cells[axis], length)
         low = np.minimum(place.astype(int), cells[axis] - 1)
         share = place - low
-        share = share * share * (3 - 2 * share)  # flat at the corners, so that cells do not show
+        share = share * share * (3 - 2 * share)  # zero slope at the corners, which hides the cells
         weight = share.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         start = field.take(low, axis)
         field = start + weight * (field.take(low + 1, axis) - start)
@@ -39,18 +39,14 @@ def smooth_field(rng: np.random.Generator, size: Size, cells: Sequence[int]) -> 
 
 
 def blur_in_plane(values: Array) -> None:
-    """Mix each pixel with its four neighbours in the slice, in place: voxels at a border hold both sides."""
+    """Blend each pixel with its four neighbours in the slice, in place: voxels at a boundary mix both sides."""
     sides = values[:, :-2, 1:-1] + values[:, 2:, 1:-1] + values[:, 1:-1, :-2] + values[:, 1:-1, 2:]
     values[:, 1:-1, 1:-1] *= 0.5
     values[:, 1:-1, 1:-1] += 0.125 * sides
 
 
 def checked_volume_size(size: Sequence[int], least: Size) -> Size:
-    """(D, H, W) as a tuple.
-
-    Raises:
-        ValueError: unless these are three whole numbers of at least `least`.
-    """
+    """(D, H, W) as a tuple; a ValueError unless these are three whole numbers of at least `least`."""
     if len(size) != 3 or not all(isinstance(n, int) and n >= low for n, low in zip(size, least, strict=True)):
         raise ValueError(f"size must be (D, H, W), whole numbers of at least {least}; got {size!r}.")
     return size[0], size[1], size[2]
