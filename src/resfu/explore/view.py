@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resfu.evaluation.cost import count_parameters, peak_memory
+from resfu.frozen import PixelFeatures
 from resfu.hosts.slot import Slot
 from resfu.visualize import Picture, figures
 from resfu.visualize.recorder import recorded
@@ -94,27 +95,49 @@ class View:
 
 
 @torch.no_grad()
-def look(host: nn.Module, image: Tensor, photo: Picture) -> View:
-    """Pass a photo through a network and measure its slot.
+def look(network: nn.Module, photo: Picture, ratio: int) -> View:
+    """Pass a photo through a network and measure its upsampler.
 
     Args:
-        host: a network of `resfu.create_host`, in evaluation mode.
-        image: [3, H, W], the photo normalised for it.
+        network: of `resfu.create_host`, in evaluation mode, or `PixelFeatures`.
         photo: uint8 [H, W, 3].
+        ratio: of the output to a frozen encoder's features; a host has its own.
 
     Raises:
         ValueError: for a network without an upsampler slot.
     """
+    image = torch.from_numpy(photo).permute(2, 0, 1).float() / 255
+    if isinstance(network, PixelFeatures):
+        call, module, inputs = _pixel_call(network, image[None], ratio)
+    else:
+        call, module, inputs = _slot_call(network, image)
+    start = time.perf_counter()
+    module(**inputs)
+    milliseconds = 1000 * (time.perf_counter() - start)
+    peak = peak_memory(lambda _: module(**inputs), image)
+    return View(photo, call, milliseconds, peak, count_parameters(module))
+
+
+def _slot_call(host: Any, image: Tensor) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:
+    """The slot with the highest ratio: its call, itself and its arguments."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
     with recorded(host) as heard:
-        calls = figures.slot_calls(host, image)  # pyright: ignore[reportArgumentType]
+        calls = figures.slot_calls(host, (image - mean) / std)
     call = figures.choose_call(calls)
     slot = next(one for one in heard if isinstance(one.module, Slot) and one.output is call.output)
-    inputs = dict(slot.inputs)
-    start = time.perf_counter()
-    slot.module(**inputs)
-    milliseconds = 1000 * (time.perf_counter() - start)
-    peak = peak_memory(lambda _: slot.module(**inputs), image)
-    return View(photo, call, milliseconds, peak, count_parameters(slot.module))
+    return call, slot.module, dict(slot.inputs)
+
+
+def _pixel_call(
+    network: PixelFeatures, images: Tensor, ratio: int
+) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:
+    features = network.low(images)
+    photo = (images.shape[-2], images.shape[-1])
+    size = (ratio * features.shape[-2], ratio * features.shape[-1])
+    inputs = {"features": features, "guidance": network.guide(images, features), "size": size}
+    output = network.upsampler(**inputs)
+    call = figures.SlotCall("features", features, size, figures.Frame(photo, photo), output, ())
+    return call, network.upsampler, inputs
 
 
 def _grey(values: Tensor) -> Picture:
