@@ -13,7 +13,8 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="resfu explore",
         description="Open a local page: drop a photo, choose network or encoder, upsampler and ratio; see the features "
-        "before and after, the kernel under the pointer, what a pixel resembles, time and memory. Nothing leaves this machine.",
+        "before and after, the kernel under the pointer, what a pixel resembles, time and memory. Nothing leaves this "
+        "machine.",
     )
     add = parser.add_argument
     add("--run", type=Path, nargs="+", default=[], metavar="DIR", help="trained networks, by their run folders")
