@@ -72,11 +72,11 @@ def measured(name: str, case: tuple, suffix: str, folder: Path) -> dict:
     except ValueError as error:
         return row | {"refused": str(error)}
     row |= {"seconds": round(time.process_time() - start, 1), "megabytes": round(path.stat().st_size / 1e6, 2)}
-    differences = []
+    run, differences = runtime.load(path), []
     with torch.no_grad():
         for inputs in others:
             wanted = module(*inputs)
-            found = runtime.run(path, inputs)
+            found = run(inputs)
             differences.append(((found - wanted).abs().max() / wanted.abs().max()).item())
     return row | {"differences": differences}
 
@@ -84,7 +84,7 @@ def measured(name: str, case: tuple, suffix: str, folder: Path) -> dict:
 def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=[".onnx", ".xml"])
+    parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--hosts", nargs="*", default=["bilinear", "resfu"], help="upsamplers in the hosts")
     options = parser.parse_args()
     torch.set_num_threads(1)
