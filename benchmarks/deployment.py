@@ -1,7 +1,7 @@
 """`python -m benchmarks.deployment`: every upsampler and four hosts in each runtime, at sizes the export never saw.
 
-Writes benchmarks/results/deployment.json and prints the table of docs/deployment.md. Differences are the largest ones
-from PyTorch, in units of the output's largest value.
+Writes benchmarks/results/deployment.json, from which `benchmarks.deployment_table` makes a table. Differences are the
+largest ones from PyTorch, in units of the output's largest value.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def measured(name: str, case: tuple, suffix: str, folder: Path) -> dict:
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Measure and write, a line for each module and runtime."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--hosts", nargs="*", default=["bilinear", "resfu"], help="upsamplers in the hosts")
@@ -100,10 +100,6 @@ def main() -> None:
                 rows.append(measured(name, case, suffix, Path(folder)))
                 print(rows[-1], flush=True)
     save("deployment", 1, rows)
-    print("| module | runtime | largest difference | MB |\n| --- | --- | --- | --- |")
-    for row in rows:
-        found = row.get("refused") or f"{max(row['differences']):.0e}"
-        print(f"| {row['module']} | {row['runtime']} | {found} | {row.get('megabytes', '')} |")
 
 
 if __name__ == "__main__":
