@@ -78,7 +78,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     rows = []
     for path in options.runs:
-        net = resfu.load(path)
+        net: Any = resfu.load(path)
         transform = eval_transform(net.image_mean, net.image_std)
         train, val = (create_dataset("scenes", split, transform=transform) for split in ("train", "val"))
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():

@@ -127,17 +127,15 @@ class ExecuTorch(Runtime):
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
         """One file."""
-        from executorch.backends.xnnpack.partition.config import (  # pyright: ignore[reportMissingImports]
+        from executorch.backends.xnnpack.partition.config import (
             ALL_PARTITIONER_CONFIGS,
             UnsqueezeCopyConfig,
             ViewCopyConfig,
         )
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
-            XnnpackPartitioner,
-        )
-        from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
 
-        # Both fix the batch there.
+        # In the runtime both would fix the batch.
         table = {
             **torch.export.default_decompositions(),
             torch.ops.aten.native_group_norm.default: _group_norm,
@@ -154,9 +152,10 @@ class ExecuTorch(Runtime):
 
     def load(self, path: Path, threads: int | None = None) -> Run:
         """By the runtime's Python binding."""
-        from executorch.runtime import Runtime as Binding  # pyright: ignore[reportMissingImports]
+        from executorch.runtime import Runtime as Binding
 
         method = Binding.get().load_program(path).load_method("forward")
+        assert method is not None
         return lambda inputs: method.execute([x.contiguous() for x in inputs])[0].clone()
 
 
