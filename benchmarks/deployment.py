@@ -1,7 +1,7 @@
 """`python -m benchmarks.deployment`: every upsampler and four hosts in each runtime, at sizes the export never saw.
 
-Writes benchmarks/results/deployment.json and prints the table of docs/deployment.md. Differences are the largest ones
-from PyTorch, in units of the output's largest value.
+Writes benchmarks/results/deployment.json, from which `benchmarks.deployment_table` makes a table. Differences are the
+largest ones from PyTorch, in units of the output's largest value.
 """
 
 import argparse
@@ -72,19 +72,19 @@ def measured(name: str, case: tuple, suffix: str, folder: Path) -> dict:
     except ValueError as error:
         return row | {"refused": str(error)}
     row |= {"seconds": round(time.process_time() - start, 1), "megabytes": round(path.stat().st_size / 1e6, 2)}
-    differences = []
+    run, differences = runtime.load(path), []
     with torch.no_grad():
         for inputs in others:
             wanted = module(*inputs)
-            found = runtime.run(path, inputs)
+            found = run(inputs)
             differences.append(((found - wanted).abs().max() / wanted.abs().max()).item())
     return row | {"differences": differences}
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Measure and write, a line for each module and runtime."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=[".onnx", ".xml"])
+    parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--hosts", nargs="*", default=["bilinear", "resfu"], help="upsamplers in the hosts")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -100,10 +100,6 @@ def main() -> None:
                 rows.append(measured(name, case, suffix, Path(folder)))
                 print(rows[-1], flush=True)
     save("deployment", 1, rows)
-    print("| module | runtime | largest difference | MB |\n| --- | --- | --- | --- |")
-    for row in rows:
-        found = row.get("refused") or f"{max(row['differences']):.0e}"
-        print(f"| {row['module']} | {row['runtime']} | {found} | {row.get('megabytes', '')} |")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,12 @@ def test_every_portable_upsampler_is_itself(name, create, maps):
 
 
 HERE = Path(__file__).parent
-WRITTEN = {".onnx": ("resfu x4", "carafe x2", "sapa x1.5", "a2u x2"), ".xml": ("resfu x4", "bilinear")}
+WRITTEN = {
+    ".onnx": ("resfu x4", "carafe x2", "sapa x1.5", "a2u x2"),
+    ".xml": ("resfu x4", "bilinear"),
+    ".pte": ("carafe x2",),
+    ".pt2": ("carafe x2",),
+}
 NODES = {"resfu-x4.onnx": 300, "carafe-x2.onnx": 60}
 
 
@@ -98,7 +103,7 @@ def lines(*command: str) -> dict:
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory):
     """File to [largest difference at unseen sizes, nodes], measured where resfu can't be imported."""
-    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino", "executorch"):
         pytest.importorskip(package, reason="the extra deploy is not installed")
     folder = tmp_path_factory.mktemp("written")
     for suffix, names in WRITTEN.items():
@@ -159,8 +164,8 @@ class _Wrong(OnnxRuntime):
         path.write_bytes(b"network")
         return []
 
-    def run(self, path, inputs):
-        return resfu.Bilinear(scale_factor=2)(*inputs) * 1.01
+    def load(self, path, threads=None):
+        return lambda inputs: resfu.Bilinear(scale_factor=2)(*inputs) * 1.01
 
 
 def test_a_file_that_disagrees_is_not_left(bilinear, tmp_path, monkeypatch):

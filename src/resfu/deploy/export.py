@@ -91,7 +91,7 @@ def _compare(runtime: Runtime, module: nn.Module, path: Path, inputs: tuple[Tens
         wanted = module(*inputs)
     sizes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     try:
-        found = runtime.run(path, inputs)
+        found = runtime.load(path)(inputs)
     except Exception as error:  # each runtime has errors of its own
         raise ValueError(f"{runtime.name} can't run the file on {sizes}, nothing was written: {error}") from error
     if found.shape != wanted.shape:

@@ -2,9 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 OPSET = 20
+
+
+Run = Callable[[tuple[Tensor, ...]], Tensor]
 
 
 class Runtime:
@@ -43,8 +47,13 @@ class Runtime:
         """Write the file; returns files beside it that belong to it."""
         raise NotImplementedError
 
-    def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Run the file."""
+    def load(self, path: Path, threads: int | None = None) -> Run:
+        """The file as a function of its inputs.
+
+        Args:
+            path: of the file.
+            threads: that it runs on; None leaves it to the runtime. ExecuTorch and AOTInductor take torch's own.
+        """
         raise NotImplementedError
 
 
@@ -59,16 +68,21 @@ class OnnxRuntime(Runtime):
         onnx_program(program).save(path)
         return []
 
-    def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    def load(self, path: Path, threads: int | None = None) -> Run:
         """With all of the runtime's optimisations."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         names = [value.name for value in session.get_inputs()]
-        feed = {name: x.contiguous().numpy() for name, x in zip(names, inputs, strict=False)}
-        return torch.from_numpy(session.run(None, feed)[0])
+
+        def run(inputs: tuple[Tensor, ...]) -> Tensor:
+            feed = {name: x.contiguous().numpy() for name, x in zip(names, inputs, strict=False)}
+            return torch.from_numpy(session.run(None, feed)[0])
+
+        return run
 
 
 class OpenVino(Runtime):
@@ -87,15 +101,23 @@ class OpenVino(Runtime):
         middle.unlink()
         return [path.with_suffix(".bin")]
 
-    def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    def load(self, path: Path, threads: int | None = None) -> Run:
         """On the CPU, in the dtype of the file."""
         import openvino
 
-        precision = "f32" if inputs[0].dtype == torch.float32 else "f16"
-        options = {"INFERENCE_PRECISION_HINT": precision}
-        compiled = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", options)
-        found = compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0]
-        return torch.from_numpy(found.copy())
+        core = openvino.Core()
+        network = core.read_model(path)
+        half = network.inputs[0].element_type == openvino.Type.f16
+        options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(network, "CPU", options)
+
+        def run(inputs: tuple[Tensor, ...]) -> Tensor:
+            found = compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0]
+            return torch.from_numpy(found.copy())
+
+        return run
 
 
 class ExecuTorch(Runtime):
@@ -105,22 +127,36 @@ class ExecuTorch(Runtime):
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
         """One file."""
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # pyright: ignore[reportMissingImports]
-            XnnpackPartitioner,
+        from executorch.backends.xnnpack.partition.config import (
+            ALL_PARTITIONER_CONFIGS,
+            UnsqueezeCopyConfig,
+            ViewCopyConfig,
         )
-        from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
 
+        # In the runtime both would fix the batch.
+        table = {
+            **torch.export.default_decompositions(),
+            torch.ops.aten.native_group_norm.default: _group_norm,
+            torch.ops.aten.split_with_sizes.default: _parts,
+        }
+        program = program.run_decompositions(table)
+        # XNNPACK's reshapes have one open size at most; ours have batch, height and width.
+        reshapes = (ViewCopyConfig, UnsqueezeCopyConfig)
+        partitioner = XnnpackPartitioner([each for each in ALL_PARTITIONER_CONFIGS if each not in reshapes])
         with _quiet():
-            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+            lowered = to_edge_transform_and_lower(program, partitioner=[partitioner]).to_executorch()
         path.write_bytes(lowered.buffer)
         return []
 
-    def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    def load(self, path: Path, threads: int | None = None) -> Run:
         """By the runtime's Python binding."""
-        from executorch.runtime import Runtime as Binding  # pyright: ignore[reportMissingImports]
+        from executorch.runtime import Runtime as Binding
 
         method = Binding.get().load_program(path).load_method("forward")
-        return method.execute([x.contiguous() for x in inputs])[0].clone()
+        assert method is not None
+        return lambda inputs: method.execute([x.contiguous() for x in inputs])[0].clone()
 
 
 class AotInductor(Runtime):
@@ -134,9 +170,10 @@ class AotInductor(Runtime):
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         return []
 
-    def run(self, path: Path, inputs: tuple[Tensor, ...]) -> Tensor:
+    def load(self, path: Path, threads: int | None = None) -> Run:
         """By torch."""
-        return torch._inductor.aoti_load_package(str(path))(*inputs)
+        package = torch._inductor.aoti_load_package(str(path))
+        return lambda inputs: package(*inputs)
 
 
 RUNTIMES: dict[str, Runtime] = {".onnx": OnnxRuntime(), ".xml": OpenVino(), ".pte": ExecuTorch(), ".pt2": AotInductor()}
@@ -160,6 +197,34 @@ def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
         written = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
     assert written is not None
     return written
+
+
+def _group_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, B: int, C: int, pixels: int, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`aten.native_group_norm` by means: the output, and the mean [B, groups] and 1 / deviation of each group."""
+    grouped = x.reshape(B, groups, C // groups, pixels)
+    mean = _mean(grouped)
+    centred = grouped - mean
+    scale = (_mean(centred.square()) + eps).rsqrt()
+    out = (centred * scale).reshape(x.shape)
+    shape = (1, C, *[1] * (x.dim() - 2))
+    if weight is not None:
+        out = out * weight.reshape(shape)
+    if bias is not None:
+        out = out + bias.reshape(shape)
+    return out, mean.reshape(B, groups), scale.reshape(B, groups)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Over the last two axes, one by one: short sums lose fewer digits."""
+    return x.mean(3, keepdim=True).mean(2, keepdim=True)
+
+
+def _parts(x: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    """`aten.split_with_sizes` by slices."""
+    ends = list(accumulate(sizes))
+    return [x.narrow(dim, end - size, size) for end, size in zip(ends, sizes, strict=True)]
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def bordered(x: Float[Tensor, "B C h w"], reach: int, padding: str) -> Float[Ten
 def _further_in(x: Tensor, reach: int, dim: int, below: bool) -> Tensor:
     """The `reach` pixels before the map, or those after it."""
     length, K = x.shape[dim], 2 * reach + 1
-    period: Any = torch.sym_min(K, length)
+    shortest: Any = torch.sym_min(K, length)
     beyond = torch.arange(reach, device=x.device)
+    period = beyond.new_full((1,), shortest)  # ONNX has no remainder by a symbolic size
     index = (beyond - reach) % period if below else length - period + beyond % period
     return x.index_select(dim, index)

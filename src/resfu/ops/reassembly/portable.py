@@ -9,9 +9,9 @@ r x r places in a cell, so that no pixel has to be padded or cropped.
 import torch
 from torch import Tensor
 
-from resfu.ops.layout import pad
 from resfu.ops.portable import registered_decomposition, whole_ratio
 from resfu.ops.reassembly import operators
+from resfu.ops.reassembly.borders import bordered
 from resfu.ops.reassembly.cells import Cells, join, split
 
 
@@ -23,16 +23,16 @@ def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str,
     if neighbours == "fine" and rows is not None and columns is not None:
         kernel = _spread_by_place(weights, (h, w), K, rows, columns, groups)
         reach = K // 2 + 1
-        out = _by_cell(pad(features, reach, reach, padding), kernel, K + 2, rows, columns)
+        out = _by_cell(bordered(features, reach, padding), kernel, K + 2, rows, columns)
         return out.reshape(out.shape[0], out.shape[1], H, W)
     reach = operators.size(K, neighbours) // 2
-    return operators.reassemble(pad(features, reach, reach, padding), weights, (h, w), neighbours, groups, window_sum)
+    return operators.reassemble(bordered(features, reach, padding), weights, (h, w), neighbours, groups, window_sum)
 
 
 def correlate(query: Tensor, key: Tensor, K: int, neighbours: str, padding: str) -> Tensor:
     """The portable equal of `reference.correlate`."""
     low, reach = (key.shape[-2], key.shape[-1]), operators.size(K, neighbours) // 2
-    return operators.correlate(query, pad(key, reach, reach, padding), low, K, neighbours, window_sum_to_weights)
+    return operators.correlate(query, bordered(key, reach, padding), low, K, neighbours, window_sum_to_weights)
 
 
 @registered_decomposition(operators.window_sum)
