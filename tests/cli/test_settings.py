@@ -65,7 +65,7 @@ def test_what_is_no_setting_is_named(words, message):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_keys_read_from_the_sources_are_those_of_the_parser(task):
-    known, accepted = known_keys(), parser(task).get_defaults().as_dict()
+    known, accepted = known_keys(), parser(TASKS[task]).get_defaults().as_dict()
     for group in ("model", "data", "trainer"):
         assert accepted[group].keys() <= known[group].keys(), group
     for key in ("optimisation", "schedule", "inference"):
