@@ -357,6 +357,10 @@ def test_upsampler_seed_and_short_options(place, monkeypatch):
     assert (model["optimisation"]["learning_rate"], settings["data"]["crop_size"]) == (0.01, (16, 16))
     assert main(["fit", "--config", "ct", "-c", "cardiac"]) == 0  # the old names; the later takes precedence
     assert Experiment(*begun[1]).settings["data"]["dataset"] == "cardiac"
+    assert main(["fit", "ct", "--recipe", "cardiac"]) == 0  # the first word is a recipe
+    assert main(["fit", "--recipe", "ct"]) == main(["fit", "ct"]) == 0
+    assert begun[2] == begun[1]
+    assert begun[3] == begun[4]
 
 
 def test_own_data_and_an_own_network(tmp_path, capsys):

@@ -91,6 +91,9 @@ def seconds_of_children():
         (["compare", "--output", "x", "--data.crop_sise", "3"], "did you mean data.crop_size?"),
         (["predict", "x.png", "--checkpoint", "y.ckpt", "--model.hots", "x"], "unknown key model.hots"),
         (["fit", "--recipe", "scene"], "unknown recipe 'scene'"),
+        (["fit", "scene"], "unknown recipe 'scene'"),
+        (["compare", "scene", "--output", "x"], "unknown recipe 'scene'"),
+        (["fit", "--steps", "3", "scenes"], "scenes: a recipe is the first word, or follows --recipe"),
         (["fit", "--frobnicate", "3"], "unrecognized arguments: --frobnicate 3"),
     ],
 )
