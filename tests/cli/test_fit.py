@@ -269,7 +269,7 @@ def test_what_damaged_files_lead_to_is_kept_for_measuring_and_not_for_prediction
         "resfu.cli.apply._run",
         lambda experiment, action, *others, **options: seen.update({action: experiment.settings["data"]["on_error"]}),
     )
-    monkeypatch.setattr("resfu.tasks.photos.LabelMapWriter.folder", None, raising=False)
+    monkeypatch.setattr("resfu.tasks.label_map_files.LabelMapWriter.folder", None, raising=False)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert main(["test", "--checkpoint", str(checkpoint)]) == 0
     assert main(["predict", str(tmp_path / "a.png"), "--checkpoint", str(checkpoint)]) == 0

@@ -88,8 +88,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="resfu fit",
         description="Train a network from a recipe, which is the first word or follows --recipe. Its folder gets "
-        "config.yaml, checkpoints/ and logs/. "
-        + SETTINGS_HELP,
+        "config.yaml, checkpoints/ and logs/. " + SETTINGS_HELP,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -22,8 +22,9 @@ from resfu.hosts import DETECTION_HOSTS, create_host
 from resfu.hosts.base import SegmentationHost
 from resfu.tasks.base import Contents, Task
 from resfu.tasks.label_map_data import LabelMapData, holds_volumes
+from resfu.tasks.label_map_files import LabelMapWriter
 from resfu.tasks.label_pictures import label_map_picture, label_map_pictures
-from resfu.tasks.photos import LabelMapWriter, photo_sample
+from resfu.tasks.photos import photo_sample
 from resfu.tasks.pictures import ImagePictures
 from resfu.tasks.writing import PredictionWriter
 from resfu.training.arguments import as_options, plain_arguments

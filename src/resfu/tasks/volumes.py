@@ -21,8 +21,9 @@ from resfu.tasks.cases import Cases, label_volume, normalising
 from resfu.tasks.label_map_data import PixelData, holds_volumes
 from resfu.tasks.label_maps import LabelMapModule, LabelMaps
 from resfu.tasks.label_pictures import label_map_pictures
+from resfu.tasks.label_volume_files import LabelVolumeWriter
 from resfu.tasks.pictures import ImagePictures, VolumePictures
-from resfu.tasks.scans import LabelVolumeWriter, Scans
+from resfu.tasks.scans import Scans
 from resfu.tasks.volume_pictures import labelled_slices, volume_pictures
 from resfu.tasks.writing import PredictionWriter
 from resfu.training.arguments import plain_arguments
