@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torchvision import tv_tensors
 
 from resfu.data import Sample, Transform
 from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.data.unreadable import OnError
 from resfu.tasks.files import find_files
 
 # What cameras, telephones and browsers write. A file that Pillow does not read is named, not passed over.
@@ -35,7 +35,7 @@ class Photos(Dataset[Sample]):
         ValueError: see `find_files`; on access with "raise" for an unreadable file, naming it.
     """
 
-    def __init__(self, places: Sequence[str | Path], transform: Transform, on_error: Literal["raise", "skip"]) -> None:
+    def __init__(self, places: Sequence[str | Path], transform: Transform, on_error: OnError) -> None:
         self.found = find_files(places, SUFFIXES, "image")
         self.names, self.files = list(self.found), list(self.found.values())
         self.transform = transform

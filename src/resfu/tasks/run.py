@@ -21,7 +21,7 @@ from resfu.training.last_checkpoint import LastCheckpoint, read_progress
 from resfu.training.module import TrainingModule
 from resfu.training.progress import TrainingProgress
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.run_folder import run_folder
+from resfu.training.run_folder import kept_folder
 
 _AGAINST_DIVERGENCE = (
     "Give a lower --lr or --trainer.gradient_clip_val 1; where the loss was fine, --trainer.precision 32-true."
@@ -148,7 +148,7 @@ def train(
     done = 0 if checkpoint is None else read_progress(checkpoint)[0]
     with known_warnings_ignored(), interruptible():
         runner = experiment.create_trainer(own, **changes)
-        with run_folder(folder.path, runner, done):
+        with kept_folder(folder.path, runner, done):
             if checkpoint is None and folder.last.exists():
                 raise ValueError(
                     f"{folder.path} holds a run already: resume it with --checkpoint last, or choose another folder "

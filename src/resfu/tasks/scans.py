@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, scale_window
 from resfu.data.medical.nonfinite import REFUSED, Nonfinite
 from resfu.data.medical.resampling import ResampledVolume
 from resfu.data.medical.volume_files import VolumeFile, is_h5, open_volume, unreadable
+from resfu.data.unreadable import OnError
 from resfu.evaluation.volume_inference import write_nifti
 from resfu.files.atomic import replacing
 from resfu.tasks.cases import Volume
@@ -49,7 +49,7 @@ class Scan(Volume):
         path: Path,
         dataset: str,
         flip: bool,
-        on_error: Literal["raise", "skip"],
+        on_error: OnError,
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
         nonfinite: Nonfinite = REFUSED,
     ) -> None:
@@ -127,7 +127,7 @@ class Scans(Dataset[Sample]):
         dataset: str,
         size: int,
         flip: bool,
-        on_error: Literal["raise", "skip"],
+        on_error: OnError,
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
         nonfinite: Nonfinite = REFUSED,
     ) -> None:
@@ -141,7 +141,7 @@ class Scans(Dataset[Sample]):
                 )
         self.dataset, self.size, self.flip = dataset, size, flip
         self.geometry, self.nonfinite = geometry, nonfinite
-        self.on_error: Literal["raise", "skip"] = on_error
+        self.on_error: OnError = on_error
 
     def __len__(self) -> int:
         return len(self.files)
