@@ -123,7 +123,7 @@ def settings_of(argv, monkeypatch):
     """What `resfu compare` would begin with."""
     begun = []
     monkeypatch.setattr("resfu.compare.run.compare", lambda comparison, *others: begun.append((comparison, *others)))
-    assert main(["compare", "--output", "x", *argv]) == 0
+    assert main(["compare", *argv, "--output", "x"]) == 0
     return begun[0][0].to_dict()
 
 
@@ -137,6 +137,7 @@ def test_short_options_stand_for_settings(monkeypatch):
     assert model["optimisation"]["learning_rate"] == pytest.approx(0.002)
     full = settings_of(["--steps", "7", "--trainer.max_steps", "9", "--model.pretrained=false"], monkeypatch)
     assert (full["trainer"]["max_steps"], full["model"]["pretrained"]) == (9, False)
+    assert settings_of(["ct"], monkeypatch) == settings_of(["--recipe", "ct"], monkeypatch)  # or the first word
 
 
 def test_old_names_stand_for_settings_and_say_so(monkeypatch, capsys):

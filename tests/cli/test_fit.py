@@ -269,7 +269,7 @@ def test_what_damaged_files_lead_to_is_kept_for_measuring_and_not_for_prediction
         "resfu.cli.apply._run",
         lambda experiment, action, *others, **options: seen.update({action: experiment.settings["data"]["on_error"]}),
     )
-    monkeypatch.setattr("resfu.tasks.photos.LabelMapWriter.folder", None, raising=False)
+    monkeypatch.setattr("resfu.tasks.label_map_files.LabelMapWriter.folder", None, raising=False)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert main(["test", "--checkpoint", str(checkpoint)]) == 0
     assert main(["predict", str(tmp_path / "a.png"), "--checkpoint", str(checkpoint)]) == 0
@@ -357,6 +357,10 @@ def test_upsampler_seed_and_short_options(place, monkeypatch):
     assert (model["optimisation"]["learning_rate"], settings["data"]["crop_size"]) == (0.01, (16, 16))
     assert main(["fit", "--config", "ct", "-c", "cardiac"]) == 0  # the old names; the later takes precedence
     assert Experiment(*begun[1]).settings["data"]["dataset"] == "cardiac"
+    assert main(["fit", "ct", "--recipe", "cardiac"]) == 0  # the first word is a recipe
+    assert main(["fit", "--recipe", "ct"]) == main(["fit", "ct"]) == 0
+    assert begun[2] == begun[1]
+    assert begun[3] == begun[4]
 
 
 def test_own_data_and_an_own_network(tmp_path, capsys):

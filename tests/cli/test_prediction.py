@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from resfu.cli.prediction import add_options, chosen
+from resfu.tasks import TASKS
 
 
 def options(*words):
@@ -17,22 +18,22 @@ def options(*words):
 def test_objects_and_scans_have_sizes_of_their_own(option):
     given = options(option, "100")
     with pytest.raises(ValueError, match=f"{option} is for label maps of photos; networks that find objects"):
-        chosen(given, "instances")
+        chosen(given, TASKS["instances"])
     with pytest.raises(ValueError, match=f"{option} is for label maps of photos; the slices of a scan"):
-        chosen(given, "volumes")
+        chosen(given, TASKS["volumes"])
 
 
 def test_windows_overlap_by_a_third_unless_their_step_is_given():
-    inference = chosen(options("--window", "90"), "label maps")["model"]["inference"]
+    inference = chosen(options("--window", "90"), TASKS["label maps"])["model"]["inference"]
     assert inference == {"mode": "slide", "crop_size": [90, 90], "stride": [60, 60]}
-    inference = chosen(options("--window", "90", "--stride", "45"), "label maps")["model"]["inference"]
+    inference = chosen(options("--window", "90", "--stride", "45"), TASKS["label maps"])["model"]["inference"]
     assert inference["stride"] == [45, 45]
     with pytest.raises(ValueError, match="--stride is the step of windows: give --window"):
-        chosen(options("--stride", "45"), "label maps")
+        chosen(options("--stride", "45"), TASKS["label maps"])
 
 
 def test_the_others_are_settings_of_the_data():
     given = options("--longest-side", "640", "--on-error", "skip")
-    assert chosen(given, "label maps") == {"data": {"on_error": "skip", "longest_side": 640}}
+    assert chosen(given, TASKS["label maps"]) == {"data": {"on_error": "skip", "longest_side": 640}}
     given = options("--nonfinite", "fill", "--fill-value", "-3")
-    assert chosen(given, "volumes") == {"data": {"on_error": "raise", "nonfinite": "fill", "fill_value": -3.0}}
+    assert chosen(given, TASKS["volumes"]) == {"data": {"on_error": "raise", "nonfinite": "fill", "fill_value": -3.0}}

@@ -65,7 +65,7 @@ def test_what_is_no_setting_is_named(words, message):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_keys_read_from_the_sources_are_those_of_the_parser(task):
-    known, accepted = known_keys(), parser(task).get_defaults().as_dict()
+    known, accepted = known_keys(), parser(TASKS[task]).get_defaults().as_dict()
     for group in ("model", "data", "trainer"):
         assert accepted[group].keys() <= known[group].keys(), group
     for key in ("optimisation", "schedule", "inference"):
@@ -91,6 +91,9 @@ def seconds_of_children():
         (["compare", "--output", "x", "--data.crop_sise", "3"], "did you mean data.crop_size?"),
         (["predict", "x.png", "--checkpoint", "y.ckpt", "--model.hots", "x"], "unknown key model.hots"),
         (["fit", "--recipe", "scene"], "unknown recipe 'scene'"),
+        (["fit", "scene"], "unknown recipe 'scene'"),
+        (["compare", "scene", "--output", "x"], "unknown recipe 'scene'"),
+        (["fit", "--steps", "3", "scenes"], "scenes: a recipe is the first word, or follows --recipe"),
         (["fit", "--frobnicate", "3"], "unrecognized arguments: --frobnicate 3"),
     ],
 )

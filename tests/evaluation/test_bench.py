@@ -118,7 +118,7 @@ def test_the_yardstick_may_fail_too(monkeypatch):
 
 
 def test_inputs_are_placed_as_asked():
-    x = Workload(channels=8, dtype="bfloat16", channels_last=True, batch=2).map(8, (3, 5))
+    x = Workload(channels=8, dtype="bfloat16", channels_last=True, batch=2).random_map(8, (3, 5))
     assert x.dtype == torch.bfloat16
     assert x.shape == (2, 8, 3, 5)
     assert x.is_contiguous(memory_format=torch.channels_last)

@@ -80,8 +80,9 @@ def test_settings_one_over_the_other():
     assert flattened({"a": {"b": {"c": 1}, "d": 2}, "e": 3}) == {"a.b.c": 1, "a.d": 2, "e": 3}
 
 
-def test_every_recipe_is_a_row_s_or_known():
-    assert set(OTHERS) == {
+def test_the_recipes_of_rows_and_those_with_a_name_of_their_own_are_there():
+    assert set(recipe_names()) >= PUBLISHED
+    assert set(OTHERS) >= {
         "camvid",
         "cardiac",
         "ct",

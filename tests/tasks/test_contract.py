@@ -17,7 +17,7 @@ from resfu.tasks.experiment import Experiment
 from resfu.tasks.loading import load_module
 from resfu.tasks.run import RunFolder, train
 
-# A small recipe of each task, and what makes it smaller still.
+# What makes the small recipe of each task smaller still.
 SCENES = {
     "data": {
         "options": {"size": [64, 64]},
@@ -39,10 +39,10 @@ VOLUMES = {
     }
 }
 SMALL = {
-    "label maps": ("scenes", merge(SCENES, {"data": {"crop_size": [64, 64]}})),
-    "volumes": ("ct", VOLUMES),
-    "instances": ("scenes-instances", OBJECTS),
-    "panoptic": ("scenes-panoptic", OBJECTS),
+    "label maps": merge(SCENES, {"data": {"crop_size": [64, 64]}}),
+    "volumes": VOLUMES,
+    "instances": OBJECTS,
+    "panoptic": OBJECTS,
 }
 STEPS = {"trainer": {"max_steps": 4, "val_check_interval": 2}, "model": {"schedule": {"warmup_steps": 1}}}
 
@@ -63,7 +63,7 @@ def cache(tmp_path_factory):
 
 
 def small_experiment(task, cache, *settings):
-    recipe, small = SMALL[task]
+    recipe, small = TASKS[task].small_recipe, SMALL[task]
     root = {"data": {"root": str(cache / recipe)}}
     return Experiment(read_recipe(recipe), small, STEPS, root, {"model": {"upsampler": "bilinear"}}, *settings)
 
@@ -88,7 +88,7 @@ def fitted(cache, tmp_path_factory):
     return fit
 
 
-def test_every_task_has_a_small_recipe():
+def test_every_task_has_a_small_experiment():
     assert SMALL.keys() == TASKS.keys()
 
 
@@ -97,6 +97,8 @@ def test_scores_are_named_once(task):
     keys = [score.key for score in TASKS[task].module.scores if score.key]
     assert len(set(keys)) == len(keys)
     assert TASKS[task].monitor is TASKS[task].scores[0]
+    for score in TASKS[task].scores:  # comparisons look these up among the compared ones
+        assert {score.counted_first, score.requires} <= {"", *(other.key for other in TASKS[task].scores)}
 
 
 @each_task
@@ -157,7 +159,7 @@ def test_the_commands_take_it(task, cache, fitted, tmp_path, capsys):
 
 @each_task
 def test_it_compares_as_fit_trains_and_reports(task, cache, fitted, tmp_path, capsys):
-    recipe, small = SMALL[task]
+    recipe, small = TASKS[task].small_recipe, SMALL[task]
     settings = merge(small, STEPS, {"data": {"root": str(cache / recipe)}})
     comparison = Comparison(recipe, ("bilinear", "resfu"), (0,), settings)
     results = compare(comparison, tmp_path, pictures=1)

@@ -5,7 +5,7 @@ from torchvision.transforms.v2.functional import resize_image
 
 from resfu.data import create_dataset
 from resfu.tasks.label_maps import LabelMapData
-from resfu.training.data import collate
+from resfu.training.data import pixel_batch
 from resfu.training.quiet import known_warnings_ignored
 from tests.support.label_fixtures import write_fixture
 
@@ -74,7 +74,7 @@ def test_images_of_several_sizes_do_not_share_a_batch():
     with pytest.raises(
         ValueError, match=r"n0 holds images of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch_size to 1"
     ):
-        collate(samples)
+        pixel_batch(samples)
 
 
 def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task, toy_data):
@@ -105,7 +105,7 @@ def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task,
 def test_labels_of_several_sizes_do_not_share_a_batch():
     samples = [{"image": torch.zeros(3, 4, 4), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
     with pytest.raises(ValueError, match=r"n0 holds labels of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch"):
-        collate(samples)
+        pixel_batch(samples)
 
 
 @pytest.mark.parametrize(

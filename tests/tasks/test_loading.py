@@ -115,7 +115,7 @@ OLD = {
 }
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=OLD)
 def old(request, tmp_path):
     """A checkpoint of version 0.1 with known weights, its task and its hyper-parameters."""
     model, data, module = OLD[request.param]
@@ -138,6 +138,11 @@ def old(request, tmp_path):
     path = tmp_path / "old.ckpt"
     torch.save(content, path)
     return path, request.param, content, module
+
+
+def test_every_task_of_version_0_1_is_still_there():
+    assert OLD.keys() <= TASKS.keys()
+    assert len(OLD) == 4
 
 
 def test_a_checkpoint_of_version_0_1_loads(old):

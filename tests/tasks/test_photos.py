@@ -7,7 +7,8 @@ from torchvision.transforms.v2.functional import resize_image
 
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.files import find_files
-from resfu.tasks.photos import SUFFIXES, LabelMapWriter, Photos
+from resfu.tasks.label_map_files import LabelMapWriter
+from resfu.tasks.photos import SUFFIXES, Photos
 from resfu.training.quiet import known_warnings_ignored
 
 

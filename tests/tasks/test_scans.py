@@ -12,7 +12,8 @@ from rich.progress import Progress
 from resfu.cli import main
 from resfu.data.image_files import UnreadableFileError
 from resfu.evaluation.volume_inference import predict_volume
-from resfu.tasks.scans import LabelVolumeWriter, Scan, Scans
+from resfu.tasks.label_volume_files import LabelVolumeWriter
+from resfu.tasks.scans import Scan, Scans
 from resfu.tasks.volumes import VolumeModule
 from tests.support.medical_fixtures import write_medical_fixture
 

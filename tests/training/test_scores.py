@@ -35,6 +35,11 @@ def test_rows_means_and_missing_values():
     assert headline(SCORES, {"macc": 1.0}) == {"macc": 1.0}  # what was measured
 
 
+def test_a_score_that_requires_another_has_a_count():
+    with pytest.raises(ValueError, match="'hd95' requires 'found': give counted_first"):
+        Score("hd95", "HD95", requires="found")
+
+
 def test_one_class_has_a_row_and_lists_of_one():
     metrics = SemanticMetrics(1)
     with pytest.warns(UserWarning, match="before the ``update``"):  # torchmetrics' own

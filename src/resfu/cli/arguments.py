@@ -9,6 +9,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is."""
+        words = message.partition("unrecognized arguments: ")[2].split()
+        if words and not words[0].startswith("-") and "--recipe" in self._option_string_actions:
+            message += ": a recipe is the first word, or follows --recipe"
         raise ValueError(f"{message} (see `{self.prog} --help`)")
 
 

@@ -5,13 +5,20 @@ from collections.abc import Sequence
 
 from resfu.cli.arguments import Parser, positive, seeds, variants
 from resfu.cli.old_names import take_old_names
-from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
+from resfu.cli.training_options import (
+    SETTINGS_HELP,
+    add_training_options,
+    chosen_settings,
+    parse,
+    read_recipes,
+    recipe_first,
+)
 from resfu.recipes import merge
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the arguments after `resfu compare`; returns the exit code."""
-    arguments, name, old = take_old_names(argv)
+    arguments, name, old = take_old_names(recipe_first(argv))
     options, settings = parse(_parser(), arguments)
     base = read_recipes([name])
     import torch
@@ -42,7 +49,8 @@ def run(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="resfu compare",
-        description="Train the same network once per upsampler and seed, from the same initial weights and on the same "
+        description="Train the same network, that of a recipe (the first word, or behind --recipe), once per upsampler "
+        "and seed, from the same initial weights and on the same "
         "batches; evaluate; print one table; write results.json, table.md, report.html, sheets/ and runs/. "
         "Interrupted, the same command goes on where it was. More upsamplers or seeds may be added to a folder. "
         + SETTINGS_HELP,

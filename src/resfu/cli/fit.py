@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from resfu.cli.arguments import Parser
-from resfu.cli.training_options import SETTINGS_HELP, add_training_options, chosen_settings, parse, read_recipes
+from resfu.cli.training_options import (
+    SETTINGS_HELP,
+    add_training_options,
+    chosen_settings,
+    parse,
+    read_recipes,
+    recipe_first,
+)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command on the arguments after `resfu fit`; returns the exit code."""
-    options, settings = parse(_parser(), argv)
+    options, settings = parse(_parser(), recipe_first(argv))
     recipes, checkpoint = list(options.recipe or ()), options.checkpoint
     saved = Path(options.run or "") / "config.yaml"
     if checkpoint is not None and not recipes and options.run and saved.is_file():
@@ -80,8 +87,8 @@ def _check_length(trainer: dict[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="resfu fit",
-        description="Train a network from a recipe. Its folder gets config.yaml, checkpoints/ and logs/. "
-        + SETTINGS_HELP,
+        description="Train a network from a recipe, which is the first word or follows --recipe. Its folder gets "
+        "config.yaml, checkpoints/ and logs/. " + SETTINGS_HELP,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "what", nargs="?", choices=["upsamplers", "recipes", "settings"], default="upsamplers", help="(upsamplers)"
     )
-    words_on_task = "with settings: of label maps, volumes, instances or panoptic (label maps)"
+    words_on_task = "with settings: name of a task (label maps); another word lists them"
     parser.add_argument("--task", default="label maps", metavar="NAME", help=words_on_task)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write upsamplers and hosts, or recipes, as JSON")
     options = parser.parse_args(argv)
@@ -62,7 +62,7 @@ def _print_settings(task: str) -> None:
 
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}.")
-    print(parser(task).format_help())
+    print(parser(TASKS[task]).format_help())
 
 
 def _print_upsamplers(console: Console) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The options of `resfu predict`, and what of the settings they stand for."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resfu.cli.arguments import positive
 from resfu.recipes import merge, nested
+
+if TYPE_CHECKING:
+    from resfu.tasks import Task
 
 _OVERLAP = 3  # windows overlap by this part of their side unless --stride says otherwise
 
@@ -36,21 +39,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     scans.add_argument("--fill-value", "--fill_value", type=float, metavar="V", help=words)
 
 
-def chosen(options: argparse.Namespace, task: str) -> dict[str, Any]:
+def chosen(options: argparse.Namespace, task: "Task") -> dict[str, Any]:
     """The settings that the options stand for.
 
     Args:
         options: parsed.
-        task: name of the network's task.
+        task: of the network.
 
     Raises:
         ValueError: for options that don't belong to these predictions or to one another.
     """
     for name in ("longest_side", "window", "stride"):
-        if getattr(options, name) is not None and task != "label maps":
-            words = {"volumes": "the slices of a scan are resized to data.crop_size"}
-            reason = words.get(task, "networks that find objects resize photos themselves")
-            raise ValueError(f"--{name.replace('_', '-')} is for label maps of photos; {reason}.")
+        if getattr(options, name) is not None and task.seen_size:
+            raise ValueError(f"--{name.replace('_', '-')} is for label maps of photos; {task.seen_size}.")
     given = {key: getattr(options, key) for key in ("on_error", "nonfinite", "fill_value", "longest_side")}
     settings = merge(*(nested(f"data.{key}", value) for key, value in given.items() if value is not None))
     if options.window is None:

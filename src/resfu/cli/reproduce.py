@@ -28,10 +28,7 @@ from resfu.evaluation.published import PublishedRow
 from resfu.files.atomic import write_json
 from resfu.files.lock import locked
 from resfu.recipes import flattened
-from resfu.tasks import Task, task_of
-
-# What stands for the published networks and data at a small scale, by task.
-_SMALL = {"label maps": "scenes", "volumes": "ct", "instances": "scenes-instances", "panoptic": "scenes-panoptic"}
+from resfu.tasks import TASKS, Task, task_of
 
 
 def run(argv: Sequence[str]) -> int:
@@ -122,7 +119,7 @@ def _comparison(
     task: str, rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple[Comparison, dict[str, Any]]:
     """What to compare for the rows of one task, and the settings of it that are not the recipe's."""
-    recipe = options.recipe or _SMALL[task]
+    recipe = options.recipe or TASKS[task].small_recipe
     names = dict.fromkeys(variant_name(row.upsampler, row.upsampler_options) for row in rows)
     chosen = chosen_settings(options, read_recipes([recipe]), settings)
     comparison = Comparison(recipe, list(names), options.seeds, chosen)

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -73,47 +74,56 @@ def check_keys(settings: Mapping[str, Any]) -> None:
 
 @cache
 def known_keys() -> dict[str, dict[str, list[str] | None]]:
-    """The keys of each group, some with keys of their own, read from the sources without importing them."""
-    groups = {"optimisation": "training/parameter_groups.py", "schedule": "training/schedule.py"}
-    inner = {name: _fields(_PACKAGE / file, name.capitalize()) for name, file in groups.items()}
-    inner["inference"] = _fields(_PACKAGE / "tasks/label_maps.py", "Inference")
-    base = _PACKAGE / "tasks/objects.py"  # takes what its subclasses make of their arguments
-    tasks = [file for file in (_PACKAGE / "tasks").glob("*.py") if file != base]
-    model = {name for file in tasks for name in _arguments(file, "Module")}
-    data = {name for file in [*tasks, _PACKAGE / "training/data.py"] for name in _arguments(file, "Data")}
+    """The keys of each group, some with keys of their own, read from the sources without importing them.
+
+    The keys of "model" are the arguments of the classes in `resfu/tasks` and `resfu/training` whose names end in
+    "Module", those of "data" of the classes whose names end in "Data". An argument whose type names a dataclass from
+    there has its fields as keys of its own.
+    """
+    classes = [
+        each
+        for name in ("tasks", "training")
+        for file in sorted((_PACKAGE / name).glob("*.py"))
+        for each in _classes(file)
+    ]
+    fields = {each.name: _fields(each) for each in classes if each.decorator_list}
+    model, data = (_arguments(classes, ending) for ending in ("Module", "Data"))
     found = importlib.util.find_spec("lightning")
-    trainer: set[str] = set()
+    trainer: dict[str, str] = {}
     if found is not None and found.submodule_search_locations:
-        place = Path(found.submodule_search_locations[0]) / "pytorch" / "trainer" / "trainer.py"
-        trainer = set(_arguments(place, "Trainer"))
+        file = Path(found.submodule_search_locations[0]) / "pytorch" / "trainer" / "trainer.py"
+        trainer = _arguments(_classes(file), "Trainer")
     return {
-        "model": {name: inner.get(name) for name in sorted(model - {"seed"})},
-        "data": dict.fromkeys(sorted(data - {"mean", "std", "seed", "images"})),
+        "model": {
+            name: next((fields[word] for word in re.findall(r"\w+", model[name]) if word in fields), None)
+            for name in sorted(model.keys() - {"seed"})
+        },
+        "data": dict.fromkeys(sorted(data.keys() - {"mean", "std", "seed", "images"})),
         "trainer": dict.fromkeys(sorted(trainer)),
     }
 
 
-def _arguments(file: Path, ending: str) -> list[str]:
-    """The constructor arguments of the classes of a file whose names end so."""
-    names: list[str] = []
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name.endswith(ending):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-                    names += [each.arg for each in [*method.args.args[1:], *method.args.kwonlyargs]]
-    return names
+def _classes(file: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
 
 
-def _fields(file: Path, name: str) -> list[str]:
-    """The fields of a dataclass."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return [
-                each.target.id
-                for each in node.body
-                if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
-            ]
-    raise AssertionError(f"{file} defines no {name}.")
+def _arguments(classes: Sequence[ast.ClassDef], ending: str) -> dict[str, str]:
+    """The constructor arguments of the classes whose names end so, and the types that they are annotated with."""
+    found: dict[str, str] = {}
+    for each in classes:
+        for method in each.body if each.name.endswith(ending) else ():
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                for argument in [*method.args.args[1:], *method.args.kwonlyargs]:
+                    found[argument.arg] = ast.unparse(argument.annotation) if argument.annotation else ""
+    return found
+
+
+def _fields(dataclass: ast.ClassDef) -> list[str]:
+    return [
+        node.target.id
+        for node in dataclass.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:

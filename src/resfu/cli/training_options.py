@@ -51,6 +51,12 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     return merge(*(nested(key, list(v) if isinstance(v, tuple) else v) for key, v in given.items() if v is not None))
 
 
+def recipe_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command whose first word may be the recipe, without `--recipe` before it."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    return ["--recipe", *arguments] if named else list(arguments)
+
+
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """The options of a command, and the settings that are given by their full names."""
     rest, settings = take_settings(arguments)

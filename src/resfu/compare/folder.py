@@ -69,9 +69,7 @@ class OutputFolder:
         """Remove the files of a comparison, but nothing else, such as runs of `resfu fit`."""
         runs = self.path / "runs"
         for run in runs.glob("*-seed*"):
-            if any(
-                (run / name).is_file() for name in ("metrics.json", "weights.ckpt", "config.yaml", "unfinished.ckpt")
-            ):
+            if any((run / name).is_file() for name in ("metrics.json", "weights.ckpt", "config.yaml")):
                 shutil.rmtree(run)
         for sheet in self.sheets.glob("*.png"):
             sheet.unlink()

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from resfu.hosts.ignored import IGNORE_INDEX as IGNORE_INDEX
+
 Sample = dict[str, Any]
 Transform = Callable[[Sample], Sample]
-
-IGNORE_INDEX = 255
 
 
 class SegmentationDataset(Dataset[Sample], ABC):

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from resfu.data.base import Sample, SegmentationDataset, Transform
 from resfu.data.pixels import load_shown, to_rgb, turn_back
-from resfu.data.unreadable import FirstReadable, UnreadableFileError
+from resfu.data.unreadable import FirstReadable, OnError, UnreadableFileError
 
 
 class FilePair(NamedTuple):
@@ -213,9 +213,7 @@ class ImageFileDataset(SegmentationDataset):
         ValueError: for an unknown `on_error`.
     """
 
-    def __init__(
-        self, pairs: list[FilePair], transform: Transform | None = None, on_error: Literal["raise", "skip"] = "raise"
-    ) -> None:
+    def __init__(self, pairs: list[FilePair], transform: Transform | None = None, on_error: OnError = "raise") -> None:
         super().__init__(transform)
         self.pairs = pairs
         self._readable = FirstReadable(on_error)

@@ -33,7 +33,7 @@ def find_dataset(datasets: Mapping[str, type[D]], name: str) -> type[D]:
     except (ImportError, AttributeError, ValueError) as error:  # a ValueError for an empty name
         raise ValueError(f"the dataset {name!r} cannot be imported: {error}.") from error
     if not isinstance(found, type):
-        raise ValueError(f"the dataset {name!r} is {found!r}; expected a class, see docs/data.md.")
+        raise ValueError(f"the dataset {name!r} is {found!r}; expected a class, see docs/own_data.md.")
     return found
 
 

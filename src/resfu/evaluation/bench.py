@@ -62,7 +62,7 @@ class Workload:
         """(H, W) of the output."""
         return round(self.low[0] * self.ratio), round(self.low[1] * self.ratio)
 
-    def map(self, channels: int, size: tuple[int, int]) -> Tensor:
+    def random_map(self, channels: int, size: tuple[int, int]) -> Tensor:
         """Normally distributed numbers [batch, channels, *size] of this dtype, device and memory format."""
         return self.placed(torch.randn(self.batch, channels, *size))
 
@@ -199,10 +199,10 @@ class _Inputs:
     """The tensors of a workload, shared by all upsamplers."""
 
     def __init__(self, workload: Workload) -> None:
-        self.features = workload.map(workload.channels, workload.low).requires_grad_()
-        self.guidance = workload.map(workload.guidance_channels, workload.size).requires_grad_()
-        self.image = workload.map(3, workload.size).requires_grad_()
-        self.gradient = workload.map(workload.channels, workload.size)
+        self.features = workload.random_map(workload.channels, workload.low).requires_grad_()
+        self.guidance = workload.random_map(workload.guidance_channels, workload.size).requires_grad_()
+        self.image = workload.random_map(3, workload.size).requires_grad_()
+        self.gradient = workload.random_map(workload.channels, workload.size)
 
 
 class _Contender:

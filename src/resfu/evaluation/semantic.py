@@ -8,6 +8,7 @@ from torch import Tensor
 from resfu.evaluation.boundary import boundary_counts, boundary_distance
 from resfu.evaluation.dataset_metric import DatasetMetric
 from resfu.evaluation.label_maps import joint_histogram, merge_ignored
+from resfu.hosts.ignored import IGNORE_INDEX
 
 
 class SemanticMetrics(DatasetMetric):
@@ -41,7 +42,7 @@ class SemanticMetrics(DatasetMetric):
     def __init__(
         self,
         num_classes: int,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORE_INDEX,
         boundary_ratio: float = 0.02,
         **options: Any,
     ) -> None:

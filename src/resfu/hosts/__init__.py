@@ -61,7 +61,8 @@ _ALL = (
     ),
 )
 HOSTS: dict[str, Callable[..., Any]] = {host.__name__: host for host in _ALL}
-# Hosts that find objects take lists of images, by torchvision's conventions; the others turn a batch into logits.
+# Hosts that find objects, panoptic ones among them, take lists of images by torchvision's conventions; the others turn
+# a batch into logits.
 PANOPTIC_HOSTS = ("panoptic-fpn-resnet50", "panoptic-fpn-efficientnet-lite0")
 DETECTION_HOSTS = ("mask-rcnn-resnet50", "mask-rcnn-efficientnet-lite0", *PANOPTIC_HOSTS)
 
@@ -71,8 +72,8 @@ def find_host(name: str) -> Callable[..., Any]:
 
     Args:
         name: a key of `HOSTS`, or "package.module:function" for one of your own that can be imported. It is called with
-            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and
-            must return a network that keeps the contract of `resfu.hosts.SegmentationHost`.
+            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and must return a network that keeps the
+            contract of `resfu.hosts.SegmentationHost`.
 
     Raises:
         ValueError: for an unknown name, the message lists the known ones; or a function that cannot be imported.

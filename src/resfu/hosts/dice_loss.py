@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-_IGNORED = 255
+from resfu.hosts.ignored import IGNORE_INDEX
+
 _SMOOTHING = 1e-5
 
 
@@ -27,11 +28,11 @@ def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     B, num_classes, H, W = logits.shape
     if label.shape != (B, H, W):
         raise ValueError(f"the label must be [B, H, W] = {[B, H, W]} like the logits, got {list(label.shape)}.")
-    labelled = label != _IGNORED
+    labelled = label != IGNORE_INDEX
     outside = labelled & ((label < 0) | (label >= num_classes))
     if outside.any():
         strange = label[outside].unique().tolist()
-        raise ValueError(f"labels must lie in 0..{num_classes - 1} or be {_IGNORED} (ignored), got {strange}.")
+        raise ValueError(f"labels must lie in 0..{num_classes - 1} or be {IGNORE_INDEX} (ignored), got {strange}.")
     if logits.dtype != torch.float64:
         logits = logits.float()
     p = logits.softmax(1) * labelled[:, None]

@@ -49,14 +49,14 @@ class LiteHead(SegmentationHead):
         self.skip = ImageGuidance(_TARGET, skip_channels) if skip_channels else None
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
         low = self.projection(features[-1])
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (low, self.slot(low, guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
+        """Encoder maps and the image -> logits [B, num_classes, H', W']."""
         high = self.upsampled_features(features, images)["features"][1]
         return self.classifier(high if self.skip is None else torch.cat([high, self.skip(images)], 1))
 

@@ -4,7 +4,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,6 @@ from resfu.hosts.weights import read_weights
 _LEVELS = ["0", "1", "2", "3"]
 # JBU mirrors three pixels, so it needs four of them at stride 16.
 _SMALLEST = 64
-# What a whole network from elsewhere need not have, and what these parts are.
-_OURS = {"backbone.fpn.slots.": "upsamplers", "semantic_head.": "semantic head"}
 
 Target = Mapping[str, Any]
 
@@ -67,6 +65,8 @@ class MaskRCNN(TorchvisionMaskRCNN):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     stride = 4
+    # What a whole network from elsewhere need not have, by the beginning of its names, and what these parts are.
+    own_parts: ClassVar[Mapping[str, str]] = {"backbone.fpn.slots.": "upsamplers"}
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
         ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
 
     Warns:
-        UserWarning: when a whole network leaves upsamplers or a semantic head untrained.
+        UserWarning: when a whole network leaves parts of its own untrained.
     """
     if source is False:
         return
@@ -217,7 +217,9 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
     if not any(name.startswith("roi_heads.") for name in weights):
         network.backbone.load_encoder(weights, where)
         return
-    absent = {part: words for part, words in _OURS.items() if not any(name.startswith(part) for name in weights)}
+    absent = {
+        part: words for part, words in network.own_parts.items() if not any(name.startswith(part) for name in weights)
+    }
     untrained = load_known(network, weights, where, tuple(absent))
     if untrained:
         parts = [words for part, words in absent.items() if any(name.startswith(part) for name in untrained)]

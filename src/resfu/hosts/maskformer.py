@@ -14,9 +14,10 @@ from transformers.models.maskformer.modeling_maskformer import (
 )
 
 from resfu.hosts.base import Continuation, SegmentationHead, SegmentationHost, check_num_classes
+from resfu.hosts.ignored import IGNORE_INDEX
 from resfu.hosts.maskformer_weights import load_pretrained
 from resfu.hosts.pixel_decoder import PixelDecoder
-from resfu.hosts.set_loss import IGNORED, Prediction, set_losses
+from resfu.hosts.set_loss import Prediction, set_losses
 from resfu.hosts.slot import SlotFactory
 from resfu.hosts.swin import SwinEncoder, SwinVariant
 
@@ -172,7 +173,7 @@ class MaskFormer(SegmentationHost):
         if self.continuation == "border":
             label = F.pad(label[:, None].float(), padding, mode="replicate")[:, 0].long()
         else:
-            label = F.pad(label, padding, value=IGNORED)
+            label = F.pad(label, padding, value=IGNORE_INDEX)
         return set_losses(self.head.predictions(self.encoder(images), images), label, self.num_classes)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,10 @@ from torchvision.models.detection.image_list import ImageList
 
 from resfu.hosts.blocks import pixel_classifier
 from resfu.hosts.fpn import CHANNELS, PyramidBackbone
+from resfu.hosts.ignored import IGNORE_INDEX
 from resfu.hosts.mask_rcnn import MaskRCNN, Target, load_pretrained
 from resfu.hosts.panoptic_fusion import ClassAgnosticRoIHeads, fuse
 
-_IGNORED = 255
 _SEMANTIC_WEIGHT = 0.5
 # Steps of x2 from each level of the pyramid to stride 4.
 _STEPS = {"0": 0, "1": 1, "2": 2, "3": 3}
@@ -80,6 +80,8 @@ class PanopticFPN(MaskRCNN):
     Raises:
         ValueError: as `MaskRCNN`, and without a class of stuff.
     """
+
+    own_parts: ClassVar = {**MaskRCNN.own_parts, "semantic_head.": "semantic head"}
 
     def __init__(
         self,
@@ -158,11 +160,11 @@ class PanopticFPN(MaskRCNN):
                 raise ValueError(
                     f"a target needs a semantic label, int64 {list(image.shape[-2:])} like its image, got {got}."
                 )
-            counted = label[label != _IGNORED]
+            counted = label[label != IGNORE_INDEX]
             if len(counted) and not 0 <= int(counted.min()) <= int(counted.max()) <= self.stuff_classes:
                 raise ValueError(
-                    f"semantic labels must lie in 0..{self.stuff_classes} (the last is all things) or be {_IGNORED} "
-                    f"(ignored), got {counted.unique().tolist()}."
+                    f"semantic labels must lie in 0..{self.stuff_classes} (the last is all things) or be "
+                    f"{IGNORE_INDEX} (ignored), got {counted.unique().tolist()}."
                 )
         return targets
 
@@ -176,10 +178,10 @@ def _semantic_loss(logits: Tensor, batch: ImageList, targets: Sequence[Target]) 
     labels = []
     for (h, w), target in zip(batch.image_sizes, targets, strict=True):
         label = F.interpolate(target["semantic"][None, None].float(), size=(h, w), mode="nearest-exact")
-        labels.append(F.pad(label, (0, width - w, 0, height - h), value=_IGNORED))
+        labels.append(F.pad(label, (0, width - w, 0, height - h), value=IGNORE_INDEX))
     label = F.interpolate(torch.cat(labels), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
-    total = F.cross_entropy(logits, label, ignore_index=_IGNORED, reduction="sum")
-    return total / (label != _IGNORED).sum().clamp(min=1)
+    total = F.cross_entropy(logits, label, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (label != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def _bilinear(maps: Tensor, size: Sequence[int]) -> Tensor:

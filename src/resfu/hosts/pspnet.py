@@ -51,7 +51,7 @@ class PSPHead(SegmentationHead):
         self.slot = create_slot(channels, in_channels[0], 4, DIRECT_BEFORE_CLASSIFIER)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
         stem, low = features[0], self._pooled(features[-1])
         # Stride 4 is what the encoder itself makes of the stem's map.
         guides = [F.max_pool2d(stem, 3, stride=2, padding=1), stem] if self.slot.needs_guides else []
@@ -59,7 +59,7 @@ class PSPHead(SegmentationHead):
         return {"features": (low, self.slot(low, guides, (H, W), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
+        """Encoder maps and the image -> logits [B, num_classes, H', W']."""
         return self.classifier(self.dropout(self.upsampled_features(features, images)["features"][1]))
 
     def _pooled(self, x: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ class SegFormerHead(SegmentationHead):
         )
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
         return self._upsampled(self._projected(features), images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
+        """Encoder maps and the image -> logits [B, num_classes, H', W']."""
         levels = self._projected(features)
         upsampled = [high for _, high in self._upsampled(levels, images).values()]
         return self.classifier(self.dropout(self.fusion(torch.cat([levels[0], *upsampled], dim=1))))

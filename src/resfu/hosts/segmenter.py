@@ -39,13 +39,13 @@ class SegmenterHead(SegmentationHead):
         self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H\', W\']."""
+        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (features[0], self.slot(features[0], guides, (H // _TARGET, W // _TARGET), images))}
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Encoder maps and the image -> logits [B, num_classes, H\', W\']."""
+        """Encoder maps and the image -> logits [B, num_classes, H', W']."""
         return self.classifier(self.upsampled_features(features, images)["features"][1])
 
 

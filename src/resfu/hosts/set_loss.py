@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
+from resfu.hosts.ignored import IGNORE_INDEX
 from resfu.hosts.processes import mean_over_processes
 
-IGNORED = 255
 _NO_OBJECT_WEIGHT = 0.1
 _MASK_WEIGHT = 20.0
 
@@ -75,10 +75,10 @@ def _targets(label: Tensor, num_classes: int) -> tuple[list[Tensor], list[Tensor
     classes = []
     for image in label:
         present = image.unique()
-        present = present[present != IGNORED]
+        present = present[present != IGNORE_INDEX]
         if len(present) and not 0 <= present[0] <= present[-1] < num_classes:
             raise ValueError(
-                f"labels must lie in 0..{num_classes - 1} or be {IGNORED} (ignored), got {present.tolist()}."
+                f"labels must lie in 0..{num_classes - 1} or be {IGNORE_INDEX} (ignored), got {present.tolist()}."
             )
         classes.append(present)
     masks = [(image == present[:, None, None]).float() for image, present in zip(label, classes, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from resfu.tasks.pictures import ImagePictures, VolumePictures
+from resfu.tasks.writing import PredictionWriter
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 from resfu.training.scores import Score
@@ -29,52 +30,25 @@ class Contents:
     count: int
 
 
-class Task(ABC):
-    """Base class of the tasks. To add one, write its module, its data module and a subclass, and name it in `TASKS`.
+class TrainingTask:
+    """What a training needs to know of a task.
 
     Attributes:
         name: in results and messages.
         module: the LightningModule: network, losses, metrics.
         data: the LightningDataModule: splits and augmentation.
-        counted: what validation counts.
-        written: what `predict` writes.
-        row: what a row of the table of classes is, such as "organ".
-        lists_classes: comparisons print every score class by class too.
-        shows_errors: pictures show where a prediction is wrong.
-        note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
-        class_note: the same for the table of classes.
-        cost_note: what the operation counts leave out.
+        derived: settings that a checkpoint keeps but that follow from others.
     """
 
     name: ClassVar[str]
     module: ClassVar[type[TrainingModule]]
     data: ClassVar[type[TrainingData]]
-    counted: ClassVar[str] = "images"
-    written: ClassVar[str]
-    row: ClassVar[str] = "class"
-    lists_classes: ClassVar[bool] = False
-    shows_errors: ClassVar[bool] = False
-    note: ClassVar[str] = "in percent"
-    class_note: ClassVar[str]
-    cost_note: ClassVar[str] = ""
-    derived: ClassVar[tuple[str, ...]] = ("seed",)  # settings that a checkpoint keeps but that follow from others
-
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """The scores that comparisons show; the first also as a curve."""
-        return tuple(score for score in self.module.scores if score.compared)
+    derived: ClassVar[tuple[str, ...]] = ("seed",)
 
     @property
     def monitor(self) -> Score:
         """The score that chooses the best checkpoint."""
         return self.module.scores[0]
-
-    def check_data(self, host: str, dataset: str) -> None:  # noqa: B027 (most tasks take any data)
-        """Refuse data without the labels that a network trains on, or a package that is missing.
-
-        Raises:
-            ValueError: that says what to choose or to install.
-        """
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Add to the settings of "model" and "data" what follows from others; return them."""
@@ -88,17 +62,73 @@ class Task(ABC):
         """The arguments of the data module that the network decides."""
         return {}
 
+
+class Task(TrainingTask, ABC):
+    """Base class of the tasks.
+
+    To add one, write its module, its data module and a subclass, each in `resfu/tasks`, and name it in `TASKS`. The
+    names of the two modules end in "Module" and "Data": the command line finds the settings of "model" and "data" by
+    reading the constructors of such classes in `resfu/tasks` and `resfu/training`, without importing them. The table in
+    docs/architecture.md lists the rest.
+
+    Attributes:
+        host_tasks: what a network says by its attribute `task` to be trained for this one; default: the name.
+        small_recipe: a recipe that is trained on a laptop, and that stands for published networks and data there.
+        seen_size: why `predict` cannot choose the size at which a network sees a file; "" where it can.
+        counted: what validation counts.
+        written: what `predict` writes.
+        row: what a row of the table of classes is, such as "organ".
+        lists_classes: comparisons print every score class by class too.
+        shows_errors: pictures show where a prediction is wrong.
+        note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
+        class_note: the same for the table of classes.
+        cost_note: what the operation counts leave out.
+    """
+
+    host_tasks: ClassVar[tuple[str, ...]] = ()
+    small_recipe: ClassVar[str]
+    seen_size: ClassVar[str] = ""
+    counted: ClassVar[str] = "images"
+    written: ClassVar[str]
+    row: ClassVar[str] = "class"
+    lists_classes: ClassVar[bool] = False
+    shows_errors: ClassVar[bool] = False
+    note: ClassVar[str] = "in percent"
+    class_note: ClassVar[str]
+    cost_note: ClassVar[str] = ""
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores that comparisons show; the first also as a curve."""
+        return tuple(score for score in self.module.scores if score.compared)
+
+    def trains(self, host_task: str, dataset: str) -> bool:
+        """Whether this is the task of a network that says `host_task`, on a data set by its name or path."""
+        return host_task in (self.host_tasks or (self.name,))
+
     @abstractmethod
-    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
-        """The callback that writes predictions into a folder, with its `written` and `skipped` files.
+    def check_data(self, host: str, dataset: str) -> None:
+        """Refuse data without the labels that a network trains on, or a package that is missing.
+
+        Args:
+            host: name of the network.
+            dataset: name of the data set, or "package.module:Class".
+
+        Raises:
+            ValueError: that says what to choose or to install.
+        """
+
+    @abstractmethod
+    def writer(self, folder: str, progress: bool, overlay: bool = False) -> PredictionWriter:
+        """The callback that writes predictions into a folder.
 
         Args:
             folder: where they go.
-            bar: show how far a scan is.
-            overlay: write pictures of label maps over their photos too.
+            progress: show how much of a file is done, where one takes long.
+            overlay: write pictures of the predictions over the photos too, where these are not among them anyway.
 
         Raises:
-            ValueError: for `overlay` with predictions of another kind.
+            ValueError: for `overlay` where predictions are not of photos.
         """
 
     @abstractmethod

@@ -1,7 +1,6 @@
 """Fitting an upsampler to a frozen encoder without labels."""
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 from resfu.evaluation.fidelity import Fidelity
 from resfu.frozen.find import find_encoder
 from resfu.frozen.pairs import Pair, Pairs, feature_pair
-from resfu.tasks.base import Contents, Task
+from resfu.tasks.base import TrainingTask
 from resfu.tasks.distillation_data import DistillationData
-from resfu.tasks.pictures import ImagePictures
 from resfu.training.arguments import plain_arguments
 from resfu.training.module import TrainingModule
 from resfu.training.parameter_groups import Optimisation
@@ -72,7 +70,6 @@ class DistillationModule(TrainingModule):
         Score("nearest_r2", "nearest R²", compared=False),
         Score("nearest_cos", "nearest cosine", compared=False),
     )
-    encoder_prefix: ClassVar[str] = "frozen."
 
     def __init__(
         self,
@@ -95,23 +92,27 @@ class DistillationModule(TrainingModule):
             raise ValueError(f"{upsampler} has nothing to fit here: choose naf, anyup or resfu-image.")
         super().__init__(_Upsampler(made), optimisation, schedule, False, seed)
         self.save_hyperparameters(arguments)
-        self._frozen = [encoder]  # no part of the module: checkpoints are without it
+        self._encoder = (encoder,)  # in a tuple PyTorch does not see it: checkpoints are without it
         self.pairs: Pairs = pairs
         self.average = average
         self.metrics = _Beside()
 
     @property
+    def encoder(self) -> nn.Module:
+        """The frozen encoder, which is not part of the network."""
+        return self._encoder[0]
+
+    @property
     def class_names(self) -> list[str]:
-        """See `TrainingModule`."""
+        """The features that are compared: the fitted upsampler's, and interpolated ones."""
         return list(_METHODS)
 
     def pair(self, batch: dict[str, Any]) -> Pair:
         """The features of a batch's images."""
-        encoder = self._frozen[0].to(self.device)
-        return feature_pair(encoder, batch["image"], self.pairs)
+        return feature_pair(self._encoder[0].to(self.device), batch["image"], self.pairs)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """See `TrainingModule`."""
+        """The mean squared error of the upsampled features."""
         pair = self.pair(batch)
         return {"mse": F.mse_loss(self.host(pair).float(), pair.high)}
 
@@ -125,7 +126,7 @@ class DistillationModule(TrainingModule):
 
     @torch.no_grad()
     def measure(self, batch: dict[str, Any]) -> None:
-        """See `TrainingModule`."""
+        """Compare the averaged upsampler, bilinear and nearest with the features of the whole images."""
         pair = self.pair(batch)
         size = (pair.high.shape[-2], pair.high.shape[-1])
         self.metrics.update("fitted", self.host.average(pair.low, pair.guidance, size=size), pair.high)
@@ -133,7 +134,7 @@ class DistillationModule(TrainingModule):
             self.metrics.update(name, create_upsampler(name)(pair.low, size=size), pair.high)
 
     def table(self) -> Table:
-        """See `TrainingModule`."""
+        """The last validation, a row for each kind of features, for `rich.print`."""
         table = Table("features", "R² %", "cosine %")
         for name in _METHODS:
             prefix = "" if name == "fitted" else f"{name}_"
@@ -170,24 +171,9 @@ class _Beside:
             fidelity.reset()
 
 
-class Distillation(Task):
-    """See `resfu.tasks.base.Task`."""
+class Distillation(TrainingTask):
+    """A training without labels: there is no network to predict with or to compare."""
 
     name = "distillation"
     module = DistillationModule
     data = DistillationData
-    written = "nothing"
-    row = "features"
-    class_note = "Agreement with the features of the larger image."
-
-    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
-        """Nothing is predicted."""
-        raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")
-
-    def contents(self, data: Any) -> Contents:
-        """See `Task`."""
-        return Contents(list(_METHODS), [None] * len(_METHODS), len(data.evaluated))
-
-    def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """None: `resfu figure` shows features."""
-        return []

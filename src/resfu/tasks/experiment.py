@@ -1,10 +1,11 @@
 """An experiment: all settings that a training depends on, checked key by key, and the parts that they make."""
 
 import re
+from abc import ABC, abstractmethod
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -12,7 +13,9 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
 from resfu.recipes import merge
-from resfu.tasks import DISTILLATION, TASKS, Task, task_of
+from resfu.tasks import DISTILLATION, Task, task_of
+from resfu.tasks.base import TrainingTask
+from resfu.tasks.distillation import Distillation
 from resfu.training.arguments import as_options
 from resfu.training.checkpoint_files import WholeCheckpoints
 from resfu.training.data import TrainingData
@@ -21,13 +24,16 @@ from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.schedule import Schedule
 
-# What the command, the network or the seed gives.
-_GIVEN: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
+# What the command, the network or the seed sets: no settings of a recipe.
+_NO_SETTINGS: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
 _DEFAULTS: dict[str, Any] = {"model": {"host": "segformer-mit-b0"}, "data": {"dataset": "scenes"}, "trainer": {}}
 
 
-class Experiment:
-    """A recipe with an upsampler and a seed.
+T = TypeVar("T", bound=TrainingTask, covariant=True)
+
+
+class BaseExperiment(ABC, Generic[T]):
+    """A recipe with an upsampler and a seed, for one task.
 
     Args:
         settings: as a recipe has them: groups "model" (the arguments of the task's module), "data" (of its data module)
@@ -39,15 +45,15 @@ class Experiment:
     """
 
     def __init__(self, *settings: Mapping[str, Any]) -> None:
-        given = merge(_DEFAULTS, *settings)
-        for key in given:
+        merged = merge(_DEFAULTS, *settings)
+        for key in merged:
             if key not in (*_DEFAULTS, "seed_everything", "save_every"):
                 raise ValueError(f"unknown key {key}: settings are model, data, trainer, seed_everything, save_every.")
-        self.task: Task = self.choose_task(given["model"]["host"], given["data"]["dataset"])
-        given = self.task.completed(given)
+        self.task: T = self.choose_task(merged["model"]["host"], merged["data"]["dataset"])
+        merged = self.task.completed(merged)
         try:
             with known_warnings_ignored():
-                self._namespace: Namespace = parser(self.task.name).parse_object(given)
+                self._namespace: Namespace = parser(self.task).parse_object(merged)
         except ArgumentError as error:
             raise ValueError(plain_message(str(error))) from error
         self.settings: dict[str, Any] = self._namespace.as_dict()
@@ -55,9 +61,9 @@ class Experiment:
             as_options(kind, self.settings["model"][key])  # refuses bad values
 
     @staticmethod
-    def choose_task(host: str, dataset: str) -> Task:
+    @abstractmethod
+    def choose_task(host: str, dataset: str) -> T:
         """The task that a network and its data make."""
-        return task_of(host, dataset)
 
     @property
     def seed(self) -> int:
@@ -70,9 +76,9 @@ class Experiment:
         model = self.settings["model"]
         return f"{model['host']}_{model['upsampler']}_{self.settings['data']['dataset']}".replace(":", ".")
 
-    def with_weights(self) -> "Experiment":
+    def with_weights(self) -> Self:
         """The same for a network that gets all its weights from a checkpoint."""
-        return Experiment({**self.settings, "model": self.task.without_pretraining(self.settings["model"])})
+        return type(self)({**self.settings, "model": self.task.without_pretraining(self.settings["model"])})
 
     def create_module(self) -> TrainingModule:
         """The network with its first weights: with one seed they are the same for every upsampler, but for its own."""
@@ -82,8 +88,8 @@ class Experiment:
 
     def create_data(self, module: TrainingModule, images: Sequence[str] = ()) -> TrainingData:
         """The data of a network; with `images` those to predict."""
-        given = self.task.data_arguments(module)
-        return self.task.data(**self.settings["data"], **given, seed=self.seed, images=list(images))
+        of_network = self.task.data_arguments(module)
+        return self.task.data(**self.settings["data"], **of_network, seed=self.seed, images=list(images))
 
     def create_trainer(self, callbacks: Sequence[Callback] = (), **changes: Any) -> Trainer:
         """Lightning's Trainer.
@@ -93,24 +99,40 @@ class Experiment:
             changes: arguments that take precedence over the settings.
         """
         with known_warnings_ignored():
-            arguments = parser(self.task.name).instantiate_classes(self._namespace)["trainer"].as_dict()
+            arguments = parser(self.task).instantiate_classes(self._namespace)["trainer"].as_dict()
         own, plugins = (_as_list(arguments.pop(key, None)) for key in ("callbacks", "plugins"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
             plugins.append(WholeCheckpoints())
-        given = {**arguments, "enable_model_summary": False, **changes}
-        return Trainer(**given, callbacks=[*own, *callbacks], plugins=plugins)
+        arguments |= {"enable_model_summary": False, **changes}
+        return Trainer(**arguments, callbacks=[*own, *callbacks], plugins=plugins)
 
 
-class DistillExperiment(Experiment):
-    """The fit of an upsampler to a frozen encoder, which "model.host" names."""
+class Experiment(BaseExperiment[Task]):
+    """A recipe with an upsampler and a seed: a network for one of the tasks in `TASKS`.
+
+    Args:
+        settings: see `BaseExperiment`.
+
+    Raises:
+        ValueError: see `BaseExperiment`.
+    """
 
     @staticmethod
     def choose_task(host: str, dataset: str) -> Task:
-        """Always the one."""
+        """See `task_of`."""
+        return task_of(host, dataset)
+
+
+class DistillExperiment(BaseExperiment[Distillation]):
+    """The fit of an upsampler to a frozen encoder, which "model.host" names."""
+
+    @staticmethod
+    def choose_task(host: str, dataset: str) -> Distillation:
+        """The same for every encoder and all data."""
         return DISTILLATION
 
-    def with_weights(self) -> "DistillExperiment":
-        """The same: no checkpoint holds the encoder."""
+    def with_weights(self) -> Self:
+        """The same experiment: no checkpoint holds the encoder."""
         return self
 
 
@@ -119,16 +141,15 @@ def _as_list(value: Any) -> list[Any]:
 
 
 @cache
-def parser(task: str) -> ArgumentParser:
-    """What checks the settings of a task, by its name."""
-    made = ArgumentParser(exit_on_error=False, prog="resfu")
-    made.add_argument("--seed_everything", type=int, default=0)
-    made.add_argument("--save_every", type=int, default=500)
-    chosen = DISTILLATION if task == DISTILLATION.name else TASKS[task]
-    made.add_class_arguments(chosen.module, "model", skip=_GIVEN["model"], instantiate=False)
-    made.add_class_arguments(chosen.data, "data", skip=_GIVEN["data"], instantiate=False)
-    made.add_class_arguments(Trainer, "trainer", instantiate=False)
-    return made
+def parser(task: TrainingTask) -> ArgumentParser:
+    """What checks the settings of a task."""
+    checks = ArgumentParser(exit_on_error=False, prog="resfu")
+    checks.add_argument("--seed_everything", type=int, default=0)
+    checks.add_argument("--save_every", type=int, default=500)
+    checks.add_class_arguments(task.module, "model", skip=_NO_SETTINGS["model"], instantiate=False)
+    checks.add_class_arguments(task.data, "data", skip=_NO_SETTINGS["data"], instantiate=False)
+    checks.add_class_arguments(Trainer, "trainer", instantiate=False)
+    return checks
 
 
 def plain_message(message: str) -> str:

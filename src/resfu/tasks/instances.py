@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from resfu.data.coco import INSTANCE_DATASETS, ObjectDataset
 from resfu.evaluation.instances import Engine, InstanceMetrics
+from resfu.hosts import find_host
 from resfu.tasks.objects import ObjectData, ObjectModule, Objects, checked_options, mismatch
 from resfu.training.arguments import plain_arguments
 from resfu.training.parameter_groups import Optimisation
@@ -61,14 +62,14 @@ class InstanceModule(ObjectModule):
     ) -> None:
         host_options = checked_options(host, host_options, pretrained)
         arguments = plain_arguments(locals())
-        given = {"upsampler": upsampler, "num_classes": num_classes, "upsampler_options": upsampler_options}
-        training = {
-            "optimisation": optimisation,
-            "schedule": schedule,
-            "freeze_encoder": freeze_encoder,
-            "seed": seed,
-        }
-        super().__init__(host, host_options, pretrained, given, training)
+        network = find_host(host)(
+            upsampler=upsampler,
+            num_classes=num_classes,
+            pretrained=pretrained,
+            upsampler_options=upsampler_options,
+            **host_options,
+        )
+        super().__init__(network, optimisation, schedule, freeze_encoder, seed)
         self.save_hyperparameters(arguments)
         self.num_classes = num_classes
         self.engine: Engine = engine
@@ -93,31 +94,17 @@ class InstanceModule(ObjectModule):
 
 
 class InstanceData(ObjectData):
-    """The splits of a data set of instances.
-
-    Args:
-        dataset: a key of `resfu.data.coco.INSTANCE_DATASETS`, or "package.module:Class" for one of your own.
-        flip: mirror training samples at random.
-        **shared: further arguments of `TrainingData`.
-
-    Raises:
-        ValueError: as `TrainingData`.
-    """
+    """The splits of a data set of instances, see `ObjectData`."""
 
     datasets: ClassVar = INSTANCE_DATASETS
-
-    def __init__(self, dataset: str = "scenes", flip: bool = True, **shared: Any) -> None:
-        arguments = plain_arguments(locals())
-        super().__init__(dataset, flip, **shared)
-        self.save_hyperparameters(arguments)
 
 
 class Instances(Objects):
     """Instance segmentation."""
 
     name = "instances"
+    small_recipe = "scenes-instances"
     module = InstanceModule
     data = InstanceData
-    datasets = INSTANCE_DATASETS
     note = "average precision of masks in percent"
     class_note = "Mask AP of each class in percent, mean over the seeds. A class without a labelled object has none."

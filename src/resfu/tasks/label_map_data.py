@@ -5,11 +5,22 @@ from typing import Any
 from torch import Tensor
 
 from resfu.data import DATASETS, SegmentationDataset, Transform, create_dataset
+from resfu.data.medical.base import SliceDataset
 from resfu.data.registry import find_dataset
 from resfu.data.transforms import eval_transform, train_transform
 from resfu.tasks.photos import Photos
 from resfu.training.arguments import plain_arguments
 from resfu.training.data import TrainingData
+
+
+def holds_volumes(dataset: str) -> bool:
+    """Whether the samples of a data set are slices of volumes; not of one that is unknown here.
+
+    Raises:
+        ValueError: for a class that cannot be imported.
+    """
+    known = dataset in DATASETS or ":" in dataset
+    return known and issubclass(find_dataset(DATASETS, dataset), SliceDataset)
 
 
 class PixelData(TrainingData):
@@ -94,5 +105,5 @@ class LabelMapData(PixelData):
         self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
 
     def open_files(self) -> Photos:
-        """The samples of the photos or scans to predict."""
+        """The samples of the photos to predict."""
         return Photos(self.images, self.photo_transform, self.on_error)

@@ -12,18 +12,21 @@ from torch import Tensor
 
 from resfu.data import DATASETS
 from resfu.data.base import IGNORE_INDEX
+from resfu.data.coco import INSTANCE_DATASETS
 from resfu.data.registry import find_dataset
 from resfu.data.transforms import eval_transform
 from resfu.evaluation.inference import predict, resize_logits
 from resfu.evaluation.labels import predict_labels
 from resfu.evaluation.semantic import SemanticMetrics
-from resfu.hosts import create_host
+from resfu.hosts import DETECTION_HOSTS, create_host
 from resfu.hosts.base import SegmentationHost
 from resfu.tasks.base import Contents, Task
-from resfu.tasks.label_map_data import LabelMapData
+from resfu.tasks.label_map_data import LabelMapData, holds_volumes
+from resfu.tasks.label_map_files import LabelMapWriter
 from resfu.tasks.label_pictures import label_map_picture, label_map_pictures
-from resfu.tasks.photos import LabelMapWriter, photo_sample
+from resfu.tasks.photos import photo_sample
 from resfu.tasks.pictures import ImagePictures
+from resfu.tasks.writing import PredictionWriter
 from resfu.training.arguments import as_options, plain_arguments
 from resfu.training.losses import segmentation_loss
 from resfu.training.module import TrainingModule
@@ -209,6 +212,8 @@ class LabelMaps(Task):
     """Semantic segmentation of photos."""
 
     name = "label maps"
+    host_tasks = ("label maps", "volumes")
+    small_recipe = "scenes"
     module = LabelMapModule
     data = LabelMapData
     written = "label maps"
@@ -217,6 +222,19 @@ class LabelMaps(Task):
         "Intersection over union of each class in percent, mean over the seeds. A class that is neither labelled nor "
         "predicted has none."
     )
+
+    def trains(self, host_task: str, dataset: str) -> bool:
+        """A network that labels pixels is trained for volumes where its data are such."""
+        return super().trains(host_task, dataset) and not holds_volumes(dataset)
+
+    def check_data(self, host: str, dataset: str) -> None:
+        """Data sets of objects have no label for every pixel."""
+        if dataset in INSTANCE_DATASETS and dataset not in DATASETS:
+            raise ValueError(
+                f"{dataset} labels objects, which {host} does not find: choose a host from "
+                f"{', '.join(DETECTION_HOSTS)}."
+            )
+        find_dataset(DATASETS, dataset)
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The number of classes follows from the data set."""
@@ -235,7 +253,7 @@ class LabelMaps(Task):
         """The normalisation of images is the host's."""
         return {"mean": module.image_mean, "std": module.image_std}
 
-    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+    def writer(self, folder: str, progress: bool, overlay: bool = False) -> PredictionWriter:
         """Write label maps as palette PNG files."""
         return LabelMapWriter(folder, overlay)
 

@@ -1,6 +1,7 @@
 """What instance and panoptic segmentation share: networks that find objects, and data sets of them."""
 
 import importlib.util
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,22 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from resfu.data import Sample
-from resfu.data.coco import INSTANCE_DATASETS, Category, ObjectDataset, collate
+from resfu.data.coco import Category, ObjectDataset, collate
 from resfu.data.coco.sampling import AspectRatioSampler
 from resfu.data.coco.transforms import eval_transform, train_transform
 from resfu.data.registry import find_dataset, open_dataset
-from resfu.hosts import DETECTION_HOSTS, find_host
+from resfu.hosts import DETECTION_HOSTS
 from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.tasks.base import Contents, Task
 from resfu.tasks.object_files import ObjectWriter, draw_found
 from resfu.tasks.object_pictures import object_pictures
 from resfu.tasks.photos import Photos, photo_sample
 from resfu.tasks.pictures import ImagePictures
+from resfu.training.arguments import plain_arguments
 from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 from resfu.visualize import Picture
 
-_GIVEN = ("upsampler", "num_classes", "stuff_classes", "pretrained", "upsampler_options")
+# Arguments of the hosts that are settings of their own.
+_SETTINGS = ("upsampler", "num_classes", "stuff_classes", "pretrained", "upsampler_options")
 
 
 class ObjectModule(TrainingModule):
@@ -34,31 +37,13 @@ class ObjectModule(TrainingModule):
     A batch is a dictionary of lists, one entry an image: "image" float [3, H, W] in 0..1 and "target" as the hosts take
     it. `ObjectData` makes them.
 
-    Args:
-        host: one of `resfu.hosts.DETECTION_HOSTS`.
-        host_options: further constructor arguments of the host, such as `min_size`.
-        pretrained: where the encoder's weights come from.
-        given: what else the host is built with.
-        training: the further arguments of `TrainingModule`.
-
-    Raises:
-        ValueError: for an unknown host, or options that are settings of their own.
+    Attributes:
+        categories: of the data set; empty where they are not known.
     """
 
     encoder_prefix: ClassVar = "backbone.body."
     host: MaskRCNN
-
-    def __init__(
-        self,
-        host: str,
-        host_options: Mapping[str, Any],
-        pretrained: bool | str,
-        given: Mapping[str, Any],
-        training: Mapping[str, Any],
-    ) -> None:
-        network = find_host(host)(pretrained=pretrained, **given, **host_options)
-        super().__init__(network, **training)
-        self.categories: list[Category] = []
+    categories: Sequence[Category] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -74,20 +59,24 @@ class ObjectModule(TrainingModule):
             self.categories = list(evaluated.categories)
             self.prepare_metrics(evaluated)
 
+    @abstractmethod
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """Refuse a data set with other numbers of classes than the network's."""
-        raise NotImplementedError
+        """Refuse a data set with other numbers of classes than the network's.
 
+        Raises:
+            ValueError: that says what to set.
+        """
+
+    @abstractmethod
     def prepare_metrics(self, dataset: Any) -> None:
         """Make the metrics of the evaluated split."""
-        raise NotImplementedError
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The losses of a batch, by name."""
         return self.host(batch["image"], batch["target"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
-        """What the host finds, an entry an image; nothing for a batch that holds an "error" in place of images."""
+        """One result for each image, as the host gives it; none for a batch that holds an "error" in their place."""
         return [] if "error" in batch else self.host(batch["image"])
 
     @torch.no_grad()
@@ -132,7 +121,7 @@ def checked_options(host: str, options: Mapping[str, Any] | None, pretrained: bo
     """
     if host not in DETECTION_HOSTS and ":" not in host:
         raise ValueError(f"{host!r} does not find objects; choose one of {', '.join(DETECTION_HOSTS)}.")
-    taken = [name for name in options or () if name in _GIVEN]
+    taken = [name for name in options or () if name in _SETTINGS]
     if taken:
         raise ValueError(f"host_options must leave {', '.join(taken)} to the settings of that name.")
     chosen = dict(options or {})
@@ -155,8 +144,11 @@ class ObjectData(TrainingData):
 
     Training batches hold upright or lying images. The hosts resize images themselves.
 
+    Attributes:
+        datasets: by name.
+
     Args:
-        dataset: name of the data set.
+        dataset: a key of `datasets`, or "package.module:Class" for one of your own.
         flip: mirror training samples at random.
         **shared: further arguments of `TrainingData`.
 
@@ -168,8 +160,10 @@ class ObjectData(TrainingData):
     trained: ObjectDataset
     evaluated: ObjectDataset
 
-    def __init__(self, dataset: str, flip: bool, **shared: Any) -> None:
+    def __init__(self, dataset: str = "scenes", flip: bool = True, **shared: Any) -> None:
+        arguments = plain_arguments(locals())
         super().__init__(dataset, **shared)
+        self.save_hyperparameters(arguments)
         self.flip = flip
 
     @property
@@ -184,7 +178,7 @@ class ObjectData(TrainingData):
         return open_dataset(self.datasets, self.dataset, split, self.root, transform, options)
 
     def open_files(self) -> Photos:
-        """The samples of the photos or scans to predict."""
+        """The samples of the photos to predict."""
         return Photos(self.images, eval_transform(), self.on_error)
 
     def _training_sampler(self) -> AspectRatioSampler:
@@ -196,14 +190,10 @@ class ObjectData(TrainingData):
 
 
 class Objects(Task):
-    """What the tasks share whose networks find objects.
+    """What the tasks share whose networks find objects."""
 
-    Attributes:
-        datasets: by name.
-    """
-
-    datasets: ClassVar[Mapping[str, type[ObjectDataset]]]
-
+    data: ClassVar[type[ObjectData]]  # pyright: ignore[reportIncompatibleVariableOverride]
+    seen_size = "networks that find objects resize photos themselves"
     written = "pictures and their results"
     cost_note = (
         " Multiply-accumulates leave out the heads of single proposals, whose number depends on what is found; latency "
@@ -211,18 +201,18 @@ class Objects(Task):
     )
 
     def check_data(self, host: str, dataset: str) -> None:
-        """Objects are labelled in COCO's way, and measured by its package."""
+        """Objects are measured by COCO's package; the data set must be a known one or your own."""
         if importlib.util.find_spec("pycocotools") is None:
             raise ValueError(f'{host} needs pycocotools, which is not installed: pip install "resfu[coco]"')
-        if dataset not in INSTANCE_DATASETS and ":" not in dataset:
+        if dataset not in self.data.datasets and ":" not in dataset:
             raise ValueError(
                 f"{host} finds objects, which {dataset} does not label: choose data from "
-                f"{', '.join(INSTANCE_DATASETS)}."
+                f"{', '.join(self.data.datasets)}."
             )
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The numbers of classes follow from a data set whose categories are its class's."""
-        categories = getattr(find_dataset(self.datasets, settings["data"]["dataset"]), "categories", None)
+        categories = getattr(find_dataset(self.data.datasets, settings["data"]["dataset"]), "categories", None)
         if categories is not None:
             things = sum(category.isthing for category in categories)
             settings["model"] |= self.class_counts(things, len(categories) - things)
@@ -237,7 +227,7 @@ class Objects(Task):
         options = checked_options(model["host"], model.get("host_options"), model.get("pretrained", False))
         return {**model, "pretrained": False, "host_options": options}
 
-    def writer(self, folder: str, bar: bool, overlay: bool = False) -> ObjectWriter:
+    def writer(self, folder: str, progress: bool, overlay: bool = False) -> ObjectWriter:
         """Write COCO's result files, and pictures of the objects over the photos, `overlay` or not."""
         return ObjectWriter(folder)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from resfu.data.coco import PANOPTIC_DATASETS, Category, ObjectDataset
 from resfu.evaluation.panoptic import PanopticMetrics
+from resfu.hosts import find_host
 from resfu.tasks.objects import ObjectData, ObjectModule, Objects, checked_options, mismatch
 from resfu.training.arguments import plain_arguments
 from resfu.training.parameter_groups import Optimisation
@@ -59,19 +60,15 @@ class PanopticModule(ObjectModule):
     ) -> None:
         host_options = checked_options(host, host_options, pretrained)
         arguments = plain_arguments(locals())
-        given = {
-            "upsampler": upsampler,
-            "num_classes": num_classes,
-            "stuff_classes": stuff_classes,
-            "upsampler_options": upsampler_options,
-        }
-        training = {
-            "optimisation": optimisation,
-            "schedule": schedule,
-            "freeze_encoder": freeze_encoder,
-            "seed": seed,
-        }
-        super().__init__(host, host_options, pretrained, given, training)
+        network = find_host(host)(
+            upsampler=upsampler,
+            num_classes=num_classes,
+            stuff_classes=stuff_classes,
+            pretrained=pretrained,
+            upsampler_options=upsampler_options,
+            **host_options,
+        )
+        super().__init__(network, optimisation, schedule, freeze_encoder, seed)
         self.save_hyperparameters(arguments)
         self.num_classes, self.stuff_classes = num_classes, stuff_classes
 
@@ -97,32 +94,18 @@ class PanopticModule(ObjectModule):
 
 
 class PanopticData(ObjectData):
-    """The splits of a data set of panoptic segments.
-
-    Args:
-        dataset: a key of `resfu.data.coco.PANOPTIC_DATASETS`, or "package.module:Class" for one of your own.
-        flip: mirror training samples at random.
-        **shared: further arguments of `TrainingData`.
-
-    Raises:
-        ValueError: as `TrainingData`.
-    """
+    """The splits of a data set of panoptic segments, see `ObjectData`."""
 
     datasets: ClassVar = PANOPTIC_DATASETS
-
-    def __init__(self, dataset: str = "scenes", flip: bool = True, **shared: Any) -> None:
-        arguments = plain_arguments(locals())
-        super().__init__(dataset, flip, **shared)
-        self.save_hyperparameters(arguments)
 
 
 class Panoptic(Objects):
     """Panoptic segmentation."""
 
     name = "panoptic"
+    small_recipe = "scenes-panoptic"
     module = PanopticModule
     data = PanopticData
-    datasets = PANOPTIC_DATASETS
     note = "panoptic, segmentation and recognition quality in percent"
     class_note = (
         "Panoptic quality of each class in percent, mean over the seeds. A class that is neither labelled nor "

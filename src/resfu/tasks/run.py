@@ -13,7 +13,7 @@ from rich.console import Console
 
 from resfu.files.atomic import write_text
 from resfu.recipes import listed
-from resfu.tasks.experiment import Experiment
+from resfu.tasks.experiment import BaseExperiment
 from resfu.training.data import TrainingData
 from resfu.training.divergence import FiniteTraining
 from resfu.training.interruption import interruptible
@@ -21,7 +21,7 @@ from resfu.training.last_checkpoint import LastCheckpoint, read_progress
 from resfu.training.module import TrainingModule
 from resfu.training.progress import TrainingProgress
 from resfu.training.quiet import known_warnings_ignored
-from resfu.training.run_folder import run_folder
+from resfu.training.run_folder import kept_folder
 
 _AGAINST_DIVERGENCE = (
     "Give a lower --lr or --trainer.gradient_clip_val 1; where the loss was fine, --trainer.precision 32-true."
@@ -82,7 +82,7 @@ class Trained:
 
 
 def train(
-    experiment: Experiment,
+    experiment: BaseExperiment[Any],
     folder: RunFolder,
     *,
     checkpoint: Path | None = None,
@@ -148,7 +148,7 @@ def train(
     done = 0 if checkpoint is None else read_progress(checkpoint)[0]
     with known_warnings_ignored(), interruptible():
         runner = experiment.create_trainer(own, **changes)
-        with run_folder(folder.path, runner, done):
+        with kept_folder(folder.path, runner, done):
             if checkpoint is None and folder.last.exists():
                 raise ValueError(
                     f"{folder.path} holds a run already: resume it with --checkpoint last, or choose another folder "
@@ -158,7 +158,7 @@ def train(
     return Trained(module, data, runner)
 
 
-def console_progress(experiment: Experiment, console: Console, title: str = "training") -> TrainingProgress:
+def console_progress(experiment: BaseExperiment[Any], console: Console, title: str = "training") -> TrainingProgress:
     """The progress of an experiment."""
     return TrainingProgress(console, experiment.task.monitor, title)
 
@@ -166,7 +166,7 @@ def console_progress(experiment: Experiment, console: Console, title: str = "tra
 class _SaveConfig(Callback):
     """Writes config.yaml into the run's folder, once the data are there and a checkpoint has been found to fit."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder) -> None:
+    def __init__(self, experiment: BaseExperiment[Any], folder: RunFolder) -> None:
         self._experiment = experiment
         self._folder = folder
 

@@ -1,15 +1,11 @@
-"""Scans without labels, and the label volumes that are written for them."""
+"""Scans without labels, to predict from."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 from torch.utils.data import Dataset
 
 from resfu.data import Sample
@@ -20,11 +16,11 @@ from resfu.data.medical.nifti import CT_WINDOW, NiftiVolume, scale_window
 from resfu.data.medical.nonfinite import REFUSED, Nonfinite
 from resfu.data.medical.resampling import ResampledVolume
 from resfu.data.medical.volume_files import VolumeFile, is_h5, open_volume, unreadable
+from resfu.data.unreadable import OnError
 from resfu.evaluation.volume_inference import write_nifti
 from resfu.files.atomic import replacing
 from resfu.tasks.cases import Volume
 from resfu.tasks.files import find_files
-from resfu.tasks.writing import PredictionWriter
 
 NIFTI = (".nii", ".nii.gz")
 PREPARED = (".h5", ".npz")
@@ -53,7 +49,7 @@ class Scan(Volume):
         path: Path,
         dataset: str,
         flip: bool,
-        on_error: Literal["raise", "skip"],
+        on_error: OnError,
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
         nonfinite: Nonfinite = REFUSED,
     ) -> None:
@@ -131,7 +127,7 @@ class Scans(Dataset[Sample]):
         dataset: str,
         size: int,
         flip: bool,
-        on_error: Literal["raise", "skip"],
+        on_error: OnError,
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
         nonfinite: Nonfinite = REFUSED,
     ) -> None:
@@ -145,7 +141,7 @@ class Scans(Dataset[Sample]):
                 )
         self.dataset, self.size, self.flip = dataset, size, flip
         self.geometry, self.nonfinite = geometry, nonfinite
-        self.on_error: Literal["raise", "skip"] = on_error
+        self.on_error: OnError = on_error
 
     def __len__(self) -> int:
         return len(self.files)
@@ -160,71 +156,3 @@ class Scans(Dataset[Sample]):
             return {"error": str(error), "name": self.names[index]}
         scan.name = self.names[index]
         return {"volume": scan, "name": scan.name, "input_size": self.size}
-
-
-class LabelVolumeWriter(PredictionWriter):
-    """Write each predicted label volume under the name of its scan, and show how many slices are done.
-
-    Args:
-        folder: where the files go; made when it is not there.
-        bar: show a progress bar on stderr, where that is a terminal.
-
-    Raises:
-        OSError: when the folder or a file cannot be written.
-        ValueError: for the folder of a scan itself; at the end, when not one scan could be read.
-    """
-
-    kind = "scan"
-
-    def __init__(self, folder: str | Path, bar: bool = True) -> None:
-        super().__init__(folder)
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, disable=not (bar and console.is_terminal))
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the folder before the work begins."""
-        self.make_folder()
-        self._bar.start()
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Begin a bar."""
-        if "volume" not in batch:
-            return
-        scan: Scan = batch["volume"]
-        if self._target(scan).resolve() == scan.path.resolve():
-            raise ValueError(f"the labels of {scan.path} would overwrite it: choose another --output.")
-        row = self._bar.add_task(scan.name, total=len(scan))
-        scan.on_slice = lambda done, total: self._bar.update(row, completed=done)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write the labels of a scan, or note that it could not be read."""
-        error = batch.get("error") or outputs.get("error")
-        if error is not None:
-            self.skipped.append(error)
-            return
-        scan: Scan = batch["volume"]
-        self._target(scan).parent.mkdir(parents=True, exist_ok=True)
-        scan.write(outputs["labels"], self._target(scan))
-        self.written.append(self._target(scan))
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a run that had nothing to show."""
-        self._bar.stop()
-        self.check_written()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
-        self._bar.stop()
-
-    def _target(self, scan: Scan) -> Path:
-        return self.folder / scan.name

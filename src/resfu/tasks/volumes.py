@@ -18,12 +18,14 @@ from resfu.evaluation.volumes import Convention, VolumeMetrics
 from resfu.tasks import scan_geometry
 from resfu.tasks.base import Contents
 from resfu.tasks.cases import Cases, label_volume, normalising
-from resfu.tasks.label_map_data import PixelData
+from resfu.tasks.label_map_data import PixelData, holds_volumes
 from resfu.tasks.label_maps import LabelMapModule, LabelMaps
 from resfu.tasks.label_pictures import label_map_pictures
+from resfu.tasks.label_volume_files import LabelVolumeWriter
 from resfu.tasks.pictures import ImagePictures, VolumePictures
-from resfu.tasks.scans import LabelVolumeWriter, Scans
+from resfu.tasks.scans import Scans
 from resfu.tasks.volume_pictures import labelled_slices, volume_pictures
+from resfu.tasks.writing import PredictionWriter
 from resfu.training.arguments import plain_arguments
 from resfu.training.scores import Score, class_table
 
@@ -155,7 +157,7 @@ class SliceData(PixelData):
         self.eval_transform = slice_eval_transform(crop_size, mean, std)
 
     def open_files(self) -> Scans:
-        """The samples of the photos or scans to predict."""
+        """The samples of the scans to predict."""
         return Scans(
             self.images, self.dataset, self.input_size, self.scan_flip, self.on_error, nonfinite=self.nonfinite
         )
@@ -196,6 +198,8 @@ class Volumes(LabelMaps):
     """Segmentation of volumes, slice by slice."""
 
     name = "volumes"
+    small_recipe = "ct"
+    seen_size = "the slices of a scan are resized to data.crop_size"
     module = VolumeModule
     data = SliceData
     counted = "volumes"
@@ -213,11 +217,15 @@ class Volumes(LabelMaps):
         "is labelled and not found."
     )
 
-    def writer(self, folder: str, bar: bool, overlay: bool = False) -> Any:
+    def trains(self, host_task: str, dataset: str) -> bool:
+        """A network that labels pixels is trained for volumes where its data are such."""
+        return host_task in self.host_tasks and holds_volumes(dataset)
+
+    def writer(self, folder: str, progress: bool, overlay: bool = False) -> PredictionWriter:
         """Write label volumes in the format of the scans."""
         if overlay:
             raise ValueError("--overlay is for label maps of photos: viewers show a label volume over its scan.")
-        return LabelVolumeWriter(folder, bar)
+        return LabelVolumeWriter(folder, progress)
 
     def contents(self, data: Any) -> Contents:
         """The organs: the background is not measured."""

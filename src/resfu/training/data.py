@@ -1,17 +1,17 @@
 """What the data modules of all tasks share: the splits of a data set, and an order that can be resumed."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from resfu.data import Sample
-from resfu.data.coco.sampling import AspectRatioSampler
+from resfu.data.unreadable import OnError
 from resfu.ops.checks import check_int
 from resfu.training.arguments import dataset_options
-from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler
+from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, StreamSampler, TrainingOrder
 
 
 class TrainingData(LightningDataModule, ABC):
@@ -59,7 +59,7 @@ class TrainingData(LightningDataModule, ABC):
         test_split: str = "test",
         seed: int = 0,
         images: list[str] | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
         check_int("batch_size", batch_size)
@@ -73,7 +73,7 @@ class TrainingData(LightningDataModule, ABC):
         self.splits = {"fit": val_split, "validate": val_split, "test": test_split}
         self.seed = seed
         self.images = images or []
-        self.on_error: Literal["raise", "skip"] = on_error
+        self.on_error: OnError = on_error
 
     @property
     @abstractmethod
@@ -130,7 +130,7 @@ class TrainingData(LightningDataModule, ABC):
         """Rank and number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _training_sampler(self) -> StreamSampler | AspectRatioSampler:
+    def _training_sampler(self) -> TrainingOrder:
         return StreamSampler(len(self.trained), self.batch_size, self.seed, *self.process)
 
     def _measured(self) -> Any:
@@ -146,11 +146,12 @@ class TrainingData(LightningDataModule, ABC):
 
     @staticmethod
     def _collate(samples: list[Sample]) -> dict[str, Any]:
-        return collate(samples)
+        # A task whose samples hold more than an image and a label says here how a batch is made of them.
+        return pixel_batch(samples)
 
 
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """Make a batch of samples.
+def pixel_batch(samples: list[Sample]) -> dict[str, Any]:
+    """Make a batch of samples with an image and a label a pixel; what else they hold is left out.
 
     Args:
         samples: each with "image" [3, h, w] and "name", and "label" [H, W], or for prediction "size", the (H, W) of the

@@ -2,12 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-
-from resfu.data.coco.sampling import AspectRatioSampler
 
 
 def derive_seed(*numbers: int) -> int:
@@ -35,6 +33,28 @@ class SeededDataset(Dataset[Any]):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index))
             return self.dataset[index]
+
+
+class TrainingOrder(Protocol):
+    """The order of a training: keys (epoch, index) of one epoch's batches, from the batch at `position` on.
+
+    A task whose batches are not any images together, such as those of objects, brings its own.
+
+    Attributes:
+        batch_size: keys of a batch, in this process.
+        position: batches since the beginning of the training.
+    """
+
+    batch_size: int
+    position: int
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The keys."""
+        ...
+
+    def __len__(self) -> int:
+        """How many keys an epoch has in this process."""
+        ...
 
 
 class StreamSampler(DistributedSampler[Any]):
@@ -128,7 +148,7 @@ class ResumableLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: SeededDataset,
-        sampler: StreamSampler | AspectRatioSampler,
+        sampler: TrainingOrder,
         num_workers: int,
         collate: Callable[[list[Any]], Any],
     ) -> None:

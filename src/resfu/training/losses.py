@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.evaluation.inference import resize_logits
+from resfu.hosts.ignored import IGNORE_INDEX
 from resfu.hosts.processes import mean_over_processes
 
 
 def segmentation_loss(
-    logits: Tensor, label: Tensor, ignore_index: int = 255, average: Literal["valid", "all"] = "valid"
+    logits: Tensor, label: Tensor, ignore_index: int = IGNORE_INDEX, average: Literal["valid", "all"] = "valid"
 ) -> Tensor:
     """Softmax cross entropy with ignored pixels, on logits brought to the label's size.
 

@@ -12,7 +12,7 @@ from resfu.files.lock import locked
 
 
 @contextmanager
-def run_folder(folder: Path, trainer: Trainer, done: int) -> Iterator[None]:
+def kept_folder(folder: Path, trainer: Trainer, done: int) -> Iterator[None]:
     """Keep the folder to this training, and leave it as it was where that fails before its first step.
 
     Args:

@@ -22,7 +22,10 @@ class Score:
         compared: shown where networks are compared.
         counted_first: key of a count that decides before this score does, the lower the better: a distance says
             nothing of what was missed.
-        requires: key of a score without which this one is never the best.
+        requires: key of a score without which this one is never the best, where the count of `counted_first` is known.
+
+    Raises:
+        ValueError: for `requires` without `counted_first`.
     """
 
     key: str
@@ -34,6 +37,10 @@ class Score:
     compared: bool = True
     counted_first: str = ""
     requires: str = ""
+
+    def __post_init__(self) -> None:
+        if self.requires and not self.counted_first:
+            raise ValueError(f"the score {self.key!r} requires {self.requires!r}: give counted_first, its count, too.")
 
 
 def headline(scores: Iterable[Score], results: Mapping[str, Any]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import json
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torchvision import tv_tensors
@@ -13,7 +13,7 @@ from resfu.data.coco.as_written import Repairs, tidy_image
 from resfu.data.coco.base import Category, ObjectDataset
 from resfu.data.image_files import Orientation, data_folder, read_image
 from resfu.data.palette import voc_palette
-from resfu.data.unreadable import FirstReadable, UnreadableFileError
+from resfu.data.unreadable import FirstReadable, OnError, UnreadableFileError
 
 SPLITS = ("train", "val")
 HOW_TO_GET = (
@@ -52,7 +52,7 @@ class CocoDataset(ObjectDataset):
         split: str,
         root: str | Path | None,
         transform: Transform | None,
-        on_error: Literal["raise", "skip"],
+        on_error: OnError,
         labelled_as: Orientation,
     ) -> None:
         super().__init__(transform)

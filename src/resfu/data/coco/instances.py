@@ -4,7 +4,7 @@ Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from resfu.data.base import Sample, Transform
 from resfu.data.coco.annotation_files import CocoDataset, is_trainable
@@ -12,6 +12,7 @@ from resfu.data.coco.as_written import Repairs, tidy_instance
 from resfu.data.coco.base import InstanceDataset, object_target
 from resfu.data.coco.segmentation import decode_mask
 from resfu.data.image_files import Orientation
+from resfu.data.unreadable import OnError
 
 
 class CocoInstances(CocoDataset, InstanceDataset):
@@ -34,7 +35,7 @@ class CocoInstances(CocoDataset, InstanceDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         labelled_as: Orientation = "shown",
     ) -> None:
         super().__init__("instances", split, root, transform, on_error, labelled_as)

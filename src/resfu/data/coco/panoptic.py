@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from resfu.data.coco.annotation_files import CocoDataset, check_files
 from resfu.data.coco.as_written import Repairs, tidy_segments
 from resfu.data.coco.base import PanopticDataset, panoptic_labels
 from resfu.data.image_files import Orientation, read_colours
-from resfu.data.unreadable import UnreadableFileError
+from resfu.data.unreadable import OnError, UnreadableFileError
 
 _NAMED = 3  # at most this many files with wrong areas are named
 
@@ -42,7 +42,7 @@ class CocoPanoptic(CocoDataset, PanopticDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         labelled_as: Orientation = "shown",
     ) -> None:
         super().__init__("panoptic", split, root, transform, on_error, labelled_as)

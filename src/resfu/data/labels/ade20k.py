@@ -5,7 +5,7 @@ Source: Zhou, Zhao, Puig, Fidler, Barriuso, Torralba, "Scene parsing through ADE
 
 import csv
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files, map_labels
 from resfu.data.labels.ade20k_classes import CLASSES
+from resfu.data.unreadable import OnError
 
 FOLDERS = {"train": "training", "val": "validation"}
 NAMES_FILE = "objectInfo150.txt"
@@ -52,7 +53,7 @@ class ADE20K(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("ade20k", split, tuple(FOLDERS), root, HOW_TO_GET)
         labels = folder / "annotations" / FOLDERS[split]

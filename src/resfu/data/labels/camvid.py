@@ -6,13 +6,14 @@ the 480 x 360 frames and 11 classes are those of the SegNet tutorial (Badrinaray
 
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from resfu.data.base import Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files
+from resfu.data.unreadable import OnError
 
 SPLITS = ("train", "val", "test", "fit", "held-out")
 VOID = 11
@@ -79,7 +80,7 @@ class CamVid(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("camvid", split, SPLITS, root, HOW_TO_GET)
         super().__init__(_find_pairs(folder, split), transform, on_error)

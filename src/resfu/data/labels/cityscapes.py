@@ -5,7 +5,7 @@ urban scene understanding", CVPR 2016.
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torchvision.datasets import Cityscapes as Tables
 
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files, map_labels
+from resfu.data.unreadable import OnError
 
 SPLITS = ("train", "val", "test")
 IMAGE_END, LABEL_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
@@ -52,7 +53,7 @@ class Cityscapes(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("cityscapes", split, SPLITS, root, HOW_TO_GET)
         super().__init__(_find_pairs(folder, split), transform, on_error)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.class_list import EXAMPLE, FILE, read_classes
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, list_files, map_labels
+from resfu.data.unreadable import OnError
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -51,7 +52,7 @@ class LabelFolder(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("folder", split, SPLITS, root, HOW_TO_ARRANGE)
         self.classes, self.palette = read_classes(folder)  # pyright: ignore[reportAttributeAccessIssue]

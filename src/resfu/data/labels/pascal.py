@@ -7,7 +7,7 @@ for object detection and semantic segmentation in the wild", CVPR 2014.
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from resfu.data.base import IGNORE_INDEX, Transform
 from resfu.data.image_files import FilePair, ImageFileDataset, checked_pairs, data_folder, listed_names, map_labels
 from resfu.data.palette import voc_palette
+from resfu.data.unreadable import OnError
 
 VOC_SPLITS = ("train", "val", "trainval", "trainaug")
 CONTEXT_SPLITS = ("train", "val")
@@ -60,7 +61,7 @@ class PascalVOC(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("voc", split, VOC_SPLITS, root, VOC_HOW_TO_GET)
         names = _read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", VOC_HOW_TO_GET)
@@ -108,7 +109,7 @@ class PascalContext(ImageFileDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         folder = data_folder("pascal-context", split, CONTEXT_SPLITS, root, CONTEXT_HOW_TO_GET)
         names = _read_list(folder / "ImageSets" / "SegmentationContext" / f"{split}.txt", CONTEXT_HOW_TO_GET)

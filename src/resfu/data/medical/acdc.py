@@ -5,7 +5,7 @@ diagnosis", IEEE TMI 2018.
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
@@ -16,6 +16,7 @@ from resfu.data.medical.geometry import Geometry, read_geometry
 from resfu.data.medical.label_maps import LabelMap, find_label_map
 from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.volume_files import VolumeFile, open_volume
+from resfu.data.unreadable import OnError
 
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 IMAGE_KEY = "img"  # not "image", which is Synapse's
@@ -60,7 +61,7 @@ class ACDC(SliceDataset):
         root: str | Path | None = None,
         transform: Transform | None = None,
         labels: LabelMap = IDENTITY,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         nonfinite: OnNonfinite = "error",
         fill_value: float | None = None,
     ) -> None:

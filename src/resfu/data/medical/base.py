@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from resfu.data.image_files import listed_names
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.label_maps import LabelMap, to_classes
 from resfu.data.medical.volume_files import VolumeFile
-from resfu.data.unreadable import FirstReadable, UnreadableFileError, check_on_error
+from resfu.data.unreadable import FirstReadable, OnError, UnreadableFileError, check_on_error
 
 
 class SliceDataset(SegmentationDataset):
@@ -46,7 +46,7 @@ class SliceDataset(SegmentationDataset):
         labels: LabelMap,
         hint: str,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         geometry: Geometry = Geometry(),  # noqa: B008 (frozen, safe to share)
     ) -> None:
         super().__init__(transform)
@@ -98,9 +98,7 @@ class SliceDataset(SegmentationDataset):
         }
 
 
-def readable(
-    paths: Iterable[Path], read: Callable[[Path], VolumeFile], on_error: Literal["raise", "skip"]
-) -> list[VolumeFile]:
+def readable(paths: Iterable[Path], read: Callable[[Path], VolumeFile], on_error: OnError) -> list[VolumeFile]:
     """Open volume files to read their depth.
 
     Args:

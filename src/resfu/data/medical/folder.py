@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from resfu.data.medical.base import SliceDataset, readable
 from resfu.data.medical.geometry import STORED, Geometry, read_geometry
 from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.volume_files import open_volume
+from resfu.data.unreadable import OnError
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".npz", ".h5")
@@ -57,7 +58,7 @@ class VolumeFolder(SliceDataset):
         split: str,
         root: str | Path | None = None,
         transform: Transform | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         nonfinite: OnNonfinite = "error",
         fill_value: float | None = None,
     ) -> None:

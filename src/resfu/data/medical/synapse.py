@@ -5,7 +5,7 @@ organs, cases and format: Chen et al., "TransUNet", arXiv 2102.04306.
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
@@ -16,6 +16,7 @@ from resfu.data.medical.geometry import Geometry, read_geometry
 from resfu.data.medical.label_maps import LabelMap, find_label_map
 from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
 from resfu.data.medical.volume_files import VolumeFile, open_volume
+from resfu.data.unreadable import OnError
 
 LISTS = {"train": "train.txt", "val": "test_vol.txt", "test": "test_vol.txt"}
 LIST_FOLDERS = ("lists_Synapse", "lists/lists_Synapse", ".")
@@ -73,7 +74,7 @@ class Synapse(SliceDataset):
         root: str | Path | None = None,
         transform: Transform | None = None,
         labels: str | LabelMap = "transunet",
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         nonfinite: OnNonfinite = "error",
         fill_value: float | None = None,
     ) -> None:

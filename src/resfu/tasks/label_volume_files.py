@@ -1,0 +1,79 @@
+"""The label volumes that are written for scans."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from rich.console import Console
+from rich.progress import Progress
+
+from resfu.tasks.scans import Scan
+from resfu.tasks.writing import PredictionWriter
+
+
+class LabelVolumeWriter(PredictionWriter):
+    """Write each predicted label volume under the name of its scan, and show how many slices are done.
+
+    Args:
+        folder: where the files go; made when it is not there.
+        bar: show a progress bar on stderr, where that is a terminal.
+
+    Raises:
+        OSError: when the folder or a file cannot be written.
+        ValueError: for the folder of a scan itself; at the end, when not one scan could be read.
+    """
+
+    kind = "scan"
+
+    def __init__(self, folder: str | Path, bar: bool = True) -> None:
+        super().__init__(folder)
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, disable=not (bar and console.is_terminal))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder before the work begins."""
+        self.make_folder()
+        self._bar.start()
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin a bar."""
+        if "volume" not in batch:
+            return
+        scan: Scan = batch["volume"]
+        if self._target(scan).resolve() == scan.path.resolve():
+            raise ValueError(f"the labels of {scan.path} would overwrite it: choose another --output.")
+        row = self._bar.add_task(scan.name, total=len(scan))
+        scan.on_slice = lambda done, total: self._bar.update(row, completed=done)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the labels of a scan, or note that it could not be read."""
+        error = batch.get("error") or outputs.get("error")
+        if error is not None:
+            self.skipped.append(error)
+            return
+        scan: Scan = batch["volume"]
+        self._target(scan).parent.mkdir(parents=True, exist_ok=True)
+        scan.write(outputs["labels"], self._target(scan))
+        self.written.append(self._target(scan))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a run that had nothing to show."""
+        self._bar.stop()
+        self.check_written()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+    def _target(self, scan: Scan) -> Path:
+        return self.folder / scan.name
