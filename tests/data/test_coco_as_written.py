@@ -161,6 +161,8 @@ def test_notes_that_macos_lays_beside_pictures_are_no_pictures(written, root):
         (lambda e: e.update(iscrowd="yes"), "iscrowd must be 0 or 1, got 'yes'"),
         (lambda e: e.pop("category_id"), "has the category None in the image"),
         (lambda e: e.pop("image_id"), "annotates the image None, which it does not list"),
+        (lambda e: e.update(category_id=[1]), r"has the category \[1\] in the image"),
+        (lambda e: e.update(image_id=[10001]), r"annotates the image \[10001\], which it does not list"),
     ],
 )
 def test_an_annotation_that_makes_no_sense_is_named_or_left_out_when_opened(change, message, root):
@@ -181,6 +183,7 @@ def test_an_annotation_that_makes_no_sense_is_named_or_left_out_when_opened(chan
     [
         (lambda c: c["images"][0].pop("height"), "image 10001 of .*: its height must be a whole number of pixels"),
         (lambda c: c["images"][0].pop("file_name"), "image 10001 of .*: an image needs an id and a file_name"),
+        (lambda c: c["images"][0].update(id=[10001]), r"image \[10001\] of .*: an image needs an id and a file_name"),
         (lambda c: c["images"].append("x.jpg"), "the image at place 3 of .*: it must be an object, got 'x.jpg'"),
     ],
 )
@@ -200,6 +203,8 @@ def test_an_image_that_makes_no_sense_is_named_or_left_out(change, message, root
         (lambda c: c.update(annotations={}), "its annotations must be a list, got dict"),
         (lambda c: c["categories"][0].pop("name"), "a category needs a whole number as its id, and a name"),
         (lambda c: c["categories"].append(c["categories"][0]), "gives two categories the same id"),
+        (lambda c: c["categories"][0].update(color=7), r"the color of a category must be \[red, green, blue\]"),
+        (lambda c: c["categories"].append("cat"), "its categories must be a list of objects"),
     ],
 )
 def test_files_that_make_no_sense_are_named(change, message, root):

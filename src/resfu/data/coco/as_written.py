@@ -81,13 +81,18 @@ def tidy_image(image: Entry, where: str, repairs: Repairs) -> None:
     Raises:
         ValueError: for one without an id, a file or a size.
     """
-    if image.get("id") is None or not isinstance(image.get("file_name"), str):
+    if not is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
         raise ValueError("an image needs an id and a file_name.")
     for side in ("height", "width"):
         number = _number(image.get(side), where, repairs)
         if number is None or number < 1 or number != int(number):
             raise ValueError(f"its {side} must be a whole number of pixels, got {image.get(side)!r}.")
         image[side] = int(number)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can name an image or a category: a list cannot."""
+    return isinstance(value, int | float | str)
 
 
 def tidy_instance(
@@ -155,13 +160,13 @@ def tidy_segments(
 
 def _listed(entry: Entry, sizes: Mapping[Any, Size]) -> Size:
     image = entry.get("image_id")
-    if image not in sizes:
+    if not is_id(image) or image not in sizes:
         raise ValueError(f"the file annotates the image {image}, which it does not list.")
     return sizes[image]
 
 
 def _check_category(entry: Entry, image: Any, categories: Collection[Any]) -> None:
-    if entry.get("category_id") not in categories:
+    if not is_id(entry.get("category_id")) or entry["category_id"] not in categories:
         raise ValueError(
             f"the file has the category {entry.get('category_id')} in the image {image}, but does not list it."
         )
