@@ -183,7 +183,6 @@ def test_an_annotation_that_makes_no_sense_is_named_or_left_out_when_opened(chan
     [
         (lambda c: c["images"][0].pop("height"), "image 10001 of .*: its height must be a whole number of pixels"),
         (lambda c: c["images"][0].pop("file_name"), "image 10001 of .*: an image needs an id and a file_name"),
-        (lambda c: c["images"][0].update(id=[10001]), r"image \[10001\] of .*: an image needs an id and a file_name"),
         (lambda c: c["images"].append("x.jpg"), "the image at place 3 of .*: it must be an object, got 'x.jpg'"),
     ],
 )
@@ -195,6 +194,16 @@ def test_an_image_that_makes_no_sense_is_named_or_left_out(change, message, root
         found = CocoInstances("val", root, on_error="skip")
     assert len(found) == len(found.ground_truth()["images"]) >= COUNT - 1
     assert scores(found)[0] == pytest.approx(100)
+
+
+def test_an_image_whose_id_is_a_list_is_named_or_left_out_with_its_annotations(root):
+    edit(root, "instances_val2017.json", lambda content: content["images"][0].update(id=[10001]))
+    with pytest.raises(ValueError, match=r"image \[10001\] of .*: an image needs an id and a file_name"):
+        CocoInstances("val", root)
+    with pytest.warns(UserWarning, match=r"left out, as they make no sense \(first: image \[10001\]"):
+        found = CocoInstances("val", root, on_error="skip")
+    assert len(found) == COUNT - 1
+    assert all(entry["image_id"] != 10001 for entry in found.ground_truth()["annotations"])
 
 
 @pytest.mark.parametrize(
