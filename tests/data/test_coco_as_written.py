@@ -161,6 +161,8 @@ def test_notes_that_macos_lays_beside_pictures_are_no_pictures(written, root):
         (lambda e: e.update(iscrowd="yes"), "iscrowd must be 0 or 1, got 'yes'"),
         (lambda e: e.pop("category_id"), "uses category None in image"),
         (lambda e: e.pop("image_id"), "annotates image None, which it does not list"),
+        (lambda e: e.update(category_id=[1]), r"uses category \[1\] in image"),
+        (lambda e: e.update(image_id=[10001]), r"annotates image \[10001\], which it does not list"),
     ],
 )
 def test_an_annotation_that_makes_no_sense_is_named_or_left_out_when_opened(change, message, root):
@@ -194,12 +196,24 @@ def test_an_image_that_makes_no_sense_is_named_or_left_out(change, message, root
     assert scores(found)[0] == pytest.approx(100)
 
 
+def test_an_image_whose_id_is_a_list_is_named_or_left_out_with_its_annotations(root):
+    edit(root, "instances_val2017.json", lambda content: content["images"][0].update(id=[10001]))
+    with pytest.raises(ValueError, match=r"image \[10001\] of .*: an image needs an id and a file_name"):
+        CocoInstances("val", root)
+    with pytest.warns(UserWarning, match=r"left out, as they make no sense \(first: image \[10001\]"):
+        found = CocoInstances("val", root, on_error="skip")
+    assert len(found) == COUNT - 1
+    assert all(entry["image_id"] != 10001 for entry in found.ground_truth()["annotations"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c.update(annotations={}), "its annotations must be a list, got dict"),
         (lambda c: c["categories"][0].pop("name"), "a category needs a name and an integer id"),
         (lambda c: c["categories"].append(c["categories"][0]), "gives two categories the same id"),
+        (lambda c: c["categories"][0].update(color=7), r"the color of a category must be \[red, green, blue\]"),
+        (lambda c: c["categories"].append("cat"), "its categories must be a list of objects"),
     ],
 )
 def test_files_that_make_no_sense_are_named(change, message, root):

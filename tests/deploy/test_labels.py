@@ -142,3 +142,13 @@ def test_labels_go_straight_into_a_file(tmp_path):
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         resfu.upsample_labels(torch.randn(1, 3, 4, 4), **{"size": (9, 9), **options})
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_threads_work_in_inference_mode(dims):
+    # Lightning predicts in it, and its tensors take no writing from a thread outside it.
+    with torch.inference_mode():
+        logits = torch.randn(1, 5, *[24] * dims)
+        size = (150,) * 2 if dims == 2 else (40,) * 3
+        got = resfu.upsample_labels(logits, size, threads=2)
+        assert torch.equal(got.long(), naive(logits, size))

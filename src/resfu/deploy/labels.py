@@ -81,10 +81,13 @@ def upsample_labels(
     labels, target = _target(logits, size, decision, out)
     confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
     limit, kept = parse_budget(budget), isinstance(target, Tensor)
-    logits = logits.detach()  # no_grad does not apply in worker threads
+    logits, inference = logits.detach(), torch.is_inference_mode_enabled()  # no_grad does not apply in worker threads
 
     def work(part: tuple[int, Box]) -> None:
-        b, box = part
+        with torch.inference_mode(inference):  # worker threads do not know the caller's mode, which its tensors need
+            label(*part)
+
+    def label(b: int, box: Box) -> None:
         image = logits[b]
         if small:
             block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)

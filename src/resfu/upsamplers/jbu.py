@@ -168,7 +168,7 @@ class StackJBU(Upsampler):
         if guidance is not None and (guidance.shape[-2] < H or guidance.shape[-1] < W):
             raise ValueError(
                 f"the guidance must be at least as large as the output ({H} x {W}), got {guidance.shape[-2]} x "
-                f"{guidance.shape[-1]}."
+                f"{guidance.shape[-1]}. Give size=(H, W) for an output that lacks some of the last rows and columns."
             )
         return H, W
 

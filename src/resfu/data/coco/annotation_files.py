@@ -9,7 +9,7 @@ import torch
 from torchvision import tv_tensors
 
 from resfu.data.base import Sample, Transform
-from resfu.data.coco.as_written import Repairs, tidy_image
+from resfu.data.coco.as_written import Repairs, is_id, tidy_image
 from resfu.data.coco.base import Category, ObjectDataset
 from resfu.data.image_files import Orientation, data_folder, read_image
 from resfu.data.palette import voc_palette
@@ -138,12 +138,16 @@ class CocoDataset(ObjectDataset):
             raise ValueError(f"{self.file} gives two images the same id.")
         # macOS writes such a metadata file beside each file that it copies; a listing of the folder includes them.
         copies = {image["id"] for image in images if Path(image["file_name"]).name.startswith("._")}
-        left_out = copies | {image.get("id") for image in content["images"] if isinstance(image, dict)} - sizes.keys()
+        ids = [image.get("id") for image in content["images"] if isinstance(image, dict)]
+        left_out = copies | {image for image in ids if is_id(image)} - sizes.keys()
         for image in copies:
             repairs.note("images left out because their files are macOS metadata", f"image {image}")
         annotations = content["annotations"]
         if isinstance(annotations, list) and left_out:
-            annotations = [a for a in annotations if not (isinstance(a, dict) and a.get("image_id") in left_out)]
+            images_of = [a.get("image_id") if isinstance(a, dict) else None for a in annotations]
+            annotations = [
+                a for a, image in zip(annotations, images_of, strict=True) if not (is_id(image) and image in left_out)
+            ]
         annotations = repairs.kept(
             "annotation", annotations, lambda annotation, where: self.tidy(annotation, where, repairs, sizes)
         )
@@ -190,11 +194,19 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(n, int) and 0 <= n <= 255 for n in value)
+
+
 def _categories(listed: list[dict[str, Any]], file: Path) -> tuple[Category, ...]:
     palette = voc_palette(256).tolist()
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise ValueError(f"{file}: its categories must be a list of objects, each with an id and a name.")
     for entry in listed:
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
             raise ValueError(f"{file}: a category needs a name and an integer id, got {entry}.")
+        if entry.get("color") and not _is_colour(entry["color"]):
+            raise ValueError(f"{file}: the color of a category must be [red, green, blue], 0 to 255; got {entry}.")
     if len({entry["id"] for entry in listed}) < len(listed):
         raise ValueError(f"{file} gives two categories the same id.")
     categories = [

@@ -73,13 +73,18 @@ class Repairs:
 
 def tidy_image(image: Entry, where: str, repairs: Repairs) -> None:
     """Make the sides of an image's record integers; a ValueError says what is missing."""
-    if image.get("id") is None or not isinstance(image.get("file_name"), str):
+    if not is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
         raise ValueError("an image needs an id and a file_name.")
     for side in ("height", "width"):
         number = _number(image.get(side), where, repairs)
         if number is None or number < 1 or number != int(number):
             raise ValueError(f"its {side} must be a whole number of pixels, got {image.get(side)!r}.")
         image[side] = int(number)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can name an image or a category: a list cannot."""
+    return isinstance(value, int | float | str)
 
 
 def tidy_instance(
@@ -144,14 +149,15 @@ def tidy_segments(
 
 def _listed(entry: Entry, sizes: Mapping[Any, Size]) -> Size:
     image = entry.get("image_id")
-    if image not in sizes:
+    if not is_id(image) or image not in sizes:
         raise ValueError(f"the file annotates image {image}, which it does not list.")
     return sizes[image]
 
 
 def _check_category(entry: Entry, image: Any, categories: Collection[Any]) -> None:
-    if entry.get("category_id") not in categories:
-        raise ValueError(f"the file uses category {entry.get('category_id')} in image {image}, but does not list it.")
+    category = entry.get("category_id")
+    if not is_id(category) or category not in categories:
+        raise ValueError(f"the file uses category {category} in image {image}, but does not list it.")
 
 
 def _tidy_crowd(entry: Entry, where: str, repairs: Repairs) -> None:
