@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from resfu.ops import backends, reassemble
+from resfu.ops.compiled import threads
 from resfu.ops.reassembly import numba_doubled
 
 pytestmark = pytest.mark.skipif(not backends._NUMBA_INSTALLED, reason="needs the extra fast (numba)")
@@ -38,7 +39,7 @@ def test_other_padding(padding):
 
 
 def test_what_is_stored_past_the_cache(monkeypatch):
-    monkeypatch.setattr(numba_doubled, "_LARGE", 0)
+    monkeypatch.setattr(threads, "_LARGE", 0)
     for columns in (16, 24, 40, 17):  # the last is not aligned
         assert_same_sums(torch.randn(1, 6, 5, columns), torch.randn(1, 25, 10, 2 * columns))
     features, weights = torch.randn(1, 4, 3, 16), torch.randn(1, 9, 6, 32)
@@ -63,3 +64,11 @@ def test_narrow_maps_and_few_channels_take_the_other_kernel():
         assert not numba_doubled.takes(features, weights)
         got = reassemble(features, weights, neighbours="coarse", backend="numba")
         torch.testing.assert_close(got, reassemble(features, weights, neighbours="coarse", backend="reference"))
+
+
+@pytest.mark.parametrize("high", [(12, 32), (9, 48), (9, 50)])
+def test_sums_between_centres_stored_past_the_cache(high, monkeypatch):
+    features, scores = torch.randn(2, 11, 3, 8), torch.randn(2, 9, *high)
+    want = reassemble(features, scores, softmax=True, mask=True, backend="numba")
+    monkeypatch.setattr(threads, "_LARGE", 0)
+    assert torch.equal(reassemble(features, scores, softmax=True, mask=True, backend="numba"), want)

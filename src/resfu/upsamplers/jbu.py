@@ -164,6 +164,7 @@ class StackJBU(Upsampler):
             image = adaptive_average(guidance, doubled)
             if folds and n == len(self.stages):
                 assert isinstance(stage, JBU)
+                assert self.fixup.bias is not None
                 return stage.upsample(features, image, doubled, _FIXUP * self.fixup.bias)
             features = stage(features, image)
         return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)

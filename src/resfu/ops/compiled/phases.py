@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from resfu.ops.compiled.tile import LANES
+from resfu.ops.compiled.tile import LANES, store_vector
 
 CHANNELS = 4  # of a block: 4 x 4 sums stay in registers
 PHASES = 4  # pixels of a low-resolution pixel: top left, top right, bottom left, bottom right
@@ -36,12 +36,14 @@ def doubled_product(streaming: bool = False) -> Callable[..., Any]:
         signature = types.void(
             out, integer, integer, integer, w, integer, x, integer, integer, integer, table, bias, integer
         )
-        return signature, lambda *given: _generate(*given, streaming)
+        return signature, lambda *given: _generate(given, streaming)
 
     return run
 
 
-def _generate(context: Any, b: Any, signature: Any, args: Any, streaming: bool) -> Any:
+def _generate(given: tuple[Any, ...], streaming: bool) -> Any:
+    context, b, signature, args = given
+
     def data(i: int) -> Any:
         return cgutils.create_struct_proxy(signature.args[i])(context, b, args[i]).data
 
@@ -79,7 +81,7 @@ def _generate(context: Any, b: Any, signature: Any, args: Any, streaming: bool) 
             for half in range(2):
                 lanes = [half * LANES // 2 + p // 2 + p % 2 * LANES for p in range(LANES)]
                 pixels = b.shuffle_vector(added[i][2 * y], added[i][2 * y + 1], _lanes(lanes))
-                _store(b, pixels, b.gep(targets[i][y], [_number(half * LANES)]), streaming)
+                store_vector(b, pixels, b.gep(targets[i][y], [_number(half * LANES)]), streaming)
     return context.get_dummy_value()
 
 
@@ -99,13 +101,6 @@ def _load(b: Any, place: Any) -> Any:
     value = b.load(b.bitcast(place, _VECTOR.as_pointer()))
     value.align = 4
     return value
-
-
-def _store(b: Any, value: Any, place: Any, streaming: bool) -> None:
-    store = b.store(value, b.bitcast(place, _VECTOR.as_pointer()))
-    store.align = 4 * LANES if streaming else 4
-    if streaming:
-        store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
 
 def _lanes(indices: list[int]) -> Any:

@@ -52,6 +52,26 @@ def _add_row(s, a, b, row, W, sign, wide, o):
 
 @no_type_check
 @kernel
+def _move_down(s, a, b, entering, leaving, W, wide, o, line):
+    """Both rows at once, and the sums in fp32 into a line."""
+    if b < 0:
+        for p in range(W):
+            total = get(wide, o + p) + types.float64(get(s, a + entering * W + p))
+            total -= types.float64(get(s, a + leaving * W + p))
+            put(wide, o + p, total)
+            put(s, line + p, types.float32(total))
+    else:
+        for p in range(W):
+            first, second = a + entering * W + p, b + entering * W + p
+            total = get(wide, o + p) + types.float64(get(s, first)) * types.float64(get(s, second))
+            first, second = a + leaving * W + p, b + leaving * W + p
+            total -= types.float64(get(s, first)) * types.float64(get(s, second))
+            put(wide, o + p, total)
+            put(s, line + p, types.float32(total))
+
+
+@no_type_check
+@kernel
 def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
     """Sums of a plane, or of the product of two, over windows; with share >= 0 their means. `out` is another plane."""
     length = W + 2 * radius
@@ -63,7 +83,10 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
     for y in range(min(radius, H)):
         _add_row(s, a, b, y, W, 1.0, wide, o)
     for y in range(H):
-        if finite:
+        moved = finite and radius < y < H - radius
+        if moved:
+            _move_down(s, a, b, y + radius, y - radius - 1, W, wide, o, lines + radius)
+        elif finite:
             if y + radius < H:
                 _add_row(s, a, b, y + radius, W, 1.0, wide, o)
             if y - radius > 0:
@@ -73,8 +96,9 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
                 put(wide, o + p, 0.0)
             for row in range(max(0, y - radius), min(H, y + radius + 1)):
                 _add_row(s, a, b, row, W, 1.0, wide, o)
-        for p in range(W):
-            put(s, lines + radius + p, types.float32(get(wide, o + p)))
+        if not moved:
+            for p in range(W):
+                put(s, lines + radius + p, types.float32(get(wide, o + p)))
         sums = _window_sums(s, lines, lines + length, lines + 2 * length, 2 * radius + 1, W)
         if share >= 0:
             weight = get(i, share + W + y)

@@ -14,14 +14,13 @@ from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.phases import CHANNELS, PHASES, doubled_product
 from resfu.ops.compiled.softmax import softmax
-from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, product, window_product
 from resfu.ops.layout import pad
 from resfu.ops.reassembly.enlargement import mirrored_bicubic
 
 WINDOW = 7  # rows and columns of an enlarged map's windows
 TILES = 8  # whose weights are held at once: 100 kB with K = 7
-_LARGE = 1 << 22  # numbers of a result that is stored past the cache: 16 MB
 
 _rows = product(rows=WINDOW)
 _product, _past_the_cache = doubled_product(), doubled_product(streaming=True)
@@ -154,7 +153,7 @@ def _run(padded: Tensor, weights: Tensor, K: int, softmax: bool, out: Tensor, bi
     (B, C), (h, w) = padded.shape[:2], (n - K + 1 for n in padded.shape[2:])
     size = (K + 4 * K * K + 2 + 2 * WINDOW) * PIXELS + TILES * K * K * PHASES * LANES
     space, source, target, numbers = scratch(size), flat(padded), flat(out), in_memory(weights)
-    table, streaming = _taps(K, w + K - 1).numpy(), int(out.numel() >= _LARGE and _aligned(out))
+    table, streaming = _taps(K, w + K - 1).numpy(), past_the_cache(out)
     added = source if bias is None else flat(bias)
     rows, columns, shifts = (source, source, table) if tables is None else (flat(t) for t in tables)
 
@@ -174,11 +173,6 @@ def _enlargement(h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
     tiles = [columns[2 * min(t, w - LANES) : 2 * min(t, w - LANES) + PIXELS] for t in range(0, w, LANES)]
     by_phase = torch.stack(tiles).unflatten(1, (LANES, 2)).permute(0, 3, 4, 2, 1).contiguous()
     return rows.contiguous(), by_phase, PIXELS * torch.arange(WINDOW, device="cpu")
-
-
-def _aligned(out: Tensor) -> bool:
-    """Whether every tile begins at a multiple of a vector's size."""
-    return out.data_ptr() % (4 * LANES) == 0 and out.shape[-1] % LANES == 0
 
 
 def in_memory(x: Tensor) -> tuple[Any, ...]:
