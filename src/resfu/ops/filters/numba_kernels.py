@@ -111,11 +111,16 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
 
 @no_type_check
 @kernel
-def _centred(x, start, n):
+def _centred(x, start, H, W, wide, o):
     """The mean of a plane, or 0 where it is not finite, and whether it is."""
-    total = 0.0
-    for i in range(n):
-        total += get(x, start + i)
+    n, total = H * W, 0.0
+    for p in range(W):
+        put(wide, o + p, 0.0)
+    for y in range(H):  # columns first: a sum that waits for the one before is slow
+        for p in range(W):
+            put(wide, o + p, get(wide, o + p) + types.float64(get(x, start + y * W + p)))
+    for p in range(W):
+        total += get(wide, o + p)
     finite = total - total == 0.0
     return types.float32(total / n) if finite else types.float32(0.0), finite
 
@@ -127,8 +132,8 @@ def _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o):
     n = H * W
     g, full, mean_g, mean_x, inverse, m = begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n
     lines = begin + PLANES * n
-    origin, finite = _centred(guide, plane * n, n)
-    height, also = _centred(x, plane * n, n)
+    origin, finite = _centred(guide, plane * n, H, W, wide, o)
+    height, also = _centred(x, plane * n, H, W, wide, o)
     finite = finite and also
     for i in range(n):
         put(s, g + i, get(guide, plane * n + i) - origin)
@@ -177,7 +182,7 @@ def guided_filter_gradients(first, last, grad, guide, x, share, H, W, radius, ep
             begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n,
         )  # fmt: skip
         a, b, c, d, lines = begin + 6 * n, begin + 7 * n, begin + 8 * n, begin + 9 * n, begin + PLANES * n
-        total, _ = _centred(grad, origin, n)
+        total, _ = _centred(grad, origin, H, W, wide, o)
         finite = finite and total - total == 0.0
         _box(s, m, -1, a, H, W, radius, lines, wide, o, finite, 0, share)
         for y in range(H):
