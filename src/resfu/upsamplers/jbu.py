@@ -1,15 +1,16 @@
 """Joint bilateral upsampling with learned kernels: one module, and the stack of them."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops import correlate, reassemble, window_softmax
+from resfu.ops import correlate, which_backend, window_softmax
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.checks import check_int
 from resfu.ops.layout import channels_last, memory_format
 from resfu.ops.pooling import adaptive_average
-from resfu.ops.precision import at_least_fp32
+from resfu.ops.precision import at_least_fp32, autocast_dtype
+from resfu.ops.reassembly.enlargement import enlarged_sum
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.plain import is_plain, is_plain_convolution
@@ -56,27 +57,40 @@ class JBU(Upsampler):
         self.kernel_fixup = TwoLayers(guidance_channels + window, window)
 
     def upsample(
-        self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        bias: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
-        """Interpolate, then filter each pixel with its own kernel."""
+        """Interpolate, then filter each pixel with its own kernel, and add a bias of the channels [C]."""
         assert guidance is not None
         if min(size) <= self.radius:
             raise ValueError(
                 f"{type(self).__name__} mirrors {self.radius} pixels at the border: the output must be larger than "
                 f"{self.radius} x {self.radius}, got {size[0]} x {size[1]}."
             )
-        kernel = self._kernel(guidance)
-        # Nobody else holds the interpolated map, so that it goes as soon as it has been padded.
-        return reassemble(_bicubic(features, size), kernel, size, "dense", "reflect")
+        return enlarged_sum(features, self._kernel(guidance), bias)
 
     def _kernel(self, guidance: Float[Tensor, "B g H W"]) -> Float[Tensor, "B KK H W"]:
+        if _without_graph(guidance, *self.parameters()):
+            from resfu.ops.reassembly import numba_likeness
+
+            if numba_likeness.takes(guidance.shape[-1], self.radius):
+                keys, window = self.range_projection(guidance), (2 * self.radius + 1) ** 2
+                both = guidance.new_empty((len(guidance), window + guidance.shape[1], *guidance.shape[2:]))
+                numba_likeness.range_kernel(keys, self._temperature(), self._nearness(), both)
+                both[:, window:] = guidance
+                return torch.add(both[:, :window], self.kernel_fixup(both), alpha=_FIXUP)
         guidance = channels_last(guidance)  # and so the kernel, as reassembly likes it
         keys = at_least_fp32(self.range_projection(guidance))
-        temperature = at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
-        likeness = window_softmax(temperature * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
+        likeness = window_softmax(self._temperature() * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
         kernel = likeness * self._nearness()
         kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-7)
         return kernel + _FIXUP * self.kernel_fixup(torch.cat([kernel.to(guidance.dtype), guidance], 1))
+
+    def _temperature(self) -> Float[Tensor, ""]:
+        return at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
 
     def _nearness(self) -> Float[Tensor, "1 KK 1 1"]:
         """Gaussian of the distance from the centre, in windows whose corners lie at (1, 1).
@@ -140,25 +154,34 @@ class StackJBU(Upsampler):
     ) -> Float[Tensor, "B C H W"]:
         """Double the resolution step by step, then correct."""
         assert guidance is not None
-        for stage in self.stages.values():
+        folds = self._folds(features, guidance)
+        if folds:  # All channels of a pixel are weighed alike, so the correction, which mixes them, can come first.
+            weight = self.fixup.weight.flatten(1)
+            weight = torch.eye(len(weight), dtype=weight.dtype, device=weight.device) + _FIXUP * weight
+            features = (weight @ features.flatten(2)).unflatten(2, features.shape[2:])
+        for n, stage in enumerate(self.stages.values(), 1):
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
-            features = stage(features, adaptive_average(guidance, doubled))
-        if memory_format(features) == torch.channels_last or not self._folds():
-            return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
-        # One product of matrices, the identity included: every pass over the map counts, and so would a new layout.
-        weight, bias = self.fixup.weight.flatten(1), self.fixup.bias
-        assert bias is not None
-        weight = torch.eye(len(bias), dtype=weight.dtype, device=weight.device) + _FIXUP * weight
-        fixed = torch.baddbmm(
-            (_FIXUP * bias)[:, None], weight.expand(features.shape[0], -1, -1), features.flatten(2).to(weight.dtype)
-        )
-        return fixed.unflatten(2, size).to(features.dtype)
+            image = adaptive_average(guidance, doubled)
+            if folds and n == len(self.stages):
+                assert isinstance(stage, JBU)
+                assert self.fixup.bias is not None
+                return stage.upsample(features, image, doubled, _FIXUP * self.fixup.bias)
+            features = stage(features, image)
+        return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
 
-    def _folds(self) -> bool:
-        """Whether dropout leaves the map as it is, and the last convolution can be taken for a matrix."""
+    def _folds(self, features: Tensor, guidance: Tensor) -> bool:
+        """Whether dropout leaves the map as it is, the last convolution is a matrix, and nobody looks in between."""
         fixup, dropout = self.fixup, self.dropout
-        drops = dropout.training or not is_plain(dropout, nn.Dropout2d)
-        return not drops and is_plain_convolution(fixup) and fixup.groups == 1 and fixup.bias is not None
+        if not is_plain_convolution(fixup) or fixup.groups > 1 or fixup.bias is None:
+            return False
+        if dropout.training or not is_plain(dropout, nn.Dropout2d):
+            return False
+        if not all(is_plain(stage, JBU) for stage in self.stages.values()):
+            return False
+        exact = autocast_dtype(features) == features.dtype == fixup.weight.dtype != torch.float16
+        if not exact or features.dtype == torch.bfloat16 or memory_format(features) == torch.channels_last:
+            return False
+        return not operators_are_recorded(features, guidance, *self.parameters())
 
     def _output_size(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int] | None) -> tuple[int, int]:
         if size is None:
@@ -176,12 +199,20 @@ class StackJBU(Upsampler):
         return guidance
 
 
-def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bicubic", align_corners=False).to(x.dtype)
+def _without_graph(guidance: Tensor, *parameters: Tensor) -> bool:
+    """Whether compiled kernels may do the work, with maps channel by channel."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (guidance, *parameters)):
+        return False
+    return (
+        which_backend(guidance) == "numba"
+        and autocast_dtype(guidance) == torch.float32
+        and all(t.dtype == torch.float32 for t in parameters)
+        and not operators_are_recorded(*parameters)
+    )
 
 
 class TwoLayers(nn.Sequential):
-    """1 x 1 convolution, GELU, dropout, 1 x 1 convolution: products of matrices on channels-last maps."""
+    """1 x 1 convolution, GELU, dropout, 1 x 1 convolution: products of matrices."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -193,6 +224,7 @@ class TwoLayers(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """The second layer of the first."""
+        planar = _without_graph(input, *self.parameters())
         for layer in self:
-            input = project(layer, input)  # which calls the other layers
+            input = project(layer, input, planar=planar)  # which calls the other layers
         return input

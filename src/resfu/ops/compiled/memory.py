@@ -22,6 +22,17 @@ def put(typingctx, x, i, value):
     return types.void(x, types.intp, x.dtype), lambda *given: _store(*given)
 
 
+@intrinsic
+def fence(typingctx):
+    """For kernels: what was stored past the cache is there for the other threads."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def _place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     data = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
     return builder.gep(data, [args[1]], inbounds=True)

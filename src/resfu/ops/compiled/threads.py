@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _PIECES = 4  # for each thread, so that one that is held up has fewer
+_LARGE = 1 << 22  # numbers of a result that does not stay in the cache: 16 MB in fp32
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -55,6 +56,13 @@ def run(task: Callable[[int, int, int], object], count: int) -> None:
 def scratch(size: int) -> Any:
     """Room for so many fp32 numbers for each thread, as an array for kernels."""
     return torch.empty(size * torch.get_num_threads(), dtype=torch.float32, device="cpu").numpy()
+
+
+def past_the_cache(out: Tensor) -> int:
+    """1 where a result is large enough to be stored past the cache, and its rows are whole vectors that allow it."""
+    vector = 64  # bytes
+    aligned = out.data_ptr() % vector == 0 and out.shape[-1] * out.element_size() % vector == 0
+    return int(aligned and out.numel() >= _LARGE)
 
 
 def flat(x: Tensor) -> Any:

@@ -31,6 +31,7 @@ def product(
     relu: bool = False,
     tables: str = "",
     moments: bool = False,
+    streaming: bool = False,
 ) -> Callable[..., Any]:
     """A function for kernels: product(out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t).
 
@@ -44,6 +45,8 @@ def product(
         relu: of the result; NaN stays.
         tables: which arrays have their rows in the table of int64.
         moments: add the results of row i to out[t + 32 i + lane], and their squares 16 further on.
+        streaming: store past the cache, where a large result would be read into it first. All rows of 16 numbers begin
+            at multiples of 64 bytes then, and `memory.fence` has to follow.
     """
 
     @intrinsic
@@ -56,7 +59,7 @@ def product(
 
         def generate(context, builder, signature, args):
             emit = _Emitter(context, builder, signature, args)
-            emit.product(rows, vectors, start, relu, tables, moments)
+            emit.product(rows, vectors, start, relu, tables, moments, streaming)
             return context.get_dummy_value()
 
         return signature, generate
@@ -98,7 +101,9 @@ class _Emitter:
             builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
         )
 
-    def product(self, rows: int, vectors: int, start: str, relu: bool, tables: str, moments: bool) -> None:
+    def product(
+        self, rows: int, vectors: int, start: str, relu: bool, tables: str, moments: bool, streaming: bool
+    ) -> None:
         b = self.b
         places = [self._row(self.out, self.o, self.so, _number(i), "o" in tables) for i in range(rows)]
         targets = [[b.gep(p, [_number(v * LANES)]) for v in range(vectors)] for p in places]
@@ -128,7 +133,7 @@ class _Emitter:
             if relu:
                 results = [b.select(b.fcmp_ordered("<", value, _ZERO), _ZERO, value) for value in results]
             for target, value in zip(row, results, strict=True):
-                self._store(value, target)
+                self._store(value, target, streaming)
             if moments:
                 self._add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), results)
 
@@ -185,8 +190,8 @@ class _Emitter:
         value.align = 4
         return value
 
-    def _store(self, value: Any, place: Any) -> None:
-        self.b.store(value, self.b.bitcast(place, _VECTOR.as_pointer())).align = 4
+    def _store(self, value: Any, place: Any, streaming: bool = False) -> None:
+        store_vector(self.b, value, place, streaming)
 
     def _splat(self, scalar: Any) -> Any:
         first = self.b.insert_element(_ANYTHING, scalar, ir.Constant(ir.IntType(32), 0))
@@ -195,3 +200,11 @@ class _Emitter:
 
 def _number(n: int) -> Any:
     return ir.Constant(_INT, n)
+
+
+def store_vector(builder: Any, value: Any, place: Any, streaming: bool = False) -> None:
+    """Write 16 numbers, past the cache if asked: these must begin at a multiple of 64 bytes."""
+    store = builder.store(value, builder.bitcast(place, _VECTOR.as_pointer()))
+    store.align = 4 * LANES if streaming else 4
+    if streaming:
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))

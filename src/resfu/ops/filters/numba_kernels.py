@@ -52,6 +52,26 @@ def _add_row(s, a, b, row, W, sign, wide, o):
 
 @no_type_check
 @kernel
+def _move_down(s, a, b, entering, leaving, W, wide, o, line):
+    """Both rows at once, and the sums in fp32 into a line."""
+    if b < 0:
+        for p in range(W):
+            total = get(wide, o + p) + types.float64(get(s, a + entering * W + p))
+            total -= types.float64(get(s, a + leaving * W + p))
+            put(wide, o + p, total)
+            put(s, line + p, types.float32(total))
+    else:
+        for p in range(W):
+            first, second = a + entering * W + p, b + entering * W + p
+            total = get(wide, o + p) + types.float64(get(s, first)) * types.float64(get(s, second))
+            first, second = a + leaving * W + p, b + leaving * W + p
+            total -= types.float64(get(s, first)) * types.float64(get(s, second))
+            put(wide, o + p, total)
+            put(s, line + p, types.float32(total))
+
+
+@no_type_check
+@kernel
 def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
     """Sums of a plane, or of the product of two, over windows; with share >= 0 their means. `out` is another plane."""
     length = W + 2 * radius
@@ -63,7 +83,10 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
     for y in range(min(radius, H)):
         _add_row(s, a, b, y, W, 1.0, wide, o)
     for y in range(H):
-        if finite:
+        moved = finite and radius < y < H - radius
+        if moved:
+            _move_down(s, a, b, y + radius, y - radius - 1, W, wide, o, lines + radius)
+        elif finite:
             if y + radius < H:
                 _add_row(s, a, b, y + radius, W, 1.0, wide, o)
             if y - radius > 0:
@@ -73,8 +96,9 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
                 put(wide, o + p, 0.0)
             for row in range(max(0, y - radius), min(H, y + radius + 1)):
                 _add_row(s, a, b, row, W, 1.0, wide, o)
-        for p in range(W):
-            put(s, lines + radius + p, types.float32(get(wide, o + p)))
+        if not moved:
+            for p in range(W):
+                put(s, lines + radius + p, types.float32(get(wide, o + p)))
         sums = _window_sums(s, lines, lines + length, lines + 2 * length, 2 * radius + 1, W)
         if share >= 0:
             weight = get(i, share + W + y)
@@ -87,11 +111,16 @@ def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
 
 @no_type_check
 @kernel
-def _centred(x, start, n):
+def _centred(x, start, H, W, wide, o):
     """The mean of a plane, or 0 where it is not finite, and whether it is."""
-    total = 0.0
-    for i in range(n):
-        total += get(x, start + i)
+    n, total = H * W, 0.0
+    for p in range(W):
+        put(wide, o + p, 0.0)
+    for y in range(H):  # columns first: a sum that waits for the one before is slow
+        for p in range(W):
+            put(wide, o + p, get(wide, o + p) + types.float64(get(x, start + y * W + p)))
+    for p in range(W):
+        total += get(wide, o + p)
     finite = total - total == 0.0
     return types.float32(total / n) if finite else types.float32(0.0), finite
 
@@ -103,8 +132,8 @@ def _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o):
     n = H * W
     g, full, mean_g, mean_x, inverse, m = begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n
     lines = begin + PLANES * n
-    origin, finite = _centred(guide, plane * n, n)
-    height, also = _centred(x, plane * n, n)
+    origin, finite = _centred(guide, plane * n, H, W, wide, o)
+    height, also = _centred(x, plane * n, H, W, wide, o)
     finite = finite and also
     for i in range(n):
         put(s, g + i, get(guide, plane * n + i) - origin)
@@ -153,7 +182,7 @@ def guided_filter_gradients(first, last, grad, guide, x, share, H, W, radius, ep
             begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n,
         )  # fmt: skip
         a, b, c, d, lines = begin + 6 * n, begin + 7 * n, begin + 8 * n, begin + 9 * n, begin + PLANES * n
-        total, _ = _centred(grad, origin, n)
+        total, _ = _centred(grad, origin, H, W, wide, o)
         finite = finite and total - total == 0.0
         _box(s, m, -1, a, H, W, radius, lines, wide, o, finite, 0, share)
         for y in range(H):

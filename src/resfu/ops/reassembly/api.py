@@ -94,9 +94,11 @@ def reassemble(
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
     if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
-        from resfu.ops.reassembly import numba_whole
+        from resfu.ops.reassembly import numba_doubled, numba_whole
 
-        return numba_whole.window_sum(bordered(features, K // 2, padding), weights, K, *low, softmax, out)
+        doubled = neighbours == "coarse" and numba_doubled.takes(features, weights)
+        sums = numba_doubled if doubled else numba_whole
+        return sums.window_sum(bordered(features, K // 2, padding), weights, K, *low, softmax, out)
     if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
         from resfu.ops.reassembly import numba
 

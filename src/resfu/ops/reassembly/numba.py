@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
 from resfu.ops.grid import lr_cell, neighbour_in_image
 from resfu.ops.reassembly import numba_kernels as kernels
@@ -114,10 +114,12 @@ def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Te
     out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
     J = call.axes.J
     size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
-    space, target = scratch(size), flat(out)
+    space, target, streaming = scratch(size), flat(out), past_the_cache(out)
 
     def task(first: int, last: int, thread: int) -> None:
-        kernels.softmax_window_sum(first, last, *call.before, *call.after, target, space, thread * size, call.table)
+        kernels.softmax_window_sum(
+            first, last, *call.before, *call.after, target, streaming, space, thread * size, call.table
+        )
 
     run(task, call.B * call.cells)
     return out

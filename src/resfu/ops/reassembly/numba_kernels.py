@@ -10,7 +10,7 @@ from typing import no_type_check
 from numba import types
 
 from resfu.ops.compiled.kernel import kernel
-from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
@@ -18,7 +18,7 @@ from resfu.ops.compiled.transpose import transpose
 K, M = 3, 4
 COUNT = K * K
 
-_product = product()
+_product, _past_the_cache = product(), product(streaming=True)
 _narrow = product(vectors=1, start="out")
 
 
@@ -78,7 +78,7 @@ def features_of_tile(low, start, w1, C8, row, column, J, out, o):
 @kernel
 def softmax_window_sum(
     first_cell, last_cell, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx, place,
-    inside, J, out, scratch, begin, table,
+    inside, J, out, streaming, scratch, begin, table,
 ):  # fmt: skip
     """out [images, C, H, W] of features [images, h1, w1, C8] and the softmax of scores [images, 9, H, W].
 
@@ -103,24 +103,16 @@ def softmax_window_sum(
                 spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
                 for c in range(0, C, ROWS):
                     target = ((b * C + c) * H + y) * W + t * PIXELS
-                    if count == PIXELS and c + ROWS <= C:
+                    if streaming and count == PIXELS and c + ROWS <= C:
+                        _past_the_cache(
+                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table,
+                            0,
+                        )  # fmt: skip
+                    elif count == PIXELS and c + ROWS <= C:
                         _product(
-                            out,
-                            target,
-                            H * W,
-                            scratch,
-                            window + c,
-                            1,
-                            C8,
-                            scratch,
-                            panel,
-                            PIXELS,
-                            M * J,
-                            fx,
+                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table,
                             0,
-                            table,
-                            0,
-                        )
+                        )  # fmt: skip
                     else:
                         _product(
                             scratch, edge, PIXELS, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0,
@@ -129,6 +121,7 @@ def softmax_window_sum(
                         for i in range(min(ROWS, C - c)):
                             for p in range(count):
                                 put(out, target + i * H * W + p, get(scratch, edge + i * PIXELS + p))
+    fence()
 
 
 @no_type_check
