@@ -82,6 +82,7 @@ class _Bands(torch.autograd.Function):
         out = features.new_empty((*features.shape[:2], *plan.size))
         for rows in plan.bands:
             out[:, :, slice(*rows)] = plan.band(rows, features, guide, shared, totals)
+        plan.form.finish()
         ctx.plan, ctx.guided = plan, guidance is not None
         ctx.save_for_backward(features, *([] if guidance is None else [guidance]), *parameters)
         device = features.device.type

@@ -41,12 +41,13 @@ class Plan:
         form = form_of(up, low, whole)
         ratio = integer_ratio(whole[0], low[0]) or 1
         images = max(1, features.shape[0])
-        row = images * whole[1] * (form.work + _COPIES * features.shape[1]) * max(4, features.element_size())
+        column = images * whole[1] * max(4, features.element_size())
+        row, around = column * (form.work + _COPIES * features.shape[1]), column * form.around
         wanted = min(max(row * whole[0] / _BANDS, _LEAST), _MOST)
-        rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
+        rows = min(max(1, int((wanted - around) / row) // ratio) * ratio, whole[0])
         bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
         bands = [band for band in bands if band[0] < size[0]]
-        return cls(form, size, bands, row * rows)
+        return cls(form, size, bands, row * rows + around)
 
     def totals(self, features: Tensor, guide: Guide, shared: Sequence[Tensor]) -> list[Tensor]:
         """The sums of each level over all rows."""

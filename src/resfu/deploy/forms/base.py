@@ -58,6 +58,8 @@ class Form(Generic[Kind]):
 
     levels = 0
     work = 0  # numbers at work for each pixel of a band, beyond its features
+    around = 0  # numbers at work for each column, whatever the rows of a band
+    room = 0.0  # bytes for what would have to be computed again
 
     def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
         self.up, self.low, self.size = up, low, size
@@ -77,6 +79,9 @@ class Form(Generic[Kind]):
     ) -> Tensor:
         """Rows (first, one past the last) of the output, [B, C, rows, W']."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """Let go of memory: no more bands are asked for until `prepare` is called again."""
 
 
 def channel_moments(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and_scale, moments, normalised
 from resfu.deploy.forms.paired import detail_rows, semantic_map, semantic_rows
+from resfu.deploy.forms.resfu_compiled import CompiledBands, compiles
 from resfu.deploy.forms.similar import guide_statistics
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter, upsampled_group_norm, window_softmax
@@ -27,7 +28,7 @@ from resfu.upsamplers.similarity import SimilarityBlock
 class ReSFUForm(Form[ReSFU]):
     """See the module."""
 
-    levels, work = 2, 128 * 4
+    levels = 2
 
     def __init__(self, up: ReSFU, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -37,6 +38,11 @@ class ReSFUForm(Form[ReSFU]):
                 raise ValueError(
                     f"ReSFU in bands has {name}={value!r} alone, got {getattr(up, name)!r}: call the upsampler itself."
                 )
+        # Planes of both blocks, the query and the scores; and, of the rows around a band, the query and its filters.
+        reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
+        D, K = up.query.out_channels, up.kernel_size
+        self.work, self.around = 5 * D + 4 * K * K, 2 * reach * 5 * D
+        self.compiled: CompiledBands | None = None
         self.blocks: list[SimilarityBlock] = []
         if up.alignment != "detail":
             self.blocks.append(up.semantic_similarity)
@@ -46,6 +52,8 @@ class ReSFUForm(Form[ReSFU]):
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The guidance's mean and scale; the key, and its convolution by the semantic block."""
         up, shared = self.up, []
+        if compiles(up, features, guidance.guidance, self.low, self.size):
+            self.compiled = CompiledBands(up, self.low, self.size, self.room)
         if isinstance(up.guidance_norm, nn.GroupNorm):
             shared += guide_statistics(guidance, up.guidance_norm)
         if up.alignment != "detail":
@@ -60,6 +68,10 @@ class ReSFUForm(Form[ReSFU]):
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
+        if self.compiled is not None and level == 0:
+            return self.compiled.map_moments(band, guide, shared)
+        if self.compiled is not None:
+            return self.compiled.hidden_moments(band, guide, shared, totals[0])
         if level == 0:
             margin = 0
             groups = self.blocks[0].norm.num_groups
@@ -71,6 +83,8 @@ class ReSFUForm(Form[ReSFU]):
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
+        if self.compiled is not None:
+            return self.compiled.rows(band, features, guide, shared, totals)
         scores: Tensor | None = None
         for n, hidden in enumerate(self._hidden(band, guide, shared, totals[0])):
             block = self.blocks[n]
@@ -82,6 +96,10 @@ class ReSFUForm(Form[ReSFU]):
         assert scores is not None
         kernel = self._kernel(at_least_fp32(scores), band)
         return reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
+
+    def finish(self) -> None:
+        """See `Form`."""
+        self.compiled = None
 
     def _kernel(self, scores: Tensor, band: Rows) -> Tensor:
         """Softmax over the neighbours inside the image."""
