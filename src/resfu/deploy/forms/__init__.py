@@ -7,7 +7,6 @@ from resfu.deploy.forms.sampled import BicubicForm, BilinearForm, DySampleForm, 
 from resfu.deploy.forms.similar import A2UForm, SAPAForm
 from resfu.upsamplers import UPSAMPLERS
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
 FORMS: dict[str, type[Form]] = {
     "nearest": NearestForm,
@@ -43,9 +42,6 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
     if up.training and names[0] in ("indexnet", "stack-jbu"):
         why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
         raise ValueError(f"in training mode, {why} over the whole image: call .eval() on {type(up).__name__} first.")
-    start = getattr(up, "start", PUBLISHED)
-    if start not in ((PUBLISHED, BILINEAR) if names[0] == "dysample" else (PUBLISHED,)):
-        raise ValueError(f"bands of {type(up).__name__} are of the published form alone, got start = {start!r}.")
     return FORMS[names[0]](up, low, size)
 
 

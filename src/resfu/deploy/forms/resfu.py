@@ -15,6 +15,7 @@ from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and
 from resfu.deploy.forms.paired import detail_rows, semantic_map, semantic_rows
 from resfu.deploy.forms.resfu_compiled import CompiledBands, compiles
 from resfu.deploy.forms.similar import guide_statistics
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter, upsampled_group_norm, window_softmax
 from resfu.ops.grid import neighbour_in_image
@@ -23,6 +24,7 @@ from resfu.ops.reassembly.rows import reassemble_rows
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
 
 
 class ReSFUForm(Form[ReSFU]):
@@ -95,19 +97,32 @@ class ReSFUForm(Form[ReSFU]):
             scores = part if scores is None else scores + part
         assert scores is not None
         kernel = self._kernel(at_least_fp32(scores), band)
-        return reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
+        out = reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
+        if self.up.start in (PUBLISHED, BILINEAR):
+            return out
+        return out + interpolated_rows(features, band, self.size, self.up.start)
 
     def finish(self) -> None:
         """See `Form`."""
         self.compiled = None
 
     def _kernel(self, scores: Tensor, band: Rows) -> Tensor:
-        """Softmax over the neighbours inside the image."""
+        """Softmax over the neighbours inside the image; with a start, what is added to it."""
         K, (H, W), (h, w) = self.up.kernel_size, self.size, self.low
         rows = neighbour_in_image(H, h, K, scores.device)[:, slice(*band)]
         columns = neighbour_in_image(W, w, K, scores.device)
         inside = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
-        return window_softmax(scores.masked_fill(~inside, float("-inf")))
+
+        def published(values: Tensor) -> Tensor:
+            return window_softmax(values.masked_fill(~inside, float("-inf")))
+
+        if self.up.start == PUBLISHED:
+            return published(scores)
+        kernel = learned_change(scores, published)
+        if self.up.start != BILINEAR:
+            return kernel
+        centre = torch.arange(K * K, device=kernel.device) == K * K // 2  # whose value is the bilinear one
+        return kernel + centre.to(kernel.dtype)[:, None, None]
 
     def _query(self, top: int, bottom: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
         x, norm = guide.rows(top, bottom), self.up.guidance_norm

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from resfu.deploy.forms.base import Guide, Rows, channel_moments, mean_and_scale
+from resfu.deploy.forms.base import Guide, Rows, channel_moments, mean_and_scale, normalised
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter
 from resfu.ops.backends import which_backend
@@ -21,13 +21,17 @@ from resfu.ops.similarity import operators
 from resfu.upsamplers.plain import all_plain, is_plain_group_norm
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
+from resfu.upsamplers.starts import PUBLISHED
 
+_FAR = 8.0  # deviations of a mean from 0, from which folding a norm into what follows loses digits
 _AT_ONCE = 8  # channels that are filtered together: a multiple of any group of GroupNorm's here
 
 
 def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether the kernels take this call."""
-    if guidance is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not all_plain(up):
+    if guidance is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    if up.start != PUBLISHED or not all_plain(up):
         return False
     if any(t.dtype != torch.float32 for t in (guidance, *up.parameters())):
         return False
@@ -122,7 +126,9 @@ class CompiledBands:
         norm = up.guidance_norm
         for b in range(len(x)):
             image, matrix, shift = x[b].flatten(1), weight, bias
-            if isinstance(norm, nn.GroupNorm):
+            if isinstance(norm, nn.GroupNorm) and (shared[0][b] * shared[1][b]).abs().max() > _FAR:
+                image = normalised(x[b : b + 1], norm, shared[0][b : b + 1], shared[1][b : b + 1])[0].flatten(1)
+            elif isinstance(norm, nn.GroupNorm):
                 scale, offset = _affine(norm, shared[0][b], shared[1][b])
                 matrix, shift = weight * scale, torch.addmv(bias, weight, offset)
             torch.addmm(shift[:, None], matrix, image, out=q[b].flatten(1))
