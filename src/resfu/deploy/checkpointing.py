@@ -129,7 +129,8 @@ class _Backward:
             for rows in plan.all_bands():
                 guide = _RecordedGuide(self.guidance, form.size)
                 sums = form.sums(level, rows, self.features, guide, leaves, totals[:level])
-                self._add(sums, of_total, wanted, guide)
+                if sums is not None:
+                    self._add(sums, of_total, wanted, guide)
         return self._through_shared(shared, guidance)
 
     def _add(self, out: Tensor, grad: Tensor, wanted: list[Tensor], guide: _RecordedGuide) -> None:

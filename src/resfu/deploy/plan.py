@@ -35,10 +35,18 @@ class Plan:
     least: float
 
     @classmethod
-    def of(cls, up: Upsampler, features: Tensor, size: tuple[int, int], whole: tuple[int, int]) -> "Plan":
+    def of(
+        cls,
+        up: Upsampler,
+        features: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        whole: tuple[int, int],
+    ) -> "Plan":
         """The plan for features [B, C, h, w] and an output (H, W), for which the upsampler runs at a whole size."""
         low = (features.shape[-2], features.shape[-1])
         form = form_of(up, low, whole)
+        form.seen(features, guidance)
         ratio = integer_ratio(whole[0], low[0]) or 1
         images = max(1, features.shape[0])
         column = images * whole[1] * max(4, features.element_size())
@@ -56,7 +64,8 @@ class Plan:
             total: Tensor | None = None
             for band in self.all_bands():
                 part = self.form.sums(level, band, features, guide, shared, found)
-                total = part if total is None else total + part
+                if part is not None:
+                    total = part if total is None else total + part
             assert total is not None
             found.append(total)
         return found
@@ -80,7 +89,7 @@ def make_plan(
 ) -> tuple[Plan, Tensor | None]:
     """The plan of a call whose input is checked and whose guidance has the output's size, and that guidance."""
     whole = up.whole_size(features, size)
-    plan = Plan.of(up, features, size, whole)
+    plan = Plan.of(up, features, guidance, size, whole)
     if guidance is not None and up.image_guided and whole != size:
         guidance = covering(guidance, size, whole)
     return plan, guidance

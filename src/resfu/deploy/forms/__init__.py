@@ -1,8 +1,10 @@
 """The band form of each upsampler."""
 
+from resfu.deploy.forms.attention import AnyUpForm, NAFForm
 from resfu.deploy.forms.base import Form, Guide
 from resfu.deploy.forms.crops import CARAFEForm, DeconvForm, FADEForm, IndexNetForm, PixelShuffleForm, StackJBUForm
 from resfu.deploy.forms.resfu import ReSFUForm
+from resfu.deploy.forms.resfu_image import ReSFUImageForm
 from resfu.deploy.forms.sampled import BicubicForm, BilinearForm, DySampleForm, NearestForm
 from resfu.deploy.forms.similar import A2UForm, SAPAForm
 from resfu.upsamplers import UPSAMPLERS
@@ -22,6 +24,9 @@ FORMS: dict[str, type[Form]] = {
     "dysample": DySampleForm,
     "a2u": A2UForm,
     "resfu": ReSFUForm,
+    "resfu-image": ReSFUImageForm,
+    "naf": NAFForm,
+    "anyup": AnyUpForm,
 }
 
 

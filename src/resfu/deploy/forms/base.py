@@ -64,14 +64,17 @@ class Form(Generic[Kind]):
     def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
         self.up, self.low, self.size = up, low, size
 
+    def seen(self, features: Tensor, guidance: Tensor | None) -> None:
+        """Look at what comes in, before bands are planned: `work` and `around` may depend on it."""
+
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """What all bands share."""
         return []
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
-    ) -> Tensor:
-        """A band's share of the sums of a level, in fp64."""
+    ) -> Tensor | None:
+        """A band's share of the sums of a level, in fp64 where these are statistics; None where it has none."""
         raise NotImplementedError
 
     def rows(

@@ -41,9 +41,9 @@ class ReSFUForm(Form[ReSFU]):
                     f"ReSFU in bands has {name}={value!r} alone, got {getattr(up, name)!r}: call the upsampler itself."
                 )
         # Planes of both blocks, the query and the scores; and, of the rows around a band, the query and its filters.
-        reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
+        self.reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
         D, K = up.query.out_channels, up.kernel_size
-        self.work, self.around = 5 * D + 4 * K * K, 2 * reach * 5 * D
+        self.work, self.around = 5 * D + 4 * K * K, 2 * self.reach * 5 * D
         self.compiled: CompiledBands | None = None
         self.blocks: list[SimilarityBlock] = []
         if up.alignment != "detail":
@@ -53,18 +53,25 @@ class ReSFUForm(Form[ReSFU]):
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The guidance's mean and scale; the key, and its convolution by the semantic block."""
-        up, shared = self.up, []
-        if compiles(up, features, guidance.guidance, self.low, self.size):
-            self.compiled = CompiledBands(up, self.low, self.size, self.room)
-        if isinstance(up.guidance_norm, nn.GroupNorm):
-            shared += guide_statistics(guidance, up.guidance_norm)
-        if up.alignment != "detail":
-            block = up.semantic_similarity
-            norm = block.norm
-            key = project(up.key, features, up.features_norm)
-            normal = upsampled_group_norm(key, self.size, norm.num_groups, norm.weight, norm.bias, norm.eps)
-            shared += [key, semantic_map(normal, block.weight)]
-        return shared
+        self.choose(features, guidance)
+        norm = self.up.guidance_norm
+        known = guide_statistics(guidance, norm) if isinstance(norm, nn.GroupNorm) else []
+        return known + self.of_features(features)
+
+    def choose(self, features: Tensor, guidance: Guide) -> None:
+        """Whether compiled kernels run."""
+        if compiles(self.up, features, guidance.guidance, self.low, self.size):
+            self.compiled = CompiledBands(self.up, self.low, self.size, self.room)
+
+    def of_features(self, features: Tensor) -> list[Tensor]:
+        """The key, and its convolution by the semantic block."""
+        up = self.up
+        if up.alignment == "detail":
+            return []
+        norm = up.semantic_similarity.norm
+        key = project(up.key, features, up.features_norm)
+        normal = upsampled_group_norm(key, self.size, norm.num_groups, norm.weight, norm.bias, norm.eps)
+        return [key, semantic_map(normal, up.semantic_similarity.weight)]
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
