@@ -6,8 +6,10 @@ import torch
 
 import resfu
 from resfu.deploy import plan
+from resfu.deploy.budget import parse_budget
 from resfu.deploy.forms import FORMS
 from resfu.evaluation.cost import peak_memory
+from resfu.upsamplers.starts import STARTS
 
 _SIZES = {
     "any": ((13, 11), (90, 75)),
@@ -17,13 +19,17 @@ _SIZES = {
 }
 
 
-def make(name, dtype=torch.float32):
+_OPTIONS = {"naf": {"dim": 32}, "anyup": {"dim": 16, "window_ratio": 0.2}}  # as wide as tests have time for
+
+
+def make(name, dtype=torch.float32, **options):
     torch.manual_seed(0)
     method = resfu.UPSAMPLERS[name]
     low, size = _SIZES[method.ratios]
     ratio = 2 if method.ratios == "2" else size[0] // low[0]
     guidance_channels = 3 if method.image_guided else 32
-    up = resfu.create_upsampler(name, channels=16, guidance_channels=guidance_channels, scale_factor=ratio).eval()
+    options = {"channels": 16, "guidance_channels": guidance_channels, "scale_factor": ratio} | options
+    up = resfu.create_upsampler(name, **options | _OPTIONS.get(name, {})).eval()
     for parameter in up.parameters():  # away from zeros and from uniform kernels
         parameter.data += 0.1 * torch.randn_like(parameter)
     features = torch.randn(2, 16, *low)
@@ -68,6 +74,7 @@ def test_whole_ratios_crops_and_ratios_near_one(name, low, size):
 @pytest.mark.parametrize(
     "options",
     [
+        {},
         {"alignment": "semantic"},
         {"alignment": "detail"},
         {"guided_query": False},
@@ -82,6 +89,58 @@ def test_ablations_of_resfu(options):
     with torch.no_grad():
         whole = up(features, guidance)
     torch.testing.assert_close(torch.cat(list(resfu.stream(up, features, guidance)), 2), whole, atol=2e-5, rtol=2e-5)
+
+
+def test_every_upsampler_has_bands():
+    assert set(FORMS) == set(resfu.UPSAMPLERS)
+
+
+@pytest.mark.parametrize("start", STARTS[1:])
+@pytest.mark.parametrize("name", ["resfu", "carafe", "sapa", "fade", "dysample"])
+def test_upsamplers_that_start_as_an_interpolation(name, start):
+    up, features, guidance, size = make(name, start=start)
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    bands = list(resfu.stream(up, features, guidance, size))
+    assert len(bands) > 1
+    torch.testing.assert_close(torch.cat(bands, 2), whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("image", [(101, 97), (40, 50), (400, 300)])
+@pytest.mark.parametrize("name", ["naf", "anyup", "resfu-image"])
+def test_images_of_other_sizes_than_the_output(name, image):
+    up, features, _, size = make(name)
+    guidance = torch.randn(2, 3, *image, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    found = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    torch.testing.assert_close(found, whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["naf", "resfu"])
+def test_gradients_from_a_start_and_in_training(name):
+    up, features, guidance, size = make(name, torch.float64, **({"start": "bicubic"} if name == "resfu" else {}))
+    features.requires_grad_()
+    found = []
+    for run in (up.train(), resfu.checkpointed(up)):
+        torch.manual_seed(3)  # NAF draws a factor for its coordinates
+        found.append(torch.autograd.grad(run(features, guidance, size).square().sum(), [features, *up.parameters()]))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("budget", ["8MB", "24MB", None])
+@pytest.mark.parametrize("name", list(FORMS))
+def test_budgets_are_kept(name, budget, monkeypatch):
+    monkeypatch.undo()  # bands as of large images
+    up, features, guidance, size = make(name)
+
+    def bands(x):
+        for _ in resfu.stream(up, x, guidance, size, budget=budget):
+            pass
+
+    bands(features)
+    assert peak_memory(bands, features) <= parse_budget(budget)
 
 
 @pytest.mark.parametrize("name", list(FORMS))

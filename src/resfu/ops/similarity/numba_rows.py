@@ -105,7 +105,7 @@ class RowScores:
     def _partial(
         self, planes: Tensor, rows: Rows, part: Rows, key: Tensor | None, space: Workspace
     ) -> tuple[Tensor, Tensor]:
-        """The scores of GroupNorm's groups apart, of one image and part of its rows; and the moments, [2, M] in fp64."""
+        """The scores of GroupNorm's groups apart, of some rows of an image; and their moments, [2, M] in fp64."""
         (first, last), H, W = part, part[1] - part[0], self._width
         M, N, tiles = len(self._layers.bias), self._compressor.norm_groups, -(-W // PIXELS)
         partial = space.take("partial scores", (H, tiles, N, kernels.COUNT, PIXELS))
