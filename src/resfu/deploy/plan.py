@@ -51,8 +51,8 @@ class Plan:
         images = max(1, features.shape[0])
         column = images * whole[1] * max(4, features.element_size())
         row, around = column * (form.work + _COPIES * features.shape[1]), column * form.around
-        wanted = min(max(row * whole[0] / _BANDS, _LEAST), _MOST)
-        rows = min(max(1, int((wanted - around) / row) // ratio) * ratio, whole[0])
+        wanted = min(max(row * whole[0] / _BANDS, _LEAST - around), _MOST - around)
+        rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
         bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
         bands = [band for band in bands if band[0] < size[0]]
         return cls(form, size, bands, row * rows + around)

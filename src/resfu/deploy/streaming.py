@@ -11,6 +11,8 @@ from resfu.deploy.forms import Guide
 from resfu.deploy.plan import Plan, make_plan
 from resfu.upsamplers.base import Upsampler
 
+_KEPT = 0.9  # of what a budget leaves: for results that would have to be made again
+
 
 def stream(
     up: Upsampler,
@@ -70,7 +72,7 @@ def stream(
 
 
 def _bands(plan: Plan, features: Tensor, guidance: Tensor | None, limit: float) -> Iterator[Tensor]:
-    guide, plan.form.room = Guide(guidance, plan.form.size), limit - plan.least
+    guide, plan.form.room = Guide(guidance, plan.form.size), _KEPT * (limit - plan.least)
     with torch.no_grad():
         shared = plan.form.prepare(features, guide)
         totals = plan.totals(features, guide, shared)

@@ -86,7 +86,11 @@ class IndexNetForm(Cropped[IndexNet]):
 class StackJBUForm(Cropped[StackJBU]):
     """Steps by 2, each reaching 2 rows of its input and 3 of its output further."""
 
-    halo, work = 8, 400
+    halo, work = 8, 360
+
+    def __init__(self, up: StackJBU, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__(up, low, size)
+        self.around = 2 * self.halo * size[0] // low[0] * self.work
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The image averaged to the size of each step."""

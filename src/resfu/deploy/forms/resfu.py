@@ -40,16 +40,21 @@ class ReSFUForm(Form[ReSFU]):
                 raise ValueError(
                     f"ReSFU in bands has {name}={value!r} alone, got {getattr(up, name)!r}: call the upsampler itself."
                 )
-        # Planes of both blocks, the query and the scores; and, of the rows around a band, the query and its filters.
         self.reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
-        D, K = up.query.out_channels, up.kernel_size
-        self.work, self.around = 5 * D + 4 * K * K, 2 * self.reach * 5 * D
         self.compiled: CompiledBands | None = None
         self.blocks: list[SimilarityBlock] = []
         if up.alignment != "detail":
             self.blocks.append(up.semantic_similarity)
         if up.alignment != "semantic":
             self.blocks.append(up.detail_similarity)
+
+    def seen(self, features: Tensor, guidance: Tensor | None) -> None:
+        """Planes of both blocks, the query and the scores, or hidden channels; and the query around a band."""
+        up, D = self.up, self.up.query.out_channels
+        with torch.no_grad():
+            planes = compiles(up, features, guidance, self.low, self.size)
+        self.work = 5 * D + 4 * up.kernel_size**2 if planes else 5 * D + 6 * self.blocks[0].reduce.out_channels
+        self.around = 2 * self.reach * 3 * D
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The guidance's mean and scale; the key, and its convolution by the semantic block."""

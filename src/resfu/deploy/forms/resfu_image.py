@@ -41,9 +41,12 @@ class ReSFUImageForm(Form[ReSFUImage]):
     def __init__(self, up: ReSFUImage, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
         self._inner = ReSFUForm(up.resfu, low, size)
-        made = _MADE * (up.conv1.out_channels + up.conv2.out_channels)
-        self.work = self._inner.work + made
-        self.around = self._inner.around + 2 * self._inner.reach * made
+
+    def seen(self, features: Tensor, guidance: Tensor | None) -> None:
+        """See `ReSFUForm`; and the guidance that is made."""
+        self._inner.seen(features, guidance)
+        made = _MADE * (self.up.conv1.out_channels + self.up.conv2.out_channels)
+        self.work, self.around = self._inner.work + made, self._inner.around + self._inner.reach * made
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """What ReSFU makes of the features."""
