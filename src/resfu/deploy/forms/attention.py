@@ -80,7 +80,8 @@ class NAFForm(AttentionForm[NAF]):
         """See `AttentionForm`."""
         super().seen(features, guidance)
         check_divides("heads", self.up.heads, "the features' width", features.shape[1])
-        self.image = tuple(min(P, 4 * p) for P, p in zip(self.image, self.size, strict=True))  # as `NAF.reduced`
+        (Hy, Wy), (H, W) = self.image, self.size
+        self.image = min(Hy, 4 * H), min(Wy, 4 * W)  # as `NAF.reduced`
         self.count_work(self.up.dim // 2, reach_of(self.up.context_encoder), self.window_numbers(features.shape[1]))
         self.work += 3 * self.up.dim
 

@@ -1,12 +1,14 @@
 """ReSFU guided by the image: the guidance is made of it in rows, with two levels of statistics before ReSFU's own."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.deploy.forms.base import Form, Guide, Rows, mean_and_scale, moments, normalised
 from resfu.deploy.forms.resfu import ReSFUForm
+from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.resfu_image import ReSFUImage
 
 _MADE = 4  # copies of the guidance and of what lies before it
@@ -40,7 +42,7 @@ class ReSFUImageForm(Form[ReSFUImage]):
 
     def __init__(self, up: ReSFUImage, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
-        self._inner = ReSFUForm(up.resfu, low, size)
+        self._inner = ReSFUForm(cast("ReSFU", up.resfu), low, size)
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """See `ReSFUForm`; and the guidance that is made."""
