@@ -1,10 +1,11 @@
 """Large images and volumes: time and memory of labels and bands, and what refinement gains.
 
-    python -m benchmarks.large labels|volumes|bands|refine [--small]
+    python -m benchmarks.large labels|volumes|bands|classifier|refine|fitted [--small]
 
 Time is the median of several calls, both forms side by side in one process, on two threads. Memory is what the process
 holds beyond its inputs at the most, measured every 2 ms, each form in a process of its own. Writes
-benchmarks/results/large-NAME.json.
+benchmarks/results/large-NAME.json; `python -m benchmarks.large_tables` brings the tables of docs/large_images.md up to
+date.
 """
 
 import argparse
@@ -24,6 +25,13 @@ import resfu
 from benchmarks.results import save
 
 _THREADS = 2
+_KINDS = {
+    "labels": ("noise", "smooth"),
+    "volumes": ("noise", "smooth"),
+    "bands": ("1024", "2048"),
+    "classifier": ("pspnet-resnet50", "segmenter-vit-s", "efficientnet-lite0"),
+}
+_FIT = 30  # steps of a stack-JBU for one image
 
 
 def resident() -> int:
@@ -90,6 +98,19 @@ def forms_of(what: str, kind: str, small: bool) -> dict[str, Callable[[], object
             return labels
 
         return {"upsample_labels": lambda: resfu.upsample_labels(x, size), "scipy zoom + running argmax": by_scipy}
+    if what == "classifier":
+        torch.manual_seed(0)
+        host = resfu.create_host(kind, "resfu", num_classes=150, pretrained=False).eval()
+        fused, images = resfu.fuse_classifier(host), torch.randn(1, 3, 64 if small else 512, 64 if small else 512)
+
+        def of(network: torch.nn.Module) -> Callable[[], object]:
+            def run() -> None:
+                with torch.no_grad():
+                    network(images)
+
+            return run
+
+        return {"classifier first": of(fused), "as it is": of(host)}
     torch.manual_seed(0)
     low, high = (32, 256) if small else (128, 2048 if kind == "2048" else 1024)
     up = resfu.ReSFU(64, 32).eval()
@@ -119,14 +140,23 @@ def compare(what: str, kinds: tuple[str, ...], rounds: int, small: bool) -> list
                 seconds[name].append(round(time.perf_counter() - start, 3))
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         ours, yardstick = medians.values()
-        words = [sys.executable, "-m", "benchmarks.large", what, "--peak", kind, *(["--small"] if small else [])]
-        memory = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+        memory = {}
+        for name in forms:
+            words = [sys.executable, "-m", "benchmarks.large", what, "--peak", kind, "--form", name]
+            words += ["--small"] if small else []
+            memory[name] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
         rows.append({"input": kind, "seconds": seconds, "times faster": round(yardstick / ours, 2), "peak MiB": memory})
     return rows
 
 
-def refinement(images: int, split: str) -> list[dict]:
-    """CamVid's labels reduced by 8 and 16, by centre and by average, and brought back."""
+def refinement(images: int, split: str, fitted: bool = False) -> list[dict]:
+    """CamVid's labels reduced by 8 and 16, by centre and by average, and brought back.
+
+    Args:
+        images: how many, evenly spread.
+        split: of CamVid.
+        fitted: also fit a stack-JBU to each image.
+    """
     from resfu.data import create_dataset
     from resfu.evaluation.semantic import SemanticMetrics
 
@@ -138,10 +168,12 @@ def refinement(images: int, split: str) -> list[dict]:
         "guided": lambda x, image: resfu.refine(x, image, method="guided"),
         "bilateral": lambda x, image: resfu.refine(x, image, method="bilateral"),
     }
+    if fitted:
+        ways["upsampler"] = lambda x, image: resfu.refine(x, image, method="upsampler", fit=_FIT)
     rows = []
     for ratio in (8, 16):
         for kind in ("labels", "averages"):
-            metrics = {name: SemanticMetrics(11) for name in ways}
+            metrics, seconds = {name: SemanticMetrics(11) for name in ways}, dict.fromkeys(ways, 0.0)
             for place in places:
                 sample = data[place]
                 label, image = sample["label"].long()[None], torch.as_tensor(sample["image"])[None].float() / 255
@@ -151,40 +183,43 @@ def refinement(images: int, split: str) -> list[dict]:
                 small = F.interpolate(hot, size=low, mode="nearest-exact")
                 small = small if kind == "labels" else F.adaptive_avg_pool2d(hot, low)
                 for name, way in ways.items():
-                    metrics[name].update(way(small, image)[:, :11].argmax(1), label)
+                    torch.manual_seed(0)
+                    start = time.perf_counter()
+                    large = way(small, image)
+                    seconds[name] += time.perf_counter() - start
+                    metrics[name].update(large[:, :11].argmax(1), label)
             found = {name: metric.compute() for name, metric in metrics.items()}
             scores = {n: {k: round(float(v[k]), 2) for k in ("biou", "miou")} for n, v in found.items()}
             rows.append({"reduced by": ratio, "to": kind, "images": len(places), "split": split, **scores})
+            rows[-1]["seconds an image"] = {name: round(total / len(places), 3) for name, total in seconds.items()}
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=["labels", "volumes", "bands", "refine"])
+    parser.add_argument("what", choices=[*_KINDS, "refine", "fitted"])
     parser.add_argument("--small", action="store_true", help="sizes for a quick look; nothing is written")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=101)
+    parser.add_argument("--images", type=int, help="of refine and fitted; default 101 and 4")
     parser.add_argument("--kinds", nargs="*", help="kinds of input, where not all")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--form", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(_THREADS)
     if options.peak:
-        print(json.dumps(_peaks(options.what, options.peak, options.small)))
+        forms_of(options.what, options.peak, True)[options.form]()  # libraries and their kernels are loaded then
+        print(round(peak(forms_of(options.what, options.peak, options.small)[options.form]), 1))
         return
-    if options.what == "refine":
-        rows = refinement(options.images, "val")
+    if options.what in ("refine", "fitted"):
+        fitted = options.what == "fitted"
+        rows = refinement(options.images or (4 if fitted else 101), "val", fitted)
     else:
-        kinds = tuple(options.kinds or (("1024", "2048") if options.what == "bands" else ("noise", "smooth")))
+        kinds = tuple(options.kinds or _KINDS[options.what])
         rows = compare(options.what, kinds, options.rounds, options.small)
     for row in rows:
         print(json.dumps(row))
     if not options.small:
         print(save(f"large-{options.what}", options.rounds, rows))
-
-
-def _peaks(what: str, kind: str, small: bool) -> dict[str, float]:
-    """Ours first: what the other leaves to the allocator would count for nothing afterwards."""
-    return {name: round(peak(run), 1) for name, run in forms_of(what, kind, small).items()}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import large_tables
 from benchmarks.evidence.table import bands, ends, read, table
 from resfu.compare.comparison import Comparison
 from resfu.compare.summary import Spread
@@ -109,3 +110,11 @@ def test_evidence_on_photographs():
     for lines in (table(found), bands(found), ends(found)):
         for line in lines:
             assert line in page, line
+
+
+@pytest.mark.parametrize("name", large_tables.NAMES)
+def test_large_images(name):
+    page = large_tables.PAGE.read_text(encoding="utf-8")
+    assert f"<!-- large-{name} -->" in page
+    for line in large_tables.table(name):
+        assert line in page.splitlines(), line

@@ -17,13 +17,23 @@ _SIZES = {
 }
 
 
-def make(name, dtype=torch.float32):
+_SMALL = {
+    "any": ((7, 6), (38, 31)),
+    "integer": ((7, 6), (28, 24)),
+    "fixed": ((17, 6), (68, 24)),
+    "2": ((33, 10), (66, 20)),
+}
+_OPTIONS = {"naf": {"dim": 32}, "anyup": {"dim": 16, "window_ratio": 0.2}}  # as wide as tests have time for
+
+
+def make(name, dtype=torch.float32, sizes=_SIZES, **options):
     torch.manual_seed(0)
     method = resfu.UPSAMPLERS[name]
-    low, size = _SIZES[method.ratios]
+    low, size = sizes[method.ratios]
     ratio = 2 if method.ratios == "2" else size[0] // low[0]
     guidance_channels = 3 if method.image_guided else 32
-    up = resfu.create_upsampler(name, channels=16, guidance_channels=guidance_channels, scale_factor=ratio).eval()
+    options = {"channels": 16, "guidance_channels": guidance_channels, "scale_factor": ratio} | options
+    up = resfu.create_upsampler(name, **options | _OPTIONS.get(name, {})).eval()
     for parameter in up.parameters():  # away from zeros and from uniform kernels
         parameter.data += 0.1 * torch.randn_like(parameter)
     features = torch.randn(2, 16, *low)
@@ -34,7 +44,7 @@ def make(name, dtype=torch.float32):
 @pytest.fixture(autouse=True)
 def _low_bands(monkeypatch):
     """As low as bands of large images are, of images that tests have time for."""
-    monkeypatch.setattr(plan, "_LEAST", 1 << 18)
+    monkeypatch.setattr(plan, "_LEAST", 1 << 16)
 
 
 @pytest.mark.parametrize("name", list(FORMS))
@@ -68,6 +78,7 @@ def test_whole_ratios_crops_and_ratios_near_one(name, low, size):
 @pytest.mark.parametrize(
     "options",
     [
+        {},
         {"alignment": "semantic"},
         {"alignment": "detail"},
         {"guided_query": False},
@@ -84,9 +95,62 @@ def test_ablations_of_resfu(options):
     torch.testing.assert_close(torch.cat(list(resfu.stream(up, features, guidance)), 2), whole, atol=2e-5, rtol=2e-5)
 
 
+def test_every_upsampler_has_bands():
+    assert set(FORMS) == set(resfu.UPSAMPLERS)
+
+
+@pytest.mark.parametrize("start", ["nearest", "bilinear", "bilinear-corners", "bicubic"])
+@pytest.mark.parametrize("name", ["resfu", "carafe", "sapa", "fade", "dysample"])
+def test_upsamplers_that_start_as_an_interpolation(name, start):
+    up, features, guidance, size = make(name, start=start)
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    bands = list(resfu.stream(up, features, guidance, size))
+    assert len(bands) > 1
+    torch.testing.assert_close(torch.cat(bands, 2), whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("image", [(101, 97), (40, 310)])
+@pytest.mark.parametrize("name", ["naf", "anyup", "resfu-image"])
+def test_images_of_other_sizes_than_the_output(name, image):
+    up, features, _, size = make(name)
+    guidance = torch.randn(2, 3, *image, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = up(features, guidance, size)
+    found = torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+    torch.testing.assert_close(found, whole, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["naf", "resfu"])
+def test_gradients_from_a_start_and_in_training(name):
+    up, features, guidance, size = make(
+        name, torch.float64, _SMALL, **({"start": "bicubic"} if name == "resfu" else {})
+    )
+    features.requires_grad_()
+    found = []
+    for run in (up.train(), resfu.checkpointed(up)):
+        torch.manual_seed(3)  # NAF draws a factor for its coordinates
+        found.append(torch.autograd.grad(run(features, guidance, size).square().sum(), [features, *up.parameters()]))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_a_budget_is_kept(name, monkeypatch):
+    monkeypatch.undo()  # bands as of large images
+    up, features, guidance, size = make(name)
+    features, guidance = features[:1], None if guidance is None else guidance[:1]
+
+    def bands(x):
+        for _ in resfu.stream(up, x, guidance, size, budget="8MB"):
+            pass
+
+    assert peak_memory(bands, features) <= 8 * 2**20
+
+
 @pytest.mark.parametrize("name", list(FORMS))
 def test_gradients_of_bands_are_those_of_the_whole_call(name):
-    up, features, guidance, size = make(name, torch.float64)
+    up, features, guidance, size = make(name, torch.float64, _SMALL)
     inputs = [t.requires_grad_() for t in (features, guidance) if t is not None]
     wanted = [*inputs, *up.parameters()]
     grad = torch.randn(2, 16, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -140,7 +204,7 @@ def test_what_has_no_bands_is_refused():
 def test_memory_stays_below_that_of_the_whole_call():
     torch.manual_seed(0)
     up = resfu.ReSFU(8, 16).eval()
-    features, guidance = torch.randn(1, 8, 16, 16), torch.randn(1, 16, 192, 192)
+    features, guidance = torch.randn(1, 8, 16, 16), torch.randn(1, 16, 128, 128)
 
     def training(run):
         return lambda x: run(x, guidance).sum().backward()

@@ -82,6 +82,7 @@ class _Bands(torch.autograd.Function):
         out = features.new_empty((*features.shape[:2], *plan.size))
         for rows in plan.bands:
             out[:, :, slice(*rows)] = plan.band(rows, features, guide, shared, totals)
+        plan.form.finish()
         ctx.plan, ctx.guided = plan, guidance is not None
         ctx.save_for_backward(features, *([] if guidance is None else [guidance]), *parameters)
         device = features.device.type
@@ -128,7 +129,8 @@ class _Backward:
             for rows in plan.all_bands():
                 guide = _RecordedGuide(self.guidance, form.size)
                 sums = form.sums(level, rows, self.features, guide, leaves, totals[:level])
-                self._add(sums, of_total, wanted, guide)
+                if sums is not None:
+                    self._add(sums, of_total, wanted, guide)
         return self._through_shared(shared, guidance)
 
     def _add(self, out: Tensor, grad: Tensor, wanted: list[Tensor], guide: _RecordedGuide) -> None:

@@ -35,18 +35,27 @@ class Plan:
     least: float
 
     @classmethod
-    def of(cls, up: Upsampler, features: Tensor, size: tuple[int, int], whole: tuple[int, int]) -> "Plan":
+    def of(
+        cls,
+        up: Upsampler,
+        features: Tensor,
+        guidance: Tensor | None,
+        size: tuple[int, int],
+        whole: tuple[int, int],
+    ) -> "Plan":
         """The plan for features [B, C, h, w] and an output (H, W), for which the upsampler runs at a whole size."""
         low = (features.shape[-2], features.shape[-1])
         form = form_of(up, low, whole)
+        form.seen(features, guidance)
         ratio = integer_ratio(whole[0], low[0]) or 1
         images = max(1, features.shape[0])
-        row = images * whole[1] * (form.work + _COPIES * features.shape[1]) * max(4, features.element_size())
-        wanted = min(max(row * whole[0] / _BANDS, _LEAST), _MOST)
+        column = images * whole[1] * max(4, features.element_size())
+        row, around = column * (form.work + _COPIES * features.shape[1]), column * form.around
+        wanted = min(max(row * whole[0] / _BANDS, _LEAST - around), _MOST - around)
         rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
         bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
         bands = [band for band in bands if band[0] < size[0]]
-        return cls(form, size, bands, row * rows)
+        return cls(form, size, bands, row * rows + around)
 
     def totals(self, features: Tensor, guide: Guide, shared: Sequence[Tensor]) -> list[Tensor]:
         """The sums of each level over all rows."""
@@ -55,7 +64,8 @@ class Plan:
             total: Tensor | None = None
             for band in self.all_bands():
                 part = self.form.sums(level, band, features, guide, shared, found)
-                total = part if total is None else total + part
+                if part is not None:
+                    total = part if total is None else total + part
             assert total is not None
             found.append(total)
         return found
@@ -79,7 +89,7 @@ def make_plan(
 ) -> tuple[Plan, Tensor | None]:
     """The plan of a call whose input is checked and whose guidance has the output's size, and that guidance."""
     whole = up.whole_size(features, size)
-    plan = Plan.of(up, features, size, whole)
+    plan = Plan.of(up, features, guidance, size, whole)
     if guidance is not None and up.image_guided and whole != size:
         guidance = covering(guidance, size, whole)
     return plan, guidance

@@ -11,6 +11,8 @@ from resfu.deploy.forms import Guide
 from resfu.deploy.plan import Plan, make_plan
 from resfu.upsamplers.base import Upsampler
 
+_KEPT = 0.9  # of what a budget leaves: for results that would have to be made again
+
 
 def stream(
     up: Upsampler,
@@ -70,19 +72,15 @@ def stream(
 
 
 def _bands(plan: Plan, features: Tensor, guidance: Tensor | None, limit: float) -> Iterator[Tensor]:
+    guide, plan.form.room = Guide(guidance, plan.form.size), _KEPT * (limit - plan.least)
     with torch.no_grad():
-        guide = Guide(guidance, plan.form.size)
         shared = plan.form.prepare(features, guide)
         totals = plan.totals(features, guide, shared)
-        first = plan.bands[0]
-        row = features.shape[0] * features.shape[1] * plan.size[1] * features.element_size()
-        at_once = int(max(1, min(len(plan.bands), (limit - plan.least) / (2 * row * (first[1] - first[0])))))
-    for start in range(0, len(plan.bands), at_once):
+    for rows in plan.bands:
         with torch.no_grad():
-            held = [plan.band(rows, features, guide, shared, totals) for rows in plan.bands[start : start + at_once]]
-            band = held[0] if len(held) == 1 else torch.cat(held, 2)
-            del held
+            band = plan.band(rows, features, guide, shared, totals)
         yield band
+    plan.form.finish()
 
 
 def _labels(bands: Iterator[Tensor], features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -121,7 +121,7 @@ class AnyUp(Upsampler):
 
     def query_and_key_of(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """[B, D, H, W] and [B, D, h, w]."""
-        encoded = self._placed(self.image_encoder(image))
+        encoded = self.placed(self.image_encoder(image))
         query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
         low = (features.shape[-2], features.shape[-1])
         key = self.key(F.adaptive_avg_pool2d(self.key_encoder(encoded), low), features)
@@ -142,12 +142,19 @@ class AnyUp(Upsampler):
         x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype))
         return at_least_fp32(F.linear(x, weight.to(x.dtype), bias.to(x.dtype)))
 
-    def _placed(self, x: Float[Tensor, "B D Hy Wy"]) -> Float[Tensor, "B D Hy Wy"]:
+    def placed(self, x: Float[Tensor, "B D n Wy"], first: int = 0, height: int | None = None) -> Tensor:
         """Mix each channel with the one D / 2 further on, by angles of the pixel's place.
 
         Both of a pair have angles of their own, as published, so that this is no rotation.
+
+        Args:
+            x: the image's rows from `first` on.
+            first: see there.
+            height: rows of the image. Default: those that are given.
         """
-        rows, columns = (_coordinates(P, x.device).to(self.frequencies.dtype) for P in x.shape[-2:])
+        sizes = (height or x.shape[-2], x.shape[-1])
+        rows, columns = (_coordinates(P, x.device).to(self.frequencies.dtype) for P in sizes)
+        rows = rows[first : first + x.shape[-2]]
         of_row, of_column = self.frequencies[:, :, None, None]
         angle = at_least_fp32(of_row * rows[:, None] + of_column * columns)
         first, second = x.chunk(2, 1)

@@ -93,7 +93,7 @@ def _put(x: Tensor, first: int, last: int, band: Tensor, sums: Sums, space: Work
 
 
 def _place(x: Tensor, frequencies: Tensor, space: Workspace) -> None:
-    """`AnyUp._placed` on [Hy, Wy, D], in place: the cosine of a sum of two angles from those of each."""
+    """`AnyUp.placed` on [Hy, Wy, D], in place: the cosine of a sum of two angles from those of each."""
     (H, W, D), half = x.shape, x.shape[2] // 2
     places = [torch.arange(P, dtype=torch.float64)[:, None] / max(P - 1, 1) for P in (H, W)]
     angles = [place * frequency.double() for place, frequency in zip(places, frequencies, strict=True)]

@@ -1,13 +1,14 @@
 """The band form of each upsampler."""
 
+from resfu.deploy.forms.attention import AnyUpForm, NAFForm
 from resfu.deploy.forms.base import Form, Guide
 from resfu.deploy.forms.crops import CARAFEForm, DeconvForm, FADEForm, IndexNetForm, PixelShuffleForm, StackJBUForm
 from resfu.deploy.forms.resfu import ReSFUForm
+from resfu.deploy.forms.resfu_image import ReSFUImageForm
 from resfu.deploy.forms.sampled import BicubicForm, BilinearForm, DySampleForm, NearestForm
 from resfu.deploy.forms.similar import A2UForm, SAPAForm
 from resfu.upsamplers import UPSAMPLERS
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
 FORMS: dict[str, type[Form]] = {
     "nearest": NearestForm,
@@ -23,6 +24,9 @@ FORMS: dict[str, type[Form]] = {
     "dysample": DySampleForm,
     "a2u": A2UForm,
     "resfu": ReSFUForm,
+    "resfu-image": ReSFUImageForm,
+    "naf": NAFForm,
+    "anyup": AnyUpForm,
 }
 
 
@@ -43,9 +47,6 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
     if up.training and names[0] in ("indexnet", "stack-jbu"):
         why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
         raise ValueError(f"in training mode, {why} over the whole image: call .eval() on {type(up).__name__} first.")
-    start = getattr(up, "start", PUBLISHED)
-    if start not in ((PUBLISHED, BILINEAR) if names[0] == "dysample" else (PUBLISHED,)):
-        raise ValueError(f"bands of {type(up).__name__} are of the published form alone, got start = {start!r}.")
     return FORMS[names[0]](up, low, size)
 
 

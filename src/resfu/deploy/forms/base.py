@@ -58,9 +58,14 @@ class Form(Generic[Kind]):
 
     levels = 0
     work = 0  # numbers at work for each pixel of a band, beyond its features
+    around = 0  # numbers at work for each column, whatever the rows of a band
+    room = 0.0  # bytes for what would have to be computed again
 
     def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
         self.up, self.low, self.size = up, low, size
+
+    def seen(self, features: Tensor, guidance: Tensor | None) -> None:
+        """Look at what comes in, before bands are planned: `work` and `around` may depend on it."""
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """What all bands share."""
@@ -68,8 +73,8 @@ class Form(Generic[Kind]):
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
-    ) -> Tensor:
-        """A band's share of the sums of a level, in fp64."""
+    ) -> Tensor | None:
+        """A band's share of the sums of a level, in fp64 where these are statistics; None where it has none."""
         raise NotImplementedError
 
     def rows(
@@ -77,6 +82,9 @@ class Form(Generic[Kind]):
     ) -> Tensor:
         """Rows (first, one past the last) of the output, [B, C, rows, W']."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """Let go of memory: no more bands are asked for until `prepare` is called again."""
 
 
 def channel_moments(x: Tensor) -> Tensor:

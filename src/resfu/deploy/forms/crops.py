@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.deploy.forms.base import Form, Guide, Kind, Rows
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.upsamplers.carafe import CARAFE
 from resfu.upsamplers.fade import FADE
 from resfu.upsamplers.fixed import Deconv, PixelShuffle
 from resfu.upsamplers.indexnet import IndexNet
 from resfu.upsamplers.jbu import StackJBU
+from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 
 class Cropped(Form[Kind]):
@@ -28,8 +30,13 @@ class Cropped(Form[Kind]):
         h, ratio = self.low[0], self.size[0] // self.low[0]
         first, last = band[0] // ratio, -(-band[1] // ratio)
         top, bottom = max(0, first - self.halo), min(h, last + self.halo)
-        out = self.crop(features[:, :, top:bottom], (top, bottom), ratio, guide, shared)
-        return out[:, :, band[0] - top * ratio : band[1] - top * ratio]
+        part = features[:, :, top:bottom]
+        out = self.crop(part, (top, bottom), ratio, guide, shared)
+        start = getattr(self.up, "start", PUBLISHED)
+        if start != PUBLISHED:  # what is learned sees a window, an interpolation perhaps the size of the whole image
+            out = out - interpolated(part, (out.shape[-2], out.shape[-1]), start).to(out.dtype)
+        out = out[:, :, band[0] - top * ratio : band[1] - top * ratio]
+        return out if start == PUBLISHED else out + interpolated_rows(features, band, self.size, start).to(out.dtype)
 
     def crop(self, features: Tensor, low: Rows, ratio: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
         """The method on some rows of the features."""
@@ -79,7 +86,11 @@ class IndexNetForm(Cropped[IndexNet]):
 class StackJBUForm(Cropped[StackJBU]):
     """Steps by 2, each reaching 2 rows of its input and 3 of its output further."""
 
-    halo, work = 8, 400
+    halo, work = 8, 360
+
+    def __init__(self, up: StackJBU, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__(up, low, size)
+        self.around = 2 * self.halo * size[0] // low[0] * self.work
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The image averaged to the size of each step."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and_scale, moments, normalised
 from resfu.deploy.forms.paired import detail_rows, semantic_map, semantic_rows
+from resfu.deploy.forms.resfu_compiled import CompiledBands, compiles
 from resfu.deploy.forms.similar import guide_statistics
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter, upsampled_group_norm, window_softmax
 from resfu.ops.grid import neighbour_in_image
@@ -22,12 +24,13 @@ from resfu.ops.reassembly.rows import reassemble_rows
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
 
 
 class ReSFUForm(Form[ReSFU]):
     """See the module."""
 
-    levels, work = 2, 128 * 4
+    levels = 2
 
     def __init__(self, up: ReSFU, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -37,29 +40,52 @@ class ReSFUForm(Form[ReSFU]):
                 raise ValueError(
                     f"ReSFU in bands has {name}={value!r} alone, got {getattr(up, name)!r}: call the upsampler itself."
                 )
+        self.reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
+        self.compiled: CompiledBands | None = None
         self.blocks: list[SimilarityBlock] = []
         if up.alignment != "detail":
             self.blocks.append(up.semantic_similarity)
         if up.alignment != "semantic":
             self.blocks.append(up.detail_similarity)
 
+    def seen(self, features: Tensor, guidance: Tensor | None) -> None:
+        """Planes of both blocks, the query and the scores, or hidden channels; and the query around a band."""
+        up, D = self.up, self.up.query.out_channels
+        with torch.no_grad():
+            planes = compiles(up, features, guidance, self.low, self.size)
+        self.work = 5 * D + 4 * up.kernel_size**2 if planes else 5 * D + 6 * self.blocks[0].reduce.out_channels
+        self.around = 2 * self.reach * 3 * D
+
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The guidance's mean and scale; the key, and its convolution by the semantic block."""
-        up, shared = self.up, []
-        if isinstance(up.guidance_norm, nn.GroupNorm):
-            shared += guide_statistics(guidance, up.guidance_norm)
-        if up.alignment != "detail":
-            block = up.semantic_similarity
-            norm = block.norm
-            key = project(up.key, features, up.features_norm)
-            normal = upsampled_group_norm(key, self.size, norm.num_groups, norm.weight, norm.bias, norm.eps)
-            shared += [key, semantic_map(normal, block.weight)]
-        return shared
+        self.choose(features, guidance)
+        norm = self.up.guidance_norm
+        known = guide_statistics(guidance, norm) if isinstance(norm, nn.GroupNorm) else []
+        return known + self.of_features(features)
+
+    def choose(self, features: Tensor, guidance: Guide) -> None:
+        """Whether compiled kernels run."""
+        if compiles(self.up, features, guidance.guidance, self.low, self.size):
+            self.compiled = CompiledBands(self.up, self.low, self.size, self.room)
+
+    def of_features(self, features: Tensor) -> list[Tensor]:
+        """The key, and its convolution by the semantic block."""
+        up = self.up
+        if up.alignment == "detail":
+            return []
+        norm = up.semantic_similarity.norm
+        key = project(up.key, features, up.features_norm)
+        normal = upsampled_group_norm(key, self.size, norm.num_groups, norm.weight, norm.bias, norm.eps)
+        return [key, semantic_map(normal, up.semantic_similarity.weight)]
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
+        if self.compiled is not None and level == 0:
+            return self.compiled.map_moments(band, guide, shared)
+        if self.compiled is not None:
+            return self.compiled.hidden_moments(band, guide, shared, totals[0])
         if level == 0:
             margin = 0
             groups = self.blocks[0].norm.num_groups
@@ -71,6 +97,8 @@ class ReSFUForm(Form[ReSFU]):
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
+        if self.compiled is not None:
+            return self.compiled.rows(band, features, guide, shared, totals)
         scores: Tensor | None = None
         for n, hidden in enumerate(self._hidden(band, guide, shared, totals[0])):
             block = self.blocks[n]
@@ -81,15 +109,32 @@ class ReSFUForm(Form[ReSFU]):
             scores = part if scores is None else scores + part
         assert scores is not None
         kernel = self._kernel(at_least_fp32(scores), band)
-        return reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
+        out = reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
+        if self.up.start in (PUBLISHED, BILINEAR):
+            return out
+        return out + interpolated_rows(features, band, self.size, self.up.start)
+
+    def finish(self) -> None:
+        """See `Form`."""
+        self.compiled = None
 
     def _kernel(self, scores: Tensor, band: Rows) -> Tensor:
-        """Softmax over the neighbours inside the image."""
+        """Softmax over the neighbours inside the image; with a start, what is added to it."""
         K, (H, W), (h, w) = self.up.kernel_size, self.size, self.low
         rows = neighbour_in_image(H, h, K, scores.device)[:, slice(*band)]
         columns = neighbour_in_image(W, w, K, scores.device)
         inside = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
-        return window_softmax(scores.masked_fill(~inside, float("-inf")))
+
+        def published(values: Tensor) -> Tensor:
+            return window_softmax(values.masked_fill(~inside, float("-inf")))
+
+        if self.up.start == PUBLISHED:
+            return published(scores)
+        kernel = learned_change(scores, published)
+        if self.up.start != BILINEAR:
+            return kernel
+        centre = torch.arange(K * K, device=kernel.device) == K * K // 2  # whose value is the bilinear one
+        return kernel + centre.to(kernel.dtype)[:, None, None]
 
     def _query(self, top: int, bottom: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
         x, norm = guide.rows(top, bottom), self.up.guidance_norm

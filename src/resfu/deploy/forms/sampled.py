@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from resfu.deploy.forms.base import Form, Guide, Rows
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops.grid import containing_cell, lr_position
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.dysample import DySample, sampled
 from resfu.upsamplers.fixed import Bicubic, Bilinear, Nearest
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
 _CUBIC = -0.75
 
@@ -92,4 +94,8 @@ class DySampleForm(Form[DySample]):
         rows = lr_position(H, h, x.device, x.dtype)[slice(*band), None] + offsets[:, 1]
         positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
         out = sampled(x.unflatten(1, (up.groups, -1)).flatten(0, 1), positions)
-        return out.unflatten(0, (-1, up.groups)).flatten(1, 2).to(features.dtype)
+        out = out.unflatten(0, (-1, up.groups)).flatten(1, 2)
+        if up.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+            first, plain = (interpolated_rows(x, band, self.size, start) for start in (up.start, BILINEAR))
+            out = out + first - plain
+        return out.to(features.dtype)

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Rows, mean_and_scale, moments, normalised, statistics
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.ops import window_softmax
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly.rows import correlate_rows, reassemble_rows
 from resfu.upsamplers.a2u import A2U
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.sapa import SAPA
+from resfu.upsamplers.starts import PUBLISHED, learned_change
 
 _FILTER = 6
 
@@ -40,7 +42,10 @@ class SAPAForm(Form[SAPA]):
         x = normalised(x, norm, *known) if isinstance(norm, nn.GroupNorm) else norm(x)
         query = at_least_fp32(project(up.query, x))
         scores = correlate_rows(query, key, up.kernel_size, band, self.size[0], "coarse", "zero")
-        return reassemble_rows(features, window_softmax(scores), band, self.size[0], "coarse", "zero")
+        if up.start == PUBLISHED:
+            return reassemble_rows(features, window_softmax(scores), band, self.size[0], "coarse", "zero")
+        learned = reassemble_rows(features, learned_change(scores), band, self.size[0], "coarse", "zero")
+        return interpolated_rows(features, band, self.size, up.start) + learned
 
 
 def guide_statistics(guide: Guide, norm: nn.GroupNorm) -> list[Tensor]:

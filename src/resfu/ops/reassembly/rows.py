@@ -38,13 +38,13 @@ def reassemble_rows(
         padded = pad(x, reach, reach, padding)[:, :, band[0] : band[1] + 2 * reach]
         out = operators.reassemble(padded, weights, (band[1] - band[0], w), neighbours, groups)
         return out.to(features.dtype)
-    per_channel = weights.unflatten(1, (groups, K * K)).repeat_interleave(x.shape[1] // groups, 1)
+    by_group = weights.unflatten(1, (groups, K * K))[:, :, :, None]
     total: Tensor | None = None
     for n, value in enumerate(_neighbours(x, K, rows, (height, weights.shape[-1]), neighbours, padding)):
-        part = per_channel[:, :, n] * value
+        part = by_group[:, :, n] * value.unflatten(1, (groups, -1))
         total = part if total is None else total + part
     assert total is not None
-    return total.to(features.dtype)
+    return total.flatten(1, 2).to(features.dtype)
 
 
 def correlate_rows(

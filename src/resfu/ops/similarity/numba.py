@@ -68,7 +68,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
     for first in range(0, B, at_once):
         last = min(B, first + at_once)
         sums = _partial(maps, layers, weighted, partial, first, last, N)
-        mean, inverse = _statistics(sums, H * W, N, c.eps)
+        mean, inverse = group_statistics(sums, H * W, N, c.eps)
         statistics.append((mean, inverse))
         shift = c.score_bias.double() + c.score_weight.flatten(1).double() @ c.norm_bias.double()
         moved = mean * inverse @ weighted.double().unflatten(0, (N, -1)).sum(1)
@@ -104,7 +104,8 @@ def _partial(
     return sums.sum(1, dtype=torch.float64)
 
 
-def _statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def group_statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation of GroupNorm's groups, [B, groups] each, from the sums of channels, [B, 2, M]."""
     total, square = (t.unflatten(1, (groups, -1)).sum(2) for t in sums.unbind(1))
     count = pixels * sums.shape[2] // groups
     mean = total / count

@@ -1,0 +1,26 @@
+"""Rows of the interpolation that an upsampler starts from."""
+
+import torch
+from torch import Tensor
+
+from resfu.deploy.forms.base import Rows
+from resfu.ops.precision import at_least_fp32
+from resfu.upsamplers.starts import interpolated
+
+
+def interpolated_rows(features: Tensor, band: Rows, size: tuple[int, int], start: str) -> Tensor:
+    """Rows (first, one past the last) of `upsamplers.starts.interpolated`: [B, C, h, w] -> [B, C, rows, W]."""
+    x = at_least_fp32(features)
+    (H, W), (h, w) = size, features.shape[-2:]
+    down, across = (_matrix(P, p, start, x) for P, p in ((H, h), (W, w)))
+    down = down[slice(*band)]
+    read = (down != 0).any(0).nonzero()[:, 0]
+    top, bottom = int(read[0]), int(read[-1]) + 1
+    x = x[:, :, top:bottom] @ across.mT  # columns of these few rows, then rows: in this order it is less
+    return (down[:, top:bottom] @ x).to(features.dtype)
+
+
+def _matrix(P: int, p: int, start: str, like: Tensor) -> Tensor:
+    """[P, p], what the interpolation does along an axis: it treats both alike, one after the other."""
+    eye = torch.eye(p, dtype=like.dtype, device=like.device)
+    return interpolated(eye[None, :, :, None], (P, 1), start)[0, :, :, 0].mT
