@@ -26,8 +26,9 @@ class PixelFeatures(nn.Module):
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
-        upsampler: a key of `resfu.UPSAMPLERS` that takes any ratio, or a module. Methods with weights start at random:
-            give `weights` of a fit (`resfu distill`), or published ones.
+        upsampler: a key of `resfu.UPSAMPLERS` that takes any ratio, or a module; "stack-jbu" takes images and sizes of
+            2^steps times the features. Methods with weights start at random: give `weights` of a fit
+            (`resfu distill`), or published ones.
         weights: of the upsampler, a file of `resfu distill` or of its authors.
         cache: folder for the low-resolution features of images that have been seen.
         stride: pixels of the encoder's patch or cell, where it cannot be found.
@@ -59,10 +60,11 @@ class PixelFeatures(nn.Module):
         if isinstance(upsampler, str):
             width = self._width() if "channels" not in options else options.pop("channels")
             upsampler = create_upsampler(upsampler, channels=width, **options)
-        if upsampler.ratios != "any" or (upsampler.guided and not upsampler.image_guided):
+        fits = upsampler.image_guided or (upsampler.ratios == "any" and not upsampler.guided)
+        if not fits:
             raise ValueError(
-                f"{type(upsampler).__name__} does not go from features and an image to any size: choose one of "
-                "nearest, bilinear, bicubic, resfu-image, naf, anyup."
+                f"{type(upsampler).__name__} is not steered by an image alone, or not free in its ratio: choose one of "
+                "nearest, bilinear, bicubic, resfu-image, naf, anyup, stack-jbu."
             )
         if weights is not None:
             load_weights(upsampler, weights)
