@@ -35,8 +35,9 @@ def lead(results: Mapping[str, Any]) -> str:
         f"Features of {settings['encoder']}, frozen, brought to {settings['size']} x {settings['size']} pixels. mIoU, "
         f"boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
         f"{part}{settings['images']['train']} images of {settings['dataset']}, measured on "
-        f"{settings['images']['val']}, mean and deviation over {len(settings['seeds'])} seeds. Cosine and R², in percent: agreement with the encoder's "
-        "features of the image from those of half of it, or (pooled) from their averages over 2 x 2."
+        f"{settings['images']['val']}, mean and deviation over {len(settings['seeds'])} seeds. Cosine and R², in "
+        "percent: agreement with the encoder's features of the image from those of half of it, or (pooled) from their "
+        "averages over 2 x 2."
     )
 
 
