@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resfu.ops.attention.axis import shifted
 from resfu.ops.attention.cpu import attend
+from resfu.ops.backends import which_backend
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import bands, embed, run
 from resfu.upsamplers.pooling import pooling_matrix
@@ -78,18 +79,15 @@ def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
     cos, sin = ([f(angle).mT.to(out.dtype) for angle in angles] for f in (torch.cos, torch.sin))  # [P, F] each
     down, across = pooling_matrix(H, h, out), pooling_matrix(W, w, out)
     key = out.new_zeros(h, w * D)
-    query = space.take("query rows", (1, W, D))
 
     def read(first: int, last: int) -> Tensor:
         query = space.take("query rows", (last - first, W, D))
         for channel in (0, half):
             store.read(first, last, channel, query[..., channel : channel + half])
-        return query
+        return _rotate(query, naf.rope_heads, cos, sin, first, last, space)
 
     for first, last in bands(H, W):
-        query = _rotate(read(first, last), naf.rope_heads, cos, sin, first, last, space)
-        for channel in (0, half):
-            store.write(first, last, query[..., channel : channel + half], channel)
+        query = read(first, last)
         narrow = torch.matmul(across, query)  # [rows, w, D]
         key.addmm_(down[:, first:last], narrow.flatten(1))
     key = key.view(h, w, D).permute(2, 0, 1)
@@ -120,7 +118,12 @@ def _encode(
 def _rotate(
     query: Tensor, heads: int, cos: list[Tensor], sin: list[Tensor], first: int, last: int, space: Workspace
 ) -> Tensor:
-    """`rotation.rotate` on rows [rows, W, D]."""
+    """`rotation.rotate` on rows [rows, W, D], which are written over where that is faster."""
+    if which_backend(query) == "numba":
+        from resfu.upsamplers import naf_numba
+
+        naf_numba.rotate(query, heads, cos, sin, first)
+        return query
     rows, W, D = query.shape
     angles = []
     for name, (of_row, of_column) in (("cos", cos), ("sin", sin)):

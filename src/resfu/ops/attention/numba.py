@@ -10,7 +10,7 @@ from resfu.ops.attention.axis import Axis
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
 
-_PIXELS = 64  # of a cell at once, where its rows are short enough
+_PIXELS = 256  # of a cell at once, where its rows are short enough
 
 
 def attend(
