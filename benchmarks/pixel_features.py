@@ -4,7 +4,7 @@
 
 Fits by `resfu distill` on CamVid's training images, whose labels it leaves alone, then `resfu probe`. What is done is
 kept in the folder of the runs: called again, it goes on. One thread. Writes
-benchmarks/results/pixel-features.json; `--table` prints the tables of the docs from it.
+benchmarks/results/pixel-features.json; `--table` writes its tables into the docs.
 """
 
 import argparse
@@ -26,6 +26,7 @@ FITS = {
 }
 RATE, PAIRS, BATCH = 1e-3, "pooled", 4
 SIZE, STEPS, SEEDS, PIXELS, TRAIN_IMAGES = 352, 3000, 3, 1024, 92
+PAGE = Path(__file__).parents[1] / "docs" / "pixel_features.md"
 FILE = results.FOLDER / "pixel-features.json"
 
 
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder of CamVid")
     parser.add_argument("--runs", type=Path, help="folder for fits and probes")
     parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
-    parser.add_argument("--table", action="store_true", help="print the tables from the file, measure nothing")
+    parser.add_argument("--table", action="store_true", help="write the tables into the docs, measure nothing")
     options = parser.parse_args()
     if not options.table:
         import torch
@@ -112,7 +113,12 @@ def main() -> None:
         torch.set_num_threads(1)
         rows = [measure(encoder, options.root, options.runs) for encoder in options.encoders]
         print(results.save(FILE.stem, SEEDS, rows))
-    print(table(json.loads(FILE.read_text())["rows"]))
+    text = table(json.loads(FILE.read_text())["rows"])
+    print(text)
+    if options.table:
+        before, start, rest = PAGE.read_text().partition("<!-- probe -->\n")
+        _, end, after = rest.partition("<!-- probe ends -->")
+        PAGE.write_text(before + start + text.rstrip("\n") + "\n" + end + after)
 
 
 if __name__ == "__main__":
