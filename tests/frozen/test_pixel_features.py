@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import resfu
+from resfu.deploy import plan
 from resfu.frozen.find import find_encoder
 
 timm = pytest.importorskip("timm")
@@ -184,3 +185,46 @@ def test_nothing_trains():
 def test_what_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+STREAMED = ["bilinear", "naf", "anyup", "resfu-image"]
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_bands_are_the_map(name, monkeypatch):
+    monkeypatch.setattr(plan, "_LEAST", 1 << 18)  # as low as bands of large images are
+    torch.manual_seed(0)
+    pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
+    image = torch.rand(1, 3, 301, 62)
+    want = pf(image)
+    bands = list(pf.stream(image, budget="2MB"))
+    assert len(bands) > 1
+    assert max(band.shape[2] for band in bands) < 301
+    torch.testing.assert_close(torch.cat(bands, 2), want, atol=2e-5, rtol=2e-5)
+    filled = pf.stream(image, budget="2MB", to=torch.empty_like(want))
+    torch.testing.assert_close(filled, want, atol=2e-5, rtol=2e-5)
+    other = torch.cat(list(pf.stream(image, size=(330, 90))), 2)
+    torch.testing.assert_close(other, pf(image, size=(330, 90)), atol=2e-5, rtol=2e-5)
+
+
+def test_streams_refuse_what_no_band_fits():
+    pf = resfu.PixelFeatures(Patches())
+    with pytest.raises(ValueError, match="budget must be at least"):
+        pf.stream(torch.rand(3, 64, 64), budget="1KB")
+    labels = pf.stream(torch.rand(3, 64, 80), to="labels")
+    assert labels.shape == (1, 64, 80)
+
+
+def test_a_stack_of_doublings_takes_images_of_its_ratio(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file(resfu.StackJBU(24, steps=1).state_dict(), tmp_path / "one.safetensors")
+    pf = resfu.PixelFeatures(Patches(), "stack-jbu", weights=tmp_path / "one.safetensors", steps=3)
+    stages = pf.upsampler.stages
+    assert torch.equal(stages["3"].range_projection[0].weight, stages["1"].range_projection[0].weight)
+    assert pf(torch.rand(3, 64, 80)).shape == (1, 24, 64, 80)
+    with pytest.raises(ValueError, match="was built for the ratio 8"):
+        pf(torch.rand(3, 64, 80), size=(50, 50))
+    with pytest.raises(ValueError, match="choose one of nearest, bilinear"):
+        resfu.PixelFeatures(Patches(), "carafe", scale_factor=8)

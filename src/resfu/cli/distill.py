@@ -74,7 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--images", metavar="DIR", help="folder of photos, or of the data that --data names")
     add("--data", default="photos", metavar="NAME", help="a data set in place of a folder; its labels are not read")
-    add("--upsampler", default="naf", metavar="NAME", help="naf, anyup or resfu-image, with options: naf+dim=64")
+    add(
+        "--upsampler",
+        default="naf",
+        metavar="NAME",
+        help="naf, anyup, resfu-image or stack-jbu+steps=1, with options: naf+dim=64",
+    )
     add(
         "--pairs",
         choices=("scales", "pooled"),

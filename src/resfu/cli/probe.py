@@ -1,6 +1,7 @@
 """`resfu probe`: a linear classifier on pixel features, and their fidelity, for several upsamplers."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def run(words: list[str]) -> int:
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    folder = Path(options.out)
+    written = folder / "results.json"
+    before = json.loads(written.read_text()) if written.is_file() else None
     chosen = options.upsamplers.split(",") if options.upsamplers else []
     console = Console()
     with Progress(console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -33,13 +37,14 @@ def run(words: list[str]) -> int:
             options.steps,
             range(options.seeds),
             (options.train_images, options.val_images),
+            options.pixels,
+            before=before,
             on_step=lambda row: progress.advance(bars[row]),
+            on_row=lambda results: write_json(written, results),
         )
-    folder = Path(options.out)
-    write_json(folder / "results.json", results)
     write_text(folder / "report.html", render(results))
     console.print(*tables(results), lead(results), sep="\n", highlight=False)
-    print(f"results: {folder / 'results.json'}, {folder / 'report.html'}")
+    print(f"results: {written}, {folder / 'report.html'}")
     return 0
 
 
@@ -48,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="resfu probe",
         description="Train a linear classifier on the pixel features of a frozen encoder, once an upsampler and seed, "
         "and measure it; beside it how well the features agree with those of larger images. Nearest and bilinear are "
-        "always there.",
+        "always there. Called again with the same settings and folder, it goes on with the rows that are missing.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -65,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=positive, default=448, metavar="N", help="side of the squares that are looked at (448)")
     add("--steps", type=positive, default=3000, metavar="N", help="of each classifier, with 2 images a step (3000)")
     add("--seeds", type=positive, default=3, metavar="N", help="classifiers an upsampler (3)")
+    add(
+        "--pixels",
+        type=positive,
+        metavar="N",
+        help="train on N labelled pixels of each image and seed, so that it is upsampled once, not at every step (all)",
+    )
     add("--train-images", type=positive, metavar="N", help="at most (all)")
     add("--val-images", type=positive, metavar="N", help="at most (all)")
     add("--out", default="runs/probe", metavar="DIR", help="for results.json and report.html (runs/probe)")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resfu.deploy.streaming import stream
 from resfu.frozen.cache import FeatureCache
 from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, resized
 from resfu.frozen.find import Encoder, find_encoder
@@ -26,8 +27,9 @@ class PixelFeatures(nn.Module):
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
-        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module. Methods with parameters are random
-            without `weights`.
+        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" takes images and sizes of
+            2^steps times the features. Methods with weights start at random: give `weights` of a fit
+            (`resfu distill`), or published ones.
         weights: of the upsampler, a file of `resfu distill` or of its authors.
         cache: folder to store the low-resolution features of images.
         stride: pixels per patch or cell of the encoder, if it cannot be found.
@@ -59,10 +61,11 @@ class PixelFeatures(nn.Module):
         if isinstance(upsampler, str):
             width = self._width() if "channels" not in options else options.pop("channels")
             upsampler = create_upsampler(upsampler, channels=width, **options)
-        if upsampler.ratios != "any" or (upsampler.guided and not upsampler.image_guided):
+        fits = upsampler.image_guided or (upsampler.ratios == "any" and not upsampler.guided)
+        if not fits:
             raise ValueError(
-                f"{type(upsampler).__name__} does not go from features and an image to any size: choose one of "
-                "nearest, bilinear, bicubic, resfu-image, naf, anyup."
+                f"{type(upsampler).__name__} is not steered by an image alone, or not free in its ratio: choose one of "
+                "nearest, bilinear, bicubic, resfu-image, naf, anyup, stack-jbu."
             )
         if weights is not None:
             load_weights(upsampler, weights)
@@ -123,6 +126,38 @@ class PixelFeatures(nn.Module):
         each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
         parts = zip(features.split(1), guide.split(1), each, strict=True)
         return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
+
+    @torch.no_grad()
+    def stream(
+        self, image: Any, size: tuple[int, int] | None = None, *, budget: str | int | None = "256MB", to: Any = None
+    ) -> Any:
+        """The features of every pixel in bands of rows, which together are what `forward` gives, within rounding.
+
+        Args:
+            image: as in `forward`.
+            size: as in `forward`.
+            budget: most memory of the upsampling beyond its inputs and the output: bytes or text such as "256MB"; None
+                for no limit. What the encoder takes for the low-resolution features comes before it.
+            to: what takes the bands. None: the caller, who iterates. A function or module: called with each band, and
+                its results put together along the rows. "labels": the largest channel at each pixel. A tensor, on any
+                device, or an array such as `numpy.memmap`, [B, C, H, W]: filled.
+
+        Returns:
+            Without `to` an iterator of bands [B, C, rows, W] from top to bottom. Else results [B, ..., H, W], labels
+            [B, H, W], or `to` itself.
+
+        Raises:
+            ValueError: for an upsampler without a band form, a budget that a single band does not fit (it says what is
+                needed), or a `to` of another shape.
+
+        >>> pf = resfu.PixelFeatures("efficientnet-lite0", "bilinear", pretrained=False)
+        >>> sum(band.shape[2] for band in pf.stream(torch.rand(1, 3, 90, 120)))
+        90
+        """
+        images = self._images(image)
+        features = self._low(images)
+        guide, size = self.guide(images, features), size or (images.shape[-2], images.shape[-1])
+        return stream(self.upsampler, features, guide, size, budget=budget, to=to)
 
     def _images(self, image: Any) -> Tensor:
         parameter = next(self.parameters(), None)

@@ -2,13 +2,18 @@
 
 import os
 
+from torch import Tensor
+
 from resfu.hosts.weights import check_keys, read_weights
 from resfu.upsamplers import UPSAMPLERS, Upsampler
+from resfu.upsamplers.jbu import StackJBU
 from resfu.upsamplers.official import convert_state_dict
 
 
 def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
     """Load weights by name.
+
+    A fit at ratio 2 of a stack of doublings has one step, whose weights every step of a longer stack takes.
 
     Args:
         up: the upsampler.
@@ -22,6 +27,8 @@ def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
     if not own.keys() & weights.keys():
         name = next((name for name, method in UPSAMPLERS.items() if type(up) is method), "")
         weights = convert_state_dict(name, weights)
+    if isinstance(up, StackJBU):
+        weights = _in_every_step(weights, up)
     check_keys(
         path,
         missing=[key for key in own if key not in weights],
@@ -29,3 +36,14 @@ def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
         misshapen=[key for key in own if key in weights and own[key].shape != weights[key].shape],
     )
     up.load_state_dict(weights)
+
+
+def _in_every_step(weights: dict[str, Tensor], up: StackJBU) -> dict[str, Tensor]:
+    """The weights of one step under the names of all; those of several steps as they are."""
+    first = {key: value for key, value in weights.items() if key.startswith("stages.")}
+    if any(not key.startswith("stages.1.") for key in first):
+        return weights
+    rest = {key: value for key, value in weights.items() if key not in first}
+    return rest | {
+        key.replace("stages.1.", f"stages.{n}.", 1): value for n in up.stages for key, value in first.items()
+    }

@@ -49,7 +49,8 @@ class DistillationModule(TrainingModule):
 
     Args:
         host: the frozen encoder, see `resfu.PixelFeatures`; it is not kept in checkpoints.
-        upsampler: "naf", "anyup" or "resfu-image".
+        upsampler: "naf", "anyup" or "resfu-image"; "stack-jbu" with the option steps=1, whose weights serve every step
+            of a longer stack.
         upsampler_options: further constructor arguments of the upsampler.
         pretrained: fetch the encoder's weights.
         pairs: "scales" or "pooled", see `resfu.frozen.pairs.feature_pair`.
@@ -88,8 +89,11 @@ class DistillationModule(TrainingModule):
         side = encoder.size_for((64, 64))
         width = encoder(torch.zeros(1, 3, *side)).shape[1]
         made = create_upsampler(upsampler, channels=width, **(upsampler_options or {}))
-        if not made.image_guided or made.ratios != "any":
-            raise ValueError(f"{upsampler} has nothing to fit here: choose naf, anyup or resfu-image.")
+        if not made.image_guided:
+            choice = "naf, anyup, resfu-image or stack-jbu+steps=1"
+            raise ValueError(f"{upsampler} has nothing to fit here: choose {choice}.")
+        if made.ratios != "any" and made.scale_factor != 2:
+            raise ValueError(f"pairs have ratio 2, not {made.scale_factor}: add steps=1 to the options of {upsampler}.")
         super().__init__(_Upsampler(made), optimisation, schedule, False, seed)
         self.save_hyperparameters(arguments)
         self._encoder = (encoder,)  # in a tuple PyTorch does not see it: checkpoints are without it

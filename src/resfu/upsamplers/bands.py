@@ -1,16 +1,16 @@
 """Image encoders on the CPU without gradients, in bands of rows that stay in the cache.
 
 A layer reads its map once and writes the next one over it: GroupNorm, whose statistics the layer before has summed up,
-SiLU and convolution of a band happen in memory that is taken once.
+SiLU and convolution of a band happen in memory that is taken once. In fp32 with Numba compiled kernels do the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.ops.backends import operators_are_recorded
+from resfu.ops.backends import operators_are_recorded, which_backend
 from resfu.ops.grid import in_bands
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.transforms import is_batched
@@ -31,12 +31,18 @@ def on_cpu_without_graph(*tensors: Tensor) -> bool:
 
 
 class Sums:
-    """What GroupNorm needs to know of a map, summed up band by band."""
+    """What GroupNorm needs to know of a map, summed up band by band.
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum: Tensor | float = 0.0
-        self._squares: Tensor | float = 0.0
+    Args:
+        count: pixels that have been summed up elsewhere.
+        total: their sum, [D] in fp64.
+        squares: that of their squares.
+    """
+
+    def __init__(self, count: int = 0, total: Tensor | float = 0.0, squares: Tensor | float = 0.0) -> None:
+        self._count = count
+        self._sum = total
+        self._squares = squares
 
     def add(self, x: Tensor, space: Workspace) -> None:
         """Take in some pixels, [..., D]."""
@@ -138,31 +144,80 @@ def _fill_border(y: Tensor, W: int, top: bool, bottom: bool, mirrored: bool, fil
         y[filled] = y[filled - 2] if mirrored else 0
 
 
-def run(
-    layers: list[tuple[nn.GroupNorm, Convolution]],
+def layer(
     x: Tensor,
-    sums: Sums,
+    affine: tuple[Tensor, Tensor] | None,
+    convolution: nn.Conv2d,
+    out: Tensor,
     space: Workspace,
-    sink: Callable[[int, int, Tensor], None] | None = None,
+    add: bool = False,
+    mirrored: bool = True,
 ) -> Sums:
-    """Layers of GroupNorm, SiLU and convolution on a map [H, W, D], one after the other over it.
+    """The next layer of a map [H, W, D] into another one, [H, W, D'].
+
+    Args:
+        x: the map, in order.
+        affine: normalise x by this scale and shift and apply SiLU first.
+        convolution: 1 x 1 or 3 x 3.
+        out: may be x where `works_in_place` says so.
+        space: memory.
+        add: to what is in `out`, for 1 x 1 convolutions.
+        mirrored: beyond the border x is mirrored; otherwise 0.
+
+    Returns:
+        The sums of the result.
+    """
+    if _is_compiled(x, convolution):
+        from resfu.ops.layers.numba import layer as compiled
+
+        return Sums(x.shape[0] * x.shape[1], *compiled(x, affine, convolution, out, add, mirrored))
+    sums = Sums()
+    for first, last, band in convolved(x, affine, convolution, space, mirrored):
+        out[first:last] = out[first:last] + band if add else band
+        sums.add(out[first:last], space)
+    return sums
+
+
+def embed(convolution: Convolution, image: Tensor, out: Tensor, space: Workspace) -> Sums:
+    """A first convolution, of an image [c, H, W], into [H, W, D]."""
+    if _is_compiled(image, convolution):
+        return layer(image.permute(1, 2, 0).contiguous(), None, convolution, out, space)
+    sums = Sums()
+    for first, last, band in embedded(convolution, image):
+        out[first:last] = band
+        sums.add(out[first:last], space)
+    return sums
+
+
+def works_in_place(x: Tensor, convolution: nn.Conv2d) -> bool:
+    """Whether `layer` may write over x."""
+    return convolution.kernel_size[0] == 1 or not _is_compiled(x, convolution)
+
+
+def _is_compiled(x: Tensor, convolution: nn.Conv2d) -> bool:
+    return convolution.kernel_size[0] in (1, 3) and which_backend(x) == "numba"
+
+
+def run(
+    layers: list[tuple[nn.GroupNorm, Convolution]], x: Tensor, sums: Sums, space: Workspace, second: Tensor | None
+) -> Tensor:
+    """Layers of GroupNorm, SiLU and convolution on a map [H, W, D], one after the other.
 
     Args:
         layers: whose width does not change.
         x: the map, which is written over.
         sums: of x.
         space: memory.
-        sink: gets the bands of the last layer, (first row, one past the last, [rows, W, D]), in place of x.
+        second: room for another map like x; None takes it where it is needed.
 
     Returns:
-        The sums of the result.
+        The result: x or `second`.
     """
-    for n, (norm, convolution) in enumerate(layers):
-        affine, sums = sums.affine(norm, x), Sums()
-        for first, last, band in convolved(x, affine, convolution, space):
-            if sink is not None and n == len(layers) - 1:
-                sink(first, last, band)
-            else:
-                x[first:last] = band
-                sums.add(x[first:last], space)
-    return sums
+    for norm, convolution in layers:
+        affine, out = sums.affine(norm, x), x
+        if not works_in_place(x, convolution):
+            out = torch.empty_like(x) if second is None else second
+        sums = layer(x, affine, convolution, out, space)
+        if out is not x:
+            x, second = out, x
+    return x

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from resfu.ops.attention.axis import shifted
 from resfu.ops.attention.cpu import attend
+from resfu.ops.backends import which_backend
 from resfu.ops.reassembly.workspace import Workspace
-from resfu.upsamplers.bands import Sums, bands, embedded, run
+from resfu.upsamplers.bands import bands, embed, run
 from resfu.upsamplers.pooling import pooling_matrix
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ class Query:
         (C, H, W), self._width = out.shape, width
         lends = width <= C and out.is_contiguous()
         self._planes = out[:width] if lends else out.new_empty(width, H, W)
+
+    def room(self, channel: int, E: int) -> Tensor | None:
+        """The memory of E channels from `channel` on as a map [H, W, E], before they are written; None if scattered."""
+        planes = self._planes[channel : channel + E]
+        return planes.view(*planes.shape[1:], E) if planes.is_contiguous() else None
+
+    def lends(self, x: Tensor) -> bool:
+        """Whether x lies in this memory."""
+        return x.untyped_storage().data_ptr() == self._planes.untyped_storage().data_ptr()
 
     def write(self, first: int, last: int, band: Tensor, channel: int) -> None:
         """Keep rows [rows, W, E] as the channels from `channel` on."""
@@ -69,18 +79,15 @@ def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
     cos, sin = ([f(angle).mT.to(out.dtype) for angle in angles] for f in (torch.cos, torch.sin))  # [P, F] each
     down, across = pooling_matrix(H, h, out), pooling_matrix(W, w, out)
     key = out.new_zeros(h, w * D)
-    query = space.take("query rows", (1, W, D))
 
     def read(first: int, last: int) -> Tensor:
         query = space.take("query rows", (last - first, W, D))
         for channel in (0, half):
             store.read(first, last, channel, query[..., channel : channel + half])
-        return query
+        return _rotate(query, naf.rope_heads, cos, sin, first, last, space)
 
     for first, last in bands(H, W):
-        query = _rotate(read(first, last), naf.rope_heads, cos, sin, first, last, space)
-        for channel in (0, half):
-            store.write(first, last, query[..., channel : channel + half], channel)
+        query = read(first, last)
         narrow = torch.matmul(across, query)  # [rows, w, D]
         key.addmm_(down[:, first:last], narrow.flatten(1))
     key = key.view(h, w, D).permute(2, 0, 1)
@@ -96,28 +103,27 @@ def _encode(
     parts: list[Any] = list(stack)
     stem, *blocks = parts
     layers = [layer for block in blocks for layer in ((block.norm1, block.conv1), (block.norm2, block.conv2))]
-    Hy, Wy = image.shape[-2:]
-    x, sums, same = image.new_empty(Hy, Wy, stem.out_channels), Sums(), (Hy, Wy) == size
-
-    def sink(first: int, last: int, band: Tensor) -> None:
-        store.write(first, last, band, channel)
-
-    for first, last, band in embedded(stem, image):
-        if layers or not same:
-            x[first:last] = band
-            sums.add(band, space)
-        else:
-            sink(first, last, band)
-    run(layers, x, sums, space, sink if same else None)
-    if not same:
-        pooled = F.adaptive_avg_pool2d(x.permute(2, 0, 1)[None], size)[0]
-        store.write(0, size[0], pooled.permute(1, 2, 0), channel)
+    (Hy, Wy), E = image.shape[-2:], stem.out_channels
+    x = image.new_empty(Hy, Wy, E)
+    sums = embed(stem, image, x, space)
+    x = run(layers, x, sums, space, store.room(channel, E) if (Hy, Wy) == size else None)
+    if (Hy, Wy) != size:
+        x = F.adaptive_avg_pool2d(x.permute(2, 0, 1)[None], size)[0].permute(1, 2, 0)
+    elif store.lends(x):
+        x = x.clone()
+    for first, last in bands(*size):
+        store.write(first, last, x[first:last], channel)
 
 
 def _rotate(
     query: Tensor, heads: int, cos: list[Tensor], sin: list[Tensor], first: int, last: int, space: Workspace
 ) -> Tensor:
-    """`rotation.rotate` on rows [rows, W, D]."""
+    """`rotation.rotate` on rows [rows, W, D], which are written over where that is faster."""
+    if which_backend(query) == "numba":
+        from resfu.upsamplers import naf_numba
+
+        naf_numba.rotate(query, heads, cos, sin, first)
+        return query
     rows, W, D = query.shape
     angles = []
     for name, (of_row, of_column) in (("cos", cos), ("sin", sin)):

@@ -2,109 +2,110 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from resfu.compare.probe.photos import Seen
-from resfu.evaluation.fidelity import Fidelity, consistency
+from resfu.compare.probe.photos import Seen, upsampled
+from resfu.compare.probe.samples import Samples
 from resfu.evaluation.semantic import SemanticMetrics
-from resfu.frozen.pairs import Pairs, feature_pair
 from resfu.frozen.pixel_features import PixelFeatures
 
 _RATE, _DECAY = 5e-4, 1e-5
 
 
-def linear_probe(
+def linear_probes(
     pf: PixelFeatures,
     trained: Sequence[Seen],
     measured: Sequence[Seen],
     classes: int,
     steps: int,
+    seeds: Sequence[int],
+    pixels: int | None = None,
     batch_size: int = 2,
-    seed: int = 0,
     on_step: Callable[[], object] = lambda: None,
-) -> dict[str, Any]:
-    """Train a classifier on pixel features and measure it.
+) -> list[dict[str, float]]:
+    """Train classifiers on pixel features and measure them.
 
-    Cross entropy over labelled pixels; AdamW with learning rate 5e-4, half a cosine over all steps, and weight decay
-    1e-5. Each image is randomly mirrored.
+    Cross entropy over labelled pixels, AdamW with rate 5e-4, which falls along a half cosine over all steps, decay
+    1e-5. Without `pixels` each image comes as it is or mirrored, as drawn.
 
     Args:
-        pf: computes the features; its upsampler gets the low-resolution ones.
-        trained: training images, each followed by its mirror image.
+        pf: makes the features; its upsampler takes the low-resolution ones.
+        trained: images; without `pixels` every second one is the mirror of that before.
         measured: images to measure on.
         classes: number of classes.
         steps: of the optimiser.
-        batch_size: images per step.
-        seed: of the classifier's initial weights and of the order.
+        seeds: of the classifiers' first weights and of the order of images; one classifier each.
+        pixels: train on so many labelled pixels of each image, drawn at random, of which every seed has its own. Each
+            image is then upsampled once instead of once a step. None: on all pixels.
+        batch_size: images a step.
         on_step: called after every step and every measured image.
 
     Returns:
-        "miou", "biou" and "aacc" in percent.
+        "miou", "biou" and "aacc" in percent, for each seed.
     """
-    size = (trained[0].image.shape[-2], trained[0].image.shape[-1])
+    samples = None if pixels is None else Samples(pf, trained, pixels, seeds)
+
+    def batch(seed: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        if samples is not None:
+            return samples.batch(seed, places)
+        seen = [trained[place] for place in places]
+        return torch.cat([upsampled(pf, one) for one in seen]), torch.cat([one.label for one in seen])
+
+    classifiers = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            classifier = nn.Conv2d(trained[0].low.shape[1], classes, 1)
+        order = _places(len(trained), pixels is None, batch_size, steps, seed)
+        _train(classifier, [lambda seed=seed, places=places: batch(seed, places) for places in order], on_step)
+        classifiers.append(classifier)
+    return _measured(classifiers, pf, measured, classes, on_step)
+
+
+def _places(images: int, mirrored: bool, batch_size: int, steps: int, seed: int) -> list[list[int]]:
+    """Which images every step sees: all in turn, in a new order each time; of an image and its mirror either."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        classifier = nn.Conv2d(trained[0].low.shape[1], classes, 1)
-    optimizer = torch.optim.AdamW(classifier.parameters(), _RATE, weight_decay=_DECAY)
+    forms = 2 if mirrored else 1
     order: list[int] = []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * (1 + math.cos(math.pi * step / steps)) / 2
+    batches = []
+    for _ in range(steps):
         if len(order) < batch_size:
-            order += torch.randperm(len(trained) // 2, generator=generator).tolist()
-        batch = []
-        for _ in range(batch_size):
-            batch.append(trained[2 * order.pop(0) + int(torch.randint(2, (), generator=generator))])
-        features = torch.cat([upsampled(pf, seen, size) for seen in batch])
-        loss = F.cross_entropy(classifier(features), torch.cat([seen.label for seen in batch]), ignore_index=255)
+            order += torch.randperm(images // forms, generator=generator).tolist()
+        turns = torch.randint(forms, (batch_size,), generator=generator).tolist()
+        batches.append([forms * order.pop(0) + turn for turn in turns])
+    return batches
+
+
+def _train(
+    classifier: nn.Conv2d, batches: Sequence[Callable[[], tuple[Tensor, Tensor]]], on_step: Callable[[], object]
+) -> None:
+    optimizer = torch.optim.AdamW(classifier.parameters(), _RATE, weight_decay=_DECAY)
+    for step, batch in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1 + math.cos(math.pi * step / len(batches))) / 2
+        features, label = batch()
+        loss = F.cross_entropy(classifier(features), label, ignore_index=255)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         on_step()
-    metrics = SemanticMetrics(classes)
-    with torch.no_grad():
-        for seen in measured:
-            metrics.update(classifier(upsampled(pf, seen, size)).argmax(1), seen.label)
-            on_step()
-    results = metrics.compute()
-    return {key: float(results[key]) for key in ("miou", "biou", "aacc")}
 
 
 @torch.no_grad()
-def upsampled(pf: PixelFeatures, seen: Seen, size: tuple[int, int]) -> torch.Tensor:
-    """The upsampled features of an image, [1, C, S, S]."""
-    return pf.upsampler(seen.low, pf.guide(seen.image, seen.low), size=size)
-
-
-@torch.no_grad()
-def fidelity(pf: PixelFeatures, measured: Sequence[Seen]) -> dict[str, float]:
-    """Agreement of upsampled features with the encoder's own.
-
-    Returns:
-        In percent: "cos" and "r2" with the features of the whole image, upsampled from those of the image at half its
-        size; "pooled_cos" and "pooled_r2", upsampled from their averages over 2 x 2; "down_cos" between the
-        low-resolution features and the upsampled ones, averaged down. "constant": the largest error for features of 1.
-    """
-    scales, pooled, down = Fidelity(), Fidelity(), []
-    kinds: tuple[tuple[Fidelity, Pairs], ...] = ((scales, "scales"), (pooled, "pooled"))
+def _measured(
+    classifiers: Sequence[nn.Conv2d],
+    pf: PixelFeatures,
+    measured: Sequence[Seen],
+    classes: int,
+    on_step: Callable[[], object],
+) -> list[dict[str, float]]:
+    metrics = [SemanticMetrics(classes) for _ in classifiers]
     for seen in measured:
-        for into, kind in kinds:
-            pair = feature_pair(pf.encoder, seen.image, kind)
-            high = (pair.high.shape[-2], pair.high.shape[-1])
-            into.update(pf.upsampler(pair.low, pair.guidance, size=high), pair.high)
-    for seen in measured[:8]:
-        size = (seen.image.shape[-2] // 2, seen.image.shape[-1] // 2)
-        down.append(consistency(pf.upsampler(seen.low, pf.guide(seen.image, seen.low), size=size), seen.low)["cos"])
-    one, seen = torch.ones_like(measured[0].low), measured[0]
-    flat = pf.upsampler(one, pf.guide(seen.image, one), size=tuple(seen.image.shape[-2:]))
-    found = {
-        f"{name}{key}": 100 * of.compute()[key]
-        for name, of in (("", scales), ("pooled_", pooled))
-        for key in ("cos", "r2")
-    }
-    return found | {"down_cos": 100 * sum(down) / len(down), "constant": float((flat - 1).abs().max())}
+        features = upsampled(pf, seen)
+        for classifier, metric in zip(classifiers, metrics, strict=True):
+            metric.update(classifier(features).argmax(1), seen.label)
+        on_step()
+    return [{key: float(metric.compute()[key]) for key in ("miou", "biou", "aacc")} for metric in metrics]

@@ -57,3 +57,10 @@ def look(pf: PixelFeatures, dataset: Any, size: int, count: int | None, mirrored
             image, label = (image.flip(-1), label.flip(-1)) if turn else (image, label)
             found.append(Seen(image, label, pf.low(resized(image, pf.encoder.size_for((size, size))))))
     return found
+
+
+@torch.no_grad()
+def upsampled(pf: PixelFeatures, seen: Seen) -> Tensor:
+    """The features of an image's pixels, [1, C, S, S]."""
+    size = (seen.image.shape[-2], seen.image.shape[-1])
+    return pf.upsampler(seen.low, pf.guide(seen.image, seen.low), size=size)

@@ -12,7 +12,7 @@ from resfu.recipes import flattened
 
 HEADINGS = (
     "upsampler", "mIoU", "bIoU", "pixels right", "cosine", "R²", "pooled: cosine", "pooled: R²", "down: cosine",
-    "constant", "s a run",
+    "constant", "CPU s",
 )  # fmt: skip
 
 
@@ -24,18 +24,20 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         found.append(f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.deviation is not None else ""))
     of = row["fidelity"]
     found += [f"{of[key]:.2f}" for key in ("cos", "r2", "pooled_cos", "pooled_r2", "down_cos")]
-    return [*found, f"{of['constant']:.1e}", f"{row['seconds']:.0f}"]
+    return [*found, f"{of['constant']:.1e}", f"{row['cpu_seconds']:.0f}"]
 
 
 def lead(results: Mapping[str, Any]) -> str:
     """A short description of the probe."""
     settings = results["settings"]
+    part = "" if settings["pixels"] is None else f"{settings['pixels']} pixels each of "
     return (
-        f"Features of {settings['encoder']}, frozen, upsampled to {settings['size']} x {settings['size']} pixels. "
-        f"mIoU, boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
-        f"{settings['images']['train']} images of {settings['dataset']}, measured on {settings['images']['val']}, mean "
-        f"and deviation over {len(settings['seeds'])} seeds. Cosine and R², in percent: agreement with the encoder's "
-        "features of the image from those of half of it, or (pooled) from their averages over 2 x 2."
+        f"Features of {settings['encoder']}, frozen, brought to {settings['size']} x {settings['size']} pixels. mIoU, "
+        f"boundary IoU and pixels right, in percent: a linear classifier trained {settings['steps']} steps on "
+        f"{part}{settings['images']['train']} images of {settings['dataset']}, measured on "
+        f"{settings['images']['val']}, mean and deviation over {len(settings['seeds'])} seeds. Cosine and R², in "
+        "percent: agreement with the encoder's features of the image from those of half of it, or (pooled) from their "
+        "averages over 2 x 2."
     )
 
 

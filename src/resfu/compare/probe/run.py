@@ -1,12 +1,14 @@
 """Probe several upsamplers on one encoder's features, side by side."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from resfu.compare.machine import describe_machine, describe_versions
-from resfu.compare.probe.linear import fidelity, linear_probe
+from resfu.compare.probe.fidelity import fidelity, pairs_of
+from resfu.compare.probe.linear import linear_probes
 from resfu.compare.probe.photos import look
 from resfu.compare.variants import parse_variant
 from resfu.data import create_dataset
@@ -41,8 +43,11 @@ def probe(
     steps: int,
     seeds: Sequence[int],
     counts: tuple[int | None, int | None] = (None, None),
+    pixels: int | None = None,
     options: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
     on_step: Callable[[str], object] = lambda row: None,
+    on_row: Callable[[dict[str, Any]], object] = lambda results: None,
 ) -> dict[str, Any]:
     """Train and measure a classifier for every upsampler and seed.
 
@@ -54,12 +59,16 @@ def probe(
         size: of the squares, S.
         steps: of the classifiers' optimiser.
         seeds: of the classifiers.
-        counts: largest numbers of images for training and measuring.
+        counts: images to train and to measure on, at most.
+        pixels: train on so many pixels of each image, see `linear_probes`; None for all.
         options: further arguments of the data set's class.
+        before: what was returned or given to `on_row` before: rows are not measured again where the settings are equal.
         on_step: called with the row's name after each step.
+        on_row: called after each row with what has been measured so far.
 
     Returns:
-        "settings", "rows" (name, "runs" and "fidelity" of each, "seconds"), "machine" and "versions".
+        "settings" (weights by the SHA-256 of their file), "rows" (name, "runs" and "fidelity" of each, "cpu_seconds" of
+        all its runs), "machine" and "versions".
 
     Raises:
         ValueError: for an unknown name, or a method that has parameters but no weights file.
@@ -75,26 +84,35 @@ def probe(
     splits = [create_dataset(dataset, split, root, **(options or {})) for split in ("train", "val")]
     pf = made[ALWAYS[0]]
     trained, measured = (
-        look(pf, split, size, count, mirrored=split is splits[0]) for split, count in zip(splits, counts, strict=True)
+        look(pf, split, size, count, split is splits[0] and pixels is None)
+        for split, count in zip(splits, counts, strict=True)
     )
-    rows = []
-    for row, pf in made.items():
-        started = time.perf_counter()
-        runs = [
-            linear_probe(
-                pf, trained, measured, splits[0].num_classes, steps, seed=seed, on_step=lambda r=row: on_step(r)
-            )
-            for seed in seeds
-        ]
-        seconds = (time.perf_counter() - started) / len(runs)
-        rows.append({"name": row, "runs": runs, "fidelity": fidelity(pf, measured), "seconds": seconds})
     settings = {
         "encoder": encoder,
-        "upsamplers": {row: weights and str(Path(weights)) for row, (*_, weights) in parse_rows(upsamplers).items()},
+        "upsamplers": {row: weights and _digest(weights) for row, (*_, weights) in parse_rows(upsamplers).items()},
         "dataset": dataset,
         "size": size,
         "steps": steps,
         "seeds": list(seeds),
-        "images": {"train": len(trained) // 2, "val": len(measured)},
+        "images": {"train": len(trained) // (2 if pixels is None else 1), "val": len(measured)},
+        "pixels": pixels,
     }
-    return {"settings": settings, "rows": rows, "machine": describe_machine(), "versions": describe_versions()}
+    results: dict[str, Any] = {"settings": settings, "rows": []}
+    results |= {"machine": describe_machine(), "versions": describe_versions()}
+    known = {row["name"]: row for row in before["rows"]} if before and before["settings"] == settings else {}
+    pairs = pairs_of(found, measured) if made.keys() - known.keys() else {}
+    for row, pf in made.items():
+        if row not in known:
+            started = time.process_time()
+            step = partial(on_step, row)
+            runs = linear_probes(pf, trained, measured, splits[0].num_classes, steps, seeds, pixels, on_step=step)
+            seconds = time.process_time() - started
+            known[row] = {"name": row, "runs": runs, "fidelity": fidelity(pf, measured, pairs), "cpu_seconds": seconds}
+        results["rows"].append(known[row])
+        on_row(results)
+    return results
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from resfu.ops.attention.axis import Axis
+from resfu.ops.backends import which_backend
 from resfu.ops.reassembly.workspace import Workspace
 
 _SCORES = 1 << 19  # at once: 2 MB in fp32
@@ -38,6 +39,10 @@ def attend(
         columns: windows along W.
         mean: the mean of the heads' weights weighs all values, instead of one head a block of C / G.
     """
+    if out.is_contiguous() and which_backend(values) == which_backend(key) == "numba":
+        from resfu.ops.attention import numba
+
+        return numba.attend(query, key, values, out, heads, rows, columns, mean)
     space = Workspace(key)
     blocks = 1 if mean else heads
     keys, every = _beside(key, columns, heads), _beside(values, columns, blocks)

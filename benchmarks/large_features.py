@@ -1,0 +1,67 @@
+"""Memory of `PixelFeatures.stream`: pixel features of a ViT-S/14 at random weights, of an image of 2048 x 2048.
+
+    python -m benchmarks.large_features [UPSAMPLER ...] [--side 2048] [--budget 256MB]
+
+The image's features would take 6.4 GB in fp32. Every upsampler runs in a child process of its own, on two threads, that
+takes the bands one by one and lets them go; the number is the most memory that the child held, libraries and encoder
+included. Writes benchmarks/results/large-features.json at the full side.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+from benchmarks import results
+
+SIDE, BUDGET, THREADS = 2048, "256MB", 2
+ENCODER = "vit_small_patch14_dinov2"
+
+
+def child(upsampler: str, side: int, budget: str) -> dict:
+    """Stream once, in this process."""
+    import torch
+
+    import resfu
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    pf = resfu.PixelFeatures(ENCODER, upsampler, pretrained=False)
+    image = torch.randint(256, (3, side, side), dtype=torch.uint8)
+    start, rows, bands = time.perf_counter(), 0, 0
+    for band in pf.stream(image, budget=budget):
+        rows, bands = rows + band.shape[2], bands + 1
+    assert rows == side
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"bands": bands, "seconds": round(seconds, 1), "peak_mib": round(peak / 2**20)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("upsamplers", nargs="*", default=["bilinear", "naf", "anyup", "resfu-image"])
+    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--budget", default=BUDGET)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.upsamplers[0], options.side, options.budget)))
+        return
+    rows = []
+    for upsampler in options.upsamplers:
+        words = [upsampler, "--side", str(options.side), "--budget", options.budget, "--child"]
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.large_features", *words], check=True, stdout=subprocess.PIPE, text=True
+        )
+        found = json.loads(run.stdout.splitlines()[-1])
+        row = {"encoder": ENCODER, "upsampler": upsampler, "side": options.side, "budget": options.budget, **found}
+        rows.append(row)
+        print(json.dumps(row))
+    if options.side == SIDE:
+        print(results.save("large-features", 1, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Some pixels of every image, so that an image need not be upsampled again at every step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from resfu.compare.probe.photos import Seen, upsampled
+from resfu.frozen.pixel_features import PixelFeatures
+
+_IGNORED = 255
+
+
+class Samples:
+    """Features and labels of labelled pixels, drawn at random, for each seed other ones.
+
+    Which pixels are drawn depends on the image and its labels alone, so that all upsamplers are asked about the same.
+
+    Args:
+        pf: makes the features.
+        trained: images.
+        pixels: n, of an image and seed; as many as there are where fewer are labelled.
+        seeds: S of them.
+    """
+
+    def __init__(self, pf: PixelFeatures, trained: Sequence[Seen], pixels: int, seeds: Sequence[int]) -> None:
+        self._pixels, self._places = pixels, {seed: n for n, seed in enumerate(seeds)}
+        self._kept = [self._of(pf, seen, number) for number, seen in enumerate(trained)]
+
+    def batch(self, seed: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Features [1, C, 1, N] and labels [1, 1, N] of some images, by their places in `trained`."""
+        part = slice(self._places[seed] * self._pixels, (self._places[seed] + 1) * self._pixels)
+        features, labels = zip(*(self._kept[place] for place in places), strict=True)
+        joined = torch.cat([x[:, part] for x in features], 1)
+        return joined[None, :, None], torch.cat([label[part] for label in labels])[None, None]
+
+    def _of(self, pf: PixelFeatures, seen: Seen, number: int) -> tuple[Tensor, Tensor]:
+        labelled = (seen.label.flatten() != _IGNORED).nonzero().flatten()
+        generator = torch.Generator().manual_seed(number)
+        drawn = labelled[torch.randperm(len(labelled), generator=generator)[: self._pixels * len(self._places)]]
+        return upsampled(pf, seen)[0].flatten(1)[:, drawn], seen.label.flatten()[drawn]

@@ -1,0 +1,156 @@
+"""The compiled kernels: activation and 1 x 1 or 3 x 3 convolution of a map [H, W, D], channels together.
+
+All arrays are flat and fp32. A layer's input is brought into a block of scratch memory, normalised and through SiLU.
+Its convolution is the product of matrices of `compiled.tile`, with 8 pixels as rows and 32 channels as columns. The
+3 x 3 convolution is Winograd's: 36 products on transformed tiles of 6 x 6 give 4 x 4 pixels, 4 times fewer
+multiplications than the definition (Lavin and Gray, arXiv 1509.09308, with points 0, 1, -1, 1/2, -2). D is filled up to
+a multiple of 16 (D16), the output's width M to one of 32 (M32).
+"""
+
+from typing import no_type_check
+
+from numba import types
+
+from resfu.ops.compiled.combine import combination
+from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.softmax import exponential
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.layers.winograd import INPUT, OUTPUT
+
+BLOCK = 64  # pixels of a task of 1 x 1 convolutions; columns of a part of a row of tiles
+TILES = BLOCK // 4
+SIDE = 6  # of a tile
+POINTS = SIDE * SIDE
+
+_product = product()
+_biased = product(start="bias")
+_into = combination(INPUT)
+_out_of = combination(OUTPUT)
+
+
+@no_type_check
+@kernel
+def activated(x, b, D, D16, scale, shift, active, out, o):
+    """A pixel's channels, normalised and through SiLU where the layer is active, and zeros behind them."""
+    one = types.float32(1.0)
+    if active:
+        for c in range(D):
+            z = get(x, b + c) * get(scale, c) + get(shift, c)
+            e = exponential(-abs(z))  # of what is at most 0: no overflow
+            s = one / (one + e)
+            put(out, o + c, z * (e * s if z < types.float32(0.0) else s))
+    else:
+        for c in range(D):
+            put(out, o + c, get(x, b + c))
+    for c in range(D, D16):
+        put(out, o + c, types.float32(0.0))
+
+
+@no_type_check
+@kernel
+def given_out(block, b, M, bias, biased, out, o, add, sums, s):
+    """A pixel's results from scratch into the map, or onto it; they and their squares are added to the sums [2, M]."""
+    for c in range(M):
+        value = get(block, b + c)
+        if biased:
+            value += get(bias, c)
+        if add:
+            value += get(out, o + c)
+        put(out, o + c, value)
+        put(sums, s + c, get(sums, s + c) + value)
+    for c in range(M):
+        value = get(out, o + c)
+        put(sums, s + M + c, get(sums, s + M + c) + value * value)
+
+
+@no_type_check
+@kernel
+def pointwise(
+    first, last, pixels, x, D, D16, scale, shift, active, weight, bias, biased, M, M32, out, add, sums, table, scratch,
+    begin,
+):  # fmt: skip
+    """1 x 1 convolution of [pixels, D] to [pixels, M]. Tasks of 64 pixels; sums [tasks, 2, M], zeroed."""
+    result = begin + BLOCK * D16
+    for task in range(first, last):
+        start = task * BLOCK
+        count = min(BLOCK, pixels - start)
+        for i in range(count):
+            activated(x, (start + i) * D, D, D16, scale, shift, active, scratch, begin + i * D16)
+        for m in range(0, M32, PIXELS):
+            for i in range(0, count, ROWS):
+                _product(
+                    scratch, result + i * M32 + m, M32, scratch, begin + i * D16, D16, 1, weight, m * D16, PIXELS, D16,
+                    bias, 0, table, 0,
+                )  # fmt: skip
+        for i in range(count):
+            given_out(scratch, result + i * M32, M, bias, biased, out, (start + i) * M, add, sums, task * 2 * M)
+
+
+@no_type_check
+@kernel
+def _inside(i, n, mirrored):
+    """The place of i in a mirrored axis; -1 for a place of zeros."""
+    if i < 0:
+        return min(-i, n - 1) if mirrored else -1
+    if i >= n:
+        return max(2 * n - 2 - i, 0) if mirrored else -1
+    return i
+
+
+@no_type_check
+@kernel
+def winograd(
+    first, last, H, W, x, D, D16, scale, shift, active, mirrored, weight, bias, biased, M, M32, out, sums, table,
+    scratch, begin,
+):  # fmt: skip
+    """3 x 3 convolution of [H, W, D] to [H, W, M]. A task is 4 rows; sums [tasks, 2, M], zeroed."""
+    width = BLOCK + 2
+    lines = begin + SIDE * SIDE * LANES
+    tiles = lines + SIDE * width * D16
+    products = tiles + POINTS * TILES * max(D16, M32)
+    for task in range(first, last):
+        top = 4 * task
+        for left in range(0, W, BLOCK):
+            count = min(TILES, (W - left + 3) // 4)
+            for r in range(SIDE):
+                row = _inside(top - 1 + r, H, mirrored)
+                for i in range(4 * count + 2):
+                    column = _inside(left - 1 + i, W, mirrored)
+                    target = lines + (r * width + i) * D16
+                    if row < 0 or column < 0:
+                        for c in range(D16):
+                            put(scratch, target + c, types.float32(0.0))
+                    else:
+                        activated(x, (row * W + column) * D, D, D16, scale, shift, active, scratch, target)
+            for t in range(count):
+                for c in range(0, D16, LANES):
+                    for r in range(SIDE):
+                        source = lines + (r * width + 4 * t) * D16 + c
+                        _into(scratch, begin + r * SIDE * LANES, LANES, scratch, source, D16)
+                    for j in range(SIDE):
+                        target = tiles + (j * TILES + t) * D16 + c
+                        _into(
+                            scratch, target, SIDE * TILES * D16, scratch, begin + j * LANES, SIDE * LANES
+                        )  # fmt: skip
+            for point in range(POINTS):
+                for m in range(0, M32, PIXELS):
+                    for t in range(0, count, ROWS):
+                        _product(
+                            scratch, products + (point * TILES + t) * M32 + m, M32, scratch,
+                            tiles + (point * TILES + t) * D16, D16, 1, weight, (point * M32 + m) * D16, PIXELS, D16,
+                            bias, 0, table, 0,
+                        )  # fmt: skip
+            for t in range(count):
+                for c in range(0, M32, LANES):
+                    for k in range(SIDE):
+                        source = products + (k * SIDE * TILES + t) * M32 + c
+                        _out_of(scratch, begin + k * 4 * LANES, LANES, scratch, source, TILES * M32)
+                    for j in range(4):
+                        target = tiles + (4 * t + j) * M32 + c
+                        _out_of(scratch, target, BLOCK * M32, scratch, begin + j * LANES, 4 * LANES)
+            for r in range(min(4, H - top)):
+                for i in range(min(BLOCK, W - left)):
+                    place = ((top + r) * W + left + i) * M
+                    source = tiles + (r * BLOCK + i) * M32
+                    given_out(scratch, source, M, bias, biased, out, place, False, sums, task * 2 * M)
