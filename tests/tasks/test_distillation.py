@@ -145,4 +145,4 @@ def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys):
     assert "http" not in page.partition("</style>")[2]
     assert "bicubic" in capsys.readouterr().out
     assert main(["probe", *words, "--upsamplers", "naf"]) == 2
-    assert "naf has weights" in capsys.readouterr().err
+    assert "naf needs weights" in capsys.readouterr().err

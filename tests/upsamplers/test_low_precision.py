@@ -13,8 +13,8 @@ LOW = {2: (6, 20), 3: (5, 12), 4: (4, 10), 8: (3, 6), 16: (2, 3)}  # by ratio: h
 TOLERANCES = {"bf16": (torch.bfloat16, 0.1), "fp16": (torch.float16, 0.01), "autocast": (torch.bfloat16, 0.1)}
 # Where ReLU's arguments round to the other side of 0, whole terms of ReSFU's gradients come or go.
 RESFU = {"bf16": 0.2, "fp16": 0.1, "autocast": 0.2}
-# AnyUp's scores lie behind fifteen layers: over five seeds the worst gradient is 0.27 off in bf16 and 0.037 in fp16, all
-# of them together 0.12 and 0.015, which an error in a large one breaks.
+# AnyUp's scores lie behind fifteen layers: over five seeds the worst gradient is 0.27 off in bf16 and 0.037 in fp16,
+# all of them together 0.12 and 0.015, which an error in a large one breaks.
 ANYUP = {"bf16": 0.4, "fp16": 0.055, "autocast": 0.4}
 ANYUP_TOGETHER = {"bf16": 0.2, "fp16": 0.025, "autocast": 0.2}
 # Other forms with convolutions of their own.

@@ -27,8 +27,8 @@ class PixelFeatures(nn.Module):
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
-        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" takes images and sizes of
-            2^steps times the features. Methods with weights start at random: give `weights` of a fit
+        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" takes images and sizes
+            of 2^steps times the features. Methods with weights start at random: give `weights` of a fit
             (`resfu distill`), or published ones.
         weights: of the upsampler, a file of `resfu distill` or of its authors.
         cache: folder to store the low-resolution features of images.

@@ -148,17 +148,17 @@ class AnyUp(Upsampler):
         Both of a pair have angles of their own, as published, so that this is no rotation.
 
         Args:
-            x: the image's rows from `first` on.
-            first: see there.
-            height: rows of the image. Default: those that are given.
+            x: rows of the image.
+            first: row of the image at the top of x.
+            height: rows of the image. Default: those of x.
         """
         sizes = (height or x.shape[-2], x.shape[-1])
         rows, columns = (_coordinates(P, x.device).to(self.frequencies.dtype) for P in sizes)
         rows = rows[first : first + x.shape[-2]]
         of_row, of_column = self.frequencies[:, :, None, None]
         angle = at_least_fp32(of_row * rows[:, None] + of_column * columns)
-        first, second = x.chunk(2, 1)
-        return x * angle.cos().to(x.dtype) + torch.cat([-second, first], 1) * angle.sin().to(x.dtype)
+        lower, upper = x.chunk(2, 1)
+        return x * angle.cos().to(x.dtype) + torch.cat([-upper, lower], 1) * angle.sin().to(x.dtype)
 
     def _resized(self, guidance: Tensor, size: tuple[int, int]) -> Tensor:
         return guidance
