@@ -13,8 +13,10 @@ LOW = {2: (6, 20), 3: (5, 12), 4: (4, 10), 8: (3, 6), 16: (2, 3)}  # by ratio: h
 TOLERANCES = {"bf16": (torch.bfloat16, 0.1), "fp16": (torch.float16, 0.01), "autocast": (torch.bfloat16, 0.1)}
 # Where ReLU's arguments round to the other side of 0, whole terms of ReSFU's gradients come or go.
 RESFU = {"bf16": 0.2, "fp16": 0.1, "autocast": 0.2}
-# AnyUp's scores lie behind fifteen layers.
-ANYUP = {"bf16": 0.6, "fp16": 0.07, "autocast": 0.6}
+# AnyUp's scores lie behind fifteen layers: over five seeds the worst gradient is 0.27 off in bf16 and 0.037 in fp16,
+# all of them together 0.12 and 0.015, which an error in a large one breaks.
+ANYUP = {"bf16": 0.4, "fp16": 0.055, "autocast": 0.4}
+ANYUP_TOGETHER = {"bf16": 0.2, "fp16": 0.025, "autocast": 0.2}
 # Other forms with convolutions of their own.
 OPTIONS = [
     ("resfu", 4, {"kernel_size": 5}),
@@ -59,3 +61,5 @@ def test_every_gradient_agrees_with_fp64(create, maps, name, ratio, options, pre
     norms = torch.stack([g.norm() for g in exact])
     errors = torch.stack([(got.double() - g).norm() for got, g in zip(low, exact, strict=True)])
     assert (errors <= tolerance * norms.clamp(min=norms.max() / 20)).all(), errors / norms
+    if name == "anyup":
+        assert errors.norm() <= ANYUP_TOGETHER[precision] * norms.norm(), errors.norm() / norms.norm()
