@@ -187,7 +187,7 @@ def test_what_is_refused(make, message):
         make()
 
 
-STREAMED = ["bilinear"]
+STREAMED = ["bilinear", "naf", "anyup", "resfu-image"]
 
 
 @pytest.mark.parametrize("name", STREAMED)
