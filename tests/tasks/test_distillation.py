@@ -121,6 +121,10 @@ def test_the_command_writes_weights_that_pixel_features_take(photos, tmp_path, c
 def test_what_is_refused(experiment, tmp_path):
     with pytest.raises(ValueError, match="bilinear has nothing to fit here"):
         experiment(model={"upsampler": "bilinear", "upsampler_options": None}).create_module()
+    with pytest.raises(ValueError, match="pairs have ratio 2, not 4: add steps=1"):
+        experiment(model={"upsampler": "stack-jbu", "upsampler_options": None}).create_module()
+    one = experiment(model={"upsampler": "stack-jbu", "upsampler_options": {"steps": 1}}).create_module()
+    assert one.losses({"image": torch.rand(2, 3, 128, 128)})["mse"].requires_grad
     with pytest.raises(ValueError, match=r"unknown key model\.hots"):
         experiment(model={"hots": 1})
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
@@ -144,5 +148,13 @@ def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys):
     assert "bicubic" in page
     assert "http" not in page.partition("</style>")[2]
     assert "bicubic" in capsys.readouterr().out
+    assert main(["probe", *words, "--upsamplers", "bicubic"]) == 0  # goes on: nothing is left to measure
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == results["rows"]
+    assert main(["probe", *words, "--upsamplers", "bicubic", "--pixels", "50"]) == 0  # another probe
+    sampled = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert sampled["settings"]["pixels"] == 50
+    assert sampled["settings"]["images"] == {"train": 3, "val": 2}
+    assert [row["runs"] for row in sampled["rows"]] != [row["runs"] for row in results["rows"]]
+    assert "50 pixels each of 3 images" in capsys.readouterr().out.replace("\n", " ")
     assert main(["probe", *words, "--upsamplers", "naf"]) == 2
     assert "naf needs weights" in capsys.readouterr().err
