@@ -84,7 +84,7 @@ def test_all_that_can_run_is_no_failure(capsys):
         (["--rounds", "-1"], "--rounds: expected"),
         (["--dtype", "float8"], "--dtype: invalid choice: 'float8'"),
         (["--device", "tpu"], "device must be cpu or cuda, got 'tpu'"),
-        (["--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--device", "cuda:99"], "there is no device 'cuda:99'"),
         (["--speed"], "unrecognized arguments: --speed"),
     ],
 )

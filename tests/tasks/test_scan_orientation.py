@@ -162,7 +162,7 @@ def test_data_that_lie_otherwise_than_those_of_the_training_are_refused(synapse,
     assert "the orientation of the scans is LPS by the data or" in capsys.readouterr().err
     assert command("test", *words, "--data.scan_orientation", "LAS") == 2
     assert (
-        f"is LAS by data.scan_orientation and data.scan_spacing and LPS by the data in {root}"
+        f"is LAS by data.scan_orientation and data.scan_spacing but LPS by the data in {root}"
         in capsys.readouterr().err
     )
 
@@ -211,7 +211,7 @@ def test_magnetic_resonance_is_filled_with_its_least_finite_value(tmp_path):
     values[0, 0, 0] = np.inf
     scan = Scan(save(tmp_path / "a.nii", "PLS", values), "acdc", False, "raise", nonfinite=Nonfinite("fill"))
     low, high = values[np.isfinite(values)].min(), values[np.isfinite(values)].max()
-    with pytest.warns(UserWarning, match=f"taken as {low:g}"):
+    with pytest.warns(UserWarning, match=f"they are replaced by {low:g}"):
         found = np.stack([scan[index] for index in range(4)])
     filled = np.where(np.isfinite(values), values, low)
     assert np.allclose(found, (filled - low) / (high - low), atol=1e-6)
