@@ -1,16 +1,10 @@
-"""The tables of docs/deployment.md from the JSON files: `python -m benchmarks.deployment_table`."""
+"""The measured tables of docs/deployment.md; `benchmarks.pages` writes them there."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from benchmarks.results import FOLDER
+from benchmarks.results import measured, where
 
 RUNTIMES = ("ONNX Runtime", "OpenVINO", "ExecuTorch", "AOTInductor")
-
-
-def rows(name: str) -> list[dict]:
-    """The rows of a result."""
-    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["rows"]
 
 
 def matrix(found: list[dict]) -> Iterator[str]:
@@ -56,6 +50,13 @@ def _time(taken: dict | None, eager: float) -> str:
     return "" if taken is None else f"{taken['median_ms']:.1f} ({taken['median_ms'] / eager:.2f})"
 
 
-if __name__ == "__main__":
-    for name, table in (("deployment", matrix), ("deployment-speed", speed), ("deployment-int8", precisions)):
-        print(*table(rows(name)), "", sep="\n")
+def _table(name: str, lines: Callable[[list[dict]], Iterator[str]]) -> list[str]:
+    rows = measured(name)
+    return [*lines(rows), *where(name)] if rows else []
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "deployment": lambda: _table("deployment", matrix),
+    "deployment-speed": lambda: _table("deployment-speed", speed),
+    "deployment-int8": lambda: _table("deployment-int8", precisions),
+}

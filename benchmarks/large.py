@@ -4,7 +4,7 @@
 
 Time is the median of several calls, both forms side by side in one process, on two threads. Memory is what the process
 holds beyond its inputs at the most, measured every 2 ms, each form in a process of its own. Writes
-benchmarks/results/large-NAME.json; `python -m benchmarks.large_tables` brings the tables of docs/large_images.md up to
+benchmarks/results/large-NAME.json; `python -m benchmarks.pages` brings the tables of docs/large_images.md up to
 date.
 """
 

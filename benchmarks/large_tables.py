@@ -1,30 +1,21 @@
-"""The tables of docs/large_images.md, made of benchmarks/results/large-*.json.
+"""The measured tables of docs/large_images.md; `benchmarks.pages` writes them there."""
 
-    python -m benchmarks.large_tables
-
-Each table stands in the page between `<!-- large-NAME -->` and `<!-- /large-NAME -->`.
-"""
-
-import json
-import re
 import statistics
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-_ROOT = Path(__file__).parents[1]
-PAGE = _ROOT / "docs" / "large_images.md"
+from benchmarks.results import measured, where
+
 NAMES = ("labels", "volumes", "bands", "classifier", "refine", "fitted")
 
 
 def table(name: str) -> list[str]:
     """Lines of a table; none where nothing has been measured yet."""
-    file = _ROOT / "benchmarks" / "results" / f"large-{name}.json"
-    if not file.is_file():
+    file = f"large-{name}"
+    rows = measured(file)
+    if not rows:
         return []
-    record = json.loads(file.read_text(encoding="utf-8"))
-    rows, machine = record["rows"], record["machine"]
-    lines = _scores(rows) if name in ("refine", "fitted") else _times(rows)
-    where = ", ".join(str(value) for value in (*machine.values(), *record["versions"].values()) if value)
-    return [*lines, "", f"Measured on: {where}; {record['rounds']} rounds."]
+    return (_scores(rows) if name in ("refine", "fitted") else _times(rows)) + where(file)
 
 
 def _times(rows: list[dict]) -> list[str]:
@@ -46,16 +37,4 @@ def _scores(rows: list[dict]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Write the tables into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name in NAMES:
-        begin, end = f"<!-- large-{name} -->", f"<!-- /large-{name} -->"
-        body = "\n".join(["", "", *table(name), "", ""]) if table(name) else "\n"
-        text = re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _, b=body, a=(begin, end): a[0] + b + a[1],
-                      text, flags=re.DOTALL)  # fmt: skip
-    PAGE.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+TABLES: dict[str, Callable[[], list[str]]] = {f"large-{name}": partial(table, name) for name in NAMES}

@@ -4,7 +4,7 @@
 
 Fits by `resfu distill` on CamVid's training images, whose labels it leaves alone, then `resfu probe`. What is done is
 kept in the folder of the runs: called again, it goes on. One thread. Writes
-benchmarks/results/pixel-features.json; `--table` writes its tables into the docs.
+benchmarks/results/pixel-features.json.
 """
 
 import argparse
@@ -74,9 +74,9 @@ def measure(encoder: str, root: Path, runs: Path) -> dict:
     return {"encoder": encoder, "fits": fitted, "settings": found["settings"], "rows": found["rows"]}
 
 
-def table(rows: list[dict]) -> str:
-    """Markdown."""
-    lines = []
+def table() -> list[str]:
+    """The measured table of docs/pixel_features.md; `benchmarks.pages` writes it there."""
+    rows, lines = results.measured(FILE.stem), []
     for of in rows:
         lines += [f"**{of['encoder']}**", ""]
         lines.append(
@@ -97,7 +97,10 @@ def table(rows: list[dict]) -> str:
             cells.append(f"{fidelity['constant']:.0e}")
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join(lines)
+    return lines[:-1]
+
+
+TABLES = {"probe": table}
 
 
 def main() -> None:
@@ -105,20 +108,12 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="folder of CamVid")
     parser.add_argument("--runs", type=Path, help="folder for fits and probes")
     parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
-    parser.add_argument("--table", action="store_true", help="write the tables into the docs, measure nothing")
     options = parser.parse_args()
-    if not options.table:
-        import torch
+    import torch
 
-        torch.set_num_threads(1)
-        rows = [measure(encoder, options.root, options.runs) for encoder in options.encoders]
-        print(results.save(FILE.stem, SEEDS, rows))
-    text = table(json.loads(FILE.read_text())["rows"])
-    print(text)
-    if options.table:
-        before, start, rest = PAGE.read_text().partition("<!-- probe -->\n")
-        _, end, after = rest.partition("<!-- probe ends -->")
-        PAGE.write_text(before + start + text.rstrip("\n") + "\n" + end + after)
+    torch.set_num_threads(1)
+    rows = [measure(encoder, options.root, options.runs) for encoder in options.encoders]
+    print(results.save(FILE.stem, SEEDS, rows))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Where the numbers go: benchmarks/results/NAME.json, with the machine they were taken on."""
+"""Where the numbers go and come from: benchmarks/results/NAME.json, with the machine they were taken on."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -25,3 +26,21 @@ def save(name: str, rounds: int, rows: list[dict], pages_kept: bool = False) -> 
     record |= {"pages_kept": pages_kept, "rows": rows}
     write_json(target, record)
     return target
+
+
+def measured(name: str) -> list[dict]:
+    """The rows of benchmarks/results/NAME.json; none where that is not there."""
+    return record(name).get("rows", [])
+
+
+def record(name: str) -> dict:
+    """The contents of benchmarks/results/NAME.json; empty where that is not there."""
+    file = FOLDER / f"{name}.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def where(name: str) -> list[str]:
+    """A line about the machine that a result was measured on, after an empty one."""
+    found = record(name)
+    values = (*found["machine"].values(), *found["versions"].values())
+    return ["", f"Measured on: {', '.join(str(value) for value in values if value)}; {found['rounds']} rounds."]

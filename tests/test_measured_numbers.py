@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import large_tables
 from benchmarks.evidence.table import bands, ends, read, table
+from benchmarks.pages import BLOCK, DOCS, TABLES, filled
 from resfu.compare.comparison import Comparison
 from resfu.compare.summary import Spread
 
@@ -112,9 +112,8 @@ def test_evidence_on_photographs():
             assert line in page, line
 
 
-@pytest.mark.parametrize("name", large_tables.NAMES)
-def test_large_images(name):
-    page = large_tables.PAGE.read_text(encoding="utf-8")
-    assert f"<!-- large-{name} -->" in page
-    for line in large_tables.table(name):
-        assert line in page.splitlines(), line
+@pytest.mark.parametrize("page", TABLES)
+def test_the_tables_of_pages_are_those_of_the_measurements(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert [block[2] for block in BLOCK.finditer(text)] == list(TABLES[page])
+    assert filled(text, TABLES[page]) == text, "run python -m benchmarks.pages"

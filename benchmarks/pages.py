@@ -1,0 +1,37 @@
+"""Bring the measured tables of docs up to the JSON files in benchmarks/results: `python -m benchmarks.pages`.
+
+A table stands in its page between `<!-- table: NAME -->` and `<!-- end of table -->`. Nothing is measured here.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import deployment_table, large_tables, pixel_features, upgrade_tables
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^(<!-- table: ([\w-]+) -->\n).*?(^<!-- end of table -->)$", re.MULTILINE | re.DOTALL)
+Lines = Callable[[], list[str]]
+
+# File of docs/ to its tables, in the page's order.
+TABLES: dict[str, dict[str, Lines]] = {
+    "deployment.md": deployment_table.TABLES,
+    "large_images.md": large_tables.TABLES,
+    "pixel_features.md": pixel_features.TABLES,
+    "your_network.md": upgrade_tables.TABLES,
+}
+
+
+def filled(text: str, tables: dict[str, Lines]) -> str:
+    """The text of a page with its tables as the JSON files have them."""
+
+    def block(found: re.Match[str]) -> str:
+        lines = tables[found[2]]() or ["Not measured yet."]
+        return found[1] + "\n" + "\n".join(lines) + "\n\n" + found[3]
+
+    return BLOCK.sub(block, text)
+
+
+if __name__ == "__main__":
+    for page, tables in TABLES.items():
+        (DOCS / page).write_text(filled((DOCS / page).read_text("utf-8"), tables), "utf-8")
