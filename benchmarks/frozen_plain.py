@@ -46,7 +46,7 @@ def _members(P: int, dilation: int, K: int) -> Tensor:
 
 def anyup(up: AnyUp, x: Tensor, image: Tensor) -> Tensor:
     (h, w), (H, W) = x.shape[-2:], image.shape[-2:]
-    encoded = up._placed(up.image_encoder(image))
+    encoded = up.placed(up.image_encoder(image))
     query = up.projected(up.query_convolution(up.query_encoder(encoded)), "query")  # [B, H, W, D]
     key = up.key(F.adaptive_avg_pool2d(up.key_encoder(encoded), (h, w)), x)
     rows, columns = _seen(H, h, up.window_ratio), _seen(W, w, up.window_ratio)

@@ -42,5 +42,10 @@ def record(name: str) -> dict:
 def where(name: str) -> list[str]:
     """A line about the machine that a result was measured on, after an empty one."""
     found = record(name)
-    values = (*found["machine"].values(), *found["versions"].values())
-    return ["", f"Measured on: {', '.join(str(value) for value in values if value)}; {found['rounds']} rounds."]
+    machine, versions = found["machine"], found["versions"]
+    cores = f"{machine['cores']} cores, {machine['threads']} threads"
+    software = f"Python {versions['python']}, PyTorch {versions['torch']}"
+    return [
+        "",
+        f"Measured on {machine['processor']}, {cores}, {machine['system']}; {software}; {found['rounds']} rounds.",
+    ]

@@ -200,7 +200,7 @@ def test_an_image_whose_id_is_a_list_is_named_or_left_out_with_its_annotations(r
     edit(root, "instances_val2017.json", lambda content: content["images"][0].update(id=[10001]))
     with pytest.raises(ValueError, match=r"image \[10001\] of .*: an image needs an id and a file_name"):
         CocoInstances("val", root)
-    with pytest.warns(UserWarning, match=r"left out, as they make no sense \(first: image \[10001\]"):
+    with pytest.warns(UserWarning, match=r"left out because they are invalid \(first: image \[10001\]"):
         found = CocoInstances("val", root, on_error="skip")
     assert len(found) == COUNT - 1
     assert all(entry["image_id"] != 10001 for entry in found.ground_truth()["annotations"])

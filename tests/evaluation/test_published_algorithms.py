@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from resfu import JBU, SAPA, Upsampler, create_upsampler
@@ -63,7 +64,7 @@ def test_a_gate_is_one_more_layer_and_its_repetition() -> None:
 def test_jbu_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it runs, without the two operations over the window and the bicubic resampling; the first is an einsum."""
     monkeypatch.setattr(jbu, "correlate", lambda keys, *_: keys.new_zeros(2, 49, *SIZE))
-    monkeypatch.setattr(jbu, "reassemble", lambda features, *_: features)
+    monkeypatch.setattr(jbu, "enlarged_sum", lambda x, *_: F.interpolate(x, SIZE, mode="bicubic", align_corners=False))
     up, image = JBU().eval(), torch.zeros(2, 3, *SIZE)
     bicubic, product = 4 * C * PIXELS, 49 * 32 * PIXELS
     run = multiply_accumulates(up, torch.zeros(2, C, *LOW), image, size=SIZE)

@@ -197,11 +197,11 @@ def test_bands_are_the_map(name, monkeypatch):
     pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
     image = torch.rand(1, 3, 301, 62)
     want = pf(image)
-    bands = list(pf.stream(image, budget="2MB"))
+    bands = list(pf.stream(image, budget="8MB"))
     assert len(bands) > 1
     assert max(band.shape[2] for band in bands) < 301
     torch.testing.assert_close(torch.cat(bands, 2), want, atol=2e-5, rtol=2e-5)
-    filled = pf.stream(image, budget="2MB", to=torch.empty_like(want))
+    filled = pf.stream(image, budget="8MB", to=torch.empty_like(want))
     torch.testing.assert_close(filled, want, atol=2e-5, rtol=2e-5)
     other = torch.cat(list(pf.stream(image, size=(330, 90))), 2)
     torch.testing.assert_close(other, pf(image, size=(330, 90)), atol=2e-5, rtol=2e-5)
