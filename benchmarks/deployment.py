@@ -99,7 +99,7 @@ def main() -> None:
                     continue
                 rows.append(measured(name, case, suffix, Path(folder)))
                 print(rows[-1], flush=True)
-    save("deployment", 1, rows)
+                save("deployment", 1, rows)
 
 
 if __name__ == "__main__":
