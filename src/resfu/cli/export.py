@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from resfu.cli.arguments import Parser, positive, size
 from resfu.deploy.export import export
@@ -21,7 +22,8 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError("what is to be exported? Give --upsampler NAME or --checkpoint PATH, one of them.")
     module, inputs = _network(options) if options.checkpoint else _upsampler(options)
     dynamic = {"sizes": True, "ratio": "ratio", "none": False}[options.dynamic]
-    path = export(module, inputs, options.output, dynamic, _DTYPES[options.dtype])
+    with Console(stderr=True).status(f"writing {options.output}, and running it"):
+        path = export(module, inputs, options.output, dynamic, _DTYPES[options.dtype])
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to PyTorch on the given size and on another")
     return 0
 

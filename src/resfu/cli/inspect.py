@@ -27,14 +27,17 @@ _ROUNDS = 3
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu inspect`."""
     options = _parser().parse_args(argv)
-    model = build_network(options.network)
-    inputs = _inputs(model, options)
-    plan = find_upsampling(model, *inputs)
+    waiting = Console(stderr=True)
+    with waiting.status("building the network and looking for its upsampling"):
+        model = build_network(options.network)
+        inputs = _inputs(model, options)
+        plan = find_upsampling(model, *inputs)
     print(plan)
     console = Console()
     if not console.is_terminal:
         console.width = 100
-    costs, left_out = _costs(model, plan, inputs, options.upsamplers or tuple(UPSAMPLERS))
+    with waiting.status("measuring what each upsampler would add"):
+        costs, left_out = _costs(model, plan, inputs, options.upsamplers or tuple(UPSAMPLERS))
     if costs:
         print()
         print_table(console, _table(costs))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
 
 from resfu.cli.arguments import Parser, positive
 from resfu.data.image_files import read_image
@@ -29,7 +30,8 @@ def run(argv: Sequence[str]) -> int:
     soft = options.soft and mask.dtype == torch.uint8
     values = mask[None, None].float() / 255 if soft else mask
     chosen = {} if options.rounds is None else {"rounds": options.rounds}
-    out = refine(values, image, method=options.method, fit=options.fit, report=print, **chosen)
+    with Console(stderr=True).status("refining"):
+        out = refine(values, image, method=options.method, fit=options.fit, report=print, **chosen)
     pixels = out[0, 0].clamp(0, 1).mul(255).round().to(torch.uint8) if soft else out
     picture = Image.fromarray(pixels.numpy())
     if palette is not None:
