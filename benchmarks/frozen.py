@@ -85,5 +85,22 @@ def main() -> None:
         console.print(f"written to {file}", soft_wrap=True, highlight=False)
 
 
+def lines() -> list[str]:
+    """The measured table of docs/pixel_features.md; `benchmarks.pages` writes it there."""
+    rows = results.measured("frozen")
+    if not rows:
+        return []
+    found = ["| | bilinear ms | ours ms | times bilinear | plain form / ours | peak / output |", "|:--|" + "--:|" * 5]
+    for row in rows:
+        times = [f"{row['times'][who]['median_ms']:.0f}" for who in ("bilinear", "ours")]
+        plain = f"{row['plain_over_ours']:.1f}" if "plain_over_ours" in row else ""
+        cells = [row["name"], *times, f"{row['over_bilinear']:.1f}", plain, f"{row['peak_over_output']:.2f}"]
+        found.append("| " + " | ".join(cells) + " |")
+    return found + results.where("frozen")
+
+
+TABLES = {"frozen": lines}
+
+
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import deployment_table, floor_table, large_tables, pixel_features, upgrade_tables
+from benchmarks import deployment_table, floor_table, frozen, large_tables, pixel_features, upgrade_tables
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^(<!-- table: ([\w-]+) -->\n).*?(^<!-- end of table -->)$", re.MULTILINE | re.DOTALL)
@@ -18,7 +18,7 @@ TABLES: dict[str, dict[str, Lines]] = {
     "deployment.md": deployment_table.TABLES,
     "performance.md": floor_table.TABLES,
     "large_images.md": large_tables.TABLES,
-    "pixel_features.md": pixel_features.TABLES,
+    "pixel_features.md": pixel_features.TABLES | frozen.TABLES,
     "your_network.md": upgrade_tables.TABLES,
 }
 
