@@ -52,3 +52,12 @@ def test_logits_alone(tmp_path, capsys):
     # From 4 x 4 to the stem's 16 x 16, 21 classes.
     assert record["upsamplers"]["carafe"]["parameters"] == 21 * 64 + 64 + 64 * 25 * 16 * 9 + 25 * 16
     assert record["upsamplers"]["dysample"]["places"] == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_upsamples_nothing(capsys, monkeypatch, tmp_path):
+    (tmp_path / "my_flat_nets.py").write_text("from torch import nn\ndef flat():\n    return nn.Conv2d(3, 8, 3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["inspect", "my_flat_nets:flat", "--size", "16", "--upsamplers", "resfu,carafe"]) == 0
+    out = capsys.readouterr().out
+    assert "this network upsamples nothing" in out and "left out: resfu, carafe: nothing is upsampled here" in out

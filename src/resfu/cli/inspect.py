@@ -41,8 +41,9 @@ def run(argv: Sequence[str]) -> int:
     if costs:
         print()
         print_table(console, _table(costs))
-    for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
+    for reason in dict.fromkeys(left_out.values()):
+        names = [name for name in left_out if left_out[name] == reason]
+        print(f"left out: {', '.join(names)}: {reason}")
     if options.json is not None:
         write_json(options.json, _record(options, plan, costs, left_out))
         print(f"written to {options.json}")
@@ -64,7 +65,7 @@ def _costs(
     for name in names:
         places[name] = plan.fitting(name)
         if not places[name]:
-            left_out[name] = "no place has a ratio that it takes" if plan.replaced else "all places are left alone"
+            left_out[name] = _why_none(plan)
             continue
         where = None if plan.logits_alone else places[name]
         networks[name] = upgrade(model, name, *inputs, where=where).eval()
@@ -83,6 +84,12 @@ def _costs(
         if name
     }
     return costs, left_out
+
+
+def _why_none(plan: Plan) -> str:
+    if not plan:
+        return "nothing is upsampled here"
+    return "no place has a ratio that it takes" if plan.replaced else "all places are left alone"
 
 
 def _milliseconds(networks: dict[str, nn.Module], inputs: tuple) -> dict[str, float]:

@@ -52,7 +52,7 @@ def _print_recipes(console: Console) -> dict[str, Any]:
     recipes = {name: read_recipe(name) for name in recipe_names()}
     for name, settings in recipes.items():
         table.add_row(name, settings["model"]["host"], settings["data"]["dataset"])
-    console.print(table)
+    print_table(console, table)
     return recipes
 
 
@@ -74,7 +74,7 @@ def _print_upsamplers(console: Console) -> dict[str, Any]:
     for name in HOSTS:
         hosts.add_row(name)
     print_table(console, upsamplers)
-    console.print(hosts)
+    print_table(console, hosts)
     return {"upsamplers": {name: _described(name) for name in UPSAMPLERS}, "hosts": list(HOSTS)}
 
 
