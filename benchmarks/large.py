@@ -31,6 +31,7 @@ _KINDS = {
     "bands": ("1024", "2048"),
     "classifier": ("pspnet-resnet50", "segmenter-vit-s", "efficientnet-lite0"),
 }
+_ENOUGH = 60.0  # seconds of one form, after which it is not called again
 _FIT = 30  # steps of a stack-JBU for one image
 
 
@@ -135,6 +136,8 @@ def compare(what: str, kinds: tuple[str, ...], rounds: int, small: bool) -> list
         seconds: dict[str, list[float]] = {name: [] for name in forms}
         for _ in range(rounds):
             for name, run in forms.items():
+                if sum(seconds[name]) > _ENOUGH:
+                    continue
                 start = time.perf_counter()
                 run()
                 seconds[name].append(round(time.perf_counter() - start, 3))
