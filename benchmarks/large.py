@@ -174,7 +174,7 @@ def refinement(images: int, split: str, fitted: bool = False) -> list[dict]:
     if fitted:
         ways["upsampler"] = lambda x, image: resfu.refine(x, image, method="upsampler", fit=_FIT)
     rows = []
-    for ratio in (8, 16):
+    for ratio in (8,) if fitted else (8, 16):  # a fit at 16 would leave 1 x 1 pixels
         for kind in ("labels", "averages"):
             metrics, seconds = {name: SemanticMetrics(11) for name in ways}, dict.fromkeys(ways, 0.0)
             for place in places:
@@ -214,7 +214,7 @@ def main() -> None:
         print(round(peak(forms_of(options.what, options.peak, options.small)[options.form]), 1))
         return
     if options.what in ("refine", "fitted"):
-        fitted = options.what == "fitted"
+        fitted, options.rounds = options.what == "fitted", 1
         rows = refinement(options.images or (4 if fitted else 101), "val", fitted)
     else:
         kinds = tuple(options.kinds or _KINDS[options.what])

@@ -47,5 +47,9 @@ def where(name: str) -> list[str]:
     software = f"Python {versions['python']}, PyTorch {versions['torch']}"
     return [
         "",
-        f"Measured on {machine['processor']}, {cores}, {machine['system']}; {software}; {found['rounds']} rounds.",
+        f"Measured on {machine['processor']}, {cores}, {machine['system']}; {software}; {_times(found['rounds'])}.",
     ]
+
+
+def _times(rounds: int) -> str:
+    return f"{rounds} rounds" if rounds > 1 else "1 round"
