@@ -55,13 +55,14 @@ def bands(results: Results) -> list[str]:
 
 
 def ends(results: Results) -> list[str]:
-    """mIoU on the measured images during the training, mean over the seeds."""
-    steps = [int(step) for step, _ in next(iter(results.values()))[0]["curves"]["miou"]]
+    """mIoU on the measured images during the training, mean over the seeds; "-" where one has no value."""
+    curves = {name: [dict(run["curves"]["miou"]) for run in runs] for name, runs in results.items()}
+    steps = sorted({step for found in curves.values() for curve in found for step in curve})
     lines = ["| upsampler | " + " | ".join(f"step {step}" for step in steps) + " |", "|:--|" + "--:|" * len(steps)]
-    for name, runs in results.items():
-        curves = zip(*(run["curves"]["miou"] for run in runs), strict=True)
-        means = [statistics.fmean(value for _, value in points) for points in curves]
-        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    for name, found in curves.items():
+        values = [[curve[step] for curve in found if step in curve] for step in steps]
+        cells = [f"{statistics.fmean(each):.1f}" if len(each) == len(found) else "-" for each in values]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -59,7 +59,6 @@ def fit(toy_task, toy_data, tmp_path):
                 logger=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                enable_checkpointing=False,
                 num_sanity_val_steps=0,
                 callbacks=[guard, LastCheckpoint(tmp_path / "last.ckpt", every), *callbacks],
                 **{"plugins": [WholeCheckpoints()], **options},

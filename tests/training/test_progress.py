@@ -26,7 +26,6 @@ def fit(toy_task, toy_data, tmp_path):
                 accelerator="cpu",
                 logger=CSVLogger(tmp_path),
                 log_every_n_steps=50,
-                enable_checkpointing=False,
                 enable_model_summary=False,
                 enable_progress_bar=False,
                 callbacks=[progress, LastCheckpoint(tmp_path / "last.ckpt")],

@@ -10,7 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
+from resfu.training.record import Record
 from resfu.training.schedule import Schedule
+from resfu.training.scores import Score
 
 STEPS = 7
 
@@ -47,7 +49,6 @@ def train(toy_task, toy_data):
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            enable_checkpointing=checkpoint is not None,
             callbacks=[recorder, checkpoint or LastCheckpoint(path, every=1)],
             **options,
         )
@@ -108,6 +109,41 @@ def test_from_a_checkpoint_taken_after_validation(train, tmp_path):
         assert_same_weights(weights, resumed)
 
 
+def test_curves_and_the_best_score_survive_a_cut_after_validation(toy_task, toy_data, tmp_path):
+    """After a power cut behind a validation its score is known, and a worse one does not become the best."""
+
+    class Cut(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            if trainer.global_step == 4:
+                raise PowerCutError
+
+    def run(folder, *more, resume=False):
+        record = Record(Score("miou", "mIoU"))
+        best = ModelCheckpoint(folder, "best", monitor="val/miou", mode="max", enable_version_counter=False)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_steps=STEPS,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[record, *more, best, LastCheckpoint(folder / "last.ckpt", every=2)],
+            val_check_interval=2,
+            check_val_every_n_epoch=None,
+        )
+        with known_warnings_ignored():
+            path = folder / "last.ckpt" if resume else None
+            trainer.fit(toy_task(schedule=Schedule()), datamodule=toy_data(), ckpt_path=path)
+        return record.quality, best.best_model_score
+
+    whole, best = run(tmp_path / "whole")
+    assert [step for step, _ in whole] == [2, 4, 6]
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "cut", Cut())
+    resumed, best_resumed = run(tmp_path / "cut", resume=True)
+    assert resumed == whole
+    assert best_resumed == best == max(score for _, score in whole)
+
+
 def test_the_last_checkpoint_is_saved_at_intervals_and_at_the_end(toy_task, toy_data, tmp_path):
     saved = []
 
@@ -125,7 +161,6 @@ def test_the_last_checkpoint_is_saved_at_intervals_and_at_the_end(toy_task, toy_
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            enable_checkpointing=False,
             callbacks=[Spy(tmp_path / "folder" / "last.ckpt", every=3)],
             accumulate_grad_batches=2,
         ).fit(toy_task(), datamodule=toy_data())

@@ -121,8 +121,6 @@ def train(
         own.append(_SaveConfig(experiment, folder))
     if progress is not None and settings["enable_progress_bar"] is not False:
         own.append(progress)
-    if saved:
-        own.append(LastCheckpoint(folder.last, experiment.settings["save_every"]))
     loggers: Any = False
     if logs and settings["logger"] is not False:
         own.append(LearningRateMonitor("step"))
@@ -138,10 +136,12 @@ def train(
                 folder.best.parent, name, monitor=f"val/{monitor.key}", mode=mode, enable_version_counter=False
             )
         )
+    if saved:  # last, with the best score in it
+        own.append(LastCheckpoint(folder.last, experiment.settings["save_every"]))
     changes = {
         "enable_progress_bar": False,
         "default_root_dir": str(folder.path),
-        "enable_checkpointing": logs and saved,
+        "enable_checkpointing": saved,
         **({"logger": loggers} if settings["logger"] in (None, False, True) else {}),
         **trainer,
     }

@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from resfu.training.checkpoint_files import read_checkpoint
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Overwrite one checkpoint at regular steps and at the last one.
 
     It is taken at the end of a step, where Lightning can go on exactly; a checkpoint taken after `Trainer.fit` has
-    ended counts its last epoch twice.
+    ended counts its last epoch twice. Where a validation follows the step, the checkpoint is taken again after it:
+    resuming does not validate once more, so curves and the best score must be in it. For this it has to come after the
+    callbacks that keep them, `ModelCheckpoint` included.
 
     Args:
         path: of the checkpoint.
@@ -46,6 +49,11 @@ class LastCheckpoint(Callback):
         # With gradient accumulation several batches end in the same step: only the first closes it.
         if step != self.saved and (step % self.every == 0 or step >= trainer.estimated_stepping_batches):
             self.saved = step
+            trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save again what the step of the last save has come to."""
+        if not trainer.sanity_checking and self.saved and trainer.global_step == self.saved:
             trainer.save_checkpoint(self.path)
 
 
