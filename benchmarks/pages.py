@@ -1,4 +1,4 @@
-"""Bring the measured tables of docs up to the JSON files in benchmarks/results: `python -m benchmarks.pages`.
+"""Fill the measured tables of docs and README from the JSON files in benchmarks/results: `python -m benchmarks.pages`.
 
 A table stands in its page between `<!-- table: NAME -->` and `<!-- end of table -->`. Nothing is measured here.
 """
@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import deployment_table, floor_table, frozen, large_tables, pixel_features, upgrade_tables
+from benchmarks.evidence import table as evidence
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^(<!-- table: ([\w-]+) -->\n).*?(^<!-- end of table -->)$", re.MULTILINE | re.DOTALL)
 Lines = Callable[[], list[str]]
 
-# File of docs/ to its tables, in the page's order.
+# File, seen from docs/, to its tables, in the page's order.
 TABLES: dict[str, dict[str, Lines]] = {
+    "../README.md": evidence.SUMMARY,
     "deployment.md": deployment_table.TABLES,
     "performance.md": floor_table.TABLES,
+    "evidence.md": evidence.TABLES,
     "large_images.md": large_tables.TABLES,
     "pixel_features.md": pixel_features.TABLES | frozen.TABLES,
     "your_network.md": upgrade_tables.TABLES,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence.table import bands, ends, read, table
 from benchmarks.pages import BLOCK, DOCS, TABLES, filled
 from resfu.compare.comparison import Comparison
 from resfu.compare.summary import Spread
@@ -14,7 +13,6 @@ from resfu.compare.summary import Spread
 ROOT = Path(__file__).parent.parent
 COMPARISONS = {
     "demo": "README.md",
-    "camvid": "docs/evidence.md",
     "scenes-all": "docs/comparison.md",
     "ct": "docs/medical.md",
     "scenes-instances": "docs/detection.md",
@@ -101,15 +99,6 @@ def test_speed_on_another_host():
         expected.append([f"{name}, guidance 64 / 256", *(" / ".join(pair) for pair in pairs)])
     for cells in expected:
         assert cells in rows("docs/performance.md"), cells
-
-
-def test_evidence_on_photographs():
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
-    found = read("frozen-800")
-    assert len(found) > 1
-    for lines in (table(found), bands(found), ends(found)):
-        for line in lines:
-            assert line in page, line
 
 
 @pytest.mark.parametrize("page", TABLES)

@@ -1,12 +1,14 @@
-"""The tables of docs/evidence.md from the trainings that are there: `python -m benchmarks.evidence.table`."""
+"""The tables of docs/evidence.md and README from the trainings that are there."""
 
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results as measurements
+from benchmarks.evidence import cost
 from benchmarks.evidence.intervals import paired_difference, row_scores
 from benchmarks.evidence.protocol import DISTANCES, ROWS
 from benchmarks.results import FOLDER
@@ -18,7 +20,7 @@ def read(protocol: str, folder: Path = FOLDER / "evidence") -> Results:
     """The finished trainings of a protocol, by row in the order of `ROWS`.
 
     Args:
-        protocol: encoder and steps, such as "frozen-800".
+        protocol: encoder and steps, such as "frozen-2400".
         folder: of the JSON files.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -76,15 +78,58 @@ def _interval(gain: tuple[float, float, float]) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def main() -> None:
-    """Print the tables of every protocol."""
-    for place in sorted((FOLDER / "evidence").iterdir()):
-        results = read(place.name)
-        if results:
-            print(f"\n## {place.name}\n")
-            for part in (table, bands, ends):
-                print("\n".join(part(results)) + "\n")
+def summary(results: Results) -> list[str]:
+    """Quality beside cost, in times of bilinear interpolation."""
+    costs = {row["name"]: row for row in measurements.measured(cost.NAME)}
+    lines = [
+        "| upsampler | seeds | mIoU | bIoU | bIoU over bilinear | inference | training step |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, runs in results.items():
+        found = row_scores(runs)
+        gain = "" if name == "bilinear" else _interval(paired_difference(results["bilinear"], runs)["biou"])
+        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou")), gain]
+        lines.append(
+            "| " + " | ".join([*cells, *(_times(costs, name, key) for key in ("inference", "training"))]) + " |"
+        )
+    return lines
 
 
-if __name__ == "__main__":
-    main()
+def costs() -> list[str]:
+    """Milliseconds, memory and parameters of the networks."""
+    rows = measurements.measured(cost.NAME)
+    if not rows:
+        return []
+    lines = [
+        "| upsampler | inference (ms) | training step (ms) | peak memory (MB) | MACs (G) | trained parameters |",
+        "|:--|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cells = [row["name"], *(f"{row[key]['median_ms']:.0f}" for key in ("inference", "training"))]
+        cells += [
+            f"{row['peak_bytes'] / 1e6:.0f}",
+            f"{row['multiply_accumulates'] / 1e9:.2f}",
+            f"{row['parameters']:,}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, *measurements.where(cost.NAME)]
+
+
+def _times(costs: dict[str, dict[str, Any]], name: str, key: str) -> str:
+    if name not in costs:
+        return ""
+    return f"{costs[name][key]['median_ms'] / costs['bilinear'][key]['median_ms']:.1f} x"
+
+
+def _of_protocol(lines: Callable[[Results], list[str]]) -> Callable[[], list[str]]:
+    return lambda: lines(read(PROTOCOL))
+
+
+PROTOCOL = "frozen-2400"
+TABLES = {
+    "evidence": _of_protocol(table),
+    "evidence-bands": _of_protocol(bands),
+    "evidence-curves": _of_protocol(ends),
+    "evidence-cost": costs,
+}
+SUMMARY = {"evidence-summary": _of_protocol(summary)}
