@@ -133,7 +133,7 @@ def main() -> None:
         # Maps with nothing between their pixels give channels-last output: there only other images are round them.
         margins = (1, 0, 0, 0) if groups == 2 and neighbours == "coarse" else (1, 3, 2, 30)
         padded, weights, grad = (surrounded(t, margins, float("nan")) for t in (padded, weights, grad))
-        K, low = M - (neighbours == "fine"), (h, w)
+        K = M - (neighbours == "fine")
         mask = neighbours != "coarse"
         scores = surrounded(3 * weights[:, : groups * K * K], margins, float("nan"))
         calls = {
@@ -141,11 +141,9 @@ def main() -> None:
             "window_sum_to_features": (grad, weights),
             "window_sum_to_weights": (grad, padded),
         }
-        rest = (M, h, w, neighbours, groups)
-        got = [getattr(kernels, name)(*inputs, *rest) for name, inputs in calls.items()]
+        got = [getattr(kernels, name)(*inputs, M, h, w, neighbours, groups) for name, inputs in calls.items()]
         assert all(each.dtype == dtype for each in got)
         got.append(kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask))
-
         arguments = (got, calls, (M, h, w), neighbours, groups, scores, mask)
         found = {"difference": worst(*arguments)}
         with a_wrong_tap():
