@@ -52,5 +52,7 @@ def test_import_is_light():
         time, modules = output.splitlines()
         seconds.append(float(time))
         heavy.add(modules)
+        if seconds[-1] < 0.2:
+            break
     assert heavy == {"[]"}
     assert min(seconds) < 0.2

@@ -4,6 +4,9 @@ import pytest
 from resfu.compare.comparison import Comparison
 from resfu.recipes import merge
 from resfu.tasks.pictures import ImagePictures, View
+from tests.support.timing import timed_once
+
+__all__ = ["timed_once"]
 
 TINY = {
     "model": {"pretrained": False, "schedule": {"warmup_steps": 0}},

@@ -180,7 +180,7 @@ def test_pictures_show_image_and_label_at_one_size(tmp_path):
 
 def test_the_command_compares_on_generated_scans_and_goes_on(tmp_path, capsys):
     words = ["compare", "--data", "ct", "--root", str(tmp_path / "cache"), "--output", str(tmp_path / "out")]
-    words += ["--volume-size", "4x32x32", "--train-images", "2"]
+    words += ["--volume-size", "4x32x32", "--crop", "64", "--train-images", "2"]
     words += ["--val-images", "1", "--steps", "2", "--batch-size", "2", "--pictures", "1", "--validations", "1"]
     assert main(words) == 0
     out = capsys.readouterr().out

@@ -1,15 +1,21 @@
 """Writes files with `resfu.export` in a process of its own, and prints what became of each as a line of JSON.
 
+Usage: written.py FOLDER "CASE.SUFFIX" ...
+
 The shape checks that pytest's hook adds to the package break graph capture, and users do not have them.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import resfu
+import resfu.deploy.export as export
+import resfu.deploy.export_runtimes as runtimes
 
 CASES = {
     "resfu x4": ("resfu", {"scale_factor": 4}, (6, 5), (24, 20), True),
@@ -47,21 +53,41 @@ def others(name: str, up: torch.nn.Module) -> list[tuple[torch.Tensor, ...]]:
     ]
 
 
-def main(folder: Path, suffix: str, names: list[str]) -> None:
-    """Write each case, and the inputs and outputs for a process without the package."""
+def captured_once(cases: list[str]) -> None:
+    """Let the runtimes share the program of a case, and its conversion to ONNX: both take longer than all the rest."""
+    program_of, onnx_program = export.program_of, runtimes.onnx_program
+    programs: dict[Any, Any] = {}
+
+    def once(key: Any, make: Callable[[], Any]) -> Any:
+        if key not in programs:
+            programs[key] = make()
+        return programs[key]
+
+    export.program_of = lambda module, shapes, largest: once(
+        (cases[-1], largest), lambda: program_of(module, shapes, largest)
+    )
+    runtimes.onnx_program = lambda program: once(program, lambda: onnx_program(program))
+
+
+def main(folder: Path, files: list[str]) -> None:
+    """Write each file, and the inputs and outputs for a process without the package."""
     torch.set_num_threads(1)
-    for name in names:
+    cases: list[str] = []
+    captured_once(cases)
+    for file in files:
+        name, suffix = Path(file).stem, Path(file).suffix
+        cases.append(name)
         up, maps, dynamic = made(name)
-        path = folder / f"{name.replace(' ', '-')}{suffix}"
+        path = folder / file.replace(" ", "-")
         try:
             resfu.export(up, maps, path, dynamic)
             with torch.no_grad():
                 tests = [(x, up(*x)) for x in others(name, up)]
             torch.save(tests, path.with_suffix(suffix + ".tests"))
-            print(json.dumps({name: path.name}), flush=True)
+            print(json.dumps({file: path.name}), flush=True)
         except ValueError as error:
-            print(json.dumps({name: f"refused: {error}"}), flush=True)
+            print(json.dumps({file: f"refused: {error}"}), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

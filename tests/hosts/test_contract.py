@@ -34,6 +34,9 @@ SMALL: dict[str, Callable[..., SegmentationHost]] = {
     "transunet": partial(TransUNet, layers=(1, 1, 1), width=64, depth=1, image_size=64, channels=(64, 32, 32, 16)),
 }
 
+# Upsamplers with wide branches of their own, narrower.
+NARROW = {"naf": {"dim": 64}, "anyup": {"dim": 32}}
+
 # Slots and the strides to which they go, where there is more than the one before the classifier.
 SLOTS = {
     "segformer-mit-b0": {"c2": 4, "c3": 4, "c4": 4},
@@ -49,7 +52,8 @@ AT_REST = "transformer.decoder.layers.0.self_attn"
 def built(name: str, upsampler: str) -> tuple[SegmentationHost, Tensor]:
     """A network, and the state in which it left the generator."""
     torch.manual_seed(0)
-    return SMALL[name](upsampler=upsampler, num_classes=CLASSES), torch.get_rng_state()
+    options = NARROW.get(upsampler)
+    return SMALL[name](upsampler=upsampler, num_classes=CLASSES, upsampler_options=options), torch.get_rng_state()
 
 
 def shared(name: str, upsampler: str = "resfu") -> SegmentationHost:

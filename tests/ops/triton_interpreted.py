@@ -7,6 +7,8 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -96,15 +98,33 @@ def positions() -> None:
         print(json.dumps({"neighbours": neighbours, "positions": want.shape[1], "wrong": wrong}))
 
 
+@contextmanager
+def a_wrong_tap() -> Iterator[None]:
+    """The CPU reads every window one pixel away: a comparison must notice."""
+    cpu_window = cpu._window
+    cpu._window = lambda x, *rest: cpu_window(x.roll(1, 1), *rest)
+    yield
+    cpu._window = cpu_window
+
+
+def worst(
+    got: list, calls: dict, sizes: tuple, neighbours: str, groups: int, scores: torch.Tensor, mask: bool
+) -> float:
+    """The largest difference of what the kernels gave from the CPU's in fp64."""
+    want = [
+        getattr(cpu, name)(*(t.double() for t in inputs), *sizes, neighbours, groups) for name, inputs in calls.items()
+    ]
+    padded, low = calls["window_sum"][0].double(), sizes[1:]
+    share = window_softmax(scores.double(), groups, low if mask else None)
+    want.append(operators.reassemble(padded, share, low, neighbours, groups))
+    return max(difference(a.double(), b) for a, b in zip(got, want, strict=True))
+
+
 def main() -> None:
     torch.manual_seed(0)
-    if "mutate" in sys.argv:  # a wrong tap: the comparison must notice
-        cpu_window = cpu._window
-        cpu._window = lambda x, *rest: cpu_window(x.roll(1, 1), *rest)
     runs = [(torch.float32, case) for case in CASES]
     runs += [(dtype, CASES[1]) for dtype in (torch.float64, torch.bfloat16, torch.float16)]
     for dtype, (neighbours, (h, w), (H, W), M, groups, C) in runs:
-        exact = torch.float64
         padded = torch.randn(2, C, h + 2 * (M // 2), w + 2 * (M // 2), dtype=dtype)
         weights = torch.randn(2, groups * M * M, H, W, dtype=dtype)
         grad = torch.randn(2, C, H, W, dtype=dtype)
@@ -113,26 +133,22 @@ def main() -> None:
         # Maps with nothing between their pixels give channels-last output: there only other images are round them.
         margins = (1, 0, 0, 0) if groups == 2 and neighbours == "coarse" else (1, 3, 2, 30)
         padded, weights, grad = (surrounded(t, margins, float("nan")) for t in (padded, weights, grad))
-        rest = (M, h, w, neighbours, groups)
-        worst = 0.0
-        for name, inputs in (
-            ("window_sum", (padded, weights)),
-            ("window_sum_to_features", (grad, weights)),
-            ("window_sum_to_weights", (grad, padded)),
-        ):
-            got = getattr(kernels, name)(*inputs, *rest)
-            want = getattr(cpu, name)(*(t.to(exact) for t in inputs), *rest)
-            assert got.dtype == dtype
-            worst = max(worst, difference(got.to(exact), want))
-        K, low = M - (neighbours == "fine"), (h, w)
+        K = M - (neighbours == "fine")
         mask = neighbours != "coarse"
         scores = surrounded(3 * weights[:, : groups * K * K], margins, float("nan"))
-        got = kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
-        share = window_softmax(scores.to(exact), groups, low if mask else None)
-        worst = max(
-            worst, difference(got.to(exact), operators.reassemble(padded.to(exact), share, low, neighbours, groups))
-        )
-        print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), "difference": worst}))
+        calls = {
+            "window_sum": (padded, weights),
+            "window_sum_to_features": (grad, weights),
+            "window_sum_to_weights": (grad, padded),
+        }
+        got = [getattr(kernels, name)(*inputs, M, h, w, neighbours, groups) for name, inputs in calls.items()]
+        assert all(each.dtype == dtype for each in got)
+        got.append(kernels.softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask))
+        arguments = (got, calls, (M, h, w), neighbours, groups, scores, mask)
+        found = {"difference": worst(*arguments)}
+        with a_wrong_tap():
+            found["with a wrong tap"] = worst(*arguments)
+        print(json.dumps({"dtype": str(dtype), "case": str((neighbours, h, w, H, W, M, groups)), **found}))
 
 
 if __name__ == "__main__":

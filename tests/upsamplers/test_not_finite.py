@@ -15,10 +15,12 @@ SCRIPT = """
 import json, sys
 import torch, resfu
 torch.set_num_threads(1)
+NARROW = {"naf": {"dim": 64}, "anyup": {"dim": 32}}  # their many layers are drawn anew for every parameter
 
 def run(name, place, value, dtype=torch.float32, **options):
     torch.manual_seed(0)
     width = 3 if resfu.UPSAMPLERS[name].image_guided else 32
+    options = NARROW.get(name, {}) | options
     up = resfu.create_upsampler(name, channels=32, guidance_channels=width, scale_factor=2, **options).to(dtype)
     up.eval()  # BatchNorm mixes the images of a batch in training
     inputs = {"features": torch.randn(2, 32, 5, 6, dtype=dtype), "guidance": torch.randn(2, width, 10, 12, dtype=dtype)}

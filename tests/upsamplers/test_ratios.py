@@ -38,7 +38,7 @@ def written(up, low, high, train):
 @pytest.mark.parametrize("train", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_ratio_costs_no_more_than_twice_the_next_whole_one(create, name, train):
-    up = create(name)
+    up = create(name, **{"naf": {"dim": 64}, "anyup": {"dim": 32}}.get(name, {}))
     for low, high, whole in (
         ((16, 12), (127, 95), (128, 96)),
         ((24, 24), (61, 65), (72, 72)),
