@@ -13,9 +13,9 @@ from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
 from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
 
-_product = product()
+_product = product(halves=True)
 _into = product(start="out")
-_into_rows = product(start="out", tables="o")
+_into_rows = product(start="out", tables="o", halves=True)
 _of_rows = product(start="out", tables="w")
 _few = product(rows=FEW, start="out")
 _narrow = product(vectors=1, start="out")
@@ -55,6 +55,7 @@ def correlations(
                 interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
             for t in range(T):
                 count = min(PIXELS, W - t * PIXELS)
+                width = PIXELS if count > LANES else LANES
                 _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, apart)
                 transpose(scratch, together, LANES, scratch, apart, PIXELS)
                 transpose(scratch, together + LANES * LANES, LANES, scratch, apart + LANES, PIXELS)
@@ -62,12 +63,12 @@ def correlations(
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     for i in range(0, m, ROWS):
                         _narrow(
                             out, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1, scratch,
-                            together, LANES, PIXELS, bias, 0, table, 0,
+                            together, LANES, width, bias, 0, table, 0,
                         )  # fmt: skip
 
 
@@ -100,84 +101,69 @@ def gradients(
             for g in range(G):
                 for t in range(T):
                     count = min(PIXELS, W - t * PIXELS)
+                    width = PIXELS if count > LANES else LANES
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dh + i * PIXELS, PIXELS, scale, b * COUNT * M + g * m + i, 1, M, scratch, g_scores,
-                            PIXELS, COUNT, bias, 0, table, 0,
+                            PIXELS, COUNT, bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
                         c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
                         total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(PIXELS):
+                        for p in range(width):
                             value = get(scratch, h + i * PIXELS + p)
                             change = get(scratch, dh + i * PIXELS + p) - c - e * value
                             put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
-                        for p in range(count, PIXELS):
+                        for p in range(count, width):
                             put(scratch, dh + i * PIXELS + p, 0)
-                        for p in range(PIXELS):
-                            put(
-                                d_second_bias,
-                                total + p,
-                                get(d_second_bias, total + p) + get(scratch, dh + i * PIXELS + p),
-                            )
+                        for p in range(width):
+                            change = get(scratch, dh + i * PIXELS + p)
+                            put(d_second_bias, total + p, get(d_second_bias, total + p) + change)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
-                            bias, 0, table, 0,
+                            bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
                         total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(PIXELS):
+                        for p in range(width):
                             change = get(scratch, dv + i * PIXELS + p)
                             put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
-                        for p in range(PIXELS):
+                        for p in range(width):
                             put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
                     for i in range(0, m, LANES):
-                        for p in range(0, PIXELS, LANES):
+                        for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
                             transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
                                 d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1,
-                                scratch, dh_last + c, m, PIXELS, bias, 0, table, 0,
+                                scratch, dh_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):
                             _of_rows(
                                 d_first, (chunk * G + g) * L * m + k * m + c, m, planes, place, 0, 1, scratch,
-                                dv_last + c, m, PIXELS, bias, 0, table, k,
+                                dv_last + c, m, width, bias, 0, table, k,
                             )  # fmt: skip
                         if is_low:
                             for j in range(0, J, FEW):
                                 _few(
                                     scratch, d_row + (get(start_column, t) + j) * M + g * m + c, M, columns,
-                                    (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, PIXELS, bias, 0, table, 0,
+                                    (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, width, bias, 0, table, 0,
                                 )  # fmt: skip
                     for k in range(0, L, ROWS):
                         _into_rows(
-                            d_planes,
-                            d_place,
-                            0,
-                            first,
-                            (g * L + k) * m,
-                            m,
-                            1,
-                            scratch,
-                            dv,
-                            PIXELS,
-                            m,
-                            bias,
-                            0,
-                            d_table,
-                            k,
-                        )
+                            d_planes, d_place, 0, first, (g * L + k) * m, m, 1, scratch, dv, PIXELS, m, bias, 0,
+                            d_table, k, count,
+                        )  # fmt: skip
             if is_low:
                 a, fraction = (chunk * h1 + get(above, y)) * w1 * M, get(between, y)
                 for i in range(w1 * M):

@@ -8,6 +8,8 @@ between. A group's 14 kB of weights and hidden channels of a tile stay in the in
 
 from typing import no_type_check
 
+from numba import types
+
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -15,13 +17,13 @@ from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 COUNT = 9  # neighbours, K K
 FEW = 4  # rows of a product over low-resolution columns
 
-_from_bias = product(start="bias", tables="x")
-_from_bias_relu = product(start="bias", tables="x", relu=True)
-_more_relu = product(start="out", relu=True)
-_layer_relu = product(start="bias", relu=True)
-_layer_relu_moments = product(start="bias", relu=True, moments=True)
+_from_bias = product(start="bias", tables="x", halves=True)
+_from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
+_more_relu = product(start="out", relu=True, halves=True)
+_layer_relu = product(start="bias", relu=True, halves=True)
+_layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
-_scores = product(rows=COUNT)
+_scores = product(rows=COUNT, halves=True)
 
 
 @no_type_check
@@ -59,60 +61,37 @@ def interpolated_row(low, a, b, weight, out, o, count, empty):
 @kernel
 def hidden(
     planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
-    scratch,
+    scratch, count,
 ):  # fmt: skip
-    """v and h [m, 32]: both layers of a tile. Adds h and its squares to sums [m, 2, 16], where these lie in scratch."""
+    """v and h [m, 32]: both layers of a tile. Adds h and its squares to sums [m, 2, 16], where these lie in scratch.
+
+    Of a tile of at most 16 pixels only so many columns are computed.
+    """
     for i in range(0, m, ROWS):
         if low:
             _from_bias(
-                scratch,
-                v + i * PIXELS,
-                PIXELS,
-                first,
-                g * L * m + i,
-                1,
-                m,
-                planes,
-                place,
-                0,
-                L,
-                bias,
-                g * m + i,
-                table,
-                0,
-            )
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                table, 0, count,
+            )  # fmt: skip
             _more_relu(
                 scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
-                table, 0,
+                table, 0, count,
             )  # fmt: skip
         else:
             _from_bias_relu(
-                scratch,
-                v + i * PIXELS,
-                PIXELS,
-                first,
-                g * L * m + i,
-                1,
-                m,
-                planes,
-                place,
-                0,
-                L,
-                bias,
-                g * m + i,
-                table,
-                0,
-            )
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                table, 0, count,
+            )  # fmt: skip
     for i in range(0, m, ROWS):
         if sums:
             _layer_relu_moments(
                 scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, sums + i * PIXELS,
+                g * m + i, table, sums + i * PIXELS, count,
             )  # fmt: skip
         else:
             _layer_relu(
                 scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, 0,
+                g * m + i, table, 0, count,
             )  # fmt: skip
 
 
@@ -140,27 +119,28 @@ def partial_scores(
                 put(scratch, total + i, 0)
             for t in range(T):
                 place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
-                whole = W - t * PIXELS >= PIXELS
+                count = min(PIXELS, W - t * PIXELS)
+                whole = count % LANES == 0
                 hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch,
+                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):
-                        for p in range(W - t * PIXELS):
-                            value = get(scratch, h + i * PIXELS + p)
-                            put(scratch, total + i * PIXELS, get(scratch, total + i * PIXELS) + value)
-                            put(
-                                scratch,
-                                total + i * PIXELS + LANES,
-                                get(scratch, total + i * PIXELS + LANES) + value * value,
-                            )
+                        value, square = types.float32(0.0), types.float32(0.0)
+                        for p in range(count):
+                            one = get(scratch, h + i * PIXELS + p)
+                            value += one
+                            square += one * one
+                        place = total + i * PIXELS
+                        put(scratch, place, get(scratch, place) + value)
+                        put(scratch, place + LANES, get(scratch, place + LANES) + square)
                 for n in range(m // width):
                     group = g * (m // width) + n
                     _scores(
                         partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
                         group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
-                        0,
+                        0, count,
                     )  # fmt: skip
             for i in range(m):
                 value, square = 0.0, 0.0
