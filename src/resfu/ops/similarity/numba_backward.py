@@ -11,33 +11,32 @@ from resfu.ops.compiled.tile import LANES, PIXELS
 from resfu.ops.similarity import numba_gradients
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
-from resfu.ops.similarity.numba_maps import Layers, Maps, arguments, convolved, made_ready, split
+from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
 
 _CHUNKS = 4  # of an image, at most
 
 
-def backward(tensors: Sequence[Tensor], rest: tuple, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor]:
-    """Gradients in all ten tensors."""
-    key, query, weight, bias, *_ = tensors
+def backward(
+    tensors: Sequence[Tensor | None], rest: Rest, mean: Tensor, inverse: Tensor, grad: Tensor
+) -> list[Tensor | None]:
+    """Gradients in all twelve tensors of `numba_maps.made_ready`."""
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
-        key, weight, reduce_weight = (t.detach().requires_grad_() for t in (key, weight, tensors[4]))
-        maps, layers, c = made_ready((key, query, weight, bias, reduce_weight, *tensors[5:]), *rest)
-        low = convolved(key, weight) if maps.is_low else None
+        small = [None if t is None else t.detach().requires_grad_() for t in (tensors[0], tensors[2], tensors[4])]
+        key, weight, reduce_weight = small
+        given = [key, tensors[1], weight, tensors[3], reduce_weight, *tensors[5:]]
+        maps, layers, c = made_ready(given, rest)
+        low = convolved(key, weight) if maps.is_low else None  # pyright: ignore[reportArgumentType]
     found = _Chunks(maps, layers, c, grad)
     norm = found.through_norm(mean, inverse)
-    d_planes, d_low, d_layers = found.gradients(norm)
-    with torch.enable_grad():
-        outputs, cotangents = [layers.first, layers.second], [d_layers.first, d_layers.second]
-        if low is None:
-            d_weight, d_reduce = torch.autograd.grad(outputs, (weight, reduce_weight), cotangents)
-            d_key = maps.unpadded(d_planes[:, : query.shape[1]])
-        else:
-            outputs, cotangents = [*outputs, low], [*cotangents, d_low]
-            d_key, d_weight, d_reduce = torch.autograd.grad(outputs, (key, weight, reduce_weight), cotangents)
-    d_query = maps.cropped(d_planes[:, -query.shape[1] :])
+    parts, d_low, d_layers = found.gradients(norm)
+    d_key, d_query, d_norm_weight, d_norm_bias = maps.gradients(parts)
+    inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
+    if low is not None:
+        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, d_low]
+    d_weight, d_reduce, *rest_of = torch.autograd.grad(outputs, inputs, cotangents)  # pyright: ignore[reportArgumentType]
     return [
-        d_key, d_query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias, norm.weight, norm.bias,
-        norm.score_weight.view_as(c.score_weight), norm.score_bias,
+        rest_of[0] if rest_of else d_key, d_query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,
+        norm.weight, norm.bias, norm.score_weight.view_as(c.score_weight), norm.score_bias, d_norm_weight, d_norm_bias,
     ]  # fmt: skip
 
 
@@ -102,7 +101,7 @@ class _Chunks:
         return _Norm(*(t.float().contiguous() for t in (scale, shift, slope, *sums)))
 
     def gradients(self, norm: _Norm) -> tuple[Tensor, Tensor, Layers]:
-        """In the planes [B, planes, height, stride], the convolved LR key and the layers."""
+        """In the planes, chunk by chunk [B, chunks, planes, rows, stride], the convolved LR key and the layers."""
         maps, layers, N = self.maps, self.layers, self.number
         (B, planes), (H, W), M = maps.planes.shape[:2], maps.size, len(layers.bias)
         head, tail = split(arguments(maps, layers, 0, B))
@@ -125,15 +124,4 @@ class _Chunks:
 
         run(task, B * N)
         sums = [shares[0].sum(0), biases[0].sum((0, 2)), shares[1].sum(0), biases[1].sum((0, 2))]
-        return self._joined(d_planes), d_low.sum(1) if maps.is_low else d_low, Layers(*sums)
-
-    def _joined(self, parts: Tensor) -> Tensor:
-        """Chunks [B, N, planes, rows, stride], which overlap by the reach of the taps, as one map."""
-        if self.number == 1:
-            return parts[:, 0]
-        (H, _), reach = self.maps.size, self.maps.reach[0]
-        out = torch.zeros_like(self.maps.planes)
-        for i in range(self.number):
-            top, bottom = H * i // self.number, H * (i + 1) // self.number
-            out[:, :, top : bottom + 2 * reach] += parts[:, i, :, : bottom - top + 2 * reach]
-        return out
+        return d_planes, d_low.sum(1) if maps.is_low else d_low, Layers(*sums)

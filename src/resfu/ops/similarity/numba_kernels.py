@@ -28,27 +28,6 @@ _scores = product(rows=COUNT, halves=True)
 
 @no_type_check
 @kernel
-def padded_planes(first, last, x, D, H, W, rows, columns, out, begin, planes, S):
-    """Maps [images, D, H, W] with their border repeated, as planes `begin` and on of each image's: [H + 2 rows, S].
-
-    `columns` are repeated on the left and the rest on the right.
-    """
-    height = H + 2 * rows
-    for plane in range(first, last):
-        place = (plane // D * planes + begin + plane % D) * height
-        for y in range(height):
-            source = (plane * H + min(max(y - rows, 0), H - 1)) * W
-            target = (place + y) * S
-            for i in range(columns):
-                put(out, target + i, get(x, source))
-            for i in range(W):
-                put(out, target + columns + i, get(x, source + i))
-            for i in range(columns + W, S):
-                put(out, target + i, get(x, source + W - 1))
-
-
-@no_type_check
-@kernel
 def interpolated_row(low, a, b, weight, out, o, count, empty):
     """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
     for i in range(count):
