@@ -56,8 +56,9 @@ class SimilarityBlock(nn.Module):
         `dilation` that many of the query's.
         """
         size = (query.shape[-2], query.shape[-1])
-        if dilation is None and self._is_compiled(key, query, step, backend):
-            return self._compiled(key, query, step, neighbours, backend)
+        compressor = self._compressor() if dilation is None else None
+        if compressor is not None and self._is_compiled(key, query, compressor, step, backend):
+            return self._compiled(key, query, compressor, step, neighbours, backend)
         key = gaussian_filter(query) if key is None else key
         if dilation is not None and key.shape[-2:] != size:
             key = F.interpolate(key, size=size, mode="bilinear", align_corners=False)
@@ -67,30 +68,34 @@ class SimilarityBlock(nn.Module):
             hidden = dilated_differences(*maps, dilation)
         else:
             options = (step, self.similarity, neighbours, backend)
-            compressor = self._compressor()
             if compressor is not None:
                 return similarity_scores(*maps, compressor, *options)
             hidden = neighbour_convolution(*maps, *options)
         return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
 
-    def _is_compiled(self, key: Tensor | None, query: Tensor, step: tuple[int, int], backend: str) -> bool:
+    def _is_compiled(
+        self, key: Tensor | None, query: Tensor, compressor: Compressor, step: tuple[int, int], backend: str
+    ) -> bool:
         """Whether compiled kernels smooth, normalise and compare in one go."""
-        compressor, norm = self._compressor(), self.norm
-        if self.similarity != "pcdc" or compressor is None or not is_plain_group_norm(norm):
+        if self.similarity != "pcdc" or not is_plain_group_norm(self.norm):
             return False
-        affine = norm.weight, norm.bias
+        affine = self.norm.weight, self.norm.bias
         return takes(key, query, affine, self.weight, self.bias, compressor, step, backend)
 
     def _compiled(
-        self, key: Tensor | None, query: Tensor, step: tuple[int, int], neighbours: str, backend: str
+        self,
+        key: Tensor | None,
+        query: Tensor,
+        compressor: Compressor,
+        step: tuple[int, int],
+        neighbours: str,
+        backend: str,
     ) -> Tensor:
-        norm, compressor, size = self.norm, self._compressor(), (query.shape[-2], query.shape[-1])
-        assert compressor is not None
+        size = (query.shape[-2], query.shape[-1])
         if key is not None and tuple(key.shape[-2:]) != size:
             key = self._normalised(key, size, neighbours, backend)
-        affine = norm.weight, norm.bias
-        layers = self.weight, self.bias, compressor
-        return normalised_scores(key, query, affine, norm.num_groups, norm.eps, *layers, step, neighbours)
+        norm = (self.norm.weight, self.norm.bias), self.norm.num_groups, self.norm.eps
+        return normalised_scores(key, query, *norm, self.weight, self.bias, compressor, step, neighbours)
 
     def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:
         """The key as its norm leaves it: still on the LR map, or upsampled for a norm of another class.

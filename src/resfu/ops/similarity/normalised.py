@@ -1,10 +1,8 @@
 """Scores of maps that are smoothed and normalised first, where compiled kernels do all of it."""
 
-import torch
 from torch import Tensor
 
 from resfu.ops.backends import which_backend
-from resfu.ops.precision import autocast_dtype
 from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
 
@@ -20,11 +18,9 @@ def takes(
     backend: str,
 ) -> bool:
     """Whether `normalised_scores` computes the scores of these maps."""
-    if which_backend(query, backend) != "numba" or any(autocast_dtype(t) != torch.float32 for t in affine):
+    if which_backend(query, backend) != "numba":
         return False
-    if operators.operators_are_recorded(*affine):
-        return False
-    return operators.compiles(query if key is None else key, query, weight, bias, compressor, step)
+    return operators.compiles(query if key is None else key, query, weight, bias, compressor, step, *affine)
 
 
 def normalised_scores(

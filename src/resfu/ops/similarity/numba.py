@@ -98,29 +98,29 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
     at_once = max(1, _MOST // (H * tiles * N * kernels.COUNT * PIXELS))
     weighted = (c.score_weight.flatten(1) * c.norm_weight).T.contiguous()  # [M, 9]
     partial = maps.planes.new_empty((min(B, at_once), H, tiles, N, kernels.COUNT, PIXELS))
-    space, statistics = scratch(PIXELS), []
+    space = scratch(PIXELS)
+    mean, inverse = (torch.empty((B, N), dtype=torch.float64, device="cpu") for _ in range(2))
+    scale, shift = maps.planes.new_empty((B, N)), maps.planes.new_empty((B, kernels.COUNT))
+    layer = [flat(t) for t in (c.score_weight, c.score_bias, c.norm_weight, c.norm_bias)]
     for first in range(0, B, at_once):
         last = min(B, first + at_once)
         sums = _partial(maps, layers, weighted, partial, first, last, N)
-        mean, inverse = group_statistics(sums, H * W, N, c.eps)
-        statistics.append((mean, inverse))
-        shift = c.score_bias.double() + c.score_weight.flatten(1).double() @ c.norm_bias.double()
-        moved = mean * inverse @ weighted.double().unflatten(0, (N, -1)).sum(1)
-        arrays = [flat(t) for t in (partial, inverse.float(), (shift - moved).float(), out[first:last])]
+        found = [flat(t[first:last]) for t in (mean, inverse, scale, shift)]
+        kernels.group_statistics(last - first, H, W, N, len(layers.bias), flat(sums), *layer, c.eps, *found)
+        arrays = [flat(partial), *found[2:], flat(out[first:last])]
         run(
             lambda a, b, thread, arrays=arrays: kernels.total_scores(
                 a, b, H, W, arrays[0], N, *arrays[1:], maps.table.numpy(), space, thread * PIXELS
             ),
             (last - first) * H,
         )
-    mean, inverse = (torch.cat(each) for each in zip(*statistics, strict=True))
     return out, mean, inverse
 
 
 def _partial(
     maps: Maps, layers: Layers, weighted: Tensor, partial: Tensor, first: int, last: int, norm_groups: int
 ) -> Tensor:
-    """Fills the partial scores of some images; the sums of their hidden channels, [images, 2, M] in fp64."""
+    """Fills the partial scores of some images; the sums of their hidden channels, [images, H, 2, M]."""
     (H, W), M = maps.size, len(layers.bias)
     sums = maps.planes.new_empty((last - first, H, 2, M))
     given = arguments(maps, layers, first, last)
@@ -135,12 +135,4 @@ def _partial(
         kernels.partial_scores(a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS)
 
     run(task, (last - first) * H)
-    return sums.sum(1, dtype=torch.float64)
-
-
-def group_statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and inverse deviation of GroupNorm's groups, [B, groups] each, from the sums of channels, [B, 2, M]."""
-    total, square = (t.unflatten(1, (groups, -1)).sum(2) for t in sums.unbind(1))
-    count = pixels * sums.shape[2] // groups
-    mean = total / count
-    return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()
+    return sums

@@ -132,6 +132,39 @@ def partial_scores(
 
 @no_type_check
 @kernel
+def group_statistics(
+    images, H, W, norm_groups, M, sums, score_weight, score_bias, norm_weight, norm_bias, eps, mean, inverse, scale,
+    shift,
+):  # fmt: skip
+    """Mean and inverse deviation of each group, in fp64, and what `total_scores` takes: scale and shift.
+
+    All of [images, norm groups] but the shift, [images, 9].
+    """
+    width = M // norm_groups
+    for b in range(images):
+        for n in range(norm_groups):
+            total, square = 0.0, 0.0
+            for y in range(b * H, (b + 1) * H):
+                for i in range(n * width, (n + 1) * width):
+                    total += get(sums, y * 2 * M + i)
+                    square += get(sums, (y * 2 + 1) * M + i)
+            middle = total / (H * W * width)
+            variance = square / (H * W * width) - middle * middle
+            variance = 0.0 if variance < 0.0 else variance
+            put(mean, b * norm_groups + n, middle)
+            put(inverse, b * norm_groups + n, 1.0 / (variance + eps) ** 0.5)
+            put(scale, b * norm_groups + n, types.float32(get(inverse, b * norm_groups + n)))
+        for k in range(COUNT):
+            value = types.float64(get(score_bias, k))
+            for i in range(M):
+                moved = get(mean, b * norm_groups + i // width) * get(inverse, b * norm_groups + i // width)
+                change = types.float64(get(norm_bias, i)) - moved * types.float64(get(norm_weight, i))
+                value += types.float64(get(score_weight, k * M + i)) * change
+            put(shift, b * COUNT + k, types.float32(value))
+
+
+@no_type_check
+@kernel
 def total_scores(first_row, last_row, H, W, partial, norm_groups, inverse, shift, out, table, scratch, begin):
     """out [images, 9, H, W]: the sum over the groups, each by 1 / its deviation [images, norm groups], and a shift."""
     T = (W + PIXELS - 1) // PIXELS
