@@ -14,6 +14,7 @@ from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
 
 _CHUNKS = 4  # of an image, at most
+_CACHE = 1 << 22  # numbers that stay in a processor's last cache: 16 MB
 
 
 def backward(
@@ -27,16 +28,23 @@ def backward(
         maps, layers, c = made_ready(given, rest)
         low = convolved(key, weight) if maps.is_low else None  # pyright: ignore[reportArgumentType]
     found = _Chunks(maps, layers, c, grad)
-    norm = found.through_norm(mean, inverse)
-    parts, d_low, d_layers = found.gradients(norm)
-    d_key, d_query, d_norm_weight, d_norm_bias = maps.gradients(parts)
+    of_maps, of_norms = maps.room_for_gradients(), []
+    for first, last in found.images():
+        norm = found.through_norm(mean, inverse, first, last)
+        maps.gradients(found.gradients(norm, first, last), of_maps, first, last)
+        of_norms.append(norm[3:])
+    norm_weight, norm_bias, score_weight, score_bias = (
+        torch.cat(each).sum(0).float() for each in zip(*of_norms, strict=True)
+    )
+    d_layers = found.of_layers()
     inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
     if low is not None:
-        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, d_low]
-    d_weight, d_reduce, *rest_of = torch.autograd.grad(outputs, inputs, cotangents)  # pyright: ignore[reportArgumentType]
+        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, found.d_low.sum(1)]
+    d_weight, d_reduce, *d_key = torch.autograd.grad(outputs, inputs, cotangents)  # pyright: ignore[reportArgumentType]
     return [
-        rest_of[0] if rest_of else d_key, d_query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,
-        norm.weight, norm.bias, norm.score_weight.view_as(c.score_weight), norm.score_bias, d_norm_weight, d_norm_bias,
+        d_key[0] if d_key else of_maps.key, of_maps.query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,
+        norm_weight, norm_bias, score_weight.view_as(c.score_weight), score_bias, of_maps.weight.sum((0, 1)),
+        of_maps.bias.sum((0, 1)),
     ]  # fmt: skip
 
 
@@ -45,8 +53,8 @@ class _Norm(NamedTuple):
 
     Attributes:
         scale: [B, 9, M], shift and slope [B, M]: see `numba_gradients.gradients`.
-        weight, bias: gradients of GroupNorm's, [M].
-        score_weight: [9, M]; score_bias: [9].
+        weight, bias: gradients of GroupNorm's, [B, M] in fp64, like the following.
+        score_weight: [B, 9, M]; score_bias: [B, 9].
     """
 
     scale: Tensor
@@ -63,28 +71,42 @@ class _Chunks:
 
     def __init__(self, maps: Maps, layers: Layers, c: Compressor, grad: Tensor) -> None:
         self.maps, self.layers, self.c, self.grad = maps, layers, c, grad
-        H = maps.size[0]
-        self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
-        self.rows = max(H * (i + 1) // self.number - H * i // self.number for i in range(self.number))
+        (H, W), B, M = maps.size, maps.shape[0], len(layers.bias)
+        N = self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
+        self.height = max(H * (i + 1) // N - H * i // N for i in range(N)) + 2 * maps.reach[0]
+        self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
+        self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
+        self._biases = [grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        hidden = 2 * M * H * -(-W // PIXELS) * PIXELS  # numbers of an image
+        self._keep = hidden <= _CACHE
+        self._at_once = max(1, _CACHE // hidden, -(-torch.get_num_threads() // N))
+        self._kept = torch.empty(self._keep * min(B, self._at_once) * hidden, device="cpu").numpy()
 
-    def through_norm(self, mean: Tensor, inverse: Tensor) -> _Norm:
-        """From the gradient of the scores to that of the hidden channels."""
-        maps, c, (H, W) = self.maps, self.c, self.maps.size
-        B, M = maps.shape[0], len(self.layers.bias)
-        out = self.grad.new_empty((B * self.number, M, LANES))
-        head, tail = split(arguments(maps, self.layers, 0, B))
+    def images(self) -> list[tuple[int, int]]:
+        """(first, one past the last) of those that are worked on together."""
+        B = self.maps.shape[0]
+        return [(first, min(first + self._at_once, B)) for first in range(0, B, self._at_once)]
+
+    def through_norm(self, mean: Tensor, inverse: Tensor, first: int, last: int) -> _Norm:
+        """From the gradient of some images' scores to that of the hidden channels."""
+        maps, c, (H, W), N = self.maps, self.c, self.maps.size, self.number
+        B, M, grad = last - first, len(self.layers.bias), self.grad[first:last]
+        out = grad.new_empty((B * N, M, LANES))
+        head, tail = split(arguments(maps, self.layers, first, last))
         size = (2 * M // maps.groups + 2 * LANES) * PIXELS + maps.is_low * (maps.low.shape[2] + maps.J) * M
-        space, given = scratch(size), (flat(self.grad), flat(out))
+        space, given = scratch(size), (flat(grad), flat(out))
 
         def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.correlations(a, b, self.number, H, W, *head, *given, *tail, space, thread * size)
+            numba_gradients.correlations(
+                a, b, N, H, W, *head, *given, *tail, space, thread * size, self._kept, int(self._keep)
+            )
 
-        run(task, B * self.number)
-        correlated = out.view(B, self.number, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
+        run(task, B * N)
+        correlated = out.view(B, N, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
         weight, gamma, beta = (t.double() for t in (c.score_weight.flatten(1), c.norm_weight, c.norm_bias))
-        total = self.grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
+        total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
         width, pixels = M // c.norm_groups, H * W
-        mean, inverse = (t.repeat_interleave(width, 1) for t in (mean, inverse))  # [B, M]
+        mean, inverse = (t[first:last].repeat_interleave(width, 1) for t in (mean, inverse))  # [B, M]
         plain = total @ weight  # sum of the gradient behind GroupNorm, and times h
         times_h = (correlated * weight.T).sum(2)
         normalised = inverse * (times_h - mean * plain)
@@ -97,31 +119,33 @@ class _Chunks:
         scale = weight * (inverse * gamma)[:, None]
         d_score = (correlated.mT - total[:, :, None] * mean[:, None]) * (inverse * gamma)[:, None]
         d_score = d_score + total[:, :, None] * beta
-        sums = (normalised.sum(0), plain.sum(0), d_score.sum(0), total.sum(0))
-        return _Norm(*(t.float().contiguous() for t in (scale, shift, slope, *sums)))
+        return _Norm(*(t.float().contiguous() for t in (scale, shift, slope)), normalised, plain, d_score, total)
 
-    def gradients(self, norm: _Norm) -> tuple[Tensor, Tensor, Layers]:
-        """In the planes, chunk by chunk [B, chunks, planes, rows, stride], the convolved LR key and the layers."""
-        maps, layers, N = self.maps, self.layers, self.number
-        (B, planes), (H, W), M = maps.planes.shape[:2], maps.size, len(layers.bias)
-        head, tail = split(arguments(maps, layers, 0, B))
-        height = self.rows + 2 * maps.reach[0]
+    def gradients(self, norm: _Norm, first: int, last: int) -> Tensor:
+        """In the planes of some images, chunk by chunk [images, chunks, planes, rows, stride]. Notes all others."""
+        maps, N, height = self.maps, self.number, self.height
+        (H, W), M, B = maps.size, len(self.layers.bias), last - first
+        head, tail = split(arguments(maps, self.layers, first, last))
         table = maps.table_of(height)
-        d_planes = self.grad.new_zeros((B, N, planes, height, maps.stride))
-        d_low = self.grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (1,))
-        shares = [self.grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
-        biases = [self.grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
         size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
-        given = [flat(t) for t in (self.grad, *norm[:3])]
-        results = [flat(t) for t in (d_low, shares[0], biases[0], shares[1], biases[1])]
+        given = [flat(t) for t in (self.grad[first:last], *norm[:3])]
+        shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
+        results = [flat(self.d_low[first:last]), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)
 
         def task(a: int, b: int, thread: int) -> None:
             numba_gradients.gradients(
-                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size
-            )
+                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size,
+                self._kept, int(self._keep),
+            )  # fmt: skip
 
         run(task, B * N)
-        sums = [shares[0].sum(0), biases[0].sum((0, 2)), shares[1].sum(0), biases[1].sum((0, 2))]
-        return d_planes, d_low.sum(1) if maps.is_low else d_low, Layers(*sums)
+        return d_planes
+
+    def of_layers(self) -> Layers:
+        """The gradients of the layers, of all images together."""
+        first, second = (t.sum(0) for t in self._layers)
+        bias, second_bias = (t.sum((0, 2)) for t in self._biases)
+        return Layers(first, bias, second, second_bias)

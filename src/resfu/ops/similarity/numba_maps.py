@@ -124,21 +124,45 @@ class Maps:
         places += [begin + channel * area for channel in range(d)]
         return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64, device="cpu")
 
-    def gradients(self, parts: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-        """In a key of the query's size, the query and the norm's weight and bias.
+    def room_for_gradients(self) -> "MapGradients":
+        """Where `gradients` leaves them."""
+        B, D = self.shape[:2]
+        own_key = not self.is_low and not self.sources[0].smooth
+        key = self.planes.new_empty(self.shape) if own_key else None
+        affine = (self.planes.new_empty((len(self.sources), B, D)) for _ in range(2))
+        return MapGradients(key, self.planes.new_empty(self.shape), *affine)
+
+    def gradients(self, parts: Tensor, out: "MapGradients", first: int, last: int) -> None:
+        """Of some images.
 
         Args:
-            parts: those of the planes, [B, chunks, planes, rows, stride].
+            parts: those of their planes, [images, chunks, planes, rows, stride].
+            out: gets the gradients.
+            first: image.
+            last: one past the last.
         """
-        d_query, d_key = torch.empty(self.shape), None
-        *keys, query = zip(self.sources, self._statistics, strict=True)
-        d_norm = [query[0].gradients(parts, query[1], d_query, False)]
-        for source, statistics in keys:
-            d_key = None if source.smooth else torch.empty(self.shape)
-            target = d_query if d_key is None else d_key
-            d_norm.append(source.gradients(parts, statistics, target, source.smooth))
-        weight, bias = (torch.stack(each).sum(0) for each in zip(*d_norm, strict=True))
-        return d_key, d_query, weight, bias
+        maps = [out.query] if out.key is None else [out.key, out.query]
+        for n in reversed(range(len(self.sources))):  # the query first, to which that of a smoothed key is added
+            source = self.sources[n]
+            target = maps[-1 if source.smooth else n - len(self.sources)]
+            given = [t[first:last] for t in (self._statistics[n], target, out.weight[n], out.bias[n])]
+            source._replace(x=source.x[first:last]).gradients(parts, *given, add=source.smooth)
+
+
+class MapGradients(NamedTuple):
+    """Gradients of `Maps`.
+
+    Attributes:
+        key: [B, D, H, W], where there is one of the query's size.
+        query: [B, D, H, W].
+        weight: of the norm, [maps, B, D].
+        bias: likewise.
+    """
+
+    key: Tensor | None
+    query: Tensor
+    weight: Tensor
+    bias: Tensor
 
 
 def made_ready(tensors: Sequence[Tensor | None], rest: Rest) -> tuple[Maps, Layers, Compressor]:

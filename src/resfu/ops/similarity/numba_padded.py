@@ -55,21 +55,21 @@ class Source(NamedTuple):
         run(task, B * groups)
         return statistics
 
-    def gradients(self, parts: Tensor, statistics: Tensor, d_x: Tensor, add: bool) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self, parts: Tensor, statistics: Tensor, d_x: Tensor, d_weight: Tensor, d_bias: Tensor, add: bool
+    ) -> None:
         """From those of chunks of planes, [B, chunks, all, rows, stride].
 
         Args:
             parts: of all planes.
             statistics: what `fill` found.
             d_x: [B, D, H, W], gets the gradient.
-            add: to what is there.
-
-        Returns:
-            Of the norm's weight and bias, [D] each.
+            d_weight: [B, D], that of the norm's weight, where there is one.
+            d_bias: [B, D], likewise.
+            add: to what d_x holds.
         """
-        (B, D, _, W), groups = self.x.shape, self._groups
+        (B, _, _, W), groups = self.x.shape, self._groups
         _, chunks, planes, height, stride = parts.shape
-        d_weight, d_bias = d_x.new_zeros((B, D)), d_x.new_zeros((B, D))
         size, space, wide = self._scratch(True)
         head, given = self._arguments(), (flat(parts), chunks, height)
         before, after, target = flat(statistics), (flat(d_weight), flat(d_bias)), flat(d_x)
@@ -81,7 +81,6 @@ class Source(NamedTuple):
             )  # fmt: skip
 
         run(task, B * groups)
-        return d_weight.sum(0), d_bias.sum(0)
 
     @property
     def _groups(self) -> int:
