@@ -1,7 +1,7 @@
 """The gradients of the similarity scores by compiled kernels, from the maps and the statistics of GroupNorm alone."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
 
 _CHUNKS = 4  # of an image, at most
-_CACHE = 1 << 22  # numbers that stay in a processor's last cache: 16 MB
+_CACHE = 1 << 23  # numbers that stay in a processor's last cache: 32 MB
 
 
 def backward(
@@ -28,14 +28,11 @@ def backward(
         maps, layers, c = made_ready(given, rest)
         low = convolved(key, weight) if maps.is_low else None  # pyright: ignore[reportArgumentType]
     found = _Chunks(maps, layers, c, grad)
-    of_maps, of_norms = maps.room_for_gradients(), []
+    of_maps = maps.room_for_gradients()
     for first, last in found.images():
-        norm = found.through_norm(mean, inverse, first, last)
-        maps.gradients(found.gradients(norm, first, last), of_maps, first, last)
-        of_norms.append(norm[3:])
-    norm_weight, norm_bias, score_weight, score_bias = (
-        torch.cat(each).sum(0).float() for each in zip(*of_norms, strict=True)
-    )
+        slopes = found.through_norm(mean[first:last], inverse[first:last], first, last)
+        maps.gradients(found.gradients(slopes, first, last), of_maps, first, last)
+    norm_weight, norm_bias, score_weight, score_bias = (t.float() for t in (*found.of_norm, found.total.sum(0)))
     d_layers = found.of_layers()
     inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
     if low is not None:
@@ -46,24 +43,6 @@ def backward(
         norm_weight, norm_bias, score_weight.view_as(c.score_weight), score_bias, of_maps.weight.sum((0, 1)),
         of_maps.bias.sum((0, 1)),
     ]  # fmt: skip
-
-
-class _Norm(NamedTuple):
-    """What goes through GroupNorm and the last layer.
-
-    Attributes:
-        scale: [B, 9, M], shift and slope [B, M]: see `numba_gradients.gradients`.
-        weight, bias: gradients of GroupNorm's, [B, M] in fp64, like the following.
-        score_weight: [B, 9, M]; score_bias: [B, 9].
-    """
-
-    scale: Tensor
-    shift: Tensor
-    slope: Tensor
-    weight: Tensor
-    bias: Tensor
-    score_weight: Tensor
-    score_bias: Tensor
 
 
 class _Chunks:
@@ -77,6 +56,9 @@ class _Chunks:
         self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
         self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
         self._biases = [grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        self.total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
+        # Gradients of GroupNorm's weight and bias and of the last layer's weight, in fp64.
+        self.of_norm = [torch.zeros(n * M, dtype=torch.float64, device="cpu") for n in (1, 1, kernels.COUNT)]
         hidden = 2 * M * H * -(-W // PIXELS) * PIXELS  # numbers of an image
         self._keep = hidden <= _CACHE
         self._at_once = max(1, _CACHE // hidden, -(-torch.get_num_threads() // N))
@@ -87,8 +69,8 @@ class _Chunks:
         B = self.maps.shape[0]
         return [(first, min(first + self._at_once, B)) for first in range(0, B, self._at_once)]
 
-    def through_norm(self, mean: Tensor, inverse: Tensor, first: int, last: int) -> _Norm:
-        """From the gradient of some images' scores to that of the hidden channels."""
+    def through_norm(self, mean: Tensor, inverse: Tensor, first: int, last: int) -> list[Any]:
+        """From the gradient of some images' scores to that of the hidden channels: scale, shift and slope."""
         maps, c, (H, W), N = self.maps, self.c, self.maps.size, self.number
         B, M, grad = last - first, len(self.layers.bias), self.grad[first:last]
         out = grad.new_empty((B * N, M, LANES))
@@ -102,26 +84,16 @@ class _Chunks:
             )
 
         run(task, B * N)
-        correlated = out.view(B, N, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
-        weight, gamma, beta = (t.double() for t in (c.score_weight.flatten(1), c.norm_weight, c.norm_bias))
-        total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
-        width, pixels = M // c.norm_groups, H * W
-        mean, inverse = (t[first:last].repeat_interleave(width, 1) for t in (mean, inverse))  # [B, M]
-        plain = total @ weight  # sum of the gradient behind GroupNorm, and times h
-        times_h = (correlated * weight.T).sum(2)
-        normalised = inverse * (times_h - mean * plain)
+        found = [flat(grad.new_empty((B, n, M))) for n in (kernels.COUNT, 1, 1)]
+        layer = [flat(t) for t in (c.score_weight, c.norm_weight, c.norm_bias)]
+        room = torch.empty(2 * M, dtype=torch.float64, device="cpu").numpy()
+        numba_gradients.through_norm(
+            B, N, M, c.norm_groups, H * W, given[1], flat(self.total[first:last]), *layer, flat(mean), flat(inverse),
+            *found, *(flat(t) for t in self.of_norm), room, 0,
+        )  # fmt: skip
+        return found
 
-        def shared(t: Tensor) -> Tensor:
-            return t.unflatten(1, (c.norm_groups, -1)).mean(2).repeat_interleave(width, 1) / pixels
-
-        slope = inverse * inverse * shared(gamma * normalised)
-        shift = inverse * shared(gamma * plain) - mean * slope
-        scale = weight * (inverse * gamma)[:, None]
-        d_score = (correlated.mT - total[:, :, None] * mean[:, None]) * (inverse * gamma)[:, None]
-        d_score = d_score + total[:, :, None] * beta
-        return _Norm(*(t.float().contiguous() for t in (scale, shift, slope)), normalised, plain, d_score, total)
-
-    def gradients(self, norm: _Norm, first: int, last: int) -> Tensor:
+    def gradients(self, slopes: list[Any], first: int, last: int) -> Tensor:
         """In the planes of some images, chunk by chunk [images, chunks, planes, rows, stride]. Notes all others."""
         maps, N, height = self.maps, self.number, self.height
         (H, W), M, B = maps.size, len(self.layers.bias), last - first
@@ -130,7 +102,7 @@ class _Chunks:
         d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
         size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
-        given = [flat(t) for t in (self.grad[first:last], *norm[:3])]
+        given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
         results = [flat(self.d_low[first:last]), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)

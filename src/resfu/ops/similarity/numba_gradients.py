@@ -7,6 +7,8 @@ are kept for the gradients themselves where those of an image fit in the cache, 
 
 from typing import no_type_check
 
+from numba import types
+
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -76,6 +78,50 @@ def correlations(
                             out, (chunk * M + g * m + i) * LANES, LANES, room, h + i * PIXELS, PIXELS, 1, scratch,
                             together, LANES, width, bias, 0, table, 0,
                         )  # fmt: skip
+
+
+@no_type_check
+@kernel
+def through_norm(
+    images, chunks, M, norm_groups, pixels, correlated, total, score_weight, norm_weight, norm_bias, mean, inverse,
+    scale, shift, slope, d_weight, d_bias, d_score, s, o,
+):  # fmt: skip
+    """From `correlations` and the sums of the scores' gradients, total [images, 9], to what `gradients` takes.
+
+    Adds the gradients of GroupNorm, d_weight and d_bias [M], and of the last layer, d_score [9, M], all in fp64. s
+    holds room for 2 M numbers in fp64.
+    """
+    width = M // norm_groups
+    for b in range(images):
+        for i in range(M):
+            middle, deviation = get(mean, b * norm_groups + i // width), get(inverse, b * norm_groups + i // width)
+            gamma, beta = types.float64(get(norm_weight, i)), types.float64(get(norm_bias, i))
+            plain, times = 0.0, 0.0  # sums of the gradient behind GroupNorm, and times h
+            for n in range(COUNT):
+                weight, together = types.float64(get(score_weight, n * M + i)), 0.0
+                for part in range(chunks):
+                    together += get(correlated, ((b * chunks + part) * M + i) * LANES + n)
+                whole = get(total, b * COUNT + n)
+                plain += weight * whole
+                times += weight * together
+                change = (together - whole * middle) * deviation * gamma + whole * beta
+                put(d_score, n * M + i, get(d_score, n * M + i) + change)
+                put(scale, (b * COUNT + n) * M + i, types.float32(weight * deviation * gamma))
+            normalised = deviation * (times - middle * plain)
+            put(d_weight, i, get(d_weight, i) + normalised)
+            put(d_bias, i, get(d_bias, i) + plain)
+            put(s, o + i, gamma * normalised)
+            put(s, o + M + i, gamma * plain)
+        for n in range(norm_groups):
+            normalised, plain = 0.0, 0.0
+            for i in range(n * width, (n + 1) * width):
+                normalised += get(s, o + i)
+                plain += get(s, o + M + i)
+            middle, deviation = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n)
+            steep = deviation * deviation * normalised / (width * pixels)
+            for i in range(n * width, (n + 1) * width):
+                put(slope, b * M + i, types.float32(steep))
+                put(shift, b * M + i, types.float32(deviation * plain / (width * pixels) - middle * steep))
 
 
 @no_type_check
