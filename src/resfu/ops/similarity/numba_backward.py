@@ -14,7 +14,7 @@ from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
 
 _CHUNKS = 4  # of an image, at most
-_CACHE = 1 << 23  # numbers that stay in a processor's last cache: 32 MB
+_MOST = 1 << 24  # numbers of the gradients in planes that are held at once: 64 MB
 
 
 def backward(
@@ -50,7 +50,7 @@ class _Chunks:
 
     def __init__(self, maps: Maps, layers: Layers, c: Compressor, grad: Tensor) -> None:
         self.maps, self.layers, self.c, self.grad = maps, layers, c, grad
-        (H, W), B, M = maps.size, maps.shape[0], len(layers.bias)
+        H, B, M = maps.size[0], maps.shape[0], len(layers.bias)
         N = self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
         self.height = max(H * (i + 1) // N - H * i // N for i in range(N)) + 2 * maps.reach[0]
         self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
@@ -59,10 +59,7 @@ class _Chunks:
         self.total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
         # Gradients of GroupNorm's weight and bias and of the last layer's weight, in fp64.
         self.of_norm = [torch.zeros(n * M, dtype=torch.float64, device="cpu") for n in (1, 1, kernels.COUNT)]
-        hidden = 2 * M * H * -(-W // PIXELS) * PIXELS  # numbers of an image
-        self._keep = hidden <= _CACHE
-        self._at_once = max(1, _CACHE // hidden, -(-torch.get_num_threads() // N))
-        self._kept = torch.empty(self._keep * min(B, self._at_once) * hidden, device="cpu").numpy()
+        self._at_once = max(1, _MOST // (N * maps.planes.shape[1] * self.height * maps.stride))
 
     def images(self) -> list[tuple[int, int]]:
         """(first, one past the last) of those that are worked on together."""
@@ -79,9 +76,7 @@ class _Chunks:
         space, given = scratch(size), (flat(grad), flat(out))
 
         def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.correlations(
-                a, b, N, H, W, *head, *given, *tail, space, thread * size, self._kept, int(self._keep)
-            )
+            numba_gradients.correlations(a, b, N, H, W, *head, *given, *tail, space, thread * size)
 
         run(task, B * N)
         found = [flat(grad.new_empty((B, n, M))) for n in (kernels.COUNT, 1, 1)]
@@ -109,9 +104,8 @@ class _Chunks:
 
         def task(a: int, b: int, thread: int) -> None:
             numba_gradients.gradients(
-                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size,
-                self._kept, int(self._keep),
-            )  # fmt: skip
+                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size
+            )
 
         run(task, B * N)
         return d_planes

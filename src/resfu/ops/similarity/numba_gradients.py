@@ -2,7 +2,7 @@
 
 A chunk is some rows of an image. Each has sums of its own, which are added up in the order of the chunks: which thread
 did what does not show. The hidden channels of a tile are computed once more, for what GroupNorm's statistics need. They
-are kept for the gradients themselves where those of an image fit in the cache, else computed a third time.
+are computed a third time for the gradients themselves: to write and read them takes longer.
 """
 
 from typing import no_type_check
@@ -38,14 +38,11 @@ def _grad_of_tile(grad, place, area, count, out, o):
 @kernel
 def correlations(
     first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad, out,
-    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin, kept, keep,
+    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
 ):  # fmt: skip
-    """out [chunks, M, 16]: the hidden channels times the gradients [images, 9, H, W] of the scores, over all pixels.
-
-    With `keep` both layers of all tiles are left in kept [images, H, T, G, 2, m, 32].
-    """
+    """out [chunks, M, 16]: the hidden channels times the gradients [images, 9, H, W] of the scores, over all pixels."""
     T, d, m = (W + PIXELS - 1) // PIXELS, D // G, M // G
-    room, v, h = scratch, begin, begin + m * PIXELS
+    v, h = begin, begin + m * PIXELS
     apart, together = h + m * PIXELS, h + (m + LANES) * PIXELS
     row = together + LANES * PIXELS
     for i in range(LANES * PIXELS):
@@ -65,17 +62,14 @@ def correlations(
                 transpose(scratch, together, LANES, scratch, apart, PIXELS)
                 transpose(scratch, together + LANES * LANES, LANES, scratch, apart + LANES, PIXELS)
                 for g in range(G):
-                    if keep:
-                        room, v = kept, (((b * H + y) * T + t) * G + g) * 2 * m * PIXELS
-                        h = v + m * PIXELS
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, room, count,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     for i in range(0, m, ROWS):
                         _narrow(
-                            out, (chunk * M + g * m + i) * LANES, LANES, room, h + i * PIXELS, PIXELS, 1, scratch,
+                            out, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1, scratch,
                             together, LANES, width, bias, 0, table, 0,
                         )  # fmt: skip
 
@@ -129,7 +123,7 @@ def through_norm(
 def gradients(
     first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
     scale, shift, slope, d_planes, d_height, d_table, d_low, d_first, d_bias, d_second, d_second_bias, G, M, low,
-    is_low, h1, w1, above, between, columns, J, start_column, scratch, begin, kept, keep,
+    is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
 
@@ -137,7 +131,7 @@ def gradients(
     scale^T grad - shift - slope h.
     """
     T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
-    room, v, h, dv, dh = scratch, begin, begin + area, begin + 2 * area, begin + 3 * area
+    v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
     dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
     row = g_scores + COUNT * PIXELS
     d_row = row + (w1 + J) * M
@@ -156,14 +150,10 @@ def gradients(
                     width = PIXELS if count > LANES else LANES
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
-                    if keep:
-                        room, v = kept, (((b * H + y) * T + t) * G + g) * 2 * area
-                        h = v + area
-                    else:
-                        hidden(
-                            planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                            t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
-                        )  # fmt: skip
+                    hidden(
+                        planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
+                    )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for i in range(0, m, ROWS):
                         _product(
@@ -174,7 +164,7 @@ def gradients(
                         c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
                         total = (chunk * M + g * m + i) * PIXELS
                         for p in range(width):
-                            value = get(room, h + i * PIXELS + p)
+                            value = get(scratch, h + i * PIXELS + p)
                             change = get(scratch, dh + i * PIXELS + p) - c - e * value
                             put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
                         for p in range(count, width):
@@ -191,7 +181,7 @@ def gradients(
                         total = (chunk * M + g * m + i) * PIXELS
                         for p in range(width):
                             change = get(scratch, dv + i * PIXELS + p)
-                            put(scratch, dv + i * PIXELS + p, change if get(room, v + i * PIXELS + p) > 0 else 0)
+                            put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
                         for p in range(width):
                             put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
                     for i in range(0, m, LANES):
@@ -201,7 +191,7 @@ def gradients(
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
-                                d_second, (chunk * M + g * m + i) * m + c, m, room, v + i * PIXELS, PIXELS, 1,
+                                d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1,
                                 scratch, dh_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):

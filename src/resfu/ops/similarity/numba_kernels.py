@@ -40,36 +40,36 @@ def interpolated_row(low, a, b, weight, out, o, count, empty):
 @kernel
 def hidden(
     planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
-    room, count,
+    scratch, count,
 ):  # fmt: skip
-    """v and h [m, 32] in `room`: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
+    """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
 
     Of a tile of at most 16 pixels only so many columns are computed.
     """
     for i in range(0, m, ROWS):
         if low:
             _from_bias(
-                room, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
                 table, 0, count,
             )  # fmt: skip
             _more_relu(
-                room, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
+                scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
                 table, 0, count,
             )  # fmt: skip
         else:
             _from_bias_relu(
-                room, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
                 table, 0, count,
             )  # fmt: skip
     for i in range(0, m, ROWS):
         if sums:
             _layer_relu_moments(
-                room, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, room, v, PIXELS, m, second_bias,
+                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
                 g * m + i, table, sums + i * PIXELS, count,
             )  # fmt: skip
         else:
             _layer_relu(
-                room, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, room, v, PIXELS, m, second_bias,
+                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
                 g * m + i, table, 0, count,
             )  # fmt: skip
 
