@@ -8,6 +8,7 @@ import torch
 from resfu import ReSFU
 from resfu.ops import backends
 from resfu.ops.similarity import numba_padded
+from resfu.upsamplers.normalised_projection import normalised_projection
 from resfu.upsamplers.similarity import SimilarityBlock
 
 pytestmark = pytest.mark.skipif(not backends._NUMBA_INSTALLED, reason="needs the extra fast (numba)")
@@ -83,3 +84,26 @@ def test_hooked_branch_is_called_with_its_key():
     want.load_state_dict(up.state_dict())
     torch.testing.assert_close(up(x, y), want(x, y))
     assert seen[0].shape == (1, 32, 20, 24)
+
+
+def test_projection_keeps_no_normalised_map():
+    torch.manual_seed(0)
+    norm, convolution = torch.nn.GroupNorm(4, 8).double(), torch.nn.Conv2d(8, 16, 1).double()
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 8, 3, 4, dtype=torch.double, requires_grad=True)
+    inputs = (x, norm.weight, norm.bias, convolution.weight, convolution.bias)
+
+    def run(x, *parameters):
+        return normalised_projection(x, norm, convolution.weight.flatten(1), convolution.bias)
+
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
+        got = run(*inputs)
+    assert saved.count(x.shape) == 1
+    want = convolution(norm(x))
+    cotangent = torch.randn_like(want)
+    torch.testing.assert_close(got, want)
+    found, wanted = (torch.autograd.grad(out, inputs, cotangent) for out in (got, want))
+    torch.testing.assert_close(found, wanted)
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
