@@ -32,7 +32,8 @@ class _Projection(torch.autograd.Function):
                 t.view_as(t) if again else t.detach().requires_grad_(need)
                 for t, need in zip(normed, needs[:3], strict=True)
             ]
-            y = torch.group_norm(normed[0], ctx.groups, *normed[1:], ctx.eps)
+            x, gamma, beta = normed
+            y = torch.group_norm(x, ctx.groups, gamma, beta, ctx.eps)
         grad = grads[0].flatten(2)  # [B, D, H W]
         d_y = (weight.T @ grad).view_as(y)
         d_weight = (grad @ y.flatten(2).mT).sum(0) if needs[3] else None

@@ -70,18 +70,17 @@ class _Scores(torch.autograd.Function):
         return (None, *(each if need else None for each, need in zip(found, ctx.needs_input_grad[1:], strict=True)))
 
 
-def _by_operators(
-    tensors: Sequence[Tensor | None], rest: Rest, needs: Sequence[bool], grad: Tensor
-) -> list[Tensor | None]:
+def _by_operators(tensors: Sequence[Any], rest: Rest, needs: Sequence[bool], grad: Tensor) -> list[Tensor | None]:
     """Gradients that can be differentiated again."""
     with torch.enable_grad():
         aliases = [None if t is None else t.view_as(t) for t in tensors]  # derivatives stop here
         key, query, weight, bias, *others = aliases
         key = gaussian_filter(query) if key is None else key
         if others[6] is not None:
-            affine = rest.own_groups, *others[6:], rest.own_eps
-            key = torch.group_norm(key, *affine) if key.shape == query.shape else key
-            query = torch.group_norm(query, *affine)
+            groups, (weight_of_norm, bias_of_norm), eps = rest.own_groups, others[6:], rest.own_eps
+            maps = [key, query] if key.shape == query.shape else [query]
+            *high, query = (torch.group_norm(x, groups, weight_of_norm, bias_of_norm, eps) for x in maps)
+            key = high[0] if high else key
         compressor = Compressor(*others[:6], norm_groups=rest.norm_groups, eps=rest.eps)
         step = rest.h, rest.w
         scores = operators.composition(key, query, weight, bias, compressor, step, rest.neighbours)

@@ -17,16 +17,14 @@ _CHUNKS = 4  # of an image, at most
 _MOST = 1 << 24  # numbers of the gradients in planes that are held at once: 64 MB
 
 
-def backward(
-    tensors: Sequence[Tensor | None], rest: Rest, mean: Tensor, inverse: Tensor, grad: Tensor
-) -> list[Tensor | None]:
+def backward(tensors: Sequence[Any], rest: Rest, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor | None]:
     """Gradients in all twelve tensors of `numba_maps.made_ready`."""
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
-        small = [None if t is None else t.detach().requires_grad_() for t in (tensors[0], tensors[2], tensors[4])]
+        small: list[Any] = [t if t is None else t.detach().requires_grad_() for t in (tensors[0], *tensors[2:5:2])]
         key, weight, reduce_weight = small
         given = [key, tensors[1], weight, tensors[3], reduce_weight, *tensors[5:]]
         maps, layers, c = made_ready(given, rest)
-        low = convolved(key, weight) if maps.is_low else None  # pyright: ignore[reportArgumentType]
+        low = convolved(key, weight) if maps.is_low else None
     found = _Chunks(maps, layers, c, grad)
     of_maps = maps.room_for_gradients()
     for first, last in found.images():
@@ -37,7 +35,7 @@ def backward(
     inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
     if low is not None:
         inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, found.d_low.sum(1)]
-    d_weight, d_reduce, *d_key = torch.autograd.grad(outputs, inputs, cotangents)  # pyright: ignore[reportArgumentType]
+    d_weight, d_reduce, *d_key = torch.autograd.grad(outputs, inputs, cotangents)
     return [
         d_key[0] if d_key else of_maps.key, of_maps.query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,
         norm_weight, norm_bias, score_weight.view_as(c.score_weight), score_bias, of_maps.weight.sum((0, 1)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -165,16 +165,13 @@ class MapGradients(NamedTuple):
     bias: Tensor
 
 
-def made_ready(tensors: Sequence[Tensor | None], rest: Rest) -> tuple[Maps, Layers, Compressor]:
+def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compressor]:
     """From the twelve tensors of the scores (key, query, weight, bias, the compressor's, the norm's) and the rest."""
     key, query, weight, bias, *others = tensors
-    assert query is not None
-    assert weight is not None
-    assert bias is not None
-    compressor = Compressor(*others[:6], norm_groups=rest.norm_groups, eps=rest.eps)  # pyright: ignore
+    compressor = Compressor(*others[:6], norm_groups=rest.norm_groups, eps=rest.eps)
     groups, dilated = query.shape[1] // weight.shape[1], key is None or key.shape[-2:] == query.shape[-2:]
     read = key if dilated else convolved(key, weight)
-    norm = None if others[6] is None else Norm(others[6], others[7], rest.own_groups, rest.own_eps)  # pyright: ignore
+    norm = None if others[6] is None else Norm(others[6], others[7], rest.own_groups, rest.own_eps)
     maps = Maps(
         None if read is None else read.detach(), query.detach(), (rest.h, rest.w), rest.neighbours, groups,
         not dilated, norm,
