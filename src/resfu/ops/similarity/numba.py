@@ -73,7 +73,7 @@ class _Scores(torch.autograd.Function):
 def _by_operators(tensors: Sequence[Any], rest: Rest, needs: Sequence[bool], grad: Tensor) -> list[Tensor | None]:
     """Gradients that can be differentiated again."""
     with torch.enable_grad():
-        aliases = [None if t is None else t.view_as(t) for t in tensors]  # derivatives stop here
+        aliases: list[Any] = [t if t is None else t.view_as(t) for t in tensors]  # derivatives stop here
         key, query, weight, bias, *others = aliases
         key = gaussian_filter(query) if key is None else key
         if others[6] is not None:

@@ -169,8 +169,9 @@ def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compre
     """From the twelve tensors of the scores (key, query, weight, bias, the compressor's, the norm's) and the rest."""
     key, query, weight, bias, *others = tensors
     compressor = Compressor(*others[:6], norm_groups=rest.norm_groups, eps=rest.eps)
-    groups, dilated = query.shape[1] // weight.shape[1], key is None or key.shape[-2:] == query.shape[-2:]
-    read = key if dilated else convolved(key, weight)
+    groups, read, dilated = query.shape[1] // weight.shape[1], key, True
+    if key is not None and key.shape[-2:] != query.shape[-2:]:
+        read, dilated = convolved(key, weight), False
     norm = None if others[6] is None else Norm(others[6], others[7], rest.own_groups, rest.own_eps)
     maps = Maps(
         None if read is None else read.detach(), query.detach(), (rest.h, rest.w), rest.neighbours, groups,
