@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from resfu.ops.portable import is_portable
@@ -64,7 +64,7 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or bool(_get_current_dispatch_mode_stack())
         or peek_interpreter_stack() is not None  # torch.func
-        or any(unpack_dual(t).tangent is not None for t in tensors)
+        or (forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors))
         or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
     )
 

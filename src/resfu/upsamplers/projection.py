@@ -5,9 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.backends import operators_are_recorded
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
 from resfu.ops.portable import is_portable
+from resfu.upsamplers.normalised_projection import normalised_projection
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
@@ -24,13 +26,16 @@ def project(
     """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order, or `planar`, whatever x is.
 
     Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
-    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing. What is
+    map would be written and read once more than the arithmetic needs. Where one is, a planar result keeps no normalised
+    map for it. The backend "reference" folds nothing. What is
     more than a plain 1 x 1 convolution (hooked, parametrized, wrapped, of another class) is called, and so is the norm.
     """
     if not is_plain_convolution(convolution) or convolution.groups > 1:
         return convolution(x if norm is None else norm(x))
     weight, bias = convolution.weight.flatten(1), convolution.bias
     affine = None
+    if planar and bias is not None and norm is not None and is_plain_group_norm(norm) and _keeps_a_graph(x, weight):
+        return normalised_projection(x, norm, weight, bias)
     if norm is not None and backend != "reference" and _foldable(x) and is_plain_group_norm(norm):
         affine = _affine(norm, x)
     if affine is None:
@@ -40,6 +45,11 @@ def project(
         for b, (scale, shift) in enumerate(zip(*affine, strict=True))
     ]
     return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def _keeps_a_graph(x: Tensor, weight: Tensor) -> bool:
+    """Whether gradients are recorded, by nobody but autograd."""
+    return torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not operators_are_recorded(x, weight)
 
 
 def _foldable(x: Tensor) -> bool:

@@ -11,6 +11,7 @@ from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
 from resfu.upsamplers.options import check_choice, check_flags, check_number
+from resfu.upsamplers.plain import is_plain
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
 from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated, learned_change
@@ -198,7 +199,7 @@ class ReSFU(Upsampler):
             ValueError: as `forward`.
         """
         resized, target = self.prepared(features, guidance, size)
-        named = self._scores(features, resized)
+        named = self._scores(features, resized, explain=True)
         total = _total(named)
         low = (features.shape[-2], features.shape[-1])
         named["kernel"] = self._kernel(total, low)
@@ -238,7 +239,8 @@ class ReSFU(Upsampler):
         centre = torch.arange(kernel.shape[1], device=kernel.device) == kernel.shape[1] // 2
         return kernel + centre.to(kernel.dtype)[:, None, None]
 
-    def _scores(self, features: Tensor, guidance: Tensor | None) -> dict[str, Tensor]:
+    def _scores(self, features: Tensor, guidance: Tensor | None, explain: bool = False) -> dict[str, Tensor]:
+        """The scores, and what they are made from; not all of it unless it is to be explained."""
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
         planar = which_backend(guidance, self.backend) == "numba"  # its kernels read rows of pixels
@@ -259,13 +261,22 @@ class ReSFU(Upsampler):
             named["semantic_scores"] = self._compare("semantic_similarity", k, query, step)
         if self.alignment != "semantic":
             key = q
-            if self.smoothed_key:
+            if self.smoothed_key and (explain or not self._smooths_itself):
                 key = named["q_gs"] = gaussian_filter(q)
+            elif self.smoothed_key:
+                key = None
             named["detail_scores"] = self._compare("detail_similarity", key, q, step)
         return named
 
-    def _compare(self, block: str, key: Tensor, query: Tensor, step: tuple[int, int]) -> Tensor:
+    @property
+    def _smooths_itself(self) -> bool:
+        """Whether nobody sees the key that the detail branch is called with, so that it may make it."""
+        return self.similarity == "pcdc" and is_plain(self.detail_similarity, SimilarityBlock)
+
+    def _compare(self, block: str, key: Tensor | None, query: Tensor, step: tuple[int, int]) -> Tensor:
         neighbours = self.neighbours
+        if key is None:
+            return self.detail_similarity(None, query, step, neighbours, self.backend, self.dilation)
         if tuple(key.shape[-2:]) == step == tuple(query.shape[-2:]):
             neighbours = "fine"  # at ratio 1 both are the map itself
         if self.similarity == "inner_product":

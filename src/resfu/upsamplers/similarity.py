@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.filters import gaussian_filter
 from resfu.ops.grid import key_position, sample
 from resfu.ops.similarity import Compressor, dilated_differences, neighbour_convolution, similarity_scores
+from resfu.ops.similarity.normalised import normalised_scores, takes
 from resfu.upsamplers.normalization import GroupNorm, UpsampledGroupNorm
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
@@ -41,7 +43,7 @@ class SimilarityBlock(nn.Module):
 
     def forward(
         self,
-        key: Float[Tensor, "B D h1 w1"],
+        key: Float[Tensor, "B D h1 w1"] | None,
         query: Float[Tensor, "B D H W"],
         step: tuple[int, int],
         neighbours: str = "fine",
@@ -50,9 +52,14 @@ class SimilarityBlock(nn.Module):
     ) -> Float[Tensor, "B KK H W"]:
         """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size.
 
-        Neighbours are one LR pixel apart, or with `dilation` that many of the query's.
+        Without a key the query smoothed by a Gaussian takes its place. Neighbours are one LR pixel apart, or with
+        `dilation` that many of the query's.
         """
         size = (query.shape[-2], query.shape[-1])
+        compressor = self._compressor() if dilation is None else None
+        if compressor is not None and self._is_compiled(key, query, compressor, step, backend):
+            return self._compiled(key, query, compressor, step, neighbours, backend)
+        key = gaussian_filter(query) if key is None else key
         if dilation is not None and key.shape[-2:] != size:
             key = F.interpolate(key, size=size, mode="bilinear", align_corners=False)
         key = self._normalised(key, size, neighbours, backend)
@@ -61,11 +68,34 @@ class SimilarityBlock(nn.Module):
             hidden = dilated_differences(*maps, dilation)
         else:
             options = (step, self.similarity, neighbours, backend)
-            compressor = self._compressor()
             if compressor is not None:
                 return similarity_scores(*maps, compressor, *options)
             hidden = neighbour_convolution(*maps, *options)
         return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
+
+    def _is_compiled(
+        self, key: Tensor | None, query: Tensor, compressor: Compressor, step: tuple[int, int], backend: str
+    ) -> bool:
+        """Whether compiled kernels smooth, normalise and compare in one go."""
+        if self.similarity != "pcdc" or not is_plain_group_norm(self.norm):
+            return False
+        affine = self.norm.weight, self.norm.bias
+        return takes(key, query, affine, self.weight, self.bias, compressor, step, backend)
+
+    def _compiled(
+        self,
+        key: Tensor | None,
+        query: Tensor,
+        compressor: Compressor,
+        step: tuple[int, int],
+        neighbours: str,
+        backend: str,
+    ) -> Tensor:
+        size = (query.shape[-2], query.shape[-1])
+        if key is not None and tuple(key.shape[-2:]) != size:
+            key = self._normalised(key, size, neighbours, backend)
+        norm = (self.norm.weight, self.norm.bias), self.norm.num_groups, self.norm.eps
+        return normalised_scores(key, query, *norm, self.weight, self.bias, compressor, step, neighbours)
 
     def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:
         """The key as its norm leaves it: still on the LR map, or upsampled for a norm of another class.

@@ -32,6 +32,7 @@ def product(
     tables: str = "",
     moments: bool = False,
     streaming: bool = False,
+    halves: bool = False,
 ) -> Callable[..., Any]:
     """A function for kernels: product(out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t).
 
@@ -47,7 +48,12 @@ def product(
         moments: add the results of row i to out[t + 32 i + lane], and their squares 16 further on.
         streaming: store past the cache, where a large result would be read into it first. All rows of 16 numbers begin
             at multiples of 64 bytes then, and `memory.fence` has to follow.
+        halves: the function takes one more number, and where that is at most 16 only 16 columns are computed.
     """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any, vectors: int) -> None:
+        emitter = _Emitter(context, builder, signature, args)
+        emitter.product(rows, vectors, start, relu, tables, moments, streaming)
 
     @intrinsic
     def run(typingctx, out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t):  # pyright: ignore
@@ -58,13 +64,30 @@ def product(
         )  # fmt: skip
 
         def generate(context, builder, signature, args):
-            emit = _Emitter(context, builder, signature, args)
-            emit.product(rows, vectors, start, relu, tables, moments, streaming)
+            emit(context, builder, signature, args, vectors)
             return context.get_dummy_value()
 
         return signature, generate
 
-    return run
+    @intrinsic
+    def run_either(typingctx, out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t, count):  # pyright: ignore
+        integer = types.intp
+        signature = types.void(
+            out, integer, integer, w, integer, integer, integer, x, integer, integer, integer, bias, integer, table,
+            integer, integer,
+        )  # fmt: skip
+
+        def generate(context, builder, signature, args):
+            with builder.if_else(builder.icmp_signed(">", args[-1], _number(LANES))) as (whole, half):
+                with whole:
+                    emit(context, builder, signature, args[:-1], 2)
+                with half:
+                    emit(context, builder, signature, args[:-1], 1)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return run_either if halves else run
 
 
 @intrinsic

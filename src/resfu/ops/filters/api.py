@@ -125,10 +125,15 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
     check_maps(x=x)
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma must be a number above 0, got {sigma!r}.")
-    offsets = torch.arange(-1, 2, dtype=torch.float32, device=x.device)
-    line = torch.exp(-(offsets**2) / (2 * sigma**2))
-    weight = torch.outer(line, line)
-    weight = weight / weight.sum()  # fp32, as the published code has them
     channels = x.shape[1]
     padded = pad(x, 1, 1)
+    weight = gaussian_weight(x.device, sigma)
     return F.conv2d(padded, weight.to(x.dtype).expand(channels, 1, 3, 3), groups=channels)
+
+
+def gaussian_weight(device: torch.device, sigma: float = 1.0) -> Float[Tensor, "3 3"]:
+    """The weights of `gaussian_filter`, in fp32 as the published code has them."""
+    offsets = torch.arange(-1, 2, dtype=torch.float32, device=device)
+    line = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weight = torch.outer(line, line)
+    return weight / weight.sum()

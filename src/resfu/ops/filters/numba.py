@@ -14,8 +14,6 @@ from resfu.ops.filters import operators
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
     """See `api.guided_filter`, of fp32 maps. Differentiable."""
-    if x.shape[-2:] != guide.shape[-2:]:
-        x = F.interpolate(x, size=guide.shape[-2:], mode="bilinear", align_corners=False)
     return _GuidedFilter.apply(guide, x, radius, eps)  # pyright: ignore[reportReturnType]
 
 
@@ -24,7 +22,7 @@ class _GuidedFilter(torch.autograd.Function):
     def forward(ctx: Any, guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
         ctx.save_for_backward(guide, x)
         ctx.radius, ctx.eps = radius, eps
-        guide, x = guide.contiguous(), x.contiguous()
+        guide, x = guide.contiguous(), _enlarged(x, guide)
         out = torch.empty_like(guide)
         _over_planes(kernels.guided_filter, (guide, x), (out,), radius, eps)
         return out
@@ -40,10 +38,21 @@ class _GuidedFilter(torch.autograd.Function):
             wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
             found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
-        guide, x = guide.contiguous(), x.contiguous()
-        results = torch.empty_like(guide), torch.empty_like(x)
-        _over_planes(kernels.guided_filter_gradients, (grad.contiguous(), guide, x), results, ctx.radius, ctx.eps)
-        return *results, None, None
+        guide, full = guide.contiguous(), _enlarged(x, guide)
+        d_guide, d_x = torch.empty_like(guide), torch.empty_like(full)
+        maps = grad.contiguous(), guide, full
+        _over_planes(kernels.guided_filter_gradients, maps, (d_guide, d_x), ctx.radius, ctx.eps)
+        if x.shape != full.shape:
+            sizes = list(full.shape[2:]), list(x.shape)
+            d_x = torch.ops.aten.upsample_bilinear2d_backward(d_x, *sizes, False, None, None)
+        return d_guide, d_x, None, None
+
+
+def _enlarged(x: Tensor, guide: Tensor) -> Tensor:
+    """x of the guide's size. Backward makes it once more instead of keeping it."""
+    if x.shape[-2:] == guide.shape[-2:]:
+        return x.contiguous()
+    return F.interpolate(x, size=guide.shape[-2:], mode="bilinear", align_corners=False).contiguous()
 
 
 def _over_planes(kernel: Any, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], radius: int, eps: float) -> None:

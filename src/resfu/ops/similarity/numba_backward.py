@@ -1,7 +1,7 @@
 """The gradients of the similarity scores by compiled kernels, from the maps and the statistics of GroupNorm alone."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,52 +11,36 @@ from resfu.ops.compiled.tile import LANES, PIXELS
 from resfu.ops.similarity import numba_gradients
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
-from resfu.ops.similarity.numba_maps import Layers, Maps, arguments, convolved, made_ready, split
+from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
 
 _CHUNKS = 4  # of an image, at most
+_MOST = 1 << 24  # numbers of the gradients in planes that are held at once: 64 MB
 
 
-def backward(tensors: Sequence[Tensor], rest: tuple, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor]:
-    """Gradients in all ten tensors."""
-    key, query, weight, bias, *_ = tensors
+def backward(tensors: Sequence[Any], rest: Rest, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor | None]:
+    """Gradients in all twelve tensors of `numba_maps.made_ready`."""
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
-        key, weight, reduce_weight = (t.detach().requires_grad_() for t in (key, weight, tensors[4]))
-        maps, layers, c = made_ready((key, query, weight, bias, reduce_weight, *tensors[5:]), *rest)
+        small: list[Any] = [t if t is None else t.detach().requires_grad_() for t in (tensors[0], *tensors[2:5:2])]
+        key, weight, reduce_weight = small
+        given = [key, tensors[1], weight, tensors[3], reduce_weight, *tensors[5:]]
+        maps, layers, c = made_ready(given, rest)
         low = convolved(key, weight) if maps.is_low else None
     found = _Chunks(maps, layers, c, grad)
-    norm = found.through_norm(mean, inverse)
-    d_planes, d_low, d_layers = found.gradients(norm)
-    with torch.enable_grad():
-        outputs, cotangents = [layers.first, layers.second], [d_layers.first, d_layers.second]
-        if low is None:
-            d_weight, d_reduce = torch.autograd.grad(outputs, (weight, reduce_weight), cotangents)
-            d_key = maps.unpadded(d_planes[:, : query.shape[1]])
-        else:
-            outputs, cotangents = [*outputs, low], [*cotangents, d_low]
-            d_key, d_weight, d_reduce = torch.autograd.grad(outputs, (key, weight, reduce_weight), cotangents)
-    d_query = maps.cropped(d_planes[:, -query.shape[1] :])
+    of_maps = maps.room_for_gradients()
+    for first, last in found.images():
+        slopes = found.through_norm(mean[first:last], inverse[first:last], first, last)
+        maps.gradients(found.gradients(slopes, first, last), of_maps, first, last)
+    norm_weight, norm_bias, score_weight, score_bias = (t.float() for t in (*found.of_norm, found.total.sum(0)))
+    d_layers = found.of_layers()
+    inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
+    if low is not None:
+        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, found.d_low.sum(1)]
+    d_weight, d_reduce, *d_key = torch.autograd.grad(outputs, inputs, cotangents)
     return [
-        d_key, d_query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias, norm.weight, norm.bias,
-        norm.score_weight.view_as(c.score_weight), norm.score_bias,
+        d_key[0] if d_key else of_maps.key, of_maps.query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,
+        norm_weight, norm_bias, score_weight.view_as(c.score_weight), score_bias, of_maps.weight.sum((0, 1)),
+        of_maps.bias.sum((0, 1)),
     ]  # fmt: skip
-
-
-class _Norm(NamedTuple):
-    """What goes through GroupNorm and the last layer.
-
-    Attributes:
-        scale: [B, 9, M], shift and slope [B, M]: see `numba_gradients.gradients`.
-        weight, bias: gradients of GroupNorm's, [M].
-        score_weight: [9, M]; score_bias: [9].
-    """
-
-    scale: Tensor
-    shift: Tensor
-    slope: Tensor
-    weight: Tensor
-    bias: Tensor
-    score_weight: Tensor
-    score_bias: Tensor
 
 
 class _Chunks:
@@ -64,58 +48,56 @@ class _Chunks:
 
     def __init__(self, maps: Maps, layers: Layers, c: Compressor, grad: Tensor) -> None:
         self.maps, self.layers, self.c, self.grad = maps, layers, c, grad
-        H = maps.size[0]
-        self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
-        self.rows = max(H * (i + 1) // self.number - H * i // self.number for i in range(self.number))
+        H, B, M = maps.size[0], maps.shape[0], len(layers.bias)
+        N = self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
+        self.height = max(H * (i + 1) // N - H * i // N for i in range(N)) + 2 * maps.reach[0]
+        self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
+        self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
+        self._biases = [grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        self.total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
+        # Gradients of GroupNorm's weight and bias and of the last layer's weight, in fp64.
+        self.of_norm = [torch.zeros(n * M, dtype=torch.float64, device="cpu") for n in (1, 1, kernels.COUNT)]
+        self._at_once = max(1, _MOST // (N * maps.planes.shape[1] * self.height * maps.stride))
 
-    def through_norm(self, mean: Tensor, inverse: Tensor) -> _Norm:
-        """From the gradient of the scores to that of the hidden channels."""
-        maps, c, (H, W) = self.maps, self.c, self.maps.size
-        B, M = maps.shape[0], len(self.layers.bias)
-        out = self.grad.new_empty((B * self.number, M, LANES))
-        head, tail = split(arguments(maps, self.layers, 0, B))
+    def images(self) -> list[tuple[int, int]]:
+        """(first, one past the last) of those that are worked on together."""
+        B = self.maps.shape[0]
+        return [(first, min(first + self._at_once, B)) for first in range(0, B, self._at_once)]
+
+    def through_norm(self, mean: Tensor, inverse: Tensor, first: int, last: int) -> list[Any]:
+        """From the gradient of some images' scores to that of the hidden channels: scale, shift and slope."""
+        maps, c, (H, W), N = self.maps, self.c, self.maps.size, self.number
+        B, M, grad = last - first, len(self.layers.bias), self.grad[first:last]
+        out = grad.new_empty((B * N, M, LANES))
+        head, tail = split(arguments(maps, self.layers, first, last))
         size = (2 * M // maps.groups + 2 * LANES) * PIXELS + maps.is_low * (maps.low.shape[2] + maps.J) * M
-        space, given = scratch(size), (flat(self.grad), flat(out))
+        space, given = scratch(size), (flat(grad), flat(out))
 
         def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.correlations(a, b, self.number, H, W, *head, *given, *tail, space, thread * size)
+            numba_gradients.correlations(a, b, N, H, W, *head, *given, *tail, space, thread * size)
 
-        run(task, B * self.number)
-        correlated = out.view(B, self.number, M, LANES)[..., : kernels.COUNT].sum(1, dtype=torch.float64)
-        weight, gamma, beta = (t.double() for t in (c.score_weight.flatten(1), c.norm_weight, c.norm_bias))
-        total = self.grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
-        width, pixels = M // c.norm_groups, H * W
-        mean, inverse = (t.repeat_interleave(width, 1) for t in (mean, inverse))  # [B, M]
-        plain = total @ weight  # sum of the gradient behind GroupNorm, and times h
-        times_h = (correlated * weight.T).sum(2)
-        normalised = inverse * (times_h - mean * plain)
+        run(task, B * N)
+        found = [flat(grad.new_empty((B, n, M))) for n in (kernels.COUNT, 1, 1)]
+        layer = [flat(t) for t in (c.score_weight, c.norm_weight, c.norm_bias)]
+        room = torch.empty(2 * M, dtype=torch.float64, device="cpu").numpy()
+        numba_gradients.through_norm(
+            B, N, M, c.norm_groups, H * W, given[1], flat(self.total[first:last]), *layer, flat(mean), flat(inverse),
+            *found, *(flat(t) for t in self.of_norm), room, 0,
+        )  # fmt: skip
+        return found
 
-        def shared(t: Tensor) -> Tensor:
-            return t.unflatten(1, (c.norm_groups, -1)).mean(2).repeat_interleave(width, 1) / pixels
-
-        slope = inverse * inverse * shared(gamma * normalised)
-        shift = inverse * shared(gamma * plain) - mean * slope
-        scale = weight * (inverse * gamma)[:, None]
-        d_score = (correlated.mT - total[:, :, None] * mean[:, None]) * (inverse * gamma)[:, None]
-        d_score = d_score + total[:, :, None] * beta
-        sums = (normalised.sum(0), plain.sum(0), d_score.sum(0), total.sum(0))
-        return _Norm(*(t.float().contiguous() for t in (scale, shift, slope, *sums)))
-
-    def gradients(self, norm: _Norm) -> tuple[Tensor, Tensor, Layers]:
-        """In the planes [B, planes, height, stride], the convolved LR key and the layers."""
-        maps, layers, N = self.maps, self.layers, self.number
-        (B, planes), (H, W), M = maps.planes.shape[:2], maps.size, len(layers.bias)
-        head, tail = split(arguments(maps, layers, 0, B))
-        height = self.rows + 2 * maps.reach[0]
+    def gradients(self, slopes: list[Any], first: int, last: int) -> Tensor:
+        """In the planes of some images, chunk by chunk [images, chunks, planes, rows, stride]. Notes all others."""
+        maps, N, height = self.maps, self.number, self.height
+        (H, W), M, B = maps.size, len(self.layers.bias), last - first
+        head, tail = split(arguments(maps, self.layers, first, last))
         table = maps.table_of(height)
-        d_planes = self.grad.new_zeros((B, N, planes, height, maps.stride))
-        d_low = self.grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (1,))
-        shares = [self.grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
-        biases = [self.grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
         size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
-        given = [flat(t) for t in (self.grad, *norm[:3])]
-        results = [flat(t) for t in (d_low, shares[0], biases[0], shares[1], biases[1])]
+        given = [flat(self.grad[first:last]), *slopes]
+        shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
+        results = [flat(self.d_low[first:last]), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)
 
         def task(a: int, b: int, thread: int) -> None:
@@ -124,16 +106,10 @@ class _Chunks:
             )
 
         run(task, B * N)
-        sums = [shares[0].sum(0), biases[0].sum((0, 2)), shares[1].sum(0), biases[1].sum((0, 2))]
-        return self._joined(d_planes), d_low.sum(1) if maps.is_low else d_low, Layers(*sums)
+        return d_planes
 
-    def _joined(self, parts: Tensor) -> Tensor:
-        """Chunks [B, N, planes, rows, stride], which overlap by the reach of the taps, as one map."""
-        if self.number == 1:
-            return parts[:, 0]
-        (H, _), reach = self.maps.size, self.maps.reach[0]
-        out = torch.zeros_like(self.maps.planes)
-        for i in range(self.number):
-            top, bottom = H * i // self.number, H * (i + 1) // self.number
-            out[:, :, top : bottom + 2 * reach] += parts[:, i, :, : bottom - top + 2 * reach]
-        return out
+    def of_layers(self) -> Layers:
+        """The gradients of the layers, of all images together."""
+        first, second = (t.sum(0) for t in self._layers)
+        bias, second_bias = (t.sum((0, 2)) for t in self._biases)
+        return Layers(first, bias, second, second_bias)

@@ -1,11 +1,13 @@
 """The compiled kernels of the scores' gradients. Names of sizes as in `numba_kernels`.
 
 A chunk is some rows of an image. Each has sums of its own, which are added up in the order of the chunks: which thread
-did what does not show. The hidden channels of a tile are computed once more, twice: for what GroupNorm's statistics
-need, and for the gradients themselves.
+did what does not show. The hidden channels of a tile are computed once more, for what GroupNorm's statistics need. They
+are computed a third time for the gradients themselves: to write and read them takes longer.
 """
 
 from typing import no_type_check
+
+from numba import types
 
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
@@ -13,9 +15,9 @@ from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
 from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
 
-_product = product()
+_product = product(halves=True)
 _into = product(start="out")
-_into_rows = product(start="out", tables="o")
+_into_rows = product(start="out", tables="o", halves=True)
 _of_rows = product(start="out", tables="w")
 _few = product(rows=FEW, start="out")
 _narrow = product(vectors=1, start="out")
@@ -55,6 +57,7 @@ def correlations(
                 interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
             for t in range(T):
                 count = min(PIXELS, W - t * PIXELS)
+                width = PIXELS if count > LANES else LANES
                 _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, apart)
                 transpose(scratch, together, LANES, scratch, apart, PIXELS)
                 transpose(scratch, together + LANES * LANES, LANES, scratch, apart + LANES, PIXELS)
@@ -62,13 +65,57 @@ def correlations(
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     for i in range(0, m, ROWS):
                         _narrow(
                             out, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1, scratch,
-                            together, LANES, PIXELS, bias, 0, table, 0,
+                            together, LANES, width, bias, 0, table, 0,
                         )  # fmt: skip
+
+
+@no_type_check
+@kernel
+def through_norm(
+    images, chunks, M, norm_groups, pixels, correlated, total, score_weight, norm_weight, norm_bias, mean, inverse,
+    scale, shift, slope, d_weight, d_bias, d_score, s, o,
+):  # fmt: skip
+    """From `correlations` and the sums of the scores' gradients, total [images, 9], to what `gradients` takes.
+
+    Adds the gradients of GroupNorm, d_weight and d_bias [M], and of the last layer, d_score [9, M], all in fp64. s
+    holds room for 2 M numbers in fp64.
+    """
+    width = M // norm_groups
+    for b in range(images):
+        for i in range(M):
+            middle, deviation = get(mean, b * norm_groups + i // width), get(inverse, b * norm_groups + i // width)
+            gamma, beta = types.float64(get(norm_weight, i)), types.float64(get(norm_bias, i))
+            plain, times = 0.0, 0.0  # sums of the gradient behind GroupNorm, and times h
+            for n in range(COUNT):
+                weight, together = types.float64(get(score_weight, n * M + i)), 0.0
+                for part in range(chunks):
+                    together += get(correlated, ((b * chunks + part) * M + i) * LANES + n)
+                whole = get(total, b * COUNT + n)
+                plain += weight * whole
+                times += weight * together
+                change = (together - whole * middle) * deviation * gamma + whole * beta
+                put(d_score, n * M + i, get(d_score, n * M + i) + change)
+                put(scale, (b * COUNT + n) * M + i, types.float32(weight * deviation * gamma))
+            normalised = deviation * (times - middle * plain)
+            put(d_weight, i, get(d_weight, i) + normalised)
+            put(d_bias, i, get(d_bias, i) + plain)
+            put(s, o + i, gamma * normalised)
+            put(s, o + M + i, gamma * plain)
+        for n in range(norm_groups):
+            normalised, plain = 0.0, 0.0
+            for i in range(n * width, (n + 1) * width):
+                normalised += get(s, o + i)
+                plain += get(s, o + M + i)
+            middle, deviation = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n)
+            steep = deviation * deviation * normalised / (width * pixels)
+            for i in range(n * width, (n + 1) * width):
+                put(slope, b * M + i, types.float32(steep))
+                put(shift, b * M + i, types.float32(deviation * plain / (width * pixels) - middle * steep))
 
 
 @no_type_check
@@ -100,84 +147,69 @@ def gradients(
             for g in range(G):
                 for t in range(T):
                     count = min(PIXELS, W - t * PIXELS)
+                    width = PIXELS if count > LANES else LANES
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch,
+                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dh + i * PIXELS, PIXELS, scale, b * COUNT * M + g * m + i, 1, M, scratch, g_scores,
-                            PIXELS, COUNT, bias, 0, table, 0,
+                            PIXELS, COUNT, bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
                         c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
                         total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(PIXELS):
+                        for p in range(width):
                             value = get(scratch, h + i * PIXELS + p)
                             change = get(scratch, dh + i * PIXELS + p) - c - e * value
                             put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
-                        for p in range(count, PIXELS):
+                        for p in range(count, width):
                             put(scratch, dh + i * PIXELS + p, 0)
-                        for p in range(PIXELS):
-                            put(
-                                d_second_bias,
-                                total + p,
-                                get(d_second_bias, total + p) + get(scratch, dh + i * PIXELS + p),
-                            )
+                        for p in range(width):
+                            change = get(scratch, dh + i * PIXELS + p)
+                            put(d_second_bias, total + p, get(d_second_bias, total + p) + change)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
-                            bias, 0, table, 0,
+                            bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
                         total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(PIXELS):
+                        for p in range(width):
                             change = get(scratch, dv + i * PIXELS + p)
                             put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
-                        for p in range(PIXELS):
+                        for p in range(width):
                             put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
                     for i in range(0, m, LANES):
-                        for p in range(0, PIXELS, LANES):
+                        for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
                             transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
                                 d_second, (chunk * M + g * m + i) * m + c, m, scratch, v + i * PIXELS, PIXELS, 1,
-                                scratch, dh_last + c, m, PIXELS, bias, 0, table, 0,
+                                scratch, dh_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):
                             _of_rows(
                                 d_first, (chunk * G + g) * L * m + k * m + c, m, planes, place, 0, 1, scratch,
-                                dv_last + c, m, PIXELS, bias, 0, table, k,
+                                dv_last + c, m, width, bias, 0, table, k,
                             )  # fmt: skip
                         if is_low:
                             for j in range(0, J, FEW):
                                 _few(
                                     scratch, d_row + (get(start_column, t) + j) * M + g * m + c, M, columns,
-                                    (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, PIXELS, bias, 0, table, 0,
+                                    (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, width, bias, 0, table, 0,
                                 )  # fmt: skip
                     for k in range(0, L, ROWS):
                         _into_rows(
-                            d_planes,
-                            d_place,
-                            0,
-                            first,
-                            (g * L + k) * m,
-                            m,
-                            1,
-                            scratch,
-                            dv,
-                            PIXELS,
-                            m,
-                            bias,
-                            0,
-                            d_table,
-                            k,
-                        )
+                            d_planes, d_place, 0, first, (g * L + k) * m, m, 1, scratch, dv, PIXELS, m, bias, 0,
+                            d_table, k, count,
+                        )  # fmt: skip
             if is_low:
                 a, fraction = (chunk * h1 + get(above, y)) * w1 * M, get(between, y)
                 for i in range(w1 * M):

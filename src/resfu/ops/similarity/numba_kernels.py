@@ -8,6 +8,8 @@ between. A group's 14 kB of weights and hidden channels of a tile stay in the in
 
 from typing import no_type_check
 
+from numba import types
+
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -15,34 +17,13 @@ from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 COUNT = 9  # neighbours, K K
 FEW = 4  # rows of a product over low-resolution columns
 
-_from_bias = product(start="bias", tables="x")
-_from_bias_relu = product(start="bias", tables="x", relu=True)
-_more_relu = product(start="out", relu=True)
-_layer_relu = product(start="bias", relu=True)
-_layer_relu_moments = product(start="bias", relu=True, moments=True)
+_from_bias = product(start="bias", tables="x", halves=True)
+_from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
+_more_relu = product(start="out", relu=True, halves=True)
+_layer_relu = product(start="bias", relu=True, halves=True)
+_layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
-_scores = product(rows=COUNT)
-
-
-@no_type_check
-@kernel
-def padded_planes(first, last, x, D, H, W, rows, columns, out, begin, planes, S):
-    """Maps [images, D, H, W] with their border repeated, as planes `begin` and on of each image's: [H + 2 rows, S].
-
-    `columns` are repeated on the left and the rest on the right.
-    """
-    height = H + 2 * rows
-    for plane in range(first, last):
-        place = (plane // D * planes + begin + plane % D) * height
-        for y in range(height):
-            source = (plane * H + min(max(y - rows, 0), H - 1)) * W
-            target = (place + y) * S
-            for i in range(columns):
-                put(out, target + i, get(x, source))
-            for i in range(W):
-                put(out, target + columns + i, get(x, source + i))
-            for i in range(columns + W, S):
-                put(out, target + i, get(x, source + W - 1))
+_scores = product(rows=COUNT, halves=True)
 
 
 @no_type_check
@@ -59,60 +40,37 @@ def interpolated_row(low, a, b, weight, out, o, count, empty):
 @kernel
 def hidden(
     planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
-    scratch,
+    scratch, count,
 ):  # fmt: skip
-    """v and h [m, 32]: both layers of a tile. Adds h and its squares to sums [m, 2, 16], where these lie in scratch."""
+    """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
+
+    Of a tile of at most 16 pixels only so many columns are computed.
+    """
     for i in range(0, m, ROWS):
         if low:
             _from_bias(
-                scratch,
-                v + i * PIXELS,
-                PIXELS,
-                first,
-                g * L * m + i,
-                1,
-                m,
-                planes,
-                place,
-                0,
-                L,
-                bias,
-                g * m + i,
-                table,
-                0,
-            )
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                table, 0, count,
+            )  # fmt: skip
             _more_relu(
                 scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
-                table, 0,
+                table, 0, count,
             )  # fmt: skip
         else:
             _from_bias_relu(
-                scratch,
-                v + i * PIXELS,
-                PIXELS,
-                first,
-                g * L * m + i,
-                1,
-                m,
-                planes,
-                place,
-                0,
-                L,
-                bias,
-                g * m + i,
-                table,
-                0,
-            )
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+                table, 0, count,
+            )  # fmt: skip
     for i in range(0, m, ROWS):
         if sums:
             _layer_relu_moments(
                 scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, sums + i * PIXELS,
+                g * m + i, table, sums + i * PIXELS, count,
             )  # fmt: skip
         else:
             _layer_relu(
                 scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, 0,
+                g * m + i, table, 0, count,
             )  # fmt: skip
 
 
@@ -140,27 +98,28 @@ def partial_scores(
                 put(scratch, total + i, 0)
             for t in range(T):
                 place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
-                whole = W - t * PIXELS >= PIXELS
+                count = min(PIXELS, W - t * PIXELS)
+                whole = count % LANES == 0
                 hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch,
+                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):
-                        for p in range(W - t * PIXELS):
-                            value = get(scratch, h + i * PIXELS + p)
-                            put(scratch, total + i * PIXELS, get(scratch, total + i * PIXELS) + value)
-                            put(
-                                scratch,
-                                total + i * PIXELS + LANES,
-                                get(scratch, total + i * PIXELS + LANES) + value * value,
-                            )
+                        value, square = types.float32(0.0), types.float32(0.0)
+                        for p in range(count):
+                            one = get(scratch, h + i * PIXELS + p)
+                            value += one
+                            square += one * one
+                        place = total + i * PIXELS
+                        put(scratch, place, get(scratch, place) + value)
+                        put(scratch, place + LANES, get(scratch, place + LANES) + square)
                 for n in range(m // width):
                     group = g * (m // width) + n
                     _scores(
                         partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
                         group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
-                        0,
+                        0, count,
                     )  # fmt: skip
             for i in range(m):
                 value, square = 0.0, 0.0
@@ -169,6 +128,39 @@ def partial_scores(
                     square += get(scratch, total + i * PIXELS + LANES + lane)
                 put(sums, r * 2 * M + g * m + i, value)
                 put(sums, (r * 2 + 1) * M + g * m + i, square)
+
+
+@no_type_check
+@kernel
+def group_statistics(
+    images, H, W, norm_groups, M, sums, score_weight, score_bias, norm_weight, norm_bias, eps, mean, inverse, scale,
+    shift,
+):  # fmt: skip
+    """Mean and inverse deviation of each group, in fp64, and what `total_scores` takes: scale and shift.
+
+    All of [images, norm groups] but the shift, [images, 9].
+    """
+    width = M // norm_groups
+    for b in range(images):
+        for n in range(norm_groups):
+            total, square = 0.0, 0.0
+            for y in range(b * H, (b + 1) * H):
+                for i in range(n * width, (n + 1) * width):
+                    total += get(sums, y * 2 * M + i)
+                    square += get(sums, (y * 2 + 1) * M + i)
+            middle = total / (H * W * width)
+            variance = square / (H * W * width) - middle * middle
+            variance = 0.0 if variance < 0.0 else variance
+            put(mean, b * norm_groups + n, middle)
+            put(inverse, b * norm_groups + n, 1.0 / (variance + eps) ** 0.5)
+            put(scale, b * norm_groups + n, types.float32(get(inverse, b * norm_groups + n)))
+        for k in range(COUNT):
+            value = types.float64(get(score_bias, k))
+            for i in range(M):
+                moved = get(mean, b * norm_groups + i // width) * get(inverse, b * norm_groups + i // width)
+                change = types.float64(get(norm_bias, i)) - moved * types.float64(get(norm_weight, i))
+                value += types.float64(get(score_weight, k * M + i)) * change
+            put(shift, b * COUNT + k, types.float32(value))
 
 
 @no_type_check

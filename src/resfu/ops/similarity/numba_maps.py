@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.compiled.threads import flat, run
+from resfu.ops.compiled.threads import flat
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.numba_padded import Norm, Source
 
 
 class Columns(NamedTuple):
@@ -49,6 +50,18 @@ def columns(P: int, p: int, neighbours: str) -> Columns:
     return Columns(above, between, starts.clone(), weights.contiguous())
 
 
+class Rest(NamedTuple):
+    """The arguments of the scores that are no tensors: `own_groups` and `own_eps` are those of the maps' norm."""
+
+    norm_groups: int
+    eps: float
+    h: int
+    w: int
+    neighbours: str
+    own_groups: int = 0
+    own_eps: float = 0.0
+
+
 class Layers(NamedTuple):
     """Weights as the kernels read them: first [G, L, m], bias [M], second [G, m, m], second_bias [M]."""
 
@@ -62,16 +75,24 @@ class Maps:
     """A query and a key as the kernels read them.
 
     Args:
-        key: [B, D, H, W], or convolved on the LR map, [B, h + 2, w + 2, M].
+        key: [B, D, H, W], or convolved on the LR map, [B, h + 2, w + 2, M]; None for the query smoothed.
         query: [B, D, H, W].
         step: (h, w).
         neighbours: how an LR key is read.
         groups: G.
         is_low: whether the key lies on the LR map.
+        norm: normalises maps of the query's size first.
     """
 
     def __init__(
-        self, key: Tensor, query: Tensor, step: tuple[int, int], neighbours: str, groups: int, is_low: bool
+        self,
+        key: Tensor | None,
+        query: Tensor,
+        step: tuple[int, int],
+        neighbours: str,
+        groups: int,
+        is_low: bool,
+        norm: Norm | None = None,
     ) -> None:
         (B, D, H, W), (h, w) = query.shape, step
         self.size, self.shape, self.groups = (H, W), query.shape, groups
@@ -80,25 +101,16 @@ class Maps:
         rows, cols = self.reach
         self.stride = -(-W // PIXELS) * PIXELS + 2 * cols
         self.height = H + 2 * rows
-        maps = [query] if self.is_low else [key, query]
-        self.planes = query.new_empty((B, len(maps) * D, self.height, self.stride))
-        for n, x in enumerate(maps):
-            self._pad(x, n * D)
-        self.low = key.contiguous() if self.is_low else self.planes
+        self.sources = [] if is_low else [Source(query if key is None else key, key is None, 0, self.reach, norm)]
+        self.sources.append(Source(query, False, len(self.sources) * D, self.reach, norm))
+        self.planes = query.new_empty((B, len(self.sources) * D, self.height, self.stride))
+        self._statistics = [source.fill(self.planes) for source in self.sources]
+        self.low = key.contiguous() if is_low and key is not None else self.planes
         vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
         self.rows = vertical
         self.columns = columns(W, w, neighbours) if self.is_low else vertical
         self.J = self.columns.weights.shape[1]
         self.table = self.table_of(self.height)
-
-    def _pad(self, x: Tensor, begin: int) -> None:
-        B, D, H, W = x.shape
-        source, target, number = flat(x), flat(self.planes), self.planes.shape[1]
-
-        def task(first: int, last: int, _: int) -> None:
-            kernels.padded_planes(first, last, source, D, H, W, *self.reach, target, begin, number, self.stride)
-
-        run(task, B * D)
 
     def table_of(self, height: int) -> Tensor:
         """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
@@ -112,30 +124,59 @@ class Maps:
         places += [begin + channel * area for channel in range(d)]
         return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64, device="cpu")
 
-    def cropped(self, x: Tensor) -> Tensor:
-        """Padded planes without their border."""
-        (rows, cols), (H, W) = self.reach, self.size
-        return x[..., rows : rows + H, cols : cols + W].contiguous()
+    def room_for_gradients(self) -> "MapGradients":
+        """Where `gradients` leaves them."""
+        B, D = self.shape[:2]
+        own_key = not self.is_low and not self.sources[0].smooth
+        key = self.planes.new_empty(self.shape) if own_key else None
+        affine = (self.planes.new_empty((len(self.sources), B, D)) for _ in range(2))
+        return MapGradients(key, self.planes.new_empty(self.shape), *affine)
 
-    def unpadded(self, x: Tensor) -> Tensor:
-        """The adjoint of repeating the border. Overwrites x."""
-        (rows, cols), (H, W) = self.reach, self.size
-        x[..., rows, :] += x[..., :rows, :].sum(-2)
-        x[..., rows + H - 1, :] += x[..., rows + H :, :].sum(-2)
-        x[..., cols] += x[..., :cols].sum(-1)
-        x[..., cols + W - 1] += x[..., cols + W :].sum(-1)
-        return self.cropped(x)
+    def gradients(self, parts: Tensor, out: "MapGradients", first: int, last: int) -> None:
+        """Of some images.
+
+        Args:
+            parts: those of their planes, [images, chunks, planes, rows, stride].
+            out: gets the gradients.
+            first: image.
+            last: one past the last.
+        """
+        maps = [out.query] if out.key is None else [out.key, out.query]
+        for n in reversed(range(len(self.sources))):  # the query first, to which that of a smoothed key is added
+            source = self.sources[n]
+            target = maps[-1 if source.smooth else n - len(self.sources)]
+            given = [t[first:last] for t in (self._statistics[n], target, out.weight[n], out.bias[n])]
+            source._replace(x=source.x[first:last]).gradients(parts, *given, add=source.smooth)
 
 
-def made_ready(
-    tensors: Sequence[Tensor], norm_groups: int, eps: float, h: int, w: int, neighbours: str
-) -> tuple[Maps, Layers, Compressor]:
-    """From the ten tensors of the operator and its other arguments."""
-    key, query, weight, bias, *rest = tensors
-    compressor = Compressor(*rest, norm_groups=norm_groups, eps=eps)
-    groups, dilated = query.shape[1] // weight.shape[1], key.shape[-2:] == query.shape[-2:]
-    read = key if dilated else convolved(key, weight)
-    maps = Maps(read.detach(), query.detach(), (h, w), neighbours, groups, not dilated)
+class MapGradients(NamedTuple):
+    """Gradients of `Maps`.
+
+    Attributes:
+        key: [B, D, H, W], where there is one of the query's size.
+        query: [B, D, H, W].
+        weight: of the norm, [maps, B, D].
+        bias: likewise.
+    """
+
+    key: Tensor | None
+    query: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compressor]:
+    """From the twelve tensors of the scores (key, query, weight, bias, the compressor's, the norm's) and the rest."""
+    key, query, weight, bias, *others = tensors
+    compressor = Compressor(*others[:6], norm_groups=rest.norm_groups, eps=rest.eps)
+    groups, read, dilated = query.shape[1] // weight.shape[1], key, True
+    if key is not None and key.shape[-2:] != query.shape[-2:]:
+        read, dilated = convolved(key, weight), False
+    norm = None if others[6] is None else Norm(others[6], others[7], rest.own_groups, rest.own_eps)
+    maps = Maps(
+        None if read is None else read.detach(), query.detach(), (rest.h, rest.w), rest.neighbours, groups,
+        not dilated, norm,
+    )  # fmt: skip
     return maps, pack(weight, bias, compressor, groups, dilated), compressor
 
 

@@ -12,7 +12,6 @@ from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
-from resfu.ops.similarity.numba import group_statistics
 from resfu.ops.similarity.numba_maps import columns, pack
 
 _ROWS = 16  # at once: their partial scores are 72 numbers a pixel
@@ -83,7 +82,7 @@ class RowScores:
     ) -> None:
         """Add the scores to `out` [B, 9, rows, W], given the moments of all rows of the image, [2, B, M]."""
         c, N = self._compressor, self._compressor.norm_groups
-        mean, inverse = group_statistics(total.transpose(0, 1), self._pixels, N, c.eps)
+        mean, inverse = _group_statistics(total.transpose(0, 1), self._pixels, N, c.eps)
         shift = c.score_bias.double() + c.score_weight.flatten(1).double() @ c.norm_bias.double()
         moved = mean * inverse @ self._weighted.double().unflatten(0, (N, -1)).sum(1)
         for b in range(len(planes)):
@@ -146,3 +145,11 @@ class RowScores:
 
 def _parts(rows: Rows) -> list[Rows]:
     return [(first, min(first + _ROWS, rows[1])) for first in range(*rows, _ROWS)]
+
+
+def _group_statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation of GroupNorm's groups, [B, groups] each, from the sums of channels, [B, 2, M]."""
+    total, square = (t.unflatten(1, (groups, -1)).sum(2) for t in sums.unbind(1))
+    count = pixels * sums.shape[2] // groups
+    mean = total / count
+    return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()

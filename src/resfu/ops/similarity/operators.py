@@ -43,14 +43,21 @@ def takes(key: Tensor, query: Tensor, weight: Tensor, compressor: Compressor, st
 
 
 def compiles(
-    key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, compressor: Compressor, step: tuple[int, int]
+    key: Tensor,
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    compressor: Compressor,
+    step: tuple[int, int],
+    *others: Tensor,
 ) -> bool:
     """Whether the compiled kernels of `numba.py` compute the scores of paired central differences of these maps.
 
     They take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
-    GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios.
+    GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios. `others` are
+    parameters of layers before.
     """
-    tensors = (key, query, weight, bias, *compressor[:6])
+    tensors = (key, query, weight, bias, *compressor[:6], *others)
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
     if (
