@@ -1,12 +1,14 @@
 """The runtimes: how each writes a program to a file and runs it."""
 
 import logging
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -194,9 +196,25 @@ def runtime_of(path: Path) -> Runtime:
 def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
     """The program in ONNX, opset `OPSET`."""
     with _quiet():
-        written = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            custom_translation_table={operator.floordiv: _floor_division()},
+        )
     assert written is not None
     return written
+
+
+def _floor_division() -> Callable[..., Any]:
+    """Of sizes: ONNX divides towards zero, and a program rounds up by -(-n // m)."""
+    from onnxscript import opset20
+
+    def floordiv(n: Any, m: Any) -> Any:
+        return opset20.Div(opset20.Sub(n, opset20.Mod(n, m)), m)
+
+    return floordiv
 
 
 def _group_norm(
