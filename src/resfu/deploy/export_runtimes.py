@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from resfu.ops.portable import known
+
 OPSET = 20
 
 
@@ -201,10 +203,16 @@ def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            custom_translation_table={operator.floordiv: _floor_division()},
+            custom_translation_table={operator.floordiv: _floor_division()} if _rounds_up(program) else {},
         )
     assert written is not None
     return written
+
+
+def _rounds_up(program: ExportedProgram) -> bool:
+    """Whether it divides a size that may be negative."""
+    divided = [node.args[0] for node in program.graph.nodes if node.target is operator.floordiv]
+    return any(not known(getattr(n, "meta", {}).get("val", n) >= 0) for n in divided)
 
 
 def _floor_division() -> Callable[..., Any]:
