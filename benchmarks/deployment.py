@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--hosts", nargs="*", default=["bilinear", "resfu"], help="upsamplers in the hosts")
-    parser.add_argument("--modules", nargs="*", default=[], help="rows whose names begin with one of these; all if none")
+    parser.add_argument("--modules", nargs="*", default=[], help="beginnings of the names of rows; none: all")
     parser.add_argument("--missing", action="store_true", help="leave cells that a run has measured")
     options = parser.parse_args()
     torch.set_num_threads(1)

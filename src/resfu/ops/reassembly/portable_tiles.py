@@ -46,9 +46,7 @@ def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
     return torch.cat([x[:, m : m - (M - 1) or None] for m in range(M)], 3)
 
 
-def _kernel(
-    weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int
-) -> Tensor:
+def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int) -> Tensor:
     """[B h tiles, (G,) M (T + M - 1), rows T columns]: what each pixel of a tile takes of each of its values."""
     B, (h, tiles), pixels = weights.shape[0], low, T * columns
     x = weights if groups == 1 else weights.unflatten(1, (groups, -1))
