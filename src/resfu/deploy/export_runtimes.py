@@ -217,10 +217,12 @@ def _rounds_up(program: ExportedProgram) -> bool:
 
 def _floor_division() -> Callable[..., Any]:
     """Of sizes: ONNX divides towards zero, and a program rounds up by -(-n // m)."""
-    from onnxscript import opset20
+    import onnxscript
+
+    operators: Any = onnxscript.opset20
 
     def floordiv(n: Any, m: Any) -> Any:
-        return opset20.Div(opset20.Sub(n, opset20.Mod(n, m)), m)
+        return operators.Div(operators.Sub(n, operators.Mod(n, m)), m)
 
     return floordiv
 

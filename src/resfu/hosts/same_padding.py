@@ -1,5 +1,7 @@
 """Convolutions with TensorFlow's "same" padding, whose amount depends on the size of the map."""
 
+from typing import cast
+
 import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
@@ -17,21 +19,21 @@ class SameConv2d(nn.Conv2d):
 
     def __init__(self, like: Conv2dSame) -> None:
         super().__init__(
-            like.in_channels,
-            like.out_channels,
+            like.in_channels,  # pyright: ignore[reportArgumentType]
+            like.out_channels,  # pyright: ignore[reportArgumentType]
             like.kernel_size,  # pyright: ignore[reportArgumentType]
             like.stride,  # pyright: ignore[reportArgumentType]
             dilation=like.dilation,  # pyright: ignore[reportArgumentType]
-            groups=like.groups,
+            groups=like.groups,  # pyright: ignore[reportArgumentType]
             bias=like.bias is not None,
             device="meta",
         )
-        self.weight, self.bias = like.weight, like.bias
+        self.weight, self.bias = cast("nn.Parameter", like.weight), cast("nn.Parameter | None", like.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
-        rows, columns = (self._beyond(x.shape[axis + 2], axis) for axis in (0, 1))
-        padded = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        rows, columns = (self._beyond(input.shape[axis + 2], axis) for axis in (0, 1))
+        padded = F.pad(input, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
     def _beyond(self, size: int, axis: int) -> int:

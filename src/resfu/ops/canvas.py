@@ -1,5 +1,7 @@
 """Maps continued or cropped at the bottom and right to a size, also to one that a program computes for each input."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,7 +53,8 @@ def cropped_to(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def at_least(n: int, minimum: int) -> int:
     """The larger one; in exported programs for every size, not for the example's alone."""
-    return torch.sym_max(n, minimum) if is_exported() else max(n, minimum)
+    larger: Any = torch.sym_max(n, minimum) if is_exported() else max(n, minimum)
+    return larger
 
 
 def is_exported() -> bool:
