@@ -1,7 +1,8 @@
 """`python -m benchmarks.deployment`: every upsampler and four hosts in each runtime, at sizes the export never saw.
 
-Writes benchmarks/results/deployment.json, from which `benchmarks.deployment_table` makes a table. Differences are the
-largest ones from PyTorch, in units of the output's largest value.
+Writes benchmarks/results/deployment.json after each cell, from which `benchmarks.deployment_table` makes a table. Cells
+that this run does not measure stay there; `--missing` measures those alone that are not there or were refused.
+Differences are the largest ones from PyTorch, in units of the output's largest value.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import resfu
-from benchmarks.results import save
+from benchmarks.results import measured, save
 from resfu.deploy.export_runtimes import RUNTIMES
 
 HOSTS = {
@@ -62,7 +63,7 @@ def hosts(upsampler: str) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], list
     return cases
 
 
-def measured(name: str, case: tuple, suffix: str, folder: Path) -> dict:
+def measure(name: str, case: tuple, suffix: str, folder: Path) -> dict:
     """One cell of the table."""
     module, example, others = case
     runtime, path = RUNTIMES[suffix], folder / f"{name.replace(' ', '-').replace(',', '')}{suffix}"
@@ -86,20 +87,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtimes", nargs="*", choices=list(RUNTIMES), default=list(RUNTIMES))
     parser.add_argument("--hosts", nargs="*", default=["bilinear", "resfu"], help="upsamplers in the hosts")
+    parser.add_argument("--modules", nargs="*", default=[], help="beginnings of the names of rows; none: all")
+    parser.add_argument("--missing", action="store_true", help="leave cells that a run has measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = upsamplers()
     for upsampler in options.hosts:
         cases |= hosts(upsampler)
-    rows = []
+    cells = {(row["module"], row["runtime"]): row for row in measured("deployment")}
     with tempfile.TemporaryDirectory() as folder:
         for suffix in options.runtimes:
             for name, case in cases.items():
+                cell = name, RUNTIMES[suffix].name
                 if suffix in (".pte", ".pt2") and name.split()[0] not in EVERYWHERE:
                     continue
-                rows.append(measured(name, case, suffix, Path(folder)))
-                print(rows[-1], flush=True)
-                save("deployment", 1, rows)
+                if options.modules and not name.startswith(tuple(options.modules)):
+                    continue
+                if options.missing and "differences" in cells.get(cell, {}):
+                    continue
+                cells[cell] = measure(name, case, suffix, Path(folder))
+                print(cells[cell], flush=True)
+                save("deployment", 1, list(cells.values()))
 
 
 if __name__ == "__main__":

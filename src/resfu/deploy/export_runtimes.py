@@ -1,16 +1,20 @@
 """The runtimes: how each writes a program to a file and runs it."""
 
 import logging
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+
+from resfu.ops.portable import known
 
 OPSET = 20
 
@@ -194,9 +198,33 @@ def runtime_of(path: Path) -> Runtime:
 def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
     """The program in ONNX, opset `OPSET`."""
     with _quiet():
-        written = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            custom_translation_table={operator.floordiv: _floor_division()} if _rounds_up(program) else {},
+        )
     assert written is not None
     return written
+
+
+def _rounds_up(program: ExportedProgram) -> bool:
+    """Whether it divides a size that may be negative."""
+    divided = [node.args[0] for node in program.graph.nodes if node.target is operator.floordiv]
+    return any(not known(getattr(n, "meta", {}).get("val", n) >= 0) for n in divided)
+
+
+def _floor_division() -> Callable[..., Any]:
+    """Of sizes: ONNX divides towards zero, and a program rounds up by -(-n // m)."""
+    import onnxscript
+
+    operators: Any = onnxscript.opset20
+
+    def floordiv(n: Any, m: Any) -> Any:
+        return operators.Div(operators.Sub(n, operators.Mod(n, m)), m)
+
+    return floordiv
 
 
 def _group_norm(

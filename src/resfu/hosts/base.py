@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resfu.ops.canvas import at_least, cropped_to, extended_to
 from resfu.ops.checks import check_int
-from resfu.ops.layout import extended
 from resfu.upsamplers.base import check_map
 from resfu.upsamplers.options import check_choice
 
@@ -118,8 +118,8 @@ class SegmentationHost(nn.Module):
         Returns:
             Logits [B, the same classes, H, W].
         """
-        H, W = size
-        return F.interpolate(logits, size=self.accepted_size(size), mode="bilinear", align_corners=False)[..., :H, :W]
+        logits = F.interpolate(logits, size=self.accepted_size(size), mode="bilinear", align_corners=False)
+        return cropped_to(logits, size)
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
@@ -169,17 +169,15 @@ class SegmentationHost(nn.Module):
 
     def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]
-        height, width = self.accepted_size((H, W))
-        if (height, width) == (H, W):
-            return images
-        if self.continuation == "zeros":
-            return F.pad(images, (0, width - W, 0, height - H))
-        return extended(images, height - H, width - W)
+        return extended_to(images, self.accepted_size((H, W)), zeros=self.continuation == "zeros")
 
     def accepted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to which an image is padded."""
-        height, width = (max(self.minimum, -(-n // self.multiple) * self.multiple) for n in size)
-        return height, width
+        # Runtimes of exported programs divide towards zero, so numbers must not be negative.
+        height, width = ((n + self.multiple - 1) // self.multiple * self.multiple for n in size)
+        if self.minimum <= self.multiple:
+            return height, width
+        return at_least(height, self.minimum), at_least(width, self.minimum)
 
 
 def check_num_classes(num_classes: int) -> None:

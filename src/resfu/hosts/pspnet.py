@@ -11,6 +11,7 @@ from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_class
 from resfu.hosts.blocks import ConvNormReLU, pixel_classifier
 from resfu.hosts.resnet import DilatedResNet
 from resfu.hosts.slot import DIRECT_BEFORE_CLASSIFIER, SlotFactory
+from resfu.ops.pooling import adaptive_average
 
 _BINS = (1, 2, 3, 6)
 _AUXILIARY_WEIGHT = 0.4
@@ -64,7 +65,7 @@ class PSPHead(SegmentationHead):
 
     def _pooled(self, x: Tensor) -> Tensor:
         size = x.shape[-2:]
-        pooled = [project(F.adaptive_avg_pool2d(x, bins)) for project, bins in zip(self.pyramid, _BINS, strict=True)]
+        pooled = [project(adaptive_average(x, (bins, bins))) for project, bins in zip(self.pyramid, _BINS, strict=True)]
         spread = [F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in pooled]
         return self.bottleneck(torch.cat([x, *spread], dim=1))
 

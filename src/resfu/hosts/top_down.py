@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.hosts.slot import DIRECT, Slot, SlotFactory
+from resfu.ops.pooling import adaptive_average
 from resfu.upsamplers import UPSAMPLERS
 from resfu.upsamplers.jbu import JBU, StackJBU
 
@@ -65,5 +65,5 @@ class TopDownSlots(nn.ModuleDict):
         slot = cast("Slot", self[name])
         size = (guide.shape[-2], guide.shape[-1])
         if slot.needs_guides and self._guided_by_finest:
-            guide = F.adaptive_avg_pool2d(finest, size)
-        return slot(x, [guide], size, F.adaptive_avg_pool2d(images, size) if self._image_guided else images)
+            guide = adaptive_average(finest, size)
+        return slot(x, [guide], size, adaptive_average(images, size) if self._image_guided else images)

@@ -13,6 +13,7 @@ from resfu.ops.portable import registered_decomposition, whole_ratio
 from resfu.ops.reassembly import operators
 from resfu.ops.reassembly.borders import bordered
 from resfu.ops.reassembly.cells import Cells, join, split
+from resfu.ops.reassembly.portable_tiles import by_tile
 
 
 def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str, groups: int) -> Tensor:
@@ -40,6 +41,9 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     """The portable equal of `operators.window_sum`."""
     if _shifts_instead(weights, h, w, neighbours):
         return _by_shifts(padded, weights, M, groups)
+    ratios = [whole_ratio(P, p) for P, p in zip(weights.shape[-2:], (h, w), strict=True)]
+    if neighbours != "fine" and ratios[0] is not None and ratios[1] is not None:
+        return by_tile(padded, weights, M, ratios[0], ratios[1], groups)
     rows, columns = (Cells(P, p, neighbours) for P, p in zip(weights.shape[-2:], (h, w), strict=True))
     kernel = split(weights, rows, columns)  # [B, G M M, rows, a, columns, b]
     kernel = kernel.permute(0, 2, 4, 1, 3, 5).flatten(4)  # [B, rows, columns, G M M, a b]

@@ -1,0 +1,83 @@
+"""Writes small networks for ONNX Runtime and OpenVINO, and prints the largest difference of each at unseen sizes.
+
+In a process of its own, since the shape checks that pytest's hook adds to the package break graph capture.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resfu.deploy.export_program import Shapes, program_of
+from resfu.deploy.export_runtimes import RUNTIMES
+from resfu.hosts.base import SegmentationHost
+from resfu.hosts.lite import LiteHost
+from resfu.hosts.pspnet import PSPHead
+from resfu.hosts.segmenter import Segmenter
+from resfu.hosts.slot import SlotFactory
+
+EXAMPLE = (1, 96, 128)  # a multiple of what every network pads to, where it is easiest to leave the padding out
+SIZES = ((1, 97, 65), (3, 75, 90), (2, 5, 20), (1, 64, 64))
+
+
+class Strided(nn.Module):
+    """An encoder of two convolutions: maps at strides 2 and 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 8, 5, 4, 2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        stem = self.stem(images)
+        return [stem, self.deep(stem)]
+
+
+class Padding(nn.Module):
+    """A network of somebody else, which rounds up as Python programmers do and pads by zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 5, 4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = (-(-n // 4) for n in images.shape[-2:])
+        low = self.first(images)
+        return nn.functional.interpolate(low, size=(3 * rows, 3 * columns), mode="bilinear")
+
+
+def made(name: str) -> nn.Module:
+    """The network of a case."""
+    torch.manual_seed(0)
+    slots = SlotFactory("bilinear")
+    if name == "segmenter":
+        return Segmenter("s", "bilinear", 3, depth=1, image_size=64)
+    if name == "pspnet":
+        return SegmentationHost(Strided(), PSPHead((4, 8), 3, slots, channels=4, auxiliary=False), 3, 2, minimum=16)
+    if name == "lite":
+        return LiteHost("bilinear", 3, feature_stride=8, channels=4)
+    return Padding()
+
+
+def main(folder: Path, names: list[str]) -> None:
+    """Write, run and print each case."""
+    torch.set_num_threads(1)
+    for name in names:
+        net = made(name).eval()
+        program = program_of(net, Shapes((torch.randn(EXAMPLE[0], 3, *EXAMPLE[1:]),), True))
+        images = [torch.randn(b, 3, H, W) for b, H, W in SIZES]
+        with torch.no_grad():
+            wanted = [net(x) for x in images]
+        for suffix in (".onnx", ".xml"):
+            path = folder / f"{name}{suffix}"
+            RUNTIMES[suffix].write(program, path)
+            run = RUNTIMES[suffix].load(path)
+            found = [run((x,)) for x in images]
+            assert [x.shape for x in found] == [x.shape for x in wanted], path
+            worst = [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, wanted, strict=True)]
+            print(json.dumps({path.name: max(worst)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
