@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.results import measured, where
 
-NAMES = ("labels", "volumes", "bands", "classifier", "refine", "fitted")
+NAMES = ("labels", "volumes", "photo", "bands", "classifier", "refine", "fitted")
 
 
 def table(name: str) -> list[str]:
@@ -15,7 +15,8 @@ def table(name: str) -> list[str]:
     rows = measured(file)
     if not rows:
         return []
-    return (_scores(rows) if name in ("refine", "fitted") else _times(rows)) + where(file)
+    lines = {"refine": _scores, "fitted": _scores, "photo": _commands}.get(name, _times)
+    return lines(rows) + where(file)
 
 
 def _times(rows: list[dict]) -> list[str]:
@@ -24,6 +25,13 @@ def _times(rows: list[dict]) -> list[str]:
         for n, (form, seconds) in enumerate(row["seconds"].items()):
             cells = [row["input"], form, f"{statistics.median(seconds):.2f}", f"{row['peak MiB'][form]:.0f}"]
             lines.append("| " + " | ".join([*cells, "" if n else f"{row['times faster']:.2f}"]) + " |")
+    return lines
+
+
+def _commands(rows: list[dict]) -> list[str]:
+    lines = ["| upsampler | the photo is seen | seconds | peak GiB |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        lines.append(f"| {row['upsampler']} | {row['way']} | {row['seconds']:.0f} | {row['peak_gib']:.2f} |")
     return lines
 
 

@@ -32,7 +32,7 @@ class Unify(nn.Module):
     def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
         """M values a pixel, whatever C."""
         reach = self.basis.shape[-1] // 2
-        x = F.pad(F.normalize(features, dim=1), (reach,) * 4).flatten(0, 1)[:, None]  # [B C, 1, h + .., w + ..]
+        x = F.pad(F.normalize(features, dim=1).flatten(0, 1)[:, None], (reach,) * 4)  # [B C, 1, h + .., w + ..]
         inside = F.pad(torch.ones_like(features[:1, :1]), (reach,) * 4)
         parts = row_bands(features, _ROWS)
         maps = [self._rows(x, inside, features.shape[0], first, last + 2 * reach) for first, last in parts]
