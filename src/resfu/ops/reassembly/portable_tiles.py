@@ -31,10 +31,11 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     h, tiles, pixels = padded.shape[2] - M + 1, (padded.shape[3] - M + 1) // T + 1, T * columns
     windows = _windows(padded, tiles, T, M)  # [B, h, tiles, values, C]
     windows = windows.reshape(B * h * tiles, -1, C)
-    kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles, (G,) values, pixels]
+    kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, values, pixels]
     if groups > 1:
-        windows = windows.unflatten(2, (groups, -1)).transpose(1, 2)
-    out = (windows.mT @ kernel).reshape(B, h, tiles, C, rows, pixels).permute(0, 3, 1, 4, 2, 5)
+        windows = windows.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    # Not `@`, which becomes an expand whose sizes ExecuTorch gets wrong.
+    out = torch.bmm(windows.mT, kernel).reshape(B, h, tiles, C, rows, pixels).permute(0, 3, 1, 4, 2, 5)
     return out.reshape(B, C, H, tiles * pixels)[..., :W]
 
 
@@ -47,15 +48,17 @@ def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
 
 
 def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int) -> Tensor:
-    """[B h tiles, (G,) M (T + M - 1), rows T columns]: what each pixel of a tile takes of each of its values."""
+    """[B h tiles G, M (T + M - 1), rows T columns]: what each pixel of a tile takes of each of its values."""
     B, (h, tiles), pixels = weights.shape[0], low, T * columns
-    x = weights if groups == 1 else weights.unflatten(1, (groups, -1))
+    x = weights.reshape(B * groups, M * M, weights.shape[2], weights.shape[3])
     x = F.pad(x, (0, pixels + 1, 0, 0, 0, 1))[..., : tiles * pixels]  # a tap more, whose weights are zeros
-    x = x.reshape(B, groups, M * M + 1, h, rows, tiles, pixels).permute(0, 3, 5, 1, 2, 4, 6)
-    x = x.reshape(B * h * tiles * groups, (M * M + 1) * rows * pixels)
+    x = x.reshape(B * groups, M * M + 1, h, rows, tiles, pixels).permute(0, 2, 4, 1, 3, 5)  # XNNPACK takes six axes
+    x = x.reshape(B * groups * h * tiles, (M * M + 1) * rows * pixels)
     x = x.index_select(1, _places(T, M, rows, columns, x.device))
     shape = (M * (T + M - 1), rows * pixels)
-    return x.reshape(-1, *shape) if groups == 1 else x.reshape(-1, groups, *shape)
+    if groups > 1:
+        x = x.reshape(B, groups, h * tiles, -1).transpose(1, 2)
+    return x.reshape(-1, *shape)
 
 
 def _places(T: int, M: int, rows: int, columns: int, device: torch.device) -> Tensor:
