@@ -173,6 +173,7 @@ def test_a_scan_is_resampled_to_the_spacing_of_the_training_and_back(tmp_path):
     resampled = Scan(scan, "ct", False, "raise", geometry)
     assert len(resampled) == 8
     assert resampled[0].shape == (16, 80)
+    torch.manual_seed(0)
     labels = resampled.predict(torch.nn.Conv2d(3, 4, 1), 32, torch.device("cpu"))
     resampled.write(labels, tmp_path / "labels.nii")
     written = nibabel.load(tmp_path / "labels.nii")
