@@ -214,15 +214,15 @@ def main() -> None:
         print(round(peak(forms_of(options.what, options.peak, options.small)[options.form]), 1))
         return
     if options.what in ("refine", "fitted"):
-        fitted, options.rounds = options.what == "fitted", 1
+        fitted, rounds = options.what == "fitted", 1
         rows = refinement(options.images or (4 if fitted else 101), "val", fitted)
     else:
-        kinds = tuple(options.kinds or _KINDS[options.what])
-        rows = compare(options.what, kinds, options.rounds, options.small)
+        kinds, rounds = tuple(options.kinds or _KINDS[options.what]), options.rounds
+        rows = compare(options.what, kinds, rounds, options.small)
     for row in rows:
         print(json.dumps(row))
     if not options.small:
-        print(save(f"large-{options.what}", options.rounds, rows))
+        print(save(f"large-{options.what}", rounds, rows))
 
 
 if __name__ == "__main__":
