@@ -17,24 +17,25 @@ def layer(
     (H, W, D), M, k = x.shape, out.shape[2], convolution.kernel_size[0]
     D16, M32 = (-(-n // step) * step for n, step in ((D, kernels.LANES), (M, PIXELS)))
     scale, shift = (x.new_zeros(1), x.new_zeros(1)) if affine is None else affine
-    bias = x.new_zeros(1) if convolution.bias is None else convolution.bias
+    bias = x.new_zeros(M32)
+    if convolution.bias is not None:
+        bias[:M] = convolution.bias.detach()
     weight = flat(_in_panels(convolution.weight, k, D16, M32))
-    biased, active = convolution.bias is not None, affine is not None
     source, target = flat(x), out.view(-1).numpy()
-    layers = (flat(scale), flat(shift), active)
+    layers = (flat(scale), flat(shift), affine is not None)
     table = torch.zeros(1, dtype=torch.int64).numpy()
     tasks = -(-H * W // kernels.BLOCK) if k == 1 else -(-H // 4)
     sums = torch.zeros(tasks, 2, M)
     total = flat(sums)
     if k == 1:
-        size = kernels.BLOCK * (D16 + M32)
+        size = kernels.BLOCK * D16 + kernels.ROWS * M32
     else:
         blocks = kernels.POINTS * kernels.TILES * (max(D16, M32) + M32)
         size = blocks + kernels.SIDE * ((kernels.BLOCK + 2) * D16 + kernels.SIDE * kernels.LANES)
     space, biases = scratch(size), flat(bias)
 
     def task(first: int, last: int, thread: int) -> None:
-        behind = (weight, biases, biased, M, M32, target)
+        behind = (weight, biases, M, M32, target)
         if k == 1:
             kernels.pointwise(
                 first, last, H * W, source, D, D16, *layers, *behind, add, total, table, space, thread * size

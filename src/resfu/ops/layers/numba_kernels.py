@@ -13,9 +13,9 @@ from numba import types
 
 from resfu.ops.compiled.combine import combination
 from resfu.ops.compiled.kernel import kernel
-from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.memory import fetch, get, put
 from resfu.ops.compiled.softmax import exponential
-from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, layer_product, product
 from resfu.ops.layers.winograd import INPUT, OUTPUT
 
 BLOCK = 64  # pixels of a task of 1 x 1 convolutions; columns of a part of a row of tiles
@@ -24,7 +24,7 @@ SIDE = 6  # of a tile
 POINTS = SIDE * SIDE
 
 _product = product()
-_biased = product(start="bias")
+_onto = layer_product()
 _into = combination(INPUT)
 _out_of = combination(OUTPUT)
 
@@ -49,12 +49,10 @@ def activated(x, b, D, D16, scale, shift, active, out, o):
 
 @no_type_check
 @kernel
-def given_out(block, b, M, bias, biased, out, o, add, sums, s):
+def given_out(block, b, M, bias, out, o, add, sums, s):
     """A pixel's results from scratch into the map, or onto it; they and their squares are added to the sums [2, M]."""
     for c in range(M):
-        value = get(block, b + c)
-        if biased:
-            value += get(bias, c)
+        value = get(block, b + c) + get(bias, c)
         if add:
             value += get(out, o + c)
         put(out, o + c, value)
@@ -67,24 +65,37 @@ def given_out(block, b, M, bias, biased, out, o, add, sums, s):
 @no_type_check
 @kernel
 def pointwise(
-    first, last, pixels, x, D, D16, scale, shift, active, weight, bias, biased, M, M32, out, add, sums, table, scratch,
-    begin,
+    first, last, pixels, x, D, D16, scale, shift, active, weight, bias, M, M32, out, add, sums, table, scratch, begin,
 ):  # fmt: skip
     """1 x 1 convolution of [pixels, D] to [pixels, M]. Tasks of 64 pixels; sums [tasks, 2, M], zeroed."""
     result = begin + BLOCK * D16
     for task in range(first, last):
-        start = task * BLOCK
+        start, total = task * BLOCK, task * 2 * M
         count = min(BLOCK, pixels - start)
         for i in range(count):
             activated(x, (start + i) * D, D, D16, scale, shift, active, scratch, begin + i * D16)
-        for m in range(0, M32, PIXELS):
-            for i in range(0, count, ROWS):
-                _product(
-                    scratch, result + i * M32 + m, M32, scratch, begin + i * D16, D16, 1, weight, m * D16, PIXELS, D16,
-                    bias, 0, table, 0,
-                )  # fmt: skip
-        for i in range(count):
-            given_out(scratch, result + i * M32, M, bias, biased, out, (start + i) * M, add, sums, task * 2 * M)
+        for i in range(0, count, ROWS):
+            whole = M == M32 and i + ROWS <= count  # else a product would write behind the pixel or the map
+            for m in range(0, M32, PIXELS):
+                source, panel, target = begin + i * D16, m * D16, (start + i) * M + m
+                if not whole:
+                    _product(
+                        scratch, result + m, M32, scratch, source, D16, 1, weight, panel, PIXELS, D16, bias, 0, table, 0
+                    )
+                    continue
+                for k in range(ROWS):  # of the next task
+                    for line in range(0, PIXELS, LANES):
+                        fetch(x, target + (BLOCK + k) * M + line)
+                        fetch(out, target + (BLOCK + k) * M + line)
+                if add:
+                    _onto(
+                        out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, out, target, M, sums, total + m, M
+                    )
+                else:
+                    _onto(out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums, total + m, M)
+            if not whole:
+                for k in range(min(ROWS, count - i)):
+                    given_out(scratch, result + k * M32, M, bias, out, (start + i + k) * M, add, sums, total)
 
 
 @no_type_check
@@ -101,7 +112,7 @@ def _inside(i, n, mirrored):
 @no_type_check
 @kernel
 def winograd(
-    first, last, H, W, x, D, D16, scale, shift, active, mirrored, weight, bias, biased, M, M32, out, sums, table,
+    first, last, H, W, x, D, D16, scale, shift, active, mirrored, weight, bias, M, M32, out, sums, table,
     scratch, begin,
 ):  # fmt: skip
     """3 x 3 convolution of [H, W, D] to [H, W, M]. A task is 4 rows; sums [tasks, 2, M], zeroed."""
@@ -153,4 +164,4 @@ def winograd(
                 for i in range(min(BLOCK, W - left)):
                     place = ((top + r) * W + left + i) * M
                     source = tiles + (r * BLOCK + i) * M32
-                    given_out(scratch, source, M, bias, biased, out, place, False, sums, task * 2 * M)
+                    given_out(scratch, source, M, bias, out, place, False, sums, task * 2 * M)
