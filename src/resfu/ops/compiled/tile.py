@@ -109,10 +109,12 @@ def window_product(typingctx, out, o, so, w, a, x, b, sx, K, table, t):
     return signature, generate
 
 
-def layer_product() -> Callable[..., Any]:
-    """A function for kernels: out[o + so i + p] = first[f + sf i + p] + sum over k < K of w[a + sw i + k] x[b + sx k + p].
+def layer_product(streaming: bool = False) -> Callable[..., Any]:
+    """A function for kernels: a product that begins with what is there, and sums up its columns.
 
-    i < 8, p < 32. The results of all rows are added to sums[s + p], and their squares to sums[s + further + p].
+    out[o + so i + p] = first[f + sf i + p] + sum over k < K of w[a + sw i + k] x[b + sx k + p], i < 8, p < 32. The
+    results of all rows are added to sums[s + p], and their squares to sums[s + further + p].
+    `streaming` as in `product`.
     """
 
     @intrinsic
@@ -128,7 +130,7 @@ def layer_product() -> Callable[..., Any]:
             given = (out, o, so, w, a, sw, _number(1), x, b, sx, K, first, f, x, f)
             kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 5, 1, 6, 7, 8, 9, 10, 11, 6, 11)))
             emitter = _Emitter(context, builder, kinds, given)
-            results = emitter.product(ROWS, 2, sf, False, "", False, False)
+            results = emitter.product(ROWS, 2, sf, False, "", False, streaming)
             data = cgutils.create_struct_proxy(signature.args[13])(context, builder, sums).data
             for v, column in enumerate(zip(*results, strict=True)):
                 emitter.add_moments(builder.gep(data, [builder.add(s, _number(v * LANES))]), further, list(column))

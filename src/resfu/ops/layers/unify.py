@@ -26,9 +26,9 @@ def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -
 
         def task(first: int, last: int, thread: int, b: int = b) -> None:
             kernels.unify(
-                first, last, source[b * image :], inverse, w, C, k, weight, M, M32, target[b * h * w * M :], table, space,
-                thread * size,
+                first, last, source[b * image :], inverse, w, C, k, weight, M, M32, target[b * h * w * M :], table,
+                space, thread * size,
             )  # fmt: skip
 
         run(task, h)
-    return out.movedim(-1, 1)
+    return out.movedim(-1, 1).contiguous()  # PyTorch's GroupNorm of maps in channels-last order loses digits

@@ -82,6 +82,20 @@ def unify(first, last, x, inverse, w, C, k, basis, M, M32, out, table, scratch, 
                 # What a product writes behind the filters is written over by the next rows, and by the filters before.
                 for m in range(M32 - PIXELS, -1, -PIXELS):
                     _product(
-                        scratch, y + c * M + m, M, scratch, window + c, 1, C8, basis, m, M32, k * k, scratch, 0, table, 0
+                        scratch,
+                        y + c * M + m,
+                        M,
+                        scratch,
+                        window + c,
+                        1,
+                        C8,
+                        basis,
+                        m,
+                        M32,
+                        k * k,
+                        scratch,
+                        0,
+                        table,
+                        0,
                     )
             mean_of_softmax(scratch, y, M, C, greatest, total, lanes, scratch, out, pixel * M)
