@@ -117,3 +117,19 @@ def test_a_training_call_leaves_no_trace():
     want = up.eval()(x, image)
     assert not torch.equal(up.train()(x, image), want)
     assert torch.equal(up.eval()(x, image), want)
+
+
+@pytest.mark.parametrize(
+    ("filters", "kernel_size", "channels"), [(8, 3, 16), (16, 5, 7), (40, 3, 33), (64, 1, 20)], ids=str
+)
+def test_the_compiled_feature_layer_is_the_definition(filters, kernel_size, channels):
+    """Widths that fill no vector, more images than one, and a row of pixels that is shorter than the filter."""
+    pytest.importorskip("numba")
+    layer = Unify(filters, kernel_size)
+    x = torch.randn(2, channels, 5, 2)
+    want = Unify(filters, kernel_size).double()
+    want.load_state_dict(layer.state_dict())
+    with torch.no_grad():
+        got = layer(x)
+    assert got.is_contiguous()
+    torch.testing.assert_close(got.double(), want(x.double()), rtol=1e-6, atol=0)

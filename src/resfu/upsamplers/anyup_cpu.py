@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resfu.ops.attention.axis import share
 from resfu.ops.attention.cpu import attend
+from resfu.ops.backends import which_backend
 from resfu.ops.layout import memory_format
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import Sums, bands, embed, layer
@@ -32,11 +33,21 @@ def upsample(anyup: "AnyUp", features: Tensor, image: Tensor, size: tuple[int, i
         scale = 1 / math.sqrt(len(key) // anyup.heads)
 
         def rows(first: int, last: int, query: Tensor = query) -> Tensor:
-            return anyup.projected(query[first:last].permute(2, 0, 1)[None], "query")[0]
+            return _projected(anyup, query[first:last])
 
         attend(rows, key * scale, features[b], out[b], anyup.heads, *axes, mean=True)
     assert out is not None
     return out
+
+
+def _projected(anyup: "AnyUp", query: Tensor) -> Tensor:
+    """Rows of the query [rows, W, D], normalised and projected."""
+    if which_backend(query) == "numba":
+        from resfu.ops.layers.numba import projected
+
+        weight, bias = (t.detach().chunk(2)[0] for t in (anyup.query_and_key.weight, anyup.query_and_key.bias))
+        return projected(query, anyup.query_norm, weight, bias)
+    return anyup.projected(query.permute(2, 0, 1)[None], "query")[0]
 
 
 def _encode(

@@ -4,16 +4,20 @@ from typing import no_type_check
 
 from torch import Tensor
 
+from resfu.ops.compiled.combine import turn
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run
+from resfu.ops.compiled.tile import LANES
 
 
 @no_type_check
 @kernel
 def _turned(x, place, cos, sin, t, F):
     """Turn F pairs of channels 2 F apart."""
-    for f in range(F):
+    for f in range(0, F - LANES + 1, LANES):
+        turn(x, place + f, place + 2 * F + f, cos, t + f, sin, t + f)
+    for f in range(F // LANES * LANES, F):
         a, b, c, s = get(x, place + f), get(x, place + 2 * F + f), get(cos, t + f), get(sin, t + f)
         put(x, place + f, a * c - b * s)
         put(x, place + 2 * F + f, b * c + a * s)

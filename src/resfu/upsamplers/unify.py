@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resfu.ops.backends import which_backend
 from resfu.ops.grid import row_bands
+from resfu.upsamplers.bands import on_cpu_without_graph
 
 _ROWS = 4  # at once, without gradients
 
@@ -32,7 +34,12 @@ class Unify(nn.Module):
     def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
         """M values a pixel, whatever C."""
         reach = self.basis.shape[-1] // 2
-        x = F.pad(F.normalize(features, dim=1).flatten(0, 1)[:, None], (reach,) * 4)  # [B C, 1, h + .., w + ..]
+        features = F.normalize(features, dim=1)
+        if not self.any_order and on_cpu_without_graph(features, self.basis) and which_backend(features) == "numba":
+            from resfu.ops.layers.unify import unify
+
+            return unify(features, self.basis)
+        x = F.pad(features.flatten(0, 1)[:, None], (reach,) * 4)  # [B C, 1, h + .., w + ..]
         inside = F.pad(torch.ones_like(features[:1, :1]), (reach,) * 4)
         parts = row_bands(features, _ROWS)
         maps = [self._rows(x, inside, features.shape[0], first, last + 2 * reach) for first, last in parts]

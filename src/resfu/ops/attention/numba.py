@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resfu.ops.attention import numba_kernels as kernels
 from resfu.ops.attention.axis import Axis
-from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
 
 _PIXELS = 256  # of a cell at once, where its rows are short enough
@@ -37,6 +37,7 @@ def attend(
     keys, every = (flat(x.movedim(0, -1)) for x in (key, values))
     table, first = torch.zeros(1, dtype=torch.int64).numpy(), torch.tensor(columns.first).numpy()
     target, space, windows = out.view(-1).numpy(), scratch(size), flat(columns.window)
+    past = past_the_cache(out) == 1 and all(place % LANES == 0 for place in columns.first)
     for i, window in enumerate(rows.window):
         for top in range(rows.first[i], rows.first[i + 1], step):
             bottom = min(top + step, rows.first[i + 1])
@@ -46,8 +47,8 @@ def attend(
             def task(a: int, b: int, thread: int, top=top, bottom=bottom, q=q, here=here, N=panel) -> None:
                 kernels.attend(
                     a, b, q, top, bottom - top, W, D, D16, keys, every, C, C8, w, heads, blocks, here, row_taps,
-                    windows, column_taps, first, H, masked, flat(seen[0]), flat(seen[1]), N, target, table, space,
-                    thread * size,
+                    windows, column_taps, first, H, masked, flat(seen[0]), flat(seen[1]), N, past, target, table,
+                    space, thread * size,
                 )  # fmt: skip
 
             run(task, w)

@@ -8,8 +8,9 @@ from typing import no_type_check
 
 from numba import types
 
+from resfu.ops.compiled.combine import product_past_the_cache
 from resfu.ops.compiled.kernel import kernel
-from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
@@ -99,13 +100,15 @@ def exponentials(scores, s, taps, columns, masked, by_rows, by_columns, N, work,
 @kernel
 def attend(
     first_cell, last_cell, query, top, rows, W, D, D16, key, values, C, C8, w, heads, blocks, row_window, row_taps,
-    column_window, column_taps, column_first, H, masked, row_seen, column_seen, N, out, table, scratch, begin,
+    column_window, column_taps, column_first, H, masked, row_seen, column_seen, N, past, out, table, scratch,
+    begin,
 ):  # fmt: skip
     """Some rows of out [C, H, W] for some cells of a row of cells.
 
     Args, beside the sizes: query [rows, W, D], scaled; key [h, w, D]; values [h, w, C]; blocks, 1 where the mean of the
     heads' weights weighs all channels, else heads; the windows of the row [row_taps] and of the cells [w, column_taps];
-    column_first [w + 1]; what is seen, 0 or minus infinity, [H, row_taps] and [W, column_taps]; N, pixels of a panel.
+    column_first [w + 1]; what is seen, 0 or minus infinity, [H, row_taps] and [W, column_taps]; N, pixels of a panel;
+    past, whether results are stored past the cache: cells begin at multiples of 16 pixels then.
     """
     taps = row_taps * column_taps
     filled = (taps + ROWS - 1) // ROWS * ROWS
@@ -161,6 +164,12 @@ def attend(
             for c in range(width):
                 for y in range(rows):
                     target = ((block * width + c) * H + top + y) * W + left
-                    source = result + c * N + y * count
-                    for i in range(count):
-                        put(out, target + i, get(scratch, source + i) * get(scratch, work + N + y * count + i))
+                    source, factor = result + c * N + y * count, work + N + y * count
+                    if past:
+                        for i in range(0, count, LANES):
+                            product_past_the_cache(out, target + i, scratch, source + i, scratch, factor + i)
+                    else:
+                        for i in range(count):
+                            put(out, target + i, get(scratch, source + i) * get(scratch, factor + i))
+    if past:
+        fence()

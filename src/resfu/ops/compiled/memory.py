@@ -5,6 +5,7 @@ That rule is a choice for each index, and a loop with choices does not become ve
 
 from typing import Any
 
+import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -20,6 +21,21 @@ def get(typingctx, x, i):
 def put(typingctx, x, i, value):
     """For kernels: x[i] = value."""
     return types.void(x, types.intp, x.dtype), lambda *given: _store(*given)
+
+
+@intrinsic
+def fetch(typingctx, x, i):
+    """For kernels: bring the line of memory that holds x[i] into the second cache, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, second, data = (ir.Constant(number, n) for n in (0, 2, 1))
+        builder.call(call, [builder.bitcast(_place(context, builder, signature, args), byte), read, second, data])
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp), generate
 
 
 @intrinsic

@@ -109,6 +109,38 @@ def window_product(typingctx, out, o, so, w, a, x, b, sx, K, table, t):
     return signature, generate
 
 
+def layer_product(streaming: bool = False) -> Callable[..., Any]:
+    """A function for kernels: a product that begins with what is there, and sums up its columns.
+
+    out[o + so i + p] = first[f + sf i + p] + sum over k < K of w[a + sw i + k] x[b + sx k + p], i < 8, p < 32. The
+    results of all rows are added to sums[s + p], and their squares to sums[s + further + p].
+    `streaming` as in `product`.
+    """
+
+    @intrinsic
+    def run(typingctx, out, o, so, w, a, sw, x, b, sx, K, first, f, sf, sums, s, further):  # pyright: ignore
+        integer = types.intp
+        signature = types.void(
+            out, integer, integer, w, integer, integer, x, integer, integer, integer, first, integer, integer, sums,
+            integer, integer,
+        )  # fmt: skip
+
+        def generate(context, builder, signature, args):
+            out, o, so, w, a, sw, x, b, sx, K, first, f, sf, sums, s, further = args
+            given = (out, o, so, w, a, sw, _number(1), x, b, sx, K, first, f, x, f)
+            kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 5, 1, 6, 7, 8, 9, 10, 11, 6, 11)))
+            emitter = _Emitter(context, builder, kinds, given)
+            results = emitter.product(ROWS, 2, sf, False, "", False, streaming)
+            data = cgutils.create_struct_proxy(signature.args[13])(context, builder, sums).data
+            for v, column in enumerate(zip(*results, strict=True)):
+                emitter.add_moments(builder.gep(data, [builder.add(s, _number(v * LANES))]), further, list(column))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return run
+
+
 class _Emitter:
     """LLVM instructions of one product."""
 
@@ -125,13 +157,13 @@ class _Emitter:
         )
 
     def product(
-        self, rows: int, vectors: int, start: str, relu: bool, tables: str, moments: bool, streaming: bool
-    ) -> None:
+        self, rows: int, vectors: int, start: Any, relu: bool, tables: str, moments: bool, streaming: bool
+    ) -> list[list[Any]]:
         b = self.b
         places = [self._row(self.out, self.o, self.so, _number(i), "o" in tables) for i in range(rows)]
         targets = [[b.gep(p, [_number(v * LANES)]) for v in range(vectors)] for p in places]
         weights = [self._row(self.w, self.a, self.sw, _number(i), "w" in tables) for i in range(rows)]
-        sums = [[self._start(start, i, target) for target in row] for i, row in enumerate(targets)]
+        sums = [[self._start(start, i, v, target) for v, target in enumerate(row)] for i, row in enumerate(targets)]
         before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
         b.branch(loop)
         b.position_at_end(loop)
@@ -158,7 +190,8 @@ class _Emitter:
             for target, value in zip(row, results, strict=True):
                 self._store(value, target, streaming)
             if moments:
-                self._add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), results)
+                self.add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), _number(LANES), results)
+        return added
 
     def window_product(self) -> None:
         b = self.b
@@ -188,8 +221,8 @@ class _Emitter:
             for v, result in enumerate(results):
                 self._store(result, b.gep(place, [_number(v * LANES)]))
 
-    def _add_moments(self, place: Any, values: list[Any]) -> None:
-        b, squares = self.b, self.b.gep(place, [_number(LANES)])
+    def add_moments(self, place: Any, further: Any, values: list[Any]) -> None:
+        b, squares = self.b, self.b.gep(place, [further])
         total, square = self._load(place), self._load(squares)
         for value in values:
             total, square = b.fadd(total, value), b.call(self.fma, [value, value, square])
@@ -201,9 +234,12 @@ class _Emitter:
         place = b.load(b.gep(self.table, [b.add(self.t, i)])) if tabled else b.mul(stride, i)
         return b.gep(base, [b.add(offset, place)])
 
-    def _start(self, start: str, i: int, target: Any) -> Any:
+    def _start(self, start: Any, i: int, v: int, target: Any) -> Any:
         if start == "zero":
             return _ZERO
+        if not isinstance(start, str):  # the distance of the rows of `bias`
+            place = self.b.add(self.c, self.b.mul(start, _number(i)))
+            return self._load(self.b.gep(self.bias, [self.b.add(place, _number(v * LANES))]))
         if start == "out":
             return self._load(target)
         return self._splat(self.b.load(self.b.gep(self.bias, [self.b.add(self.c, _number(i))])))

@@ -7,84 +7,145 @@ multiplications than the definition (Lavin and Gray, arXiv 1509.09308, with poin
 a multiple of 16 (D16), the output's width M to one of 32 (M32).
 """
 
+import math
 from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.combine import combination
+from resfu.ops.compiled.combine import combination, sum_with_moments
 from resfu.ops.compiled.kernel import kernel
-from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.memory import fence, fetch, get, put
 from resfu.ops.compiled.softmax import exponential
-from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, layer_product, product
 from resfu.ops.layers.winograd import INPUT, OUTPUT
 
 BLOCK = 64  # pixels of a task of 1 x 1 convolutions; columns of a part of a row of tiles
 TILES = BLOCK // 4
 SIDE = 6  # of a tile
 POINTS = SIDE * SIDE
+AS_IS, ACTIVATED, UNIT = 0, 1, 2  # kinds of preparation
 
 _product = product()
-_biased = product(start="bias")
+_onto = layer_product()
+_past = layer_product(streaming=True)
 _into = combination(INPUT)
 _out_of = combination(OUTPUT)
 
 
 @no_type_check
 @kernel
-def activated(x, b, D, D16, scale, shift, active, out, o):
-    """A pixel's channels, normalised and through SiLU where the layer is active, and zeros behind them."""
-    one = types.float32(1.0)
-    if active:
+def prepared(x, b, D, D16, scale, shift, kind, out, o):
+    """A pixel's channels, ready for the convolution, and zeros behind them up to D16, a multiple of 16.
+
+    kind: AS_IS; ACTIVATED, times scale, plus shift, then SiLU; or UNIT, divided by the root of their mean square plus
+    shift[0].
+    """
+    one, zero = types.float32(1.0), types.float32(0.0)
+    if kind == ACTIVATED:
         for c in range(D):
             z = get(x, b + c) * get(scale, c) + get(shift, c)
             e = exponential(-abs(z))  # of what is at most 0: no overflow
             s = one / (one + e)
-            put(out, o + c, z * (e * s if z < types.float32(0.0) else s))
+            put(out, o + c, z * (e * s if z < zero else s))
     else:
         for c in range(D):
             put(out, o + c, get(x, b + c))
     for c in range(D, D16):
-        put(out, o + c, types.float32(0.0))
+        put(out, o + c, zero)
+    if kind == UNIT:
+        squares = o + D16  # room that is not in use yet
+        for lane in range(LANES):
+            put(out, squares + lane, zero)
+        for c in range(0, D16, LANES):
+            for lane in range(LANES):
+                value = get(out, o + c + lane)
+                put(out, squares + lane, get(out, squares + lane) + value * value)
+        total = zero
+        for lane in range(LANES):
+            total += get(out, squares + lane)
+        factor = one / math.sqrt(total / types.float32(D) + get(shift, 0))
+        for c in range(D):
+            put(out, o + c, get(out, o + c) * factor)
 
 
 @no_type_check
 @kernel
-def given_out(block, b, M, bias, biased, out, o, add, sums, s):
+def given_out(block, b, M, bias, out, o, add, sums, s):
     """A pixel's results from scratch into the map, or onto it; they and their squares are added to the sums [2, M]."""
-    for c in range(M):
-        value = get(block, b + c)
-        if biased:
-            value += get(bias, c)
-        if add:
-            value += get(out, o + c)
+    if add:
+        for c in range(M):
+            put(block, b + c, get(block, b + c) + get(out, o + c))
+    for c in range(0, M - LANES + 1, LANES):
+        sum_with_moments(out, o + c, block, b + c, bias, c, sums, s + c, M)
+    for c in range(M // LANES * LANES, M):
+        value = get(block, b + c) + get(bias, c)
         put(out, o + c, value)
         put(sums, s + c, get(sums, s + c) + value)
-    for c in range(M):
-        value = get(out, o + c)
         put(sums, s + M + c, get(sums, s + M + c) + value * value)
 
 
 @no_type_check
 @kernel
 def pointwise(
-    first, last, pixels, x, D, D16, scale, shift, active, weight, bias, biased, M, M32, out, add, sums, table, scratch,
+    first, last, pixels, x, D, D16, scale, shift, kind, weight, bias, M, M32, out, add, past, sums, table, scratch,
     begin,
 ):  # fmt: skip
-    """1 x 1 convolution of [pixels, D] to [pixels, M]. Tasks of 64 pixels; sums [tasks, 2, M], zeroed."""
+    """1 x 1 convolution of [pixels, D] to [pixels, M], stored past the cache if asked.
+
+    A task is 64 pixels; sums [tasks, 2, M], zeroed.
+    """
     result = begin + BLOCK * D16
     for task in range(first, last):
-        start = task * BLOCK
+        start, total = task * BLOCK, task * 2 * M
         count = min(BLOCK, pixels - start)
         for i in range(count):
-            activated(x, (start + i) * D, D, D16, scale, shift, active, scratch, begin + i * D16)
-        for m in range(0, M32, PIXELS):
-            for i in range(0, count, ROWS):
-                _product(
-                    scratch, result + i * M32 + m, M32, scratch, begin + i * D16, D16, 1, weight, m * D16, PIXELS, D16,
-                    bias, 0, table, 0,
-                )  # fmt: skip
-        for i in range(count):
-            given_out(scratch, result + i * M32, M, bias, biased, out, (start + i) * M, add, sums, task * 2 * M)
+            prepared(x, (start + i) * D, D, D16, scale, shift, kind, scratch, begin + i * D16)
+        for i in range(0, count, ROWS):
+            whole = M == M32 and i + ROWS <= count  # else a product would write behind the pixel or the map
+            for m in range(0, M32, PIXELS):
+                source, panel, target = begin + i * D16, m * D16, (start + i) * M + m
+                if not whole:
+                    _product(
+                        scratch, result + m, M32, scratch, source, D16, 1, weight, panel, PIXELS, D16, bias, 0, table, 0
+                    )
+                    continue
+                for k in range(ROWS):  # of the next task
+                    for line in range(0, PIXELS, LANES):
+                        fetch(x, (start + BLOCK + i + k) * D + m + line)
+                        if not past:
+                            fetch(out, target + (BLOCK + k) * M + line)
+                if add:
+                    _onto(
+                        out,
+                        target,
+                        M,
+                        scratch,
+                        source,
+                        D16,
+                        weight,
+                        panel,
+                        PIXELS,
+                        D16,
+                        out,
+                        target,
+                        M,
+                        sums,
+                        total + m,
+                        M,
+                    )
+                elif past:
+                    _past(
+                        out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums, total + m, M
+                    )
+                else:
+                    _onto(
+                        out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums, total + m, M
+                    )
+            if not whole:
+                for k in range(min(ROWS, count - i)):
+                    given_out(scratch, result + k * M32, M, bias, out, (start + i + k) * M, add, sums, total)
+    if past:
+        fence()
 
 
 @no_type_check
@@ -101,7 +162,7 @@ def _inside(i, n, mirrored):
 @no_type_check
 @kernel
 def winograd(
-    first, last, H, W, x, D, D16, scale, shift, active, mirrored, weight, bias, biased, M, M32, out, sums, table,
+    first, last, H, W, x, D, D16, scale, shift, kind, mirrored, weight, bias, M, M32, out, sums, table,
     scratch, begin,
 ):  # fmt: skip
     """3 x 3 convolution of [H, W, D] to [H, W, M]. A task is 4 rows; sums [tasks, 2, M], zeroed."""
@@ -122,7 +183,7 @@ def winograd(
                         for c in range(D16):
                             put(scratch, target + c, types.float32(0.0))
                     else:
-                        activated(x, (row * W + column) * D, D, D16, scale, shift, active, scratch, target)
+                        prepared(x, (row * W + column) * D, D, D16, scale, shift, kind, scratch, target)
             for t in range(count):
                 for c in range(0, D16, LANES):
                     for r in range(SIDE):
@@ -153,4 +214,4 @@ def winograd(
                 for i in range(min(BLOCK, W - left)):
                     place = ((top + r) * W + left + i) * M
                     source = tiles + (r * BLOCK + i) * M32
-                    given_out(scratch, source, M, bias, biased, out, place, False, sums, task * 2 * M)
+                    given_out(scratch, source, M, bias, out, place, False, sums, task * 2 * M)

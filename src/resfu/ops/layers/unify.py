@@ -1,0 +1,34 @@
+"""AnyUp's feature-agnostic layer by a compiled kernel, in fp32 on the CPU."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
+from resfu.ops.layers import unify_kernels as kernels
+
+
+def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -> Float[Tensor, "B M h w"]:
+    """See `resfu.upsamplers.unify.Unify`, whose released form it is, of normalised features."""
+    (B, C, h, w), (M, _, k, _) = features.shape, basis.shape
+    M32, C8 = (-(-n // step) * step for n, step in ((M, PIXELS), (C, ROWS)))
+    x = F.pad(features, (k // 2,) * 4).movedim(1, -1)
+    taps = F.conv2d(F.pad(torch.ones(1, 1, h, w), (k // 2,) * 4), torch.ones(1, 1, k, k))
+    filters = F.pad(basis.detach().flatten(1), (0, 0, 0, M32 - M)).mT
+    out = torch.empty(B, h, w, M)
+    size = k * k * C8 + C8 * M + PIXELS + 2 * C + LANES
+    source, inverse, weight, target = flat(x.contiguous()), flat(1 / taps), flat(filters.contiguous()), flat(out)
+    table, space, image = torch.zeros(1, dtype=torch.int64).numpy(), scratch(size), (h + k - 1) * (w + k - 1) * C
+
+    for b in range(B):
+
+        def task(first: int, last: int, thread: int, b: int = b) -> None:
+            kernels.unify(
+                first, last, source[b * image :], inverse, w, C, k, weight, M, M32, target[b * h * w * M :], table,
+                space, thread * size,
+            )  # fmt: skip
+
+        run(task, h)
+    return out.movedim(-1, 1).contiguous()  # PyTorch's GroupNorm of maps in channels-last order loses digits
