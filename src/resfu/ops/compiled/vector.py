@@ -19,7 +19,7 @@ _LLVM = ir.VectorType(ir.FloatType(), LANES)
 
 
 class Vector(types.Type):
-    """Numba's type of them: `a + b`, `a - b` and `a * b` work on all numbers at once."""
+    """Numba's type of them: `a + b`, `a - b`, `a * b` and `a / b` work on all numbers at once."""
 
     def __init__(self) -> None:
         super().__init__("Vector")
@@ -127,7 +127,8 @@ def _arithmetic(function: Any, name: str) -> None:
         return None
 
 
-for _function, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+_OPERATORS = ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"))
+for _function, _name in _OPERATORS:
     _arithmetic(_function, _name)
 
 
