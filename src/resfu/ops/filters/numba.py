@@ -40,16 +40,16 @@ class _GuidedFilter(torch.autograd.Function):
             wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
             found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
-        guide, full = guide.contiguous(), _enlarged(x, guide)
+        guide, low = guide.contiguous(), (x.shape[2], x.shape[3])
         d_guide, d_x = torch.empty_like(guide), guide.new_empty(x.shape)
-        maps, low = (grad.contiguous(), guide, full), (x.shape[2], x.shape[3])
         places = [t.numpy() for t in _between(*guide.shape[2:], *low)]
+        maps = guide, x.contiguous(), grad.contiguous()
         _over_planes(kernels.guided_filter_gradients, maps, (*places, *low), (d_guide, d_x), ctx.radius, ctx.eps)
         return d_guide, d_x, None, None
 
 
 def _enlarged(x: Tensor, guide: Tensor) -> Tensor:
-    """x of the guide's size. Backward makes it once more instead of keeping it."""
+    """x of the guide's size. Backward makes it once more, row by row, instead of keeping it."""
     if x.shape[-2:] == guide.shape[-2:]:
         return x.contiguous()
     return F.interpolate(x, size=guide.shape[-2:], mode="bilinear", align_corners=False).contiguous()
@@ -63,7 +63,7 @@ def _over_planes(
     radius: int,
     eps: float,
 ) -> None:
-    """Run a kernel over all planes of contiguous maps of one size."""
+    """Run a kernel over all planes of contiguous maps, the first of which has the size of the result."""
     B, C, H, W = inputs[0].shape
     radius = min(radius, max(H, W))  # which sees all of the image
     P, share = -(-W // LANES) * LANES, _share(H, W, radius).numpy()
@@ -86,7 +86,7 @@ def _fp32(value: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _share(H: int, W: int, radius: int) -> Tensor:
-    """[P + H]: 1 / (pixels of a window in its row) of every column, zeros up to whole vectors, the same of every row."""
+    """[P + H]: 1 / (pixels of a window in its row) of every column, zeros up to whole vectors, then of every row."""
     share = []
     for length in (W, H):
         position = torch.arange(length, device="cpu")

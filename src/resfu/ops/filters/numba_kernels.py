@@ -12,6 +12,7 @@ from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES
 from resfu.ops.compiled.vector import fma, load, splat, store, where_positive
+from resfu.ops.filters.numba_enlarged import enlarged, shrunk
 from resfu.ops.filters.numba_windows import column_sums, into_plane, mean, out_of_line, sums_of_four, window_sum
 
 PLANES = 8  # of scratch, [H, P]
@@ -34,18 +35,12 @@ def _in_fours(s, sums, fours, i, kinds, line, length):
 
 @no_type_check
 @kernel
-def _coefficients(guide, x, start, share, H, W, P, radius, eps, s, begin, sums, line, keep):
-    """Fills the planes g, x and m, and n behind it, or with `keep` mean g, mean x, 1 / (variance + eps) and m.
-
-    Returns the origin of x.
-    """
+def _coefficients(share, H, P, radius, eps, s, begin, sums, line, keep):
+    """From the planes g and x to m, and n behind it; or with `keep` to mean g, mean x, 1 / (variance + eps) and m."""
     n, length = H * P, 2 * radius + 1
     g, full, m = begin, begin + n, begin + 5 * n
     fours = sums + SUMS * length * line
     seam = fours + SUMS * line
-    height = mean(x, start, H * W)
-    into_plane(guide, start, mean(guide, start, H * W), H, W, P, s, g)
-    into_plane(x, start, height, H, W, P, s, full)
     one, ridge = splat(types.float32(1.0)), splat(eps)
     for first in range(0, H, length):
         count = min(length, H - first)
@@ -73,7 +68,6 @@ def _coefficients(guide, x, start, share, H, W, P, radius, eps, s, begin, sums, 
                     store(s, begin + 4 * n + place, inverse)
                 else:
                     store(s, m + n + place, mean_x - slope * mean_g)
-    return height
 
 
 @no_type_check
@@ -89,7 +83,11 @@ def guided_filter(first_plane, last_plane, guide, x, share, H, W, P, radius, eps
         put(s, i, types.float32(0.0))
     for plane in range(first_plane, last_plane):
         start = plane * H * W
-        height = splat(_coefficients(guide, x, start, share, H, W, P, radius, eps, s, begin, sums, line, False))
+        into_plane(guide, start, mean(guide, start, H * W), H, W, P, s, begin)
+        origin = mean(x, start, H * W)
+        into_plane(x, start, origin, H, W, P, s, begin + n)
+        height = splat(origin)
+        _coefficients(share, H, P, radius, eps, s, begin, sums, line, False)
         for first in range(0, H, length):
             count = min(length, H - first)
             column_sums(s, begin + 5 * n, begin + 6 * n, False, first, count, H, P, radius, seam, sums, line)
@@ -140,43 +138,11 @@ def _gradients_of_means(share, H, P, radius, s, begin, sums, line):
 
 @no_type_check
 @kernel
-def _shrunk(s, a, W, P, above, between, h, w, lines, out, start):
-    """The adjoint of bilinear enlargement: from a plane of scratch to out [h, w].
-
-    above, between [H + W]: the lower of the two rows, then columns, that a pixel lies between, and how far it is from
-    that to the next, where there is one.
-    """
-    H = len(above) - W
-    for i in range(h * P):
-        put(s, lines + i, types.float32(0.0))
-    for y in range(H):
-        upper = get(above, y)
-        far = splat(get(between, y))
-        target, next_one = lines + upper * P, lines + min(upper + 1, h - 1) * P
-        for p in range(0, P, LANES):
-            value = load(s, a + y * P + p)
-            share = value * far
-            store(s, target + p, load(s, target + p) + (value - share))
-            store(s, next_one + p, load(s, next_one + p) + share)
-    for y in range(h):
-        for q in range(w):
-            put(out, start + y * w + q, types.float32(0.0))
-        for p in range(W):
-            left = get(above, H + p)
-            value = get(s, lines + y * P + p)
-            share = value * get(between, H + p)
-            place, next_one = start + y * w + left, start + y * w + min(left + 1, w - 1)
-            put(out, place, get(out, place) + (value - share))
-            put(out, next_one, get(out, next_one) + share)
-
-
-@no_type_check
-@kernel
 def guided_filter_gradients(
-    first_plane, last_plane, grad, guide, x, share, H, W, P, radius, eps, above, between, h, w, d_guide, d_x, s, begin,
+    first_plane, last_plane, guide, x, grad, share, H, W, P, radius, eps, above, between, h, w, d_guide, d_x, s, begin,
     line,
 ):  # fmt: skip
-    """Gradients in the planes guide and x: the same sums of windows once more. d_x [h, w]; x was brought to [H, W]."""
+    """Gradients in the planes guide and x [h, w]: the same sums of windows once more."""
     n, length = H * P, 2 * radius + 1
     sums = begin + PLANES * n
     fours = sums + SUMS * length * line
@@ -188,7 +154,12 @@ def guided_filter_gradients(
         put(s, i, types.float32(0.0))
     for plane in range(first_plane, last_plane):
         start = plane * H * W
-        _coefficients(guide, x, start, share, H, W, P, radius, eps, s, begin, sums, line, True)
+        into_plane(guide, start, mean(guide, start, H * W), H, W, P, s, begin)
+        if h < H or w < W:
+            enlarged(x, plane * h * w, H, W, P, above, between, h, w, begin + 2 * n, s, begin + n)
+        else:
+            into_plane(x, start, mean(x, start, H * W), H, W, P, s, begin + n)
+        _coefficients(share, H, P, radius, eps, s, begin, sums, line, True)
         into_plane(grad, start, types.float32(0.0), H, W, P, s, begin + 6 * n)
         for y in range(H):
             row = splat(get(share, P + y))
@@ -226,4 +197,4 @@ def guided_filter_gradients(
                 if h == H and w == W:
                     out_of_line(s, begin + n + y * P, W, d_x, start + y * W)
         if h < H or w < W:
-            _shrunk(s, begin + n, W, P, above, between, h, w, begin + 2 * n, d_x, plane * h * w)
+            shrunk(s, begin + n, W, P, above, between, h, w, begin + 2 * n, d_x, plane * h * w)
