@@ -67,7 +67,7 @@ class _Chunks:
         self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
         self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
         self._correlated = grad.new_zeros((B, N, M, LANES))
-        self._biases = [grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        self._biases = [grad.new_zeros((B * N, M)) for _ in range(2)]
         self.total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
         self._at_once = max(1, _MOST // (N * maps.planes.shape[1] * self.height * maps.stride))
 
@@ -129,5 +129,5 @@ class _Chunks:
     def of_layers(self) -> Layers:
         """The gradients of the layers, of all images together."""
         first, second = (t.sum(0) for t in self._layers)
-        bias, second_bias = (t.sum((0, 2)) for t in self._biases)
+        bias, second_bias = (t.sum(0) for t in self._biases)
         return Layers(first, bias, second, second_bias)

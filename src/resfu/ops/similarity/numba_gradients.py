@@ -13,7 +13,7 @@ from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
-from resfu.ops.compiled.vector import fma, load, splat, total
+from resfu.ops.compiled.vector import fma, load, splat, store, total, where_positive
 from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
 
 _product = product(halves=True)
@@ -33,6 +33,16 @@ def _grad_of_tile(grad, place, area, count, out, o):
             put(out, o + n * PIXELS + p, get(grad, place + n * area + p))
         for p in range(count, PIXELS):
             put(out, o + n * PIXELS + p, 0)
+
+
+@no_type_check
+@kernel
+def _add_rows(x, a, stride, count, out, o):
+    """Adds 16 numbers of each of some rows to out."""
+    sums = load(out, o)
+    for p in range(count):
+        sums = sums + load(x, a + p * stride)
+    store(out, o, sums)
 
 
 @no_type_check
@@ -165,33 +175,27 @@ def gradients(
                             PIXELS, COUNT, bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
-                        c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
-                        total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(width):
-                            value = get(scratch, h + i * PIXELS + p)
-                            change = get(scratch, dh + i * PIXELS + p) - c - e * value
-                            put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
-                        for p in range(count, width):
-                            put(scratch, dh + i * PIXELS + p, 0)
-                        for p in range(width):
-                            change = get(scratch, dh + i * PIXELS + p)
-                            put(d_second_bias, total + p, get(d_second_bias, total + p) + change)
+                        c, e = splat(get(shift, b * M + g * m + i)), splat(get(slope, b * M + g * m + i))
+                        for p in range(i * PIXELS, i * PIXELS + width, LANES):
+                            value = load(scratch, h + p)
+                            store(scratch, dh + p, where_positive(value, load(scratch, dh + p) - c - e * value))
+                        for p in range(i * PIXELS + count, i * PIXELS + width):
+                            put(scratch, dh + p, 0)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
                             bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
-                        total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(width):
-                            change = get(scratch, dv + i * PIXELS + p)
-                            put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
-                        for p in range(width):
-                            put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
+                        for p in range(i * PIXELS, i * PIXELS + width, LANES):
+                            store(scratch, dv + p, where_positive(load(scratch, v + p), load(scratch, dv + p)))
                     for i in range(0, m, LANES):
                         for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
                             transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
+                        place = chunk * M + g * m + i
+                        _add_rows(scratch, dh_last + i, m, width, d_second_bias, place)
+                        _add_rows(scratch, dv_last + i, m, width, d_bias, place)
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
