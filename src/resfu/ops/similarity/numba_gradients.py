@@ -193,9 +193,8 @@ def gradients(
                         for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
                             transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
-                        place = chunk * M + g * m + i
-                        _add_rows(scratch, dh_last + i, m, width, d_second_bias, place)
-                        _add_rows(scratch, dv_last + i, m, width, d_bias, place)
+                        _add_rows(scratch, dh_last + i, m, width, d_second_bias, chunk * M + g * m + i)
+                        _add_rows(scratch, dv_last + i, m, width, d_bias, chunk * M + g * m + i)
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(
