@@ -10,6 +10,7 @@ from resfu import ReSFU
 from resfu.evaluation.cost import multiply_accumulates
 from resfu.ops import Compressor, backends, guided_filter, reassemble, similarity_scores, which_backend
 from resfu.ops.compiled import threads
+from resfu.ops.similarity import numba as numba_scores
 
 pytestmark = pytest.mark.skipif(not backends._NUMBA_INSTALLED, reason="needs the extra fast (numba)")
 
@@ -109,6 +110,14 @@ def test_softmax_of_scores_that_overflow_an_exponential():
     got = reassemble(features, score, softmax=True, backend="numba")
     assert got[0, :, 2, 2].isnan().all()
     assert got.isnan().sum() == 8
+
+
+def test_partial_scores_that_are_not_kept_are_found_once_more(monkeypatch):
+    tensors = (torch.randn(2, D, 16, 40), torch.randn(2, D, 16, 40), *layers())
+    kept = both(scores((4, 5), "fine"), tensors)[0]
+    monkeypatch.setattr(numba_scores, "_KEPT", 0)
+    for got, want in zip(both(scores((4, 5), "fine"), tensors)[0], kept, strict=True):
+        assert torch.equal(got, want)
 
 
 @pytest.mark.parametrize(("radius", "eps"), [(8, 1e-3), (2, 1e-2), (0, 1e-3), (1, 0.0)])

@@ -86,11 +86,12 @@ def test_hooked_branch_is_called_with_its_key():
     assert seen[0].shape == (1, 32, 20, 24)
 
 
-def test_projection_keeps_no_normalised_map():
+@pytest.mark.parametrize("mean", [0.5, 100.0])  # far from 0, differences of sums would cost digits
+def test_projection_keeps_no_normalised_map(mean):
     torch.manual_seed(0)
     norm, convolution = torch.nn.GroupNorm(4, 8).double(), torch.nn.Conv2d(8, 16, 1).double()
     torch.nn.init.normal_(norm.weight)
-    x = torch.randn(2, 8, 3, 4, dtype=torch.double, requires_grad=True)
+    x = (torch.randn(2, 8, 3, 4, dtype=torch.double) + mean).requires_grad_()
     inputs = (x, norm.weight, norm.bias, convolution.weight, convolution.bias)
 
     def run(x, *parameters):

@@ -53,8 +53,9 @@ class ImageGuidance(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, channels, ceil(H / stride), ceil(W / stride)]."""
-        hidden = F.relu(self.norm(self.conv1(pad(images, 1, 1))))
-        return self.conv2(pad(hidden, 1, 1))
+        # ReLU behind the padding and in its place: training keeps one map of the hidden channels less.
+        hidden = pad(self.norm(self.conv1(pad(images, 1, 1))), 1, 1).relu_()
+        return self.conv2(hidden)
 
 
 def pixel_classifier(channels: int, num_classes: int) -> nn.Conv2d:

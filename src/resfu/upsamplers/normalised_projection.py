@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
+
 
 def normalised_projection(
     x: Float[Tensor, "B C H W"], norm: nn.GroupNorm, weight: Float[Tensor, "D C"], bias: Float[Tensor, "D"]
@@ -18,30 +20,75 @@ class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         x, gamma, beta, weight, bias, groups, eps = given
-        ctx.save_for_backward(x, gamma, beta, weight, bias)
+        (B, C), pixels = x.shape[:2], x.shape[2:].numel()
+        y, mean, inverse = torch.native_group_norm(x.contiguous(), gamma, beta, B, C, pixels, groups, eps)
+        ctx.save_for_backward(x, gamma, beta, weight, bias, mean, inverse)
         ctx.groups, ctx.eps = groups, eps
-        return _product(torch.group_norm(x, groups, gamma, beta, eps), weight, bias)
+        return _product(y, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        again = torch.is_grad_enabled()  # is there to be a second derivative?
-        *normed, weight, _ = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        with torch.enable_grad():
-            normed = [
-                t.view_as(t) if again else t.detach().requires_grad_(need)
-                for t, need in zip(normed, needs[:3], strict=True)
-            ]
-            x, gamma, beta = normed
-            y = torch.group_norm(x, ctx.groups, gamma, beta, ctx.eps)
-        grad = grads[0].flatten(2)  # [B, D, H W]
-        d_y = (weight.T @ grad).view_as(y)
-        d_weight = (grad @ y.flatten(2).mT).sum(0) if needs[3] else None
-        d_bias = grad.sum((0, 2)) if needs[4] else None
-        wanted = [t for t, need in zip(normed, needs[:3], strict=True) if need]
-        found = iter(torch.autograd.grad(y, wanted, d_y, create_graph=again) if wanted else ())
-        return *(next(found) if need else None for need in needs[:3]), d_weight, d_bias, None, None
+        *saved, mean, inverse = ctx.saved_tensors
+        is_far = (mean.abs() * inverse > _FAR).any()
+        if torch.is_grad_enabled() or is_far or not saved[0].is_contiguous():
+            return *_by_operators(ctx, saved, grads[0]), None, None
+        return *_gradients(*saved[:4], mean, inverse, grads[0].flatten(2)), None, None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def _gradients(
+    x: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, grad: Tensor
+) -> tuple[Tensor, ...]:
+    """In x, gamma, beta, weight and bias, without the normalised map: with it all sums are linear in x.
+
+    Args:
+        x: [B, C, H, W].
+        gamma: [C].
+        beta: [C].
+        weight: [D, C].
+        mean: of GroupNorm's groups, [B, groups].
+        inverse: 1 / their deviation, likewise.
+        grad: [B, D, H W].
+    """
+    size, flat = mean.shape[1], x.flatten(2)
+    mean, inverse = (t.repeat_interleave(len(gamma) // size, 1) for t in (mean, inverse))  # [B, C]
+    whole = grad.sum(2)  # [B, D]
+    together = (torch.bmm(grad, flat.mT) - whole[:, :, None] * mean[:, None]) * inverse[:, None]  # with normalised x
+    plain, times = (
+        whole @ weight,
+        (weight * together).sum(1),
+    )  # of the normalised map's gradient; times that map, [B, C]
+    d_weight = (together * gamma + whole[:, :, None] * beta).sum(0)
+
+    def group_mean(t: Tensor) -> Tensor:
+        return t.unflatten(1, (size, -1)).mean(2, keepdim=True).expand(-1, -1, len(gamma) // size).flatten(1)
+
+    slope = -inverse * inverse * group_mean(gamma * times) / flat.shape[2]
+    shift = -inverse * group_mean(gamma * plain) / flat.shape[2] - slope * mean
+    matrices = (weight * gamma).T * inverse[:, :, None]  # [B, C, D]
+    d_x = torch.baddbmm(shift[:, :, None], matrices, grad).addcmul_(flat, slope[:, :, None]).view_as(x)
+    return d_x, times.sum(0), plain.sum(0), d_weight, whole.sum(0)
+
+
+def _by_operators(ctx: Any, saved: list[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The same, of a map with a mean far from 0 or that lies in another order, or to be differentiated again."""
+    again = torch.is_grad_enabled()
+    *normed, weight, _ = saved
+    needs = ctx.needs_input_grad
+    with torch.enable_grad():
+        normed = [
+            t.view_as(t) if again else t.detach().requires_grad_(need)
+            for t, need in zip(normed, needs[:3], strict=True)
+        ]
+        x, gamma, beta = normed
+        y = torch.group_norm(x, ctx.groups, gamma, beta, ctx.eps)
+    grad = grad.flatten(2)  # [B, D, H W]
+    d_y = (weight.T @ grad).view_as(y)
+    d_weight = (grad @ y.flatten(2).mT).sum(0) if needs[3] else None
+    d_bias = grad.sum((0, 2)) if needs[4] else None
+    wanted = [t for t, need in zip(normed, needs[:3], strict=True) if need]
+    found = iter(torch.autograd.grad(y, wanted, d_y, create_graph=again) if wanted else ())
+    return *(next(found) if need else None for need in needs[:3]), d_weight, d_bias

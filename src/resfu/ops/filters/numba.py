@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.compiled.threads import run, scratch
+from resfu.ops.compiled.tile import LANES
 from resfu.ops.filters import numba_kernels as kernels
 from resfu.ops.filters import operators
+from resfu.ops.grid import lr_cell
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
@@ -24,7 +26,7 @@ class _GuidedFilter(torch.autograd.Function):
         ctx.radius, ctx.eps = radius, eps
         guide, x = guide.contiguous(), _enlarged(x, guide)
         out = torch.empty_like(guide)
-        _over_planes(kernels.guided_filter, (guide, x), (out,), radius, eps)
+        _over_planes(kernels.guided_filter, (guide, x), (), (out,), radius, eps)
         return out
 
     @staticmethod
@@ -38,36 +40,41 @@ class _GuidedFilter(torch.autograd.Function):
             wanted = [t for t, needed in zip((guide, x), ctx.needs_input_grad[:2], strict=True) if needed]
             found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
-        guide, full = guide.contiguous(), _enlarged(x, guide)
-        d_guide, d_x = torch.empty_like(guide), torch.empty_like(full)
-        maps = grad.contiguous(), guide, full
-        _over_planes(kernels.guided_filter_gradients, maps, (d_guide, d_x), ctx.radius, ctx.eps)
-        if x.shape != full.shape:
-            sizes = list(full.shape[2:]), list(x.shape)
-            d_x = torch.ops.aten.upsample_bilinear2d_backward(d_x, *sizes, False, None, None)
+        guide, low = guide.contiguous(), (x.shape[2], x.shape[3])
+        d_guide, d_x = torch.empty_like(guide), guide.new_empty(x.shape)
+        places = [t.numpy() for t in _between(*guide.shape[2:], *low)]
+        maps = guide, x.contiguous(), grad.contiguous()
+        _over_planes(kernels.guided_filter_gradients, maps, (*places, *low), (d_guide, d_x), ctx.radius, ctx.eps)
         return d_guide, d_x, None, None
 
 
 def _enlarged(x: Tensor, guide: Tensor) -> Tensor:
-    """x of the guide's size. Backward makes it once more instead of keeping it."""
+    """x of the guide's size. Backward makes it once more, row by row, instead of keeping it."""
     if x.shape[-2:] == guide.shape[-2:]:
         return x.contiguous()
     return F.interpolate(x, size=guide.shape[-2:], mode="bilinear", align_corners=False).contiguous()
 
 
-def _over_planes(kernel: Any, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], radius: int, eps: float) -> None:
-    """Run a kernel over all planes of contiguous maps of one size."""
+def _over_planes(
+    kernel: Any,
+    inputs: tuple[Tensor, ...],
+    others: tuple[Any, ...],
+    outputs: tuple[Tensor, ...],
+    radius: int,
+    eps: float,
+) -> None:
+    """Run a kernel over all planes of contiguous maps, the first of which has the size of the result."""
     B, C, H, W = inputs[0].shape
-    share = _share(H, W, radius).numpy()
-    size = kernels.PLANES * H * W + kernels.LINES * (W + 2 * radius)
-    space, wide = scratch(size), torch.empty(W * torch.get_num_threads(), dtype=torch.float64, device="cpu").numpy()
+    radius = min(radius, max(H, W))  # which sees all of the image
+    P, share = -(-W // LANES) * LANES, _share(H, W, radius).numpy()
+    size, line = kernels.room(H, P, radius)
+    space = scratch(size)
     arrays = [t.detach().view(-1).numpy() for t in inputs]
     results = [t.view(-1).numpy() for t in outputs]
 
     def task(first: int, last: int, thread: int) -> None:
         kernel(
-            first, last, *arrays, share, H, W, radius, _fp32(eps), *results, space, thread * size, wide,
-            thread * W,
+            first, last, *arrays, share, H, W, P, radius, _fp32(eps), *others, *results, space, thread * size, line
         )  # fmt: skip
 
     run(task, B * C)
@@ -79,10 +86,18 @@ def _fp32(value: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _share(H: int, W: int, radius: int) -> Tensor:
-    """1 / (pixels of a window in its row) of every column, then the same of every row: [W + H]."""
+    """[P + H]: 1 / (pixels of a window in its row) of every column, zeros up to whole vectors, then of every row."""
     share = []
     for length in (W, H):
         position = torch.arange(length, device="cpu")
         counts = (position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1
         share.append(1 / counts.float())
-    return torch.cat(share)
+    return torch.cat([F.pad(share[0], (0, -W % LANES)), share[1]])
+
+
+@lru_cache(maxsize=64)
+def _between(H: int, W: int, h: int, w: int) -> tuple[Tensor, Tensor]:
+    """For each row, then each column: the low-resolution one before it, and how far it is from that to the next."""
+    cells, fractions = zip(*(lr_cell(P, p, "cpu", torch.float32) for P, p in ((H, h), (W, w))), strict=True)
+    cell, fraction = torch.cat(cells), torch.cat(fractions)
+    return cell.clamp(min=0), fraction.where(cell >= 0, 0)

@@ -1,7 +1,7 @@
 """The compiled guided filter with stride 1 and its gradients, channel by channel.
 
-All arrays are flat, planes H W long. Sums down the columns run in fp64, so that what is added comes off again exactly
-enough. The planes of a channel lie in a thread's scratch.
+All arrays are flat. The planes of a channel lie in a thread's scratch, see `numba_windows`. share [P + H] holds
+1 / (pixels of a window in its row) of every column, with zeros behind them, then the same of every row.
 """
 
 from typing import no_type_check
@@ -10,210 +10,191 @@ from numba import types
 
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.tile import LANES
+from resfu.ops.compiled.vector import fma, load, splat, store, where_positive
+from resfu.ops.filters.numba_enlarged import enlarged, shrunk
+from resfu.ops.filters.numba_windows import column_sums, into_plane, mean, out_of_line, sums_of_four, window_sum
 
-PLANES = 10  # of scratch
-LINES = 3  # more lines of scratch, of W + 2 radius
+PLANES = 8  # of scratch, [H, P]
+SUMS = 6  # kinds of sums over windows at once
 
 
-@no_type_check
-@kernel
-def _window_sums(s, a, first, second, length, count):
-    """Where out[i] = a[i] + ... + a[i + length - 1] is, for i < count: in one of two spare lines. By doubling."""
-    run, span, total = a, 1, count + length - 1
-    digits = 0
-    while length >> (digits + 1):
-        digits += 1
-    for digit in range(digits - 1, -1, -1):
-        n = total - 2 * span + 1
-        for i in range(n):
-            put(s, first + i, get(s, run + i) + get(s, run + span + i))
-        span *= 2
-        if length >> digit & 1:
-            for i in range(n - 1):
-                put(s, first + i, get(s, first + i) + get(s, a + span + i))
-            span += 1
-        run = first
-        first, second = second, first
-    return run
+def room(H: int, P: int, radius: int) -> tuple[int, int]:
+    """How many numbers of scratch a thread takes, and how many of them are a line of sums."""
+    length, line = 2 * radius + 1, -(-(P + 2 * radius) // LANES) * LANES
+    return PLANES * H * P + (SUMS * (length + 1) + 1) * line + 2 * length * LANES, line
 
 
 @no_type_check
 @kernel
-def _add_row(s, a, b, row, W, sign, wide, o):
-    """Adds a row of a plane, or of the product of two, to the sums of the columns."""
-    if b < 0:
-        for p in range(W):
-            put(wide, o + p, get(wide, o + p) + sign * types.float64(get(s, a + row * W + p)))
-    else:
-        for p in range(W):
-            value = types.float64(get(s, a + row * W + p)) * types.float64(get(s, b + row * W + p))
-            put(wide, o + p, get(wide, o + p) + sign * value)
+def _in_fours(s, sums, fours, i, kinds, line, length):
+    """`sums_of_four` of row i of some kinds of sums."""
+    for kind in range(kinds):
+        sums_of_four(s, sums + (kind * length + i) * line, line, fours + kind * line)
 
 
 @no_type_check
 @kernel
-def _move_down(s, a, b, entering, leaving, W, wide, o, line):
-    """Both rows at once, and the sums in fp32 into a line."""
-    if b < 0:
-        for p in range(W):
-            total = get(wide, o + p) + types.float64(get(s, a + entering * W + p))
-            total -= types.float64(get(s, a + leaving * W + p))
-            put(wide, o + p, total)
-            put(s, line + p, types.float32(total))
-    else:
-        for p in range(W):
-            first, second = a + entering * W + p, b + entering * W + p
-            total = get(wide, o + p) + types.float64(get(s, first)) * types.float64(get(s, second))
-            first, second = a + leaving * W + p, b + leaving * W + p
-            total -= types.float64(get(s, first)) * types.float64(get(s, second))
-            put(wide, o + p, total)
-            put(s, line + p, types.float32(total))
+def _coefficients(share, H, P, radius, eps, s, begin, sums, line, keep):
+    """From the planes g and x to m, and n behind it; or with `keep` to mean g, mean x, 1 / (variance + eps) and m."""
+    n, length = H * P, 2 * radius + 1
+    g, full, m = begin, begin + n, begin + 5 * n
+    fours = sums + SUMS * length * line
+    seam = fours + SUMS * line
+    one, ridge = splat(types.float32(1.0)), splat(eps)
+    for first in range(0, H, length):
+        count = min(length, H - first)
+        column_sums(s, g, g, True, first, count, H, P, radius, seam, sums, line)
+        column_sums(s, full, g, True, first, count, H, P, radius, seam, sums + 2 * length * line, line)
+        for i in range(count):
+            _in_fours(s, sums, fours, i, 4, line, length)
+            row = splat(get(share, P + first + i))
+            for p in range(0, P, LANES):
+                weight = load(share, p) * row
+                mean_g = window_sum(s, sums + i * line, fours, p, length) * weight
+                square = window_sum(s, sums + (length + i) * line, fours + line, p, length) * weight
+                mean_x = window_sum(s, sums + (2 * length + i) * line, fours + 2 * line, p, length) * weight
+                both = window_sum(s, sums + (3 * length + i) * line, fours + 3 * line, p, length) * weight
+                variance = square - mean_g * mean_g
+                inverse = one / (variance + ridge)
+                if eps == types.float32(0.0):
+                    inverse = where_positive(variance, inverse)
+                slope = (both - mean_g * mean_x) * inverse
+                place = (first + i) * P + p
+                store(s, m + place, slope)
+                if keep:
+                    store(s, begin + 2 * n + place, mean_g)
+                    store(s, begin + 3 * n + place, mean_x)
+                    store(s, begin + 4 * n + place, inverse)
+                else:
+                    store(s, m + n + place, mean_x - slope * mean_g)
 
 
 @no_type_check
 @kernel
-def _box(s, a, b, out, H, W, radius, lines, wide, o, finite, share, i):
-    """Sums of a plane, or of the product of two, over windows; with share >= 0 their means. `out` is another plane."""
-    length = W + 2 * radius
-    for p in range(W):
-        put(wide, o + p, 0.0)
-    for p in range(radius):
-        put(s, lines + p, types.float32(0.0))
-        put(s, lines + radius + W + p, types.float32(0.0))
-    for y in range(min(radius, H)):
-        _add_row(s, a, b, y, W, 1.0, wide, o)
-    for y in range(H):
-        moved = finite and radius < y < H - radius
-        if moved:
-            _move_down(s, a, b, y + radius, y - radius - 1, W, wide, o, lines + radius)
-        elif finite:
-            if y + radius < H:
-                _add_row(s, a, b, y + radius, W, 1.0, wide, o)
-            if y - radius > 0:
-                _add_row(s, a, b, y - radius - 1, W, -1.0, wide, o)
-        else:  # what is not finite does not come off again
-            for p in range(W):
-                put(wide, o + p, 0.0)
-            for row in range(max(0, y - radius), min(H, y + radius + 1)):
-                _add_row(s, a, b, row, W, 1.0, wide, o)
-        if not moved:
-            for p in range(W):
-                put(s, lines + radius + p, types.float32(get(wide, o + p)))
-        sums = _window_sums(s, lines, lines + length, lines + 2 * length, 2 * radius + 1, W)
-        if share >= 0:
-            weight = get(i, share + W + y)
-            for p in range(W):
-                put(s, out + y * W + p, get(s, sums + p) * get(i, share + p) * weight)
+def guided_filter(first_plane, last_plane, guide, x, share, H, W, P, radius, eps, out, s, begin, line):
+    """out, planes [H, W], of planes guide and x."""
+    n, length = H * P, 2 * radius + 1
+    sums = begin + PLANES * n
+    fours = sums + SUMS * length * line
+    seam = fours + SUMS * line
+    spare = seam + 2 * length * LANES
+    for i in range(sums, spare + line):
+        put(s, i, types.float32(0.0))
+    for plane in range(first_plane, last_plane):
+        start = plane * H * W
+        into_plane(guide, start, mean(guide, start, H * W), H, W, P, s, begin)
+        origin = mean(x, start, H * W)
+        into_plane(x, start, origin, H, W, P, s, begin + n)
+        height = splat(origin)
+        _coefficients(share, H, P, radius, eps, s, begin, sums, line, False)
+        for first in range(0, H, length):
+            count = min(length, H - first)
+            column_sums(s, begin + 5 * n, begin + 6 * n, False, first, count, H, P, radius, seam, sums, line)
+            for i in range(count):
+                y = first + i
+                _in_fours(s, sums, fours, i, 2, line, length)
+                row = splat(get(share, P + y))
+                for p in range(0, P, LANES):
+                    weight = load(share, p) * row
+                    slope = window_sum(s, sums + i * line, fours, p, length) * weight
+                    offset = window_sum(s, sums + (length + i) * line, fours + line, p, length) * weight
+                    store(s, spare + p, fma(slope, load(s, begin + y * P + p), offset) + height)
+                out_of_line(s, spare, W, out, start + y * W)
+
+
+@no_type_check
+@kernel
+def _gradients_of_means(share, H, P, radius, s, begin, sums, line):
+    """From c, the gradient of the result times its window's share, to those of the four means, times theirs.
+
+    They take the places of mean g (of g g), mean x (of g x), the inverse (of g) and of the eighth plane (of x).
+    """
+    n, length = H * P, 2 * radius + 1
+    fours = sums + SUMS * length * line
+    seam = fours + SUMS * line
+    two = splat(types.float32(2.0))
+    zero = splat(types.float32(0.0))
+    for first in range(0, H, length):
+        count = min(length, H - first)
+        column_sums(s, begin + 6 * n, begin, True, first, count, H, P, radius, seam, sums, line)
+        for i in range(count):
+            _in_fours(s, sums, fours, i, 2, line, length)
+            row = splat(get(share, P + first + i))
+            for p in range(0, P, LANES):
+                place = begin + (first + i) * P + p
+                shift = window_sum(s, sums + i * line, fours, p, length)  # in mean x - m mean g
+                change = window_sum(s, sums + (length + i) * line, fours + line, p, length)  # in m
+                mean_g, mean_x = load(s, place + 2 * n), load(s, place + 3 * n)
+                slope, weight = load(s, place + 5 * n), load(share, p) * row
+                covariance = (change - mean_g * shift) * load(s, place + 4 * n)
+                variance = zero - covariance * slope
+                store(s, place + 2 * n, variance * weight)
+                store(s, place + 3 * n, covariance * weight)
+                of_guide = zero - slope * shift - covariance * mean_x - two * variance * mean_g
+                store(s, place + 4 * n, of_guide * weight)
+                store(s, place + 7 * n, (shift - covariance * mean_g) * weight)
+
+
+@no_type_check
+@kernel
+def guided_filter_gradients(
+    first_plane, last_plane, guide, x, grad, share, H, W, P, radius, eps, above, between, h, w, d_guide, d_x, s, begin,
+    line,
+):  # fmt: skip
+    """Gradients in the planes guide and x [h, w]: the same sums of windows once more."""
+    n, length = H * P, 2 * radius + 1
+    sums = begin + PLANES * n
+    fours = sums + SUMS * length * line
+    seam = fours + SUMS * line
+    spare = seam + 2 * length * LANES
+    kinds = length * line
+    two = splat(types.float32(2.0))
+    for i in range(sums, spare + line):
+        put(s, i, types.float32(0.0))
+    for plane in range(first_plane, last_plane):
+        start = plane * H * W
+        into_plane(guide, start, mean(guide, start, H * W), H, W, P, s, begin)
+        if h < H or w < W:
+            enlarged(x, plane * h * w, H, W, P, above, between, h, w, begin + 2 * n, s, begin + n)
         else:
-            for p in range(W):
-                put(s, out + y * W + p, get(s, sums + p))
-
-
-@no_type_check
-@kernel
-def _centred(x, start, H, W, wide, o):
-    """The mean of a plane, or 0 where it is not finite, and whether it is."""
-    n, total = H * W, 0.0
-    for p in range(W):
-        put(wide, o + p, 0.0)
-    for y in range(H):  # columns first: a sum that waits for the one before is slow
-        for p in range(W):
-            put(wide, o + p, get(wide, o + p) + types.float64(get(x, start + y * W + p)))
-    for p in range(W):
-        total += get(wide, o + p)
-    finite = total - total == 0.0
-    return types.float32(total / n) if finite else types.float32(0.0), finite
-
-
-@no_type_check
-@kernel
-def _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o):
-    """Fills the planes g, x, mean g, mean x, 1 / (variance + eps), m; the sixth on are spare. (origin of x, finite)."""
-    n = H * W
-    g, full, mean_g, mean_x, inverse, m = begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n
-    lines = begin + PLANES * n
-    origin, finite = _centred(guide, plane * n, H, W, wide, o)
-    height, also = _centred(x, plane * n, H, W, wide, o)
-    finite = finite and also
-    for i in range(n):
-        put(s, g + i, get(guide, plane * n + i) - origin)
-    for i in range(n):
-        put(s, full + i, get(x, plane * n + i) - height)
-    _box(s, g, -1, mean_g, H, W, radius, lines, wide, o, finite, 0, share)
-    _box(s, full, -1, mean_x, H, W, radius, lines, wide, o, finite, 0, share)
-    _box(s, g, g, inverse, H, W, radius, lines, wide, o, finite, 0, share)
-    _box(s, g, full, m, H, W, radius, lines, wide, o, finite, 0, share)
-    for i in range(n):
-        variance = get(s, inverse + i) - get(s, mean_g + i) * get(s, mean_g + i)
-        ridged = variance + eps
-        value = types.float32(1.0) / ridged
-        if eps == 0.0 and variance <= types.float32(0.0):
-            value = types.float32(0.0)
-        put(s, inverse + i, value)
-        put(s, m + i, (get(s, m + i) - get(s, mean_g + i) * get(s, mean_x + i)) * value)
-    return height, finite
-
-
-@no_type_check
-@kernel
-def guided_filter(first, last, guide, x, share, H, W, radius, eps, out, s, begin, wide, o):
-    """out, planes [H, W], of planes guide and x. share: 1 / pixels of a window, of columns and then rows."""
-    n = H * W
-    for plane in range(first, last):
-        height, finite = _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o)
-        mean_g, mean_x, m, c, lines = begin + 2 * n, begin + 3 * n, begin + 5 * n, begin + 6 * n, begin + PLANES * n
-        for i in range(n):
-            put(s, c + i, get(s, mean_x + i) - get(s, m + i) * get(s, mean_g + i))
-        _box(s, m, -1, mean_g, H, W, radius, lines, wide, o, finite, 0, share)
-        _box(s, c, -1, mean_x, H, W, radius, lines, wide, o, finite, 0, share)
-        for i in range(n):
-            put(out, plane * n + i, get(s, mean_g + i) * get(s, begin + i) + get(s, mean_x + i) + height)
-
-
-@no_type_check
-@kernel
-def guided_filter_gradients(first, last, grad, guide, x, share, H, W, radius, eps, d_guide, d_x, s, begin, wide, o):
-    """Gradients in the planes guide and x: the same sums of windows once more."""
-    n = H * W
-    for plane in range(first, last):
-        _, finite = _coefficients(guide, x, plane, share, H, W, radius, eps, s, begin, wide, o)
-        origin = plane * n
-        g, full, mean_g, mean_x, inverse, m = (
-            begin, begin + n, begin + 2 * n, begin + 3 * n, begin + 4 * n, begin + 5 * n,
-        )  # fmt: skip
-        a, b, c, d, lines = begin + 6 * n, begin + 7 * n, begin + 8 * n, begin + 9 * n, begin + PLANES * n
-        total, _ = _centred(grad, origin, H, W, wide, o)
-        finite = finite and total - total == 0.0
-        _box(s, m, -1, a, H, W, radius, lines, wide, o, finite, 0, share)
+            into_plane(x, start, mean(x, start, H * W), H, W, P, s, begin + n)
+        _coefficients(share, H, P, radius, eps, s, begin, sums, line, True)
+        into_plane(grad, start, types.float32(0.0), H, W, P, s, begin + 6 * n)
         for y in range(H):
-            weight = get(share, W + y)
-            for p in range(W):
-                i = y * W + p
-                value = get(grad, origin + i)
-                put(d_guide, origin + i, value * get(s, a + i))
-                value *= get(share, p) * weight
-                put(s, c + i, value)
-                put(s, d + i, value * get(s, g + i))
-        _box(s, d, -1, a, H, W, radius, lines, wide, o, finite, -1, share)  # in m
-        _box(s, c, -1, b, H, W, radius, lines, wide, o, finite, -1, share)  # in mean x - m mean g
-        for y in range(H):
-            weight = get(share, W + y)
-            for p in range(W):
-                i = y * W + p
-                mg, mx, slope, shift = get(s, mean_g + i), get(s, mean_x + i), get(s, m + i), get(s, b + i)
-                covariance = (get(s, a + i) - mg * shift) * get(s, inverse + i)
-                variance = -covariance * slope
-                per_pixel = get(share, p) * weight
-                put(s, a + i, variance * per_pixel)
-                put(s, b + i, covariance * per_pixel)
-                put(s, c + i, (-slope * shift - covariance * mx - 2 * variance * mg) * per_pixel)
-                put(s, d + i, (shift - covariance * mg) * per_pixel)
-        _box(s, a, -1, mean_g, H, W, radius, lines, wide, o, finite, -1, share)
-        _box(s, b, -1, mean_x, H, W, radius, lines, wide, o, finite, -1, share)
-        _box(s, c, -1, inverse, H, W, radius, lines, wide, o, finite, -1, share)
-        _box(s, d, -1, m, H, W, radius, lines, wide, o, finite, -1, share)
-        for i in range(n):
-            own, other = get(s, g + i), get(s, full + i)
-            added = 2 * own * get(s, mean_g + i) + other * get(s, mean_x + i) + get(s, inverse + i)
-            put(d_guide, origin + i, get(d_guide, origin + i) + added)
-            put(d_x, origin + i, own * get(s, mean_x + i) + get(s, m + i))
+            row = splat(get(share, P + y))
+            for p in range(0, P, LANES):
+                place = begin + 6 * n + y * P + p
+                store(s, place, load(s, place) * (load(share, p) * row))
+        _gradients_of_means(share, H, P, radius, s, begin, sums, line)
+        into_plane(grad, start, types.float32(0.0), H, W, P, s, begin + 6 * n)
+        for first in range(0, H, length):
+            count = min(length, H - first)
+            column_sums(s, begin + 2 * n, begin + 3 * n, False, first, count, H, P, radius, seam, sums, line)
+            column_sums(
+                s, begin + 4 * n, begin + 7 * n, False, first, count, H, P, radius, seam, sums + 2 * kinds, line
+            )
+            column_sums(
+                s, begin + 5 * n, begin + 5 * n, False, first, count, H, P, radius, seam, sums + 4 * kinds, line
+            )
+            for i in range(count):
+                y = first + i
+                _in_fours(s, sums, fours, i, 5, line, length)
+                row = splat(get(share, P + y))
+                for p in range(0, P, LANES):
+                    a = sums + i * line
+                    squares = window_sum(s, a, fours, p, length)
+                    products = window_sum(s, a + kinds, fours + line, p, length)
+                    of_guide = window_sum(s, a + 2 * kinds, fours + 2 * line, p, length)
+                    of_x = window_sum(s, a + 3 * kinds, fours + 3 * line, p, length)
+                    slope = window_sum(s, a + 4 * kinds, fours + 4 * line, p, length) * (load(share, p) * row)
+                    place = begin + y * P + p
+                    own, other, outer = load(s, place), load(s, place + n), load(s, place + 6 * n)
+                    found = fma(outer, slope, fma(two * own, squares, fma(other, products, of_guide)))
+                    store(s, spare + p, found)
+                    store(s, place + n, fma(own, products, of_x))
+                out_of_line(s, spare, W, d_guide, start + y * W)
+                if h == H and w == W:
+                    out_of_line(s, begin + n + y * P, W, d_x, start + y * W)
+        if h < H or w < W:
+            shrunk(s, begin + n, W, P, above, between, h, w, begin + 2 * n, d_x, plane * h * w)

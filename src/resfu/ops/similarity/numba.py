@@ -17,10 +17,12 @@ from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_backward import backward
-from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, made_ready, split
+from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, made_ready
 from resfu.ops.similarity.numba_padded import Norm
+from resfu.ops.similarity.numba_partial import partial_scores, room
 
 _MOST = 1 << 23  # partial scores held at once: 32 MB
+_KEPT = 1 << 25  # kept for backward, at most: 128 MB
 
 
 def similarity_scores(
@@ -55,18 +57,21 @@ def similarity_scores(
 class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rest: Rest, *tensors: Tensor | None) -> Tensor:
-        out, mean, inverse = forward(*made_ready(tensors, rest))
-        ctx.save_for_backward(*tensors, mean, inverse)
+        maps, layers, c = made_ready(tensors, rest)
+        # Those of a key of the query's size take twice the time of others: backward then saves a pass over the map.
+        kept = any(ctx.needs_input_grad) and not maps.is_low and _number(maps, c) * len(maps.planes) <= _KEPT
+        out, mean, inverse, partial = forward(maps, layers, c, kept)
+        ctx.save_for_backward(*tensors, mean, inverse, partial)
         ctx.rest = rest
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        *tensors, mean, inverse = ctx.saved_tensors
+        *tensors, mean, inverse, partial = ctx.saved_tensors
         if torch.is_grad_enabled():  # for derivatives of the derivatives
             found = _by_operators(tensors, ctx.rest, ctx.needs_input_grad[1:], grads[0])
         else:
-            found = backward(tensors, ctx.rest, mean, inverse, grads[0].contiguous())
+            found = backward(tensors, ctx.rest, mean, inverse, partial, grads[0].contiguous())
         return (None, *(each if need else None for each, need in zip(found, ctx.needs_input_grad[1:], strict=True)))
 
 
@@ -89,21 +94,21 @@ def _by_operators(tensors: Sequence[Any], rest: Rest, needs: Sequence[bool], gra
     return [next(found) if need else None for need in needs]
 
 
-def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores [B, 9, H, W], and the mean and the inverse deviation of GroupNorm's groups, [B, norm groups] in fp64."""
+def forward(maps: Maps, layers: Layers, c: Compressor, kept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Scores [B, 9, H, W]; mean and inverse deviation of GroupNorm's groups, [B, norm groups] in fp64; partial scores.
+
+    With `kept` these come back, see `numba_partial.room`.
+    """
     B, (H, W), N = maps.shape[0], maps.size, c.norm_groups
     out = maps.planes.new_empty((B, kernels.COUNT, H, W))
-    tiles = -(-W // PIXELS)
-    at_once = max(1, _MOST // (H * tiles * N * kernels.COUNT * PIXELS))
-    weighted = (c.score_weight.flatten(1) * c.norm_weight).T.contiguous()  # [M, 9]
-    partial = maps.planes.new_empty((min(B, at_once), H, tiles, N, kernels.COUNT, PIXELS))
-    space = scratch(PIXELS)
+    at_once = B if kept else max(1, min(B, _MOST // _number(maps, c)))
+    partial, space = room(maps, c, at_once), scratch(PIXELS)
     mean, inverse = (torch.empty((B, N), dtype=torch.float64, device="cpu") for _ in range(2))
     scale, shift = maps.planes.new_empty((B, N)), maps.planes.new_empty((B, kernels.COUNT))
     layer = [flat(t) for t in (c.score_weight, c.score_bias, c.norm_weight, c.norm_bias)]
     for first in range(0, B, at_once):
         last = min(B, first + at_once)
-        sums = _partial(maps, layers, weighted, partial, first, last, N)
+        _, sums = partial_scores(maps, layers, c, first, last, partial)
         found = [flat(t[first:last]) for t in (mean, inverse, scale, shift)]
         kernels.group_statistics(last - first, H, W, N, len(layers.bias), flat(sums), *layer, c.eps, *found)
         arrays = [flat(partial), *found[2:], flat(out[first:last])]
@@ -113,25 +118,10 @@ def forward(maps: Maps, layers: Layers, c: Compressor) -> tuple[Tensor, Tensor, 
             ),
             (last - first) * H,
         )
-    return out, mean, inverse
+    return out, mean, inverse, partial if kept else None
 
 
-def _partial(
-    maps: Maps, layers: Layers, weighted: Tensor, partial: Tensor, first: int, last: int, norm_groups: int
-) -> Tensor:
-    """Fills the partial scores of some images; the sums of their hidden channels, [images, H, 2, M]."""
-    (H, W), M = maps.size, len(layers.bias)
-    sums = maps.planes.new_empty((last - first, H, 2, M))
-    given = arguments(maps, layers, first, last)
-    m, J = M // maps.groups, maps.J
-    size = PIXELS + 3 * m * PIXELS + maps.is_low * (maps.low.shape[2] + J) * M
-    space = scratch(size)
-    results = flat(partial), flat(sums)
-    weights = flat(weighted)
-    head, tail = split(given)
-
-    def task(a: int, b: int, thread: int) -> None:
-        kernels.partial_scores(a, b, H, W, *head, weights, norm_groups, *tail, *results, space, thread * size + PIXELS)
-
-    run(task, (last - first) * H)
-    return sums
+def _number(maps: Maps, c: Compressor) -> int:
+    """How many partial scores an image has."""
+    H, W = maps.size
+    return H * -(-W // PIXELS) * PIXELS * c.norm_groups * kernels.COUNT

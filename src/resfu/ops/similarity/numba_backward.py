@@ -12,13 +12,25 @@ from resfu.ops.similarity import numba_gradients
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
+from resfu.ops.similarity.numba_partial import partial_scores
 
 _CHUNKS = 4  # of an image, at most
 _MOST = 1 << 24  # numbers of the gradients in planes that are held at once: 64 MB
 
 
-def backward(tensors: Sequence[Any], rest: Rest, mean: Tensor, inverse: Tensor, grad: Tensor) -> list[Tensor | None]:
-    """Gradients in all twelve tensors of `numba_maps.made_ready`."""
+def backward(
+    tensors: Sequence[Any], rest: Rest, mean: Tensor, inverse: Tensor, partial: Tensor | None, grad: Tensor
+) -> list[Tensor | None]:
+    """Gradients in all twelve tensors of `numba_maps.made_ready`.
+
+    Args:
+        tensors: those.
+        rest: what belongs to them.
+        mean: of GroupNorm's groups, [B, norm groups].
+        inverse: likewise, 1 / their deviation.
+        partial: what `numba_partial.partial_scores` found; None to find it once more.
+        grad: the scores' gradient.
+    """
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
         small: list[Any] = [t if t is None else t.detach().requires_grad_() for t in (tensors[0], *tensors[2:5:2])]
         key, weight, reduce_weight = small
@@ -28,9 +40,10 @@ def backward(tensors: Sequence[Any], rest: Rest, mean: Tensor, inverse: Tensor, 
     found = _Chunks(maps, layers, c, grad)
     of_maps = maps.room_for_gradients()
     for first, last in found.images():
-        slopes = found.through_norm(mean[first:last], inverse[first:last], first, last)
+        slopes = found.through_norm(mean[first:last], inverse[first:last], partial, first, last)
         maps.gradients(found.gradients(slopes, first, last), of_maps, first, last)
-    norm_weight, norm_bias, score_weight, score_bias = (t.float() for t in (*found.of_norm, found.total.sum(0)))
+    norm_weight, norm_bias, score_weight = found.of_norm(mean, inverse)
+    score_bias = found.total.sum(0).float()
     d_layers = found.of_layers()
     inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
     if low is not None:
@@ -53,10 +66,9 @@ class _Chunks:
         self.height = max(H * (i + 1) // N - H * i // N for i in range(N)) + 2 * maps.reach[0]
         self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
         self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
-        self._biases = [grad.new_zeros((B * N, M, PIXELS)) for _ in range(2)]
+        self._correlated = grad.new_zeros((B, N, M, LANES))
+        self._biases = [grad.new_zeros((B * N, M)) for _ in range(2)]
         self.total = grad.sum((2, 3), dtype=torch.float64)  # [B, 9]
-        # Gradients of GroupNorm's weight and bias and of the last layer's weight, in fp64.
-        self.of_norm = [torch.zeros(n * M, dtype=torch.float64, device="cpu") for n in (1, 1, kernels.COUNT)]
         self._at_once = max(1, _MOST // (N * maps.planes.shape[1] * self.height * maps.stride))
 
     def images(self) -> list[tuple[int, int]]:
@@ -64,27 +76,32 @@ class _Chunks:
         B = self.maps.shape[0]
         return [(first, min(first + self._at_once, B)) for first in range(0, B, self._at_once)]
 
-    def through_norm(self, mean: Tensor, inverse: Tensor, first: int, last: int) -> list[Any]:
+    def through_norm(self, mean: Tensor, inverse: Tensor, partial: Tensor | None, first: int, last: int) -> list[Any]:
         """From the gradient of some images' scores to that of the hidden channels: scale, shift and slope."""
-        maps, c, (H, W), N = self.maps, self.c, self.maps.size, self.number
-        B, M, grad = last - first, len(self.layers.bias), self.grad[first:last]
-        out = grad.new_empty((B * N, M, LANES))
-        head, tail = split(arguments(maps, self.layers, first, last))
-        size = (2 * M // maps.groups + 2 * LANES) * PIXELS + maps.is_low * (maps.low.shape[2] + maps.J) * M
-        space, given = scratch(size), (flat(grad), flat(out))
-
-        def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.correlations(a, b, N, H, W, *head, *given, *tail, space, thread * size)
-
-        run(task, B * N)
-        found = [flat(grad.new_empty((B, n, M))) for n in (kernels.COUNT, 1, 1)]
-        layer = [flat(t) for t in (c.score_weight, c.norm_weight, c.norm_bias)]
-        room = torch.empty(2 * M, dtype=torch.float64, device="cpu").numpy()
+        c, (H, W), M, N = self.c, self.maps.size, len(self.layers.bias), self.c.norm_groups
+        weighed = torch.empty((last - first, H, N), dtype=torch.float64, device="cpu")
+        for b in range(first, last):
+            here = partial_scores(self.maps, self.layers, c, b, b + 1)[0] if partial is None else partial[b]
+            given = flat(here), flat(self.grad[b]), flat(weighed[b - first])
+            run(lambda y, z, _, given=given: numba_gradients.weighed_scores(y, z, H, W, N, *given), H)
+        found = [flat(self.grad.new_empty((last - first, n, M))) for n in (kernels.COUNT, 1, 1)]
+        layer = [flat(t) for t in (c.score_weight, c.norm_weight)]
         numba_gradients.through_norm(
-            B, N, M, c.norm_groups, H * W, given[1], flat(self.total[first:last]), *layer, flat(mean), flat(inverse),
-            *found, *(flat(t) for t in self.of_norm), room, 0,
+            last - first, H, W, M, N, flat(weighed), flat(self.total[first:last]), *layer, flat(mean), flat(inverse),
+            *found,
         )  # fmt: skip
         return found
+
+    def of_norm(self, mean: Tensor, inverse: Tensor) -> list[Tensor]:
+        """The gradients of GroupNorm's weight and bias, [M] each, and of the last layer's weight [9, M]."""
+        c, (B, N, M, _) = self.c, self._correlated.shape
+        found = [torch.zeros(n * M, dtype=torch.float64, device="cpu") for n in (1, 1, kernels.COUNT)]
+        layer = [flat(t) for t in (c.score_weight, c.norm_weight, c.norm_bias)]
+        numba_gradients.parameters_of_norm(
+            B, N, M, c.norm_groups, flat(self._correlated), flat(self.total), *layer, flat(mean), flat(inverse),
+            *(t.numpy() for t in found),
+        )  # fmt: skip
+        return [t.float() for t in found]
 
     def gradients(self, slopes: list[Any], first: int, last: int) -> Tensor:
         """In the planes of some images, chunk by chunk [images, chunks, planes, rows, stride]. Notes all others."""
@@ -94,10 +111,11 @@ class _Chunks:
         table = maps.table_of(height)
         d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
-        size = (6 * m + kernels.COUNT) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
+        size = (6 * m + 2 * LANES) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
-        results = [flat(self.d_low[first:last]), *(flat(t[first * N : last * N]) for t in shares)]
+        both = (self.d_low, self._correlated)
+        results = [*(flat(t[first:last]) for t in both), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)
 
         def task(a: int, b: int, thread: int) -> None:
@@ -111,5 +129,5 @@ class _Chunks:
     def of_layers(self) -> Layers:
         """The gradients of the layers, of all images together."""
         first, second = (t.sum(0) for t in self._layers)
-        bias, second_bias = (t.sum((0, 2)) for t in self._biases)
+        bias, second_bias = (t.sum(0) for t in self._biases)
         return Layers(first, bias, second, second_bias)

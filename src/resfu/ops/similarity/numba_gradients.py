@@ -1,8 +1,8 @@
 """The compiled kernels of the scores' gradients. Names of sizes as in `numba_kernels`.
 
 A chunk is some rows of an image. Each has sums of its own, which are added up in the order of the chunks: which thread
-did what does not show. The hidden channels of a tile are computed once more, for what GroupNorm's statistics need. They
-are computed a third time for the gradients themselves: to write and read them takes longer.
+did what does not show. The hidden channels of a tile are computed once more: to write and read them takes longer. What
+GroupNorm's statistics need before that, comes from the partial scores.
 """
 
 from typing import no_type_check
@@ -13,6 +13,7 @@ from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
+from resfu.ops.compiled.vector import fma, load, splat, store, total, where_positive
 from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
 
 _product = product(halves=True)
@@ -36,105 +37,111 @@ def _grad_of_tile(grad, place, area, count, out, o):
 
 @no_type_check
 @kernel
-def correlations(
-    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad, out,
-    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
-):  # fmt: skip
-    """out [chunks, M, 16]: the hidden channels times the gradients [images, 9, H, W] of the scores, over all pixels."""
-    T, d, m = (W + PIXELS - 1) // PIXELS, D // G, M // G
-    v, h = begin, begin + m * PIXELS
-    apart, together = h + m * PIXELS, h + (m + LANES) * PIXELS
-    row = together + LANES * PIXELS
-    for i in range(LANES * PIXELS):
-        put(scratch, apart + i, 0)
-    for chunk in range(first_chunk, last_chunk):
-        b, part = chunk // chunks, chunk % chunks
-        for i in range(M * LANES):
-            put(out, chunk * M * LANES + i, 0)
-        for y in range(H * part // chunks, H * (part + 1) // chunks):
-            if is_low:
-                a = (b * h1 + get(above, y)) * w1 * M
-                interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+def _add_rows(x, a, stride, count, out, o):
+    """Adds 16 numbers of each of some rows to out."""
+    sums = load(out, o)
+    for p in range(count):
+        sums = sums + load(x, a + p * stride)
+    store(out, o, sums)
+
+
+@no_type_check
+@kernel
+def weighed_scores(first_row, last_row, H, W, norm_groups, partial, grad, out):
+    """out [images H, norm groups], fp64: the partial scores of a row times the gradients of the scores.
+
+    partial [images H, T, norm groups, 9, 32], as `numba_kernels.partial_scores` leaves them; grad [images, 9, H, W].
+    """
+    T = (W + PIXELS - 1) // PIXELS
+    for r in range(first_row, last_row):
+        b, y = r // H, r % H
+        for group in range(norm_groups):
+            lanes, rest = splat(types.float32(0.0)), 0.0
             for t in range(T):
                 count = min(PIXELS, W - t * PIXELS)
-                width = PIXELS if count > LANES else LANES
-                _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, apart)
-                transpose(scratch, together, LANES, scratch, apart, PIXELS)
-                transpose(scratch, together + LANES * LANES, LANES, scratch, apart + LANES, PIXELS)
-                for g in range(G):
-                    place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
-                    hidden(
-                        planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
-                    )  # fmt: skip
-                    for i in range(0, m, ROWS):
-                        _narrow(
-                            out, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1, scratch,
-                            together, LANES, width, bias, 0, table, 0,
-                        )  # fmt: skip
+                place = (b * COUNT * H + y) * W + t * PIXELS
+                source = (r * T + t) * norm_groups * COUNT * PIXELS + group * COUNT * PIXELS
+                for n in range(COUNT):
+                    for p in range(0, count - LANES + 1, LANES):
+                        lanes = fma(load(partial, source + n * PIXELS + p), load(grad, place + n * H * W + p), lanes)
+                    for p in range(count // LANES * LANES, count):
+                        rest += get(partial, source + n * PIXELS + p) * get(grad, place + n * H * W + p)
+            put(out, r * norm_groups + group, rest + total(lanes))
 
 
 @no_type_check
 @kernel
 def through_norm(
-    images, chunks, M, norm_groups, pixels, correlated, total, score_weight, norm_weight, norm_bias, mean, inverse,
-    scale, shift, slope, d_weight, d_bias, d_score, s, o,
-):  # fmt: skip
-    """From `correlations` and the sums of the scores' gradients, total [images, 9], to what `gradients` takes.
+    images, H, W, M, norm_groups, weighed, sums, score_weight, norm_weight, mean, inverse, scale, shift, slope
+):
+    """From `weighed_scores` and the sums of the scores' gradients, sums [images, 9], to what `gradients` takes."""
+    width = M // norm_groups
+    pixels = H * W * width
+    for b in range(images):
+        for n in range(norm_groups):
+            middle, deviation, times = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n), 0.0
+            for y in range(b * H, (b + 1) * H):
+                times += get(weighed, y * norm_groups + n)
+            plain = 0.0  # sum of the gradient behind GroupNorm, times its weight
+            for i in range(n * width, (n + 1) * width):
+                gamma = types.float64(get(norm_weight, i))
+                for k in range(COUNT):
+                    weight = gamma * types.float64(get(score_weight, k * M + i))
+                    plain += weight * get(sums, b * COUNT + k)
+                    put(scale, (b * COUNT + k) * M + i, types.float32(weight * deviation))
+            steep = deviation * deviation * deviation * (times - middle * plain) / pixels
+            for i in range(n * width, (n + 1) * width):
+                put(slope, b * M + i, types.float32(steep))
+                put(shift, b * M + i, types.float32(deviation * plain / pixels - middle * steep))
 
-    Adds the gradients of GroupNorm, d_weight and d_bias [M], and of the last layer, d_score [9, M], all in fp64. s
-    holds room for 2 M numbers in fp64.
+
+@no_type_check
+@kernel
+def parameters_of_norm(
+    images, chunks, M, norm_groups, correlated, sums, score_weight, norm_weight, norm_bias, mean, inverse, d_weight,
+    d_bias, d_score,
+):  # fmt: skip
+    """The gradients of GroupNorm, d_weight and d_bias [M], and of the last layer, d_score [9, M], all in fp64, zeroed.
+
+    correlated [images, chunks, M, 16]: the hidden channels times the gradients of the scores, whose sums are sums
+    [images, 9].
     """
     width = M // norm_groups
     for b in range(images):
         for i in range(M):
             middle, deviation = get(mean, b * norm_groups + i // width), get(inverse, b * norm_groups + i // width)
             gamma, beta = types.float64(get(norm_weight, i)), types.float64(get(norm_bias, i))
-            plain, times = 0.0, 0.0  # sums of the gradient behind GroupNorm, and times h
             for n in range(COUNT):
                 weight, together = types.float64(get(score_weight, n * M + i)), 0.0
                 for part in range(chunks):
                     together += get(correlated, ((b * chunks + part) * M + i) * LANES + n)
-                whole = get(total, b * COUNT + n)
-                plain += weight * whole
-                times += weight * together
-                change = (together - whole * middle) * deviation * gamma + whole * beta
-                put(d_score, n * M + i, get(d_score, n * M + i) + change)
-                put(scale, (b * COUNT + n) * M + i, types.float32(weight * deviation * gamma))
-            normalised = deviation * (times - middle * plain)
-            put(d_weight, i, get(d_weight, i) + normalised)
-            put(d_bias, i, get(d_bias, i) + plain)
-            put(s, o + i, gamma * normalised)
-            put(s, o + M + i, gamma * plain)
-        for n in range(norm_groups):
-            normalised, plain = 0.0, 0.0
-            for i in range(n * width, (n + 1) * width):
-                normalised += get(s, o + i)
-                plain += get(s, o + M + i)
-            middle, deviation = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n)
-            steep = deviation * deviation * normalised / (width * pixels)
-            for i in range(n * width, (n + 1) * width):
-                put(slope, b * M + i, types.float32(steep))
-                put(shift, b * M + i, types.float32(deviation * plain / (width * pixels) - middle * steep))
+                whole = get(sums, b * COUNT + n)
+                normalised = (together - whole * middle) * deviation
+                put(d_score, n * M + i, get(d_score, n * M + i) + normalised * gamma + whole * beta)
+                put(d_weight, i, get(d_weight, i) + weight * normalised)
+                put(d_bias, i, get(d_bias, i) + weight * whole)
 
 
 @no_type_check
 @kernel
 def gradients(
     first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
-    scale, shift, slope, d_planes, d_height, d_table, d_low, d_first, d_bias, d_second, d_second_bias, G, M, low,
-    is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
+    scale, shift, slope, d_planes, d_height, d_table, d_low, correlated, d_first, d_bias, d_second, d_second_bias, G, M,
+    low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
 
     scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
-    scale^T grad - shift - slope h.
+    scale^T grad - shift - slope h. correlated: see `parameters_of_norm`.
     """
     T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
     v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
     dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
-    row = g_scores + COUNT * PIXELS
+    together = g_scores + LANES * PIXELS
+    row = together + LANES * PIXELS
     d_row = row + (w1 + J) * M
+    for i in range(COUNT * PIXELS, LANES * PIXELS):
+        put(scratch, g_scores + i, 0)
     for chunk in range(first_chunk, last_chunk):
         b, part = chunk // chunks, chunk % chunks
         top = H * part // chunks
@@ -155,39 +162,39 @@ def gradients(
                         t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
+                    for p in range(0, width, LANES):
+                        transpose(scratch, together + p * LANES, LANES, scratch, g_scores + p, PIXELS)
+                    for i in range(0, m, ROWS):
+                        _narrow(
+                            correlated, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1,
+                            scratch, together, LANES, width, bias, 0, table, 0,
+                        )  # fmt: skip
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dh + i * PIXELS, PIXELS, scale, b * COUNT * M + g * m + i, 1, M, scratch, g_scores,
                             PIXELS, COUNT, bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
-                        c, e = get(shift, b * M + g * m + i), get(slope, b * M + g * m + i)
-                        total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(width):
-                            value = get(scratch, h + i * PIXELS + p)
-                            change = get(scratch, dh + i * PIXELS + p) - c - e * value
-                            put(scratch, dh + i * PIXELS + p, change if value > 0 else 0)
-                        for p in range(count, width):
-                            put(scratch, dh + i * PIXELS + p, 0)
-                        for p in range(width):
-                            change = get(scratch, dh + i * PIXELS + p)
-                            put(d_second_bias, total + p, get(d_second_bias, total + p) + change)
+                        c, e = splat(get(shift, b * M + g * m + i)), splat(get(slope, b * M + g * m + i))
+                        for p in range(i * PIXELS, i * PIXELS + width, LANES):
+                            value = load(scratch, h + p)
+                            store(scratch, dh + p, where_positive(value, load(scratch, dh + p) - c - e * value))
+                        for p in range(i * PIXELS + count, i * PIXELS + width):
+                            put(scratch, dh + p, 0)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
                             bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
-                        total = (chunk * M + g * m + i) * PIXELS
-                        for p in range(width):
-                            change = get(scratch, dv + i * PIXELS + p)
-                            put(scratch, dv + i * PIXELS + p, change if get(scratch, v + i * PIXELS + p) > 0 else 0)
-                        for p in range(width):
-                            put(d_bias, total + p, get(d_bias, total + p) + get(scratch, dv + i * PIXELS + p))
+                        for p in range(i * PIXELS, i * PIXELS + width, LANES):
+                            store(scratch, dv + p, where_positive(load(scratch, v + p), load(scratch, dv + p)))
                     for i in range(0, m, LANES):
                         for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)
                             transpose(scratch, dv_last + p * m + i, m, scratch, dv + i * PIXELS + p, PIXELS)
+                        _add_rows(scratch, dh_last + i, m, width, d_second_bias, chunk * M + g * m + i)
+                        _add_rows(scratch, dv_last + i, m, width, d_bias, chunk * M + g * m + i)
                     for c in range(0, m, PIXELS):
                         for i in range(0, m, ROWS):
                             _into(

@@ -1,0 +1,46 @@
+"""Scores of GroupNorm's groups apart, before its statistics are known."""
+
+from torch import Tensor
+
+from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.tile import PIXELS
+from resfu.ops.similarity import numba_kernels as kernels
+from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.numba_maps import Layers, Maps, arguments, split
+
+
+def room(maps: Maps, c: Compressor, images: int) -> Tensor:
+    """For the partial scores of some images: [images, H, tiles of a row, norm groups, 9, 32]."""
+    H, W = maps.size
+    return maps.planes.new_empty((images, H, -(-W // PIXELS), c.norm_groups, kernels.COUNT, PIXELS))
+
+
+def partial_scores(
+    maps: Maps, layers: Layers, c: Compressor, first: int, last: int, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The partial scores of some images, see `room`; the sums of their hidden channels, [images, H, 2, M].
+
+    Args:
+        maps: all images.
+        layers: weights of the hidden channels.
+        c: the layers behind them.
+        first: image.
+        last: one past the last.
+        out: room for the partial scores of these images or more.
+    """
+    (H, W), M = maps.size, len(layers.bias)
+    partial = room(maps, c, last - first) if out is None else out
+    sums = maps.planes.new_empty((last - first, H, 2, M))
+    head, tail = split(arguments(maps, layers, first, last))
+    weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
+    m, J = M // maps.groups, maps.J
+    size = PIXELS + 3 * m * PIXELS + maps.is_low * (maps.low.shape[2] + J) * M
+    space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
+
+    def task(a: int, b: int, thread: int) -> None:
+        kernels.partial_scores(
+            a, b, H, W, *head, weights, c.norm_groups, *tail, *results, space, thread * size + PIXELS
+        )
+
+    run(task, (last - first) * H)
+    return partial, sums
