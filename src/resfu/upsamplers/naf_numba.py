@@ -4,11 +4,11 @@ from typing import no_type_check
 
 from torch import Tensor
 
-from resfu.ops.compiled.combine import turn
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run
 from resfu.ops.compiled.tile import LANES
+from resfu.ops.compiled.vector import fma, load, store
 
 
 @no_type_check
@@ -16,11 +16,13 @@ from resfu.ops.compiled.tile import LANES
 def _turned(x, place, cos, sin, t, F):
     """Turn F pairs of channels 2 F apart."""
     for f in range(0, F - LANES + 1, LANES):
-        turn(x, place + f, place + 2 * F + f, cos, t + f, sin, t + f)
+        a, b, c, s = load(x, place + f), load(x, place + 2 * F + f), load(cos, t + f), load(sin, t + f)
+        store(x, place + f, a * c - b * s)
+        store(x, place + 2 * F + f, fma(b, c, a * s))
     for f in range(F // LANES * LANES, F):
-        a, b, c, s = get(x, place + f), get(x, place + 2 * F + f), get(cos, t + f), get(sin, t + f)
-        put(x, place + f, a * c - b * s)
-        put(x, place + 2 * F + f, b * c + a * s)
+        u, v, x_of, y_of = get(x, place + f), get(x, place + 2 * F + f), get(cos, t + f), get(sin, t + f)
+        put(x, place + f, u * x_of - v * y_of)
+        put(x, place + 2 * F + f, v * x_of + u * y_of)
 
 
 @no_type_check

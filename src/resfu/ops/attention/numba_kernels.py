@@ -8,12 +8,12 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.combine import product_past_the_cache
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
+from resfu.ops.compiled.vector import load, store_past_the_cache
 
 _product = product()
 
@@ -167,7 +167,8 @@ def attend(
                     source, factor = result + c * N + y * count, work + N + y * count
                     if past:
                         for i in range(0, count, LANES):
-                            product_past_the_cache(out, target + i, scratch, source + i, scratch, factor + i)
+                            value = load(scratch, source + i) * load(scratch, factor + i)
+                            store_past_the_cache(out, target + i, value)
                     else:
                         for i in range(count):
                             put(out, target + i, get(scratch, source + i) * get(scratch, factor + i))

@@ -58,6 +58,20 @@ def store(typingctx, x, i, v):
 
 
 @intrinsic
+def store_past_the_cache(typingctx, x, i, v):
+    """For kernels: the same without reading into the cache what lay there.
+
+    x[i] is at a multiple of 64 bytes, and `memory.fence` has to follow.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        store_vector(builder, args[2], _place(context, builder, signature, args), streaming=True)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, _VECTOR), generate
+
+
+@intrinsic
 def splat(typingctx, value):
     """For kernels: sixteen times an fp32 number."""
 

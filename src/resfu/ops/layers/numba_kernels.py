@@ -12,11 +12,12 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.combine import combination, sum_with_moments
+from resfu.ops.compiled.combine import combination
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import fence, fetch, get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, layer_product, product
+from resfu.ops.compiled.vector import fma, load, splat, store, total
 from resfu.ops.layers.winograd import INPUT, OUTPUT
 
 BLOCK = 64  # pixels of a task of 1 x 1 convolutions; columns of a part of a row of tiles
@@ -53,17 +54,11 @@ def prepared(x, b, D, D16, scale, shift, kind, out, o):
     for c in range(D, D16):
         put(out, o + c, zero)
     if kind == UNIT:
-        squares = o + D16  # room that is not in use yet
-        for lane in range(LANES):
-            put(out, squares + lane, zero)
+        squares = splat(zero)
         for c in range(0, D16, LANES):
-            for lane in range(LANES):
-                value = get(out, o + c + lane)
-                put(out, squares + lane, get(out, squares + lane) + value * value)
-        total = zero
-        for lane in range(LANES):
-            total += get(out, squares + lane)
-        factor = one / math.sqrt(total / types.float32(D) + get(shift, 0))
+            values = load(out, o + c)
+            squares = fma(values, values, squares)
+        factor = one / math.sqrt(total(squares) / types.float32(D) + get(shift, 0))
         for c in range(D):
             put(out, o + c, get(out, o + c) * factor)
 
@@ -76,7 +71,10 @@ def given_out(block, b, M, bias, out, o, add, sums, s):
         for c in range(M):
             put(block, b + c, get(block, b + c) + get(out, o + c))
     for c in range(0, M - LANES + 1, LANES):
-        sum_with_moments(out, o + c, block, b + c, bias, c, sums, s + c, M)
+        values = load(block, b + c) + load(bias, c)
+        store(out, o + c, values)
+        store(sums, s + c, load(sums, s + c) + values)
+        store(sums, s + M + c, fma(values, values, load(sums, s + M + c)))
     for c in range(M // LANES * LANES, M):
         value = get(block, b + c) + get(bias, c)
         put(out, o + c, value)
@@ -96,54 +94,43 @@ def pointwise(
     """
     result = begin + BLOCK * D16
     for task in range(first, last):
-        start, total = task * BLOCK, task * 2 * M
+        start, moments = task * BLOCK, task * 2 * M
         count = min(BLOCK, pixels - start)
         for i in range(count):
             prepared(x, (start + i) * D, D, D16, scale, shift, kind, scratch, begin + i * D16)
         for i in range(0, count, ROWS):
             whole = M == M32 and i + ROWS <= count  # else a product would write behind the pixel or the map
+            source, target = begin + i * D16, (start + i) * M
             for m in range(0, M32, PIXELS):
-                source, panel, target = begin + i * D16, m * D16, (start + i) * M + m
+                panel = m * D16
                 if not whole:
                     _product(
                         scratch, result + m, M32, scratch, source, D16, 1, weight, panel, PIXELS, D16, bias, 0, table, 0
                     )
                     continue
                 for k in range(ROWS):  # of the next task
-                    for line in range(0, PIXELS, LANES):
-                        fetch(x, (start + BLOCK + i + k) * D + m + line)
+                    for line in range(m, m + PIXELS, LANES):
+                        fetch(x, (start + BLOCK + i + k) * D + line)
                         if not past:
                             fetch(out, target + (BLOCK + k) * M + line)
                 if add:
                     _onto(
-                        out,
-                        target,
-                        M,
-                        scratch,
-                        source,
-                        D16,
-                        weight,
-                        panel,
-                        PIXELS,
-                        D16,
-                        out,
-                        target,
-                        M,
-                        sums,
-                        total + m,
-                        M,
-                    )
+                        out, target + m, M, scratch, source, D16, weight, panel, PIXELS, D16, out, target + m, M, sums,
+                        moments + m, M,
+                    )  # fmt: skip
                 elif past:
                     _past(
-                        out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums, total + m, M
-                    )
+                        out, target + m, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums,
+                        moments + m, M,
+                    )  # fmt: skip
                 else:
                     _onto(
-                        out, target, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums, total + m, M
-                    )
+                        out, target + m, M, scratch, source, D16, weight, panel, PIXELS, D16, bias, m, 0, sums,
+                        moments + m, M,
+                    )  # fmt: skip
             if not whole:
                 for k in range(min(ROWS, count - i)):
-                    given_out(scratch, result + k * M32, M, bias, out, (start + i + k) * M, add, sums, total)
+                    given_out(scratch, result + k * M32, M, bias, out, (start + i + k) * M, add, sums, moments)
     if past:
         fence()
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.compiled.threads import flat, run, scratch
-from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
+from resfu.ops.compiled.tile import PIXELS, ROWS
 from resfu.ops.layers import unify_kernels as kernels
 
 
@@ -18,7 +18,7 @@ def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -
     taps = F.conv2d(F.pad(torch.ones(1, 1, h, w), (k // 2,) * 4), torch.ones(1, 1, k, k))
     filters = F.pad(basis.detach().flatten(1), (0, 0, 0, M32 - M)).mT
     out = torch.empty(B, h, w, M)
-    size = k * k * C8 + C8 * M + PIXELS + 2 * C + LANES
+    size = k * k * C8 + C8 * M + PIXELS + 2 * C
     source, inverse, weight, target = flat(x.contiguous()), flat(1 / taps), flat(filters.contiguous()), flat(out)
     table, space, image = torch.zeros(1, dtype=torch.int64).numpy(), scratch(size), (h + k - 1) * (w + k - 1) * C
 

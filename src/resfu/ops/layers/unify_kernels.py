@@ -12,6 +12,7 @@ from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.vector import fma, load, splat, total
 
 _product = product()
 
@@ -31,12 +32,12 @@ def window_of(x, y, i, wide, C, C8, k, factor, out, o):
 
 @no_type_check
 @kernel
-def mean_of_softmax(y, b, M, C, greatest, total, lanes, work, out, o):
+def mean_of_softmax(y, b, M, C, greatest, totals, work, out, o):
     """out[a] = mean over columns of the softmax down them, of y [M, C], which is written over."""
     zero = types.float32(0.0)
     for c in range(C):
         put(work, greatest + c, types.float32(-3.0e38))
-        put(work, total + c, zero)
+        put(work, totals + c, zero)
     for a in range(M):
         for c in range(C):
             value, most = get(y, b + a * C + c), get(work, greatest + c)
@@ -45,23 +46,16 @@ def mean_of_softmax(y, b, M, C, greatest, total, lanes, work, out, o):
         for c in range(C):
             value = exponential(get(y, b + a * C + c) - get(work, greatest + c))
             put(y, b + a * C + c, value)
-            put(work, total + c, get(work, total + c) + value)
+            put(work, totals + c, get(work, totals + c) + value)
     for c in range(C):
-        put(work, total + c, types.float32(1.0) / (get(work, total + c) * types.float32(C)))
+        put(work, totals + c, types.float32(1.0) / (get(work, totals + c) * types.float32(C)))
     for a in range(M):
-        row = b + a * C
-        for lane in range(LANES):
-            put(work, lanes + lane, zero)
+        row, sums, mean = b + a * C, splat(zero), zero
         for c in range(0, C - LANES + 1, LANES):
-            for lane in range(LANES):
-                value = get(y, row + c + lane) * get(work, total + c + lane)
-                put(work, lanes + lane, get(work, lanes + lane) + value)
-        mean = zero
+            sums = fma(load(y, row + c), load(work, totals + c), sums)
         for c in range(C // LANES * LANES, C):
-            mean += get(y, row + c) * get(work, total + c)
-        for lane in range(LANES):
-            mean += get(work, lanes + lane)
-        put(out, o + a, mean)
+            mean += get(y, row + c) * get(work, totals + c)
+        put(out, o + a, mean + total(sums))
 
 
 @no_type_check
@@ -72,8 +66,7 @@ def unify(first, last, x, inverse, w, C, k, basis, M, M32, out, table, scratch, 
     window = begin
     y = window + k * k * C8
     greatest = y + C8 * M + PIXELS  # behind the last row a product of 32 columns may write on
-    total = greatest + C
-    lanes = total + C
+    totals = greatest + C
     for row in range(first, last):
         for i in range(w):
             pixel = row * w + i
@@ -82,20 +75,7 @@ def unify(first, last, x, inverse, w, C, k, basis, M, M32, out, table, scratch, 
                 # What a product writes behind the filters is written over by the next rows, and by the filters before.
                 for m in range(M32 - PIXELS, -1, -PIXELS):
                     _product(
-                        scratch,
-                        y + c * M + m,
-                        M,
-                        scratch,
-                        window + c,
-                        1,
-                        C8,
-                        basis,
-                        m,
-                        M32,
-                        k * k,
-                        scratch,
+                        scratch, y + c * M + m, M, scratch, window + c, 1, C8, basis, m, M32, k * k, scratch, 0, table,
                         0,
-                        table,
-                        0,
-                    )
-            mean_of_softmax(scratch, y, M, C, greatest, total, lanes, scratch, out, pixel * M)
+                    )  # fmt: skip
+            mean_of_softmax(scratch, y, M, C, greatest, totals, scratch, out, pixel * M)
