@@ -4,7 +4,7 @@ import pytest
 
 from resfu import UPSAMPLERS
 from resfu.cli import main
-from resfu.evaluation.cost.tables import Comparison
+from resfu.evaluation.cost.tables import RecountedRow
 from resfu.evaluation.published import published_rows
 
 HOST = ["cost", "efficientnet-lite0", "--size", "64x96", "--num-classes", "7"]
@@ -85,7 +85,7 @@ def test_the_published_tables(tmp_path, capsys):
 
 def test_a_number_that_differs_is_code_1(monkeypatch, capsys):
     (row,) = published_rows([1], "pspnet-resnet50", "resfu")
-    monkeypatch.setattr("resfu.cli.cost.compare_tables", lambda tables: iter([Comparison(row, 46_700_000, None)]))
+    monkeypatch.setattr("resfu.cli.cost.compare_tables", lambda tables: iter([RecountedRow(row, 46_700_000, None)]))
     assert main(["cost", "--tables"]) == 1
     out = capsys.readouterr().out
     assert "46.73  DIFFERENT" in out

@@ -20,8 +20,6 @@ from resfu.data.coco import (
     create_instance_dataset,
     create_panoptic_dataset,
 )
-from resfu.data.coco.sampling import AspectRatioSampler
-from resfu.data.coco.segmentation import decode_mask, encode_rle, outlines
 from resfu.data.coco.transforms import eval_transform, train_transform
 from resfu.data.image_files import UnreadableFileError
 from tests.support.coco_fixture import STAND_INS, write_coco_fixture
@@ -53,64 +51,7 @@ def edit(root, name, change):
     file.write_text(json.dumps(content))
 
 
-def random_masks(count=30):
-    """Blobs of rectangles: with holes, several parts, pixels that touch at a corner, full and empty ones."""
-    rng = np.random.default_rng(0)
-    for _ in range(count):
-        mask = rng.random((13, 17)) < rng.choice([0, 0.02, 0.1, 1])
-        for _ in range(3):
-            y, x = rng.integers(0, 10, 2)
-            mask[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] ^= True
-        yield mask.astype(np.uint8)
-
-
 # --- the ways to write a mask
-
-
-def test_masks_are_read_as_pycocotools_reads_them():
-    traced = 0
-    for mask in random_masks():
-        compressed, plain, polygons = encode_rle(mask), encode_rle(mask, compress=False), outlines(mask)
-        assert coco_mask.decode(coco_mask.frPyObjects(plain, 13, 17)).tolist() == mask.tolist()
-        assert coco_mask.decode(compressed).tolist() == mask.tolist()
-        for segmentation in (compressed, plain, *([polygons] if polygons else [])):
-            assert decode_mask(json.loads(json.dumps(segmentation)), 13, 17).tolist() == mask.tolist()
-        traced += bool(polygons)
-    assert 5 < traced < 30
-
-
-def test_a_polygon_by_hand():
-    square = [[2, 1, 6, 1, 6, 4, 2, 4]]
-    mask = decode_mask(square, 6, 8)
-    assert mask.sum() == 12
-    assert mask[1:4, 2:6].all()
-    assert {tuple(point) for point in np.reshape(outlines(mask), (-1, 2)).astype(int)} >= {
-        (2, 1),
-        (6, 1),
-        (6, 4),
-        (2, 4),
-    }
-    ring = np.ones((5, 5))
-    ring[2, 2] = 0
-    assert outlines(ring) is None
-
-
-@pytest.mark.parametrize(
-    ("segmentation", "message"),
-    [
-        ({"size": [4, 6], "counts": [24]}, r"size \[4, 6\], but its image \[4, 5\]"),
-        ({"size": [4, 5], "counts": [3, 5]}, "cover 8 of 4 x 5 pixels"),
-        ({"size": [4, 5], "counts": [30, -10]}, "cover 20 of 4 x 5 pixels"),
-        ({"size": [4, 5], "counts": "33"}, "cover 6 of 4 x 5 pixels"),
-        ({"size": [4, 5], "counts": "3T"}, "end in the middle of a number"),
-        ({"size": [4, 5], "counts": "3 "}, "hold the invalid character ' '"),
-        ([[1, 1, 3, 3]], r"polygons of \[4\] numbers"),  # which pycocotools takes for a box
-        ([], r"polygons of \[\] numbers"),
-    ],
-)
-def test_masks_that_make_no_sense_are_refused(segmentation, message):
-    with pytest.raises(ValueError, match=message):
-        decode_mask(segmentation, 4, 5)
 
 
 # --- the fixture, read by pycocotools and by the datasets
@@ -346,34 +287,3 @@ def test_both_directions_of_the_flip_occur(written):
     item = written[1]["val"][0]
     flipped = [not torch.equal(train_transform()(item)["ids"], item["ids"]) for _ in range(20)]
     assert 4 < sum(flipped) < 16
-
-
-def test_batches_hold_one_orientation_and_every_image_as_often():
-    sizes = [(4, 3) if index % 3 == 0 else (3, 4) for index in range(20)]  # 7 upright, 13 lying
-    sampler = AspectRatioSampler(sizes, batch_size=4, seed=1)
-    assert [sampler.batches, len(sampler)] == [5, 20]
-    stream = []
-    for position in range(0, 35, 5):
-        sampler.position = position
-        stream += list(sampler)
-    assert len(set(stream)) == len(stream) == 140
-    for start in range(0, 140, 4):
-        assert len({index % 3 == 0 for _, index in stream[start : start + 4]}) == 1
-    seen = np.bincount([index for _, index in stream], minlength=20)
-    assert seen.min() >= 6
-    assert seen.max() <= 8
-    order = [[index for epoch, index in stream if epoch == number and index % 3] for number in range(2)]
-    assert sorted(order[0]) == sorted(order[1]) != order[0] != order[1]
-    sampler.position = 3
-    assert list(sampler)[:8] == stream[12:20]
-
-
-def test_two_processes_share_the_batches_of_one():
-    sizes = [(4, 3) if index % 2 else (3, 4) for index in range(16)]
-    whole = list(AspectRatioSampler(sizes, batch_size=4, seed=0))
-    parts = [list(AspectRatioSampler(sizes, 2, seed=0, rank=rank, world=2)) for rank in range(2)]
-    joined = [key for start in range(0, 8, 2) for part in parts for key in part[start : start + 2]]
-    assert joined == whole
-    assert list(AspectRatioSampler(sizes, batch_size=4, seed=1)) != whole
-    with pytest.raises(ValueError, match=r"16 images, fewer than batch_size x processes \(9 x 2\)"):
-        AspectRatioSampler(sizes, 9, seed=0, world=2)

@@ -7,7 +7,7 @@ import pytest
 
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
 from resfu.evaluation.cost.published_algorithms import Count
-from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
+from resfu.evaluation.cost.tables import COST_TABLES, RecountedRow, compare_tables
 from resfu.evaluation.published import published_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
@@ -43,7 +43,7 @@ TOTALS = {  # to the parameter
 }
 
 
-def key(compared: Comparison) -> tuple[int, str, str]:
+def key(compared: RecountedRow) -> tuple[int, str, str]:
     return compared.row.table, compared.row.label, compared.row.host
 
 
@@ -88,11 +88,11 @@ def test_half_resolution_in_the_guided_filter_is_not_what_was_published() -> Non
 def test_verdicts() -> None:
     (bilinear,) = (row for row in published_rows([9]) if row.upsampler == "bilinear")
     (fade,) = (row for row in published_rows([9]) if row.upsampler == "fade")
-    cells = Comparison(bilinear, 22_044_900, Work(32_775_000_000, Count(100_000), 0)).cells
+    cells = RecountedRow(bilinear, 22_044_900, Work(32_775_000_000, Count(100_000), 0)).cells
     assert [cell.verdict for cell in cells] == ["equal", "different"]  # 22.0449 and 32.7751
-    cells = Comparison(fade, 22_145_100, Work(33_920_000_000, Count(0), 0)).cells
+    cells = RecountedRow(fade, 22_145_100, Work(33_920_000_000, Count(0), 0)).cells
     assert [(cell.verdict, cell.reason) for cell in cells] == [("different", ""), ("equal", "")]
-    cells = Comparison(bilinear, 22_040_000, None).cells
+    cells = RecountedRow(bilinear, 22_040_000, None).cells
     assert [cell.metric for cell in cells] == ["params_m"]
 
 

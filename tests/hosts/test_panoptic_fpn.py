@@ -1,6 +1,5 @@
 """Panoptic FPN: sizes, the semantic head and its loss, the fusion against another way of writing it, the outputs."""
 
-import math
 import random
 import warnings
 from pathlib import Path
@@ -9,13 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
 
 import resfu
 from resfu.hosts.mask_rcnn import MaskRCNN
-from resfu.hosts.panoptic_fpn import PanopticFPN, SemanticHead, _semantic_loss
-from resfu.hosts.panoptic_fusion import ClassAgnosticRoIHeads, Panoptic, fuse
+from resfu.hosts.panoptic_fpn import PanopticFPN
+from resfu.hosts.panoptic_fusion import Panoptic, fuse
 
 THINGS, STUFF, VOID = 4, 3, 255
 DETECTOR = {
@@ -65,57 +62,6 @@ def test_published_parameters(upsampler: str, addition: int) -> None:
     assert count(net.semantic_head) == head == 1_630_774
     assert count(net) - addition == 44_400_693 + head == 46_031_467
     assert (net.num_classes, net.stuff_classes) == (80, 53)
-
-
-def test_the_semantic_head_by_hand() -> None:
-    torch.manual_seed(0)
-    head = SemanticHead(5, in_channels=8, channels=32)
-    assert abs(head.classifier.weight.std().item() - 0.01) < 0.002
-    pyramid = {str(level): torch.randn(2, 8, 32 // 2**level, 48 // 2**level) for level in range(4)}
-    pyramid["pool"] = torch.randn(2, 8, 2, 3)
-    weights = {name: value + 0.1 * torch.randn_like(value) for name, value in head.state_dict().items()}
-    head.load_state_dict(weights)
-    total = torch.zeros(2, 32, 32, 48)
-    for level, (convolutions, doublings) in enumerate([(1, 0), (1, 1), (2, 2), (3, 3)]):
-        x = pyramid[str(level)]
-        for step in range(convolutions):
-            conv, scale, shift = (weights[f"levels.{level}.{step}.{n}"] for n in ("0.weight", "1.weight", "1.bias"))
-            x = F.conv2d(x, conv, padding=1)  # 32 channels in 32 groups: each normalised by itself
-            x = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
-            x = (x * scale[:, None, None] + shift[:, None, None]).clamp(min=0)
-            if step < doublings:
-                x = F.interpolate(x, size=[2 * n for n in x.shape[-2:]], mode="bilinear", align_corners=False)
-        total += x
-    expected = torch.einsum("bchw,kc->bkhw", total, weights["classifier.weight"][:, :, 0, 0])
-    with torch.no_grad():
-        found = head(pyramid)
-    torch.testing.assert_close(found, expected + weights["classifier.bias"][:, None, None], rtol=1e-4, atol=1e-4)
-
-
-def test_the_semantic_loss_by_hand() -> None:
-    """Cell i of stride 4 takes pixel 4 i + 2 of the resized image, which takes its nearest original pixel."""
-    torch.manual_seed(0)
-    images = ImageList(torch.zeros(2, 3, 64, 64), [(64, 60), (32, 40)])
-    labels = [torch.randint(STUFF + 1, (32, 30)), torch.randint(STUFF + 1, (32, 40))]
-    labels[1][:20, :9] = VOID
-    logits = torch.randn(2, STUFF + 1, 16, 16)
-    total, counted = 0.0, 0
-    for image, ((height, width), label) in enumerate(zip(images.image_sizes, labels, strict=True)):
-        ratio = label.shape[0] / height
-        for i in range(16):
-            for j in range(16):
-                y, x = 4 * i + 2, 4 * j + 2
-                if y >= height or x >= width:
-                    continue
-                wanted = int(label[int((y + 0.5) * ratio), int((x + 0.5) * ratio)])
-                if wanted != VOID:
-                    scores = logits[image, :, i, j].tolist()
-                    total += math.log(sum(math.exp(score) for score in scores)) - scores[wanted]
-                    counted += 1
-    loss = _semantic_loss(logits, images, [{"semantic": label} for label in labels])
-    assert loss.item() == pytest.approx(total / counted, rel=1e-5)
-    nothing = [{"semantic": torch.full_like(label, VOID)} for label in labels]
-    assert _semantic_loss(logits, images, nothing).item() == 0
 
 
 def test_the_semantic_loss_counts_half() -> None:
@@ -208,50 +154,6 @@ def test_fusion_at_its_limits() -> None:
     assert fuse(instances, semantic, THINGS, 0.59, stuff_area=4)["ids"][3].tolist() == [3] * 4
     with pytest.raises(ValueError, match="must have the same size"):
         fuse(instances, semantic[:, :3], THINGS)
-
-
-def detections(kind: type[RoIHeads], proposals: Tensor, logits: Tensor) -> tuple[list[float], list[int]]:
-    heads = kind(None, None, None, 0.5, 0.5, 8, 0.25, None, 0.05, 0.5, 100)
-    deltas = torch.zeros(len(proposals), 4 * logits.shape[1])
-    _, (scores,), (labels,) = heads.postprocess_detections(logits, deltas, [proposals], [(40, 100)])
-    return scores.tolist(), labels.tolist()
-
-
-def test_a_suppressed_box_suppresses_nobody() -> None:
-    """B falls to A of another class; C, which overlaps only with B, stays."""
-    boxes = torch.tensor([[0.0, 0, 30, 10], [8, 0, 38, 10], [16, 0, 46, 10]])  # overlaps: A B 0.58, B C 0.58, A C 0.30
-    probabilities = torch.tensor([[0.1, 0.9, 0.0], [0.2, 0.0, 0.8], [0.3, 0.0, 0.7]])
-    scores, labels = detections(ClassAgnosticRoIHeads, boxes, probabilities.log())
-    assert scores == pytest.approx([0.9, 0.7])
-    assert labels == [1, 2]
-    assert detections(RoIHeads, boxes, probabilities.log())[1] == [1, 2]
-    assert detections(RoIHeads, boxes, probabilities.log())[0] == pytest.approx([0.9, 0.8])
-
-
-def test_an_image_without_a_proposal() -> None:
-    assert detections(ClassAgnosticRoIHeads, torch.zeros(0, 4), torch.zeros(0, 4)) == ([], [])
-
-
-def test_with_one_class_detections_are_torchvisions() -> None:
-    torch.manual_seed(0)
-    corners = torch.rand(40, 2) * torch.tensor([90.0, 30.0])
-    boxes = torch.cat([corners, corners + 4 + 30 * torch.rand(40, 2)], 1)
-    logits = torch.randn(40, 2)
-    found, expected = (detections(kind, boxes, logits) for kind in (ClassAgnosticRoIHeads, RoIHeads))
-    assert 5 < len(found[0]) < 40
-    assert found == expected
-
-
-def test_the_detector_suppresses_over_all_classes() -> None:
-    settings = {"box_score_thresh": 0.1, "box_nms_thresh": 0.3, "box_detections_per_img": 7, "box_fg_iou_thresh": 0.6}
-    plain = build("nearest", **settings).roi_heads
-    torch.manual_seed(0)
-    theirs = MaskRCNN("nearest", **(DETECTOR | settings)).roi_heads
-    assert type(plain) is ClassAgnosticRoIHeads
-    for name in ("score_thresh", "nms_thresh", "detections_per_img"):
-        assert getattr(plain, name) == getattr(theirs, name) == settings[f"box_{name}"]
-    for name in ("proposal_matcher", "fg_bg_sampler", "box_coder"):
-        assert vars(getattr(plain, name)) == vars(getattr(theirs, name))
 
 
 def test_what_comes_out_fits_together() -> None:

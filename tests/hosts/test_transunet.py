@@ -1,7 +1,6 @@
 """TransUNet: sizes, the encoder against timm, the decoder by hand, the wiring of the slots, the loss, weights."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import timm
@@ -10,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import resfu
-from resfu.hosts import timm_weights
 from resfu.hosts.dice_loss import dice_loss
 from resfu.hosts.hybrid_vit import HybridViT
 from resfu.hosts.slot import SlotFactory
@@ -154,20 +152,6 @@ def test_the_form_of_transunet_is_that_of_the_original(height: int, width: int) 
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_both_forms_take_the_same_weights_and_differ() -> None:
-    hosts = [build("bilinear", encoder_form=form) for form in ("timm", "transunet")]
-    hosts[1].load_state_dict(randomised(hosts[0]).state_dict())
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        for first, second in zip(*(host.encoder(images)[:3] for host in hosts), strict=True):
-            assert (first - second).norm() > 0.05 * first.norm()
-    with torch.device("meta"):
-        options = {"encoder_form": "transunet"}
-        assert count(resfu.create_host("transunet-r50-vit-b16", "bilinear", 9, host_options=options)) == BASE
-    with pytest.raises(ValueError, match="form must be one of timm, transunet, got 'original'"):
-        build("bilinear", encoder_form="original")
-
-
 def test_the_encoder_has_the_published_form() -> None:
     with torch.device("meta"):
         vit = HybridViT().vit
@@ -284,52 +268,6 @@ def test_the_smallest_images(upsampler: str) -> None:
         assert host(torch.randn(1, 3, 1, 19)).isfinite().all()
 
 
-def test_the_dice_loss_by_hand() -> None:
-    """Probabilities (3/4, 1/4) or (1/4, 3/4) at four pixels in two images; the fifth and sixth are ignored."""
-    three = torch.tensor(3.0).log()
-    logits = torch.zeros(2, 2, 1, 3)
-    logits[0, 0, 0] = torch.stack([three, three, 9 * three])
-    logits[1, 0, 0] = torch.stack([-three, three, -9 * three])
-    label = torch.tensor([[[0, 1, 255]], [[1, 0, 255]]])
-    # Class 0: p g = 3/4 + 3/4, p^2 = (9 + 9 + 1 + 9)/16, g^2 = 2. Class 1: p g = 1/4 + 3/4, p^2 = (1 + 1 + 9 + 1)/16.
-    expected = 1 - 0.5 * ((3 + 1e-5) / (1.75 + 2 + 1e-5) + (2 + 1e-5) / (0.75 + 2 + 1e-5))
-    torch.testing.assert_close(dice_loss(logits, label).item(), expected, rtol=1e-5, atol=0)
-    half = dice_loss(logits.bfloat16(), label)
-    assert half.dtype == torch.float32
-    assert half.item() == pytest.approx(expected, abs=5e-3)
-
-
-def test_the_dice_loss_of_classes_that_nobody_sees() -> None:
-    logits = torch.full((1, 3, 2, 2), -50.0, requires_grad=True)
-    with torch.no_grad():
-        logits[:, 0] = 50.0
-    assert dice_loss(logits, torch.zeros(1, 2, 2, dtype=torch.long)).item() == pytest.approx(0, abs=1e-6)
-    nothing = dice_loss(logits, torch.full((1, 2, 2), 255))
-    assert nothing.item() == 0
-    nothing.backward()
-    assert logits.grad is not None
-    assert logits.grad.abs().max() == 0
-
-
-def test_gradients_of_the_dice_loss() -> None:
-    g = torch.Generator().manual_seed(2)
-    logits = torch.randn(2, 3, 2, 3, dtype=torch.float64, generator=g, requires_grad=True)
-    label = torch.randint(3, (2, 2, 3), generator=g)
-    label[0, 0, 0] = label[1, 1, 2] = 255
-    assert torch.autograd.gradcheck(lambda x: dice_loss(x, label), logits)
-    (gradient,) = torch.autograd.grad(dice_loss(logits, label), logits)
-    assert gradient[0, :, 0, 0].abs().max() == gradient[1, :, 1, 2].abs().max() == 0
-    assert (gradient.abs().amax(1) > 0).sum() == 10
-
-
-def test_bad_labels() -> None:
-    logits = torch.zeros(1, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"\[1, 2, 2\] like the logits, got \[1, 4, 4\]"):
-        dice_loss(logits, torch.zeros(1, 4, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"must lie in 0\.\.2 or be 255 \(ignored\), got \[-1, 3\]"):
-        dice_loss(logits, torch.tensor([[[0, 3], [255, -1]]]))
-
-
 def test_training_minimises_half_of_both_losses() -> None:
     host = build("bilinear")
     images, label = torch.rand(2, 3, 40, 48), torch.randint(4, (2, 40, 48))
@@ -349,57 +287,3 @@ def test_bad_arguments() -> None:
     for size in (0, 100):
         with pytest.raises(ValueError, match=f"image_size must be a multiple of 16, got {size}"):
             TransUNet(image_size=size)
-
-
-@pytest.fixture(scope="module")
-def donor() -> dict[str, Tensor]:
-    """A file as timm publishes it: with a class token, here for images of 64 pixels and with a classifier."""
-    torch.manual_seed(3)
-    token = {"cls_token": torch.zeros(1, 1, 64), "head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)}
-    weights = HybridViT((1, 1, 1), 64, 1, image_size=64).vit.state_dict() | token
-    # With the layer that stood before the classifier in old files.
-    return weights | {"pos_embed": torch.randn(1, 17, 64), "pre_logits.fc.weight": torch.zeros(64, 64)}
-
-
-@pytest.mark.parametrize("size", [64, 48])
-def test_encoder_weights_from_a_file(tmp_path: Path, donor: dict[str, Tensor], size: int) -> None:
-    torch.save(donor, tmp_path / "pytorch_model.bin")
-    loaded = build("bilinear", image_size=size, pretrained=tmp_path).encoder.vit.state_dict()
-    grid = donor["pos_embed"][:, 1:].transpose(1, 2).unflatten(2, (4, 4))
-    n = size // 16
-    grid = F.interpolate(grid, size=(n, n), mode="bicubic", align_corners=False, antialias=True)
-    torch.testing.assert_close(loaded.pop("pos_embed"), grid.flatten(2).transpose(1, 2))
-    assert loaded
-    for key, value in loaded.items():
-        torch.testing.assert_close(value, donor[key], rtol=0, atol=0)
-
-
-def test_weights_without_a_class_token(donor: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(donor | {"pos_embed": donor["pos_embed"][:, 1:]}, tmp_path / "weights.pth")
-    embedding = build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth").encoder.vit.pos_embed
-    torch.testing.assert_close(embedding.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("shape", [(1, 18, 64), (1, 17, 32), (17, 64), (1, 0, 64)])
-def test_weights_that_do_not_fit_are_named(tmp_path: Path, donor: dict[str, Tensor], shape: tuple[int, ...]) -> None:
-    weights = {key: value for key, value in donor.items() if key != "norm.bias"}
-    torch.save(weights | {"extra": torch.zeros(1), "pos_embed": torch.zeros(shape)}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"missing: norm\.bias; unexpected: extra; misshapen: pos_embed"):
-        build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth")
-
-
-def test_encoder_weights_by_name(donor: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def fetch(name: str) -> dict[str, Tensor]:
-        asked.append(name)
-        if len(asked) > 1:
-            raise OSError("no network")
-        return dict(donor)
-
-    monkeypatch.setattr(timm_weights.timm.models, "load_state_dict_from_hf", fetch)
-    encoder = build("bilinear", pretrained=True, image_size=64).encoder
-    torch.testing.assert_close(encoder.vit.pos_embed.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"vit_base_r50_s16_224\.orig_in21k .* could not be fetched .*give the path"):
-        build("bilinear", pretrained=True)
-    assert asked == [f"timm/{PUBLISHED}.orig_in21k"] * 2

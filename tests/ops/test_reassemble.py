@@ -133,8 +133,8 @@ def test_channels_last_in_channels_last_out(case):
 
 @pytest.mark.parametrize("neighbours", ["fine", "coarse"])
 def test_gradcheck_to_second_order(neighbours):
-    x = torch.randn(1, 4, 2, 3, dtype=torch.double, requires_grad=True)
-    a = torch.randn(1, 2 * 9, 4, 5, dtype=torch.double, requires_grad=True)
+    x = torch.randn(1, 2, 2, 3, dtype=torch.double, requires_grad=True)
+    a = torch.randn(1, 2 * 9, 3, 4, dtype=torch.double, requires_grad=True)
 
     def run(x, a):
         return reassemble(x, a, neighbours=neighbours, groups=2)

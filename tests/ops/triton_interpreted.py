@@ -123,7 +123,7 @@ def worst(
 def main() -> None:
     torch.manual_seed(0)
     runs = [(torch.float32, case) for case in CASES]
-    runs += [(dtype, CASES[1]) for dtype in (torch.float64, torch.bfloat16, torch.float16)]
+    runs += [(dtype, CASES[0]) for dtype in (torch.float64, torch.bfloat16, torch.float16)]
     for dtype, (neighbours, (h, w), (H, W), M, groups, C) in runs:
         padded = torch.randn(2, C, h + 2 * (M // 2), w + 2 * (M // 2), dtype=dtype)
         weights = torch.randn(2, groups * M * M, H, W, dtype=dtype)

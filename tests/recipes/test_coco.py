@@ -13,6 +13,7 @@ from resfu.compare.reproduce.rows import OBJECT_TABLES, recipe_name
 from resfu.compare.reproduce.sheets import save_predictions
 from resfu.data.coco.panoptic import decode_ids
 from resfu.training.parameter_groups import parameter_groups
+from tests.support.box_head import NarrowBoxHead
 from tests.support.coco_fixture import write_coco_fixture
 from tests.support.published import experiment_of, losses, module_of, named
 
@@ -82,7 +83,8 @@ def coco(tmp_path_factory):
 
 
 @pytest.mark.parametrize("host", ["mask-rcnn-resnet50", "panoptic-fpn-resnet50"])
-def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, capsys):
+def test_a_training_by_it_resumes_measures_and_predicts(host, coco, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torchvision.models.detection.faster_rcnn.TwoMLPHead", NarrowBoxHead)
     trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     small = ["--data.root", str(coco), "--data.num_workers", "0", "--data.batch_size", "1"]
     torch.save(ResNet(Bottleneck, [1, 1, 1, 1]).state_dict(), tmp_path / "encoder.pth")

@@ -15,6 +15,8 @@ LONGEST = (
     "upsamplers/test_export.py",
     "ops/test_filters_triton.py",
     "ops/test_reassemble.py",
+    "deploy/test_export_hosts.py",
+    "upgrading/test_upgrade_capture.py",
     "upgrading/test_upgrade.py",
     "upsamplers/test_contract.py",
     "upsamplers/test_low_precision.py",

@@ -3,7 +3,7 @@
 The sampling of proposals differs between processes, and its losses are means over what is sampled. Here all proposals
 count and all training images are one and the same, so that one process with both images must take the same step.
 
-Usage: objects_in_two_processes.py FOLDER
+Usage: python -m tests.tasks.objects_in_two_processes FOLDER
 """
 
 import sys
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torchvision.models.detection import faster_rcnn
 
 from resfu.data.coco import INSTANCE_DATASETS, PANOPTIC_DATASETS, SceneInstances, ScenePanoptic
 from resfu.tasks.panoptic import PanopticData, PanopticModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
+from tests.support.box_head import NarrowBoxHead
 
 ALL = 100_000
 NETWORK = {
@@ -101,6 +103,7 @@ def train(processes: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    faster_rcnn.TwoMLPHead = NarrowBoxHead  # pyright: ignore
     PANOPTIC_DATASETS["twins"], INSTANCE_DATASETS["twins"] = Twins, SceneInstances
     for number in (2, 1):  # a process that has used autograd must not be forked
         train(number, Path(sys.argv[1]))

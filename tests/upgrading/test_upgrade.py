@@ -1,9 +1,5 @@
 """`upgrade`: what is chosen, what the result can do, and an error for each common mistake."""
 
-import copy
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -107,90 +103,6 @@ def test_other_batches_and_sizes(images):
         x = torch.randn(size)
         assert torch.allclose(model(x), original(x), atol=1e-5)
     assert model(pixels=images).shape == model(images).shape  # the name of the input does not matter
-
-
-def test_ratios_of_several_steps(images):
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body, self.skip, self.last = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
-
-        def forward(self, x):
-            return self.last(F.interpolate(self.body(x), scale_factor=4.0, mode="bilinear") * self.skip(x))
-
-    for upsampler in UPSAMPLERS:
-        assert upgrade(Network(), upsampler, images)(images).shape == (2, 2, 32, 32)
-
-
-def test_transposed_convolutions_keep_their_widths_and_sizes(images):
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.down = nn.Conv2d(3, 12, 3, 2, 1)
-            self.up = nn.ConvTranspose2d(12, 6, 3, 2, 1, output_padding=1)
-            self.last = nn.Conv2d(6, 2, 1)
-
-        def forward(self, x):
-            return self.last(self.up(self.down(x)))
-
-    plan = find_upsampling(Network(), images)
-    assert [(place.name, place.left_alone) for place in plan] == [("up#0", "learned by itself")]
-    with pytest.raises(ValueError, match=r"where='all'"):
-        upgrade(Network(), "resfu", images)
-    with pytest.raises(ValueError, match=r"cannot start as before: the old layer \(conv_transpose2d\) is learned"):
-        upgrade(Network(), "resfu", images, where="all", start="as-before")
-    model = upgrade(Network(), "resfu", images, where="all")
-    assert model(images).shape == (2, 2, 32, 32)
-    assert not any(isinstance(part, nn.ConvTranspose2d) for part in model.modules())
-    convolution = model.up.resfu["0"].projection
-    assert (convolution.in_channels, convolution.out_channels, convolution.kernel_size) == (12, 6, (1, 1))
-    copied = copy.deepcopy(model)
-    assert torch.equal(copied(images), model(images))
-
-
-def test_widths_and_sizes_that_attention_does_not_divide(images):
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(6, 2, 1))
-    assert upgrade(model, "naf", images)[1].resfu["0"].upsampler.heads == 2
-    narrow = nn.Sequential(nn.Conv2d(3, 8, 32, 32), nn.Upsample(scale_factor=2), nn.Conv2d(8, 2, 1))
-    with pytest.raises(ValueError, match="anyup takes features of at least two rows and columns"):
-        upgrade(narrow, "anyup", torch.randn(1, 3, 32, 64))
-
-
-def test_pixel_shuffles(images):
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(4, 2, 1))
-    better = upgrade(model, "carafe", images, where="1#0")
-    assert better(images).shape == (2, 2, 32, 32)
-
-
-# In a process of its own: the shape checks that pytest's hook adds to the package break graph capture.
-CAPTURE = """
-import torch
-from benchmarks.upgrade_networks import YoloNeck
-from resfu import upgrade
-torch.set_num_threads(1)
-
-def check(model, upsampler, images, **options):
-    torch._dynamo.reset()
-    model = upgrade(model, upsampler, images, **options).eval()
-    wanted = model(images)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(images)
-    program = torch.export.export(model, (images,)).module()(images)
-    for given in (compiled, program):
-        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-5)
-
-torch.manual_seed(0)
-images = torch.randn(1, 3, 32, 32)
-check(YoloNeck(), "sapa", images)  # its graph is a fifth of ReSFU's, with the same guides
-check(YoloNeck(), "carafe", images, start="published")
-layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 4, 3, 2, 1)
-logits = torch.nn.Sequential(*layers, torch.nn.Upsample(scale_factor=4, mode="bilinear"))
-check(logits, "resfu", images)  # by way of the first layer
-"""
-
-
-def test_compile_and_export():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CAPTURE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_autocast(images):

@@ -13,10 +13,12 @@ import torch
 import resfu
 
 SCRIPT = """
-import json, sys, traceback
+import gc, json, sys, traceback
 import torch
 import resfu
 torch.set_num_threads(1)
+gc.freeze()  # a search for garbage among all that is imported and captured takes a seventh of the time
+gc.set_threshold(100_000, 20, 100)
 resfu.ops.backends._NUMBA_INSTALLED = False  # programs hold PyTorch's operators, and are compared with these to the bit
 
 def maps(low, high, width):

@@ -14,7 +14,7 @@ from resfu.cli.arguments import Parser, positive, size, variants
 from resfu.compare.narrow import print_table
 from resfu.compare.variants import parse_variant
 from resfu.evaluation.cost.host import Work, build_on_meta, host_work, inference_parameters
-from resfu.evaluation.cost.tables import COST_TABLES, Comparison, compare_tables
+from resfu.evaluation.cost.tables import COST_TABLES, RecountedRow, compare_tables
 from resfu.files.atomic import write_json
 from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
@@ -111,7 +111,7 @@ def _tables(console: Console, tables: Sequence[int]) -> tuple[int, dict]:
     return int(counts["different"] > 0), {"summary": counts, "rows": record}
 
 
-def _print_table(console: Console, number: int, rows: Sequence[Comparison]) -> None:
+def _print_table(console: Console, number: int, rows: Sequence[RecountedRow]) -> None:
     flops = any(row.work for row in rows)
     table = _empty(f"Table {number} (arXiv 2407.02283)", ["row", "host"])
     for header in ("parameters", "published\nM", "", *(("paper's G", "published\nG", "", _ALL, _RUN) if flops else ())):

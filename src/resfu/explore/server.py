@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resfu.explore.networks import Networks
-from resfu.explore.view import View, look
+from resfu.explore.view import PhotoView, look
 from resfu.visualize import Picture
 
 LONGEST_SIDE = 512
@@ -33,11 +33,11 @@ class Explorer:
     def __init__(self, networks: Networks, longest_side: int = LONGEST_SIDE) -> None:
         self.networks = networks
         self.longest_side = longest_side
-        self._view: View | None = None
+        self._view: PhotoView | None = None
         self._lock = threading.Lock()  # one pass at a time: parallel passes would disturb the measurement
 
     def look(self, data: bytes, network: str, upsampler: str, ratio: int) -> dict[str, Any]:
-        """Pass a photo's file through a network; see `View.answer`.
+        """Pass a photo's file through a network; see `PhotoView.answer`.
 
         Raises:
             ValueError: for a file that is not an image, or an unknown choice.
@@ -48,7 +48,7 @@ class Explorer:
             return self._view.answer()
 
     def similarity(self, row: float, column: float) -> dict[str, str]:
-        """Compare the last photo's features with those of one pixel, see `View.similarity`.
+        """Compare the last photo's features with those of one pixel, see `PhotoView.similarity`.
 
         Raises:
             ValueError: before the first photo, or for a pixel outside it.

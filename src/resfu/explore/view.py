@@ -20,7 +20,7 @@ from resfu.visualize.recorder import recorded
 
 
 @dataclass(frozen=True)
-class View:
+class PhotoView:
     """A photo seen through a network.
 
     Attributes:
@@ -95,7 +95,7 @@ class View:
 
 
 @torch.no_grad()
-def look(network: nn.Module, photo: Picture, ratio: int) -> View:
+def look(network: nn.Module, photo: Picture, ratio: int) -> PhotoView:
     """Pass a photo through a network and measure its upsampler.
 
     Args:
@@ -115,7 +115,7 @@ def look(network: nn.Module, photo: Picture, ratio: int) -> View:
     module(**inputs)
     milliseconds = 1000 * (time.perf_counter() - start)
     peak = peak_memory(lambda _: module(**inputs), image)
-    return View(photo, call, milliseconds, peak, count_parameters(module))
+    return PhotoView(photo, call, milliseconds, peak, count_parameters(module))
 
 
 def _slot_call(host: Any, image: Tensor) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:

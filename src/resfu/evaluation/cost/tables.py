@@ -34,7 +34,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecountedRow:
     """One row of a published table, recounted.
 
     Args:
@@ -65,7 +65,7 @@ class Comparison:
         return Cell(metric, published, computed, "different", "")
 
 
-def compare_tables(tables: Collection[int] | None = None) -> Iterator[Comparison]:
+def compare_tables(tables: Collection[int] | None = None) -> Iterator[RecountedRow]:
     """Build every network of the tables on the meta device, and count it.
 
     Args:
@@ -83,7 +83,7 @@ def compare_tables(tables: Collection[int] | None = None) -> Iterator[Comparison
         raise ValueError(f"table {others[0]} has neither parameters nor FLOPs; choose from {known}.")
     for row in published_rows(COST_TABLES if tables is None else tables):
         network = (row.host, row.upsampler, json.dumps(row.upsampler_options))
-        yield Comparison(row, _parameters(*network), _work(*network) if _FLOPS in row.metrics else None)
+        yield RecountedRow(row, _parameters(*network), _work(*network) if _FLOPS in row.metrics else None)
 
 
 @cache  # the ablations repeat rows of the main tables

@@ -1,5 +1,5 @@
 """Procedural scenes: a dataset that needs no download."""
 
-from resfu.data.generated.scenes.dataset import Scenes, Segment
+from resfu.data.generated.scenes.dataset import Scenes, SceneSegment
 
-__all__ = ["Scenes", "Segment"]
+__all__ = ["SceneSegment", "Scenes"]

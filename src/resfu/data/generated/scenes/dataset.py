@@ -22,7 +22,7 @@ COUNTS = {"train": 400, "val": 100, "test": 100}
 SMALLEST_SIDE = 32
 
 
-class Segment(TypedDict):
+class SceneSegment(TypedDict):
     """One entry of a panoptic label, with the keys of the COCO panoptic format."""
 
     id: int
@@ -100,7 +100,7 @@ class Scenes(SegmentationDataset):
             raise ValueError(f"expected size {self.size}, got {scene.image.shape} and {scene.ids.shape}.")
         return scene
 
-    def panoptic(self, index: int) -> tuple[Tensor, list[Segment]]:
+    def panoptic(self, index: int) -> tuple[Tensor, list[SceneSegment]]:
         """The segments of a sample.
 
         Args:
@@ -111,7 +111,7 @@ class Scenes(SegmentationDataset):
             segment (there is no void), and a class of stuff has at most one.
         """
         scene = self._store.read(self.checked_index(index), self._scene)
-        segments: list[Segment] = [
+        segments: list[SceneSegment] = [
             {"id": number, "category_id": int(category), "isthing": int(category >= len(STUFF)), "iscrowd": 0}
             for number, category in enumerate(scene.categories, start=1)
         ]
