@@ -21,3 +21,15 @@ def test_equals_pytorch_forward_and_backward(padding, rows, columns, last):
     torch.testing.assert_close(*(torch.autograd.grad(t, x, grad)[0] for t in (got, want)), rtol=1e-13, atol=1e-13)
     if last:
         assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflect"])
+def test_padding_keeps_no_map_for_its_gradients(padding):
+    x = torch.randn(1, 2, 4, 5, dtype=torch.double, requires_grad=True)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        got = pad(x, 2, 1, padding)
+    assert not saved
+    assert torch.equal(got, F.pad(x, (1, 1, 2, 2), mode=padding))
+    assert torch.autograd.gradcheck(lambda x: pad(x, 2, 1, padding), x)
+    assert torch.autograd.gradgradcheck(lambda x: pad(x, 2, 1, padding), x)

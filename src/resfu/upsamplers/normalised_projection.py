@@ -32,7 +32,8 @@ class _Projection(torch.autograd.Function):
         is_far = (mean.abs() * inverse > _FAR).any()
         if torch.is_grad_enabled() or is_far or not saved[0].is_contiguous():
             return *_by_operators(ctx, saved, grads[0]), None, None
-        return *_gradients(*saved[:4], mean, inverse, grads[0].flatten(2)), None, None
+        x, gamma, beta, weight, _ = saved
+        return *_gradients(x, gamma, beta, weight, mean, inverse, grads[0].flatten(2)), None, None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

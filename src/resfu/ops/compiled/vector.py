@@ -137,7 +137,7 @@ def _arithmetic(function: Any, name: str) -> None:
     @overload(function)
     def typed(a, b):
         if isinstance(a, Vector) and isinstance(b, Vector):
-            return lambda a, b: run(a, b)
+            return lambda a, b: run(a, b)  # pyright: ignore[reportCallIssue]
         return None
 
 
