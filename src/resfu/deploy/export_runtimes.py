@@ -118,8 +118,7 @@ class OpenVino(Runtime):
         compiled = core.compile_model(network, "CPU", options)
 
         def run(inputs: tuple[Tensor, ...]) -> Tensor:
-            found = compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0]
-            return torch.from_numpy(found.copy())
+            return torch.from_numpy(compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0])
 
         return run
 

@@ -24,8 +24,7 @@ def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str,
     if neighbours == "fine" and rows is not None and columns is not None:
         kernel = _spread_by_place(weights, (h, w), K, rows, columns, groups)
         reach = K // 2 + 1
-        out = _by_cell(bordered(features, reach, padding), kernel, K + 2, rows, columns)
-        return out.reshape(out.shape[0], out.shape[1], H, W)
+        return _by_cell(bordered(features, reach, padding), kernel, K + 2, rows, columns)
     reach = operators.size(K, neighbours) // 2
     return operators.reassemble(bordered(features, reach, padding), weights, (h, w), neighbours, groups, window_sum)
 
@@ -49,7 +48,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
     kernel = kernel.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)  # [B, rows, columns, a b, G M M]
     if groups > 1:
         kernel = kernel.unflatten(4, (groups, -1)).transpose(3, 4)
-    return join(_by_cell(padded, kernel, M, rows.pixels, columns.pixels), rows, columns)
+    return columns.scatter(rows.scatter(_by_cell(padded, kernel, M, rows.pixels, columns.pixels), 2), 3)
 
 
 @registered_decomposition(operators.window_sum_to_weights)
@@ -102,26 +101,24 @@ def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Te
 
 
 def _by_cell(padded: Tensor, kernel: Tensor, M: int, rows: int, columns: int) -> Tensor:
-    """[B, h, w, (G,) a b, M M] -> [B, C, h, a, w, b]: each pixel's weighted sum of its cell's window."""
+    """[B, h, w, (G,) a b, M M] -> [B, C, h a, w b]: each pixel's weighted sum of its cell's window."""
     (B, C), (h, w) = padded.shape[:2], kernel.shape[1:3]
     if kernel.dim() == 5:
         out = (kernel @ _windows(padded, M)).reshape(B, h, w, rows, columns * C)
         # First all pixels of a row, then their channels: two moves of many numbers at once, and none of single ones.
-        out = out.transpose(2, 3).reshape(B, h * rows * w * columns, C).mT
-        return out.reshape(B, C, h, rows, w, columns)
+        return out.transpose(2, 3).reshape(B, h * rows, w * columns, C).permute(0, 3, 1, 2)
     groups = kernel.shape[3]
-    windows = _windows(padded, M, groups)
-    out = (kernel @ windows).unflatten(4, (rows, columns))  # [B, h, w, G, a, b, C / G]
-    return out.permute(0, 3, 6, 1, 4, 2, 5).flatten(1, 2)
+    out = (kernel @ _windows(padded, M, groups)).unflatten(4, (rows, columns))  # [B, h, w, G, a, b, C / G]
+    return out.permute(0, 3, 6, 1, 4, 2, 5).reshape(B, C, h * rows, w * columns)
 
 
 def _windows(padded: Tensor, M: int, groups: int = 1) -> Tensor:
     """[B, C, rows + M - 1, columns + M - 1] -> [B, rows, columns, (G,) M M, C / G]: the window of each cell."""
     (B, C, high, wide), device = padded.shape, padded.device
     rows, columns, tap = high - (M - 1), wide - (M - 1), torch.arange(M, device=device)
-    row = torch.arange(rows, device=device)[:, None, None, None] + tap[:, None]
-    place = row * wide + torch.arange(columns, device=device)[:, None, None] + tap  # [rows, columns, M, M]
-    x = padded.flatten(2).mT.index_select(1, place.flatten())
+    row = torch.arange(rows, device=device).reshape(-1, 1, 1, 1) + tap[:, None]
+    place = row * wide + torch.arange(columns, device=device).reshape(-1, 1, 1) + tap  # [rows, columns, M, M]
+    x = padded.permute(0, 2, 3, 1).contiguous().view(B, -1, C).index_select(1, place.reshape(-1))
     if groups == 1:
         return x.reshape(B, rows, columns, M * M, C)
     return x.reshape(B, rows, columns, M * M, groups, C // groups).transpose(3, 4)

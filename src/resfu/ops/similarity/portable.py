@@ -83,7 +83,7 @@ def scores(hidden: Tensor, c: Compressor) -> Tensor:
     B, M, H, W = hidden.shape
     groups = at_least_fp32(hidden).reshape(B, c.norm_groups, M // c.norm_groups * H * W)
     centred = groups - groups.mean(2, keepdim=True)
-    factor = (centred.square().mean(2, keepdim=True) + c.eps).rsqrt() * c.norm_weight.view(c.norm_groups, -1)
+    factor = ((centred * centred).mean(2, keepdim=True) + c.eps).rsqrt() * c.norm_weight.view(c.norm_groups, -1)
     weight = c.score_weight.flatten(1)
     out = (weight * factor.reshape(B, 1, M)) @ centred.reshape(B, M, H * W) + (c.score_bias + weight @ c.norm_bias)[:, None]
     return out.reshape(B, len(weight), H, W).to(hidden.dtype)
