@@ -81,12 +81,18 @@ def upsampled_group_norm(
 def scores(hidden: Tensor, c: Compressor) -> Tensor:
     """The portable equal of `compressor.scores`: GroupNorm's factors change the weights, and no map is scaled."""
     B, M, H, W = hidden.shape
-    groups = at_least_fp32(hidden).reshape(B, c.norm_groups, M // c.norm_groups * H * W)
-    centred = groups - groups.mean(2, keepdim=True)
-    factor = ((centred * centred).mean(2, keepdim=True) + c.eps).rsqrt() * c.norm_weight.view(c.norm_groups, -1)
+    groups = at_least_fp32(hidden).reshape(B, c.norm_groups, M // c.norm_groups, H, W)
+    centred = groups - _group_mean(groups)
+    factor = (_group_mean(centred * centred) + c.eps).rsqrt().reshape(B, c.norm_groups, 1)
+    factor = factor * c.norm_weight.view(c.norm_groups, -1)
     weight = c.score_weight.flatten(1)
     out = (weight * factor.reshape(B, 1, M)) @ centred.reshape(B, M, H * W) + (c.score_bias + weight @ c.norm_bias)[:, None]
     return out.reshape(B, len(weight), H, W).to(hidden.dtype)
+
+
+def _group_mean(x: Tensor) -> Tensor:
+    """Over all axes but the first two, one by one: some runtimes add up in order, and short sums lose fewer digits."""
+    return x.mean(4, keepdim=True).mean(3, keepdim=True).mean(2, keepdim=True)
 
 
 def _second_moments(ratio: int, like: Tensor) -> Tensor:
