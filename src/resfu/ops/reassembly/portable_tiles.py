@@ -29,7 +29,7 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     """
     (B, C), W, T = padded.shape[:2], weights.shape[3], max(_TILE, M - 1)
     h, tiles, pixels = padded.shape[2] - M + 1, (padded.shape[3] - M + 1) // T + 1, T * columns
-    windows = _windows(padded, tiles, T, M)  # [B h tiles, values, C]
+    windows = _windows(padded, T, M)  # [B h tiles, values, C]
     kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, pixels, values]
     if groups > 1:
         windows = windows.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -41,11 +41,14 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     return out.view(B, -1, tiles * pixels, C)[:, :, :W].permute(0, 3, 1, 2)
 
 
-def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
+def _windows(padded: Tensor, T: int, M: int) -> Tensor:
     """[B h tiles, M (T + M - 1), C]: the values that a tile reads; any where the last one reaches beyond the map."""
     (B, C, high, wide), device = padded.shape, padded.device
     row = torch.arange(high - M + 1, device=device).reshape(-1, 1, 1, 1) + torch.arange(M, device=device)[:, None]
-    column = torch.arange(tiles, device=device).reshape(-1, 1, 1) * T + torch.arange(T + M - 1, device=device)
+    # ExecuTorch keeps too little memory for an arange of anything but an input's size, w here. The 0 behind it is for
+    # the tile that begins at w, if one does, where nothing counts.
+    first = F.pad(torch.arange(wide - M + 1, device=device), (0, 1))[::T].reshape(-1, 1, 1)
+    column = first + torch.arange(T + M - 1, device=device)
     place = row * wide + column.clamp(max=wide - 1)  # [h, tiles, M, T + M - 1]
     pixels = padded.permute(0, 2, 3, 1).contiguous().view(B, -1, C)
     return pixels.index_select(1, place.reshape(-1)).reshape(-1, M * (T + M - 1), C)
