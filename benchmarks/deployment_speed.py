@@ -1,9 +1,8 @@
 """`python -m benchmarks.deployment_speed`: ReSFU and CARAFE in each runtime, side by side with eager PyTorch.
 
-Two threads each, pages kept, one image, sizes open. Writes benchmarks/results/deployment-speed.json after each case; cases
-that this run does not measure stay there. The kernels that
-PyTorch loads ("numba", "cpu") and the compiled module are what users of Python have; the files are those of
-`resfu.export`.
+Two threads each, pages kept, one image, sizes open. Writes benchmarks/results/deployment-speed.json after each case;
+cases that this run does not measure stay there. The kernels that PyTorch loads ("numba", "cpu") and the compiled module
+are what users of Python have; the files are those of `resfu.export`.
 """
 
 import argparse

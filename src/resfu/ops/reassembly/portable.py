@@ -1,9 +1,9 @@
 """Reassembly in standard operators for compilers outside Python: one product of small matrices.
 
 The pixels of a cell (see `cells.py`) share a window of the low-resolution map. The windows are gathered from the padded
-map, a pixel's channels at a time, and a cell's sum is [pixels, taps] @ [taps, C]. At whole ratios "fine" takes low-resolution pixels for cells too:
-their windows hold K + 2 taps a side, and how much of each tap a pixel's K x K weights take is a matrix for each of the
-r x r places in a cell, so that no pixel has to be padded or cropped.
+map, a pixel's channels at a time, and a cell's sum is [pixels, taps] @ [taps, C]. At whole ratios "fine" takes
+low-resolution pixels for cells too: their windows hold K + 2 taps a side, and how much of each tap a pixel's K x K
+weights take is a matrix for each of the r x r places in a cell, so that no pixel has to be padded or cropped.
 """
 
 import torch

@@ -51,6 +51,8 @@ def window_softmax(
 def _by_operators(scores: Tensor, groups: int) -> Tensor:
     """ONNX Runtime's own softmax takes ten times as long over an axis that is not the last."""
     if groups > 1:
-        return _by_operators(scores.unflatten(1, (groups, -1)).flatten(0, 1), 1).unflatten(0, (-1, groups)).flatten(1, 2)
+        return (
+            _by_operators(scores.unflatten(1, (groups, -1)).flatten(0, 1), 1).unflatten(0, (-1, groups)).flatten(1, 2)
+        )
     weights = (scores - scores.amax(1, keepdim=True)).exp()
     return weights / weights.sum(1, keepdim=True)
