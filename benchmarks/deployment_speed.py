@@ -1,8 +1,8 @@
 """`python -m benchmarks.deployment_speed`: ReSFU and CARAFE in each runtime, side by side with eager PyTorch.
 
-Two threads each, pages kept, one image, sizes open. Writes benchmarks/results/deployment-speed.json. The kernels that
-PyTorch loads ("numba", "cpu") and the compiled module are what users of Python have; the files are those of
-`resfu.export`.
+Two threads each, pages kept, one image, sizes open. Writes benchmarks/results/deployment-speed.json after each case;
+cases that this run does not measure stay there. The kernels that PyTorch loads ("numba", "cpu") and the compiled module
+are what users of Python have; the files are those of `resfu.export`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import resfu
-from benchmarks.results import save
+from benchmarks.results import measured, save
 from resfu.deploy.export_runtimes import RUNTIMES
 from resfu.evaluation.cost import Latency, rounds
 
@@ -54,16 +54,16 @@ def main() -> None:
     options = parser.parse_args()
     resfu.keep_pages()
     torch.set_num_threads(THREADS)
-    rows = []
+    rows = {row["case"]: row for row in measured("deployment-speed")}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         for case in options.cases:
             taken = rounds(contenders(CASES[case], options.runtimes, Path(folder)), ROUNDS, settle=2)
             times = {who: Latency.of(each) for who, each in taken.items()}
-            rows.append({"case": case, "times": {who: asdict(time) for who, time in times.items()}})
+            rows[case] = {"case": case, "times": {who: asdict(time) for who, time in times.items()}}
+            save("deployment-speed", ROUNDS, [rows[name] for name in CASES if name in rows], pages_kept=True)
             eager = times["eager"].median_ms
             for who, time in times.items():
                 print(f"{case} | {who} | {time.median_ms:.1f} ms | {time.median_ms / eager:.2f} x eager", flush=True)
-    save("deployment-speed", ROUNDS, rows, pages_kept=True)
 
 
 if __name__ == "__main__":

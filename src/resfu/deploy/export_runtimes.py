@@ -118,8 +118,7 @@ class OpenVino(Runtime):
         compiled = core.compile_model(network, "CPU", options)
 
         def run(inputs: tuple[Tensor, ...]) -> Tensor:
-            found = compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0]
-            return torch.from_numpy(found.copy())
+            return torch.from_numpy(compiled([x.contiguous().numpy() for x in inputs][: len(compiled.inputs)])[0])
 
         return run
 
@@ -231,7 +230,7 @@ def _group_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, B: int, C: int, pixels: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`aten.native_group_norm` by means: the output, and the mean [B, groups] and 1 / deviation of each group."""
-    grouped = x.reshape(B, groups, C // groups, pixels)
+    grouped = x.reshape(B, groups, C // groups, *x.shape[2:])
     mean = _mean(grouped)
     centred = grouped - mean
     scale = (_mean(centred.square()) + eps).rsqrt()
@@ -245,8 +244,10 @@ def _group_norm(
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Over the last two axes, one by one: short sums lose fewer digits."""
-    return x.mean(3, keepdim=True).mean(2, keepdim=True)
+    """Over all axes but the first two, one by one: short sums lose fewer digits."""
+    for axis in reversed(range(2, x.dim())):
+        x = x.mean(axis, keepdim=True)
+    return x
 
 
 def _parts(x: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Window means and the guided filter in standard operators for compilers outside Python.
 
-A window mean is average pooling along the rows and then along the columns, each over the pixels that exist. Maps that
-need one at the same time are pooled side by side.
+A window mean is average pooling along the rows and then along the columns, each over the pixels that exist. Each map is
+pooled alone: to lay several side by side and part them again costs the runtimes more than the pooling.
 """
 
 import torch
@@ -32,13 +32,12 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int
     return m * (guide - origin) + n + height
 
 
-def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> list[Tensor]:
+def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
     """m and n of x ~ m guide + n, each averaged over the windows that hold a pixel."""
-    means = window_mean(torch.cat([guide, x, guide * x, guide * guide], 1), radius)
-    mean_guide, mean_x, product, square = means.chunk(4, 1)
-    variance = square - mean_guide * mean_guide
-    m = (product - mean_guide * mean_x) / operators.ridged(variance, eps)
-    return list(window_mean(torch.cat([m, mean_x - m * mean_guide], 1), radius).chunk(2, 1))
+    mean_guide, mean_x = window_mean(guide, radius), window_mean(x, radius)
+    variance = window_mean(guide * guide, radius) - mean_guide * mean_guide
+    m = (window_mean(guide * x, radius) - mean_guide * mean_x) / operators.ridged(variance, eps)
+    return window_mean(m, radius), window_mean(mean_x - m * mean_guide, radius)
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

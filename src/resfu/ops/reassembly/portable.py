@@ -1,9 +1,9 @@
 """Reassembly in standard operators for compilers outside Python: one product of small matrices.
 
-The pixels of a cell (see `cells.py`) share a window of the low-resolution map. The windows are slices of the padded
-map, and a cell's sum is [C, taps] @ [taps, pixels]. At whole ratios "fine" takes low-resolution pixels for cells too:
-their windows hold K + 2 taps a side, and how much of each tap a pixel's K x K weights take is a matrix for each of the
-r x r places in a cell, so that no pixel has to be padded or cropped.
+The pixels of a cell (see `cells.py`) share a window of the low-resolution map. The windows are gathered from the padded
+map, a pixel's channels at a time, and a cell's sum is [pixels, taps] @ [taps, C]. At whole ratios "fine" takes
+low-resolution pixels for cells too: their windows hold K + 2 taps a side, and how much of each tap a pixel's K x K
+weights take is a matrix for each of the r x r places in a cell, so that no pixel has to be padded or cropped.
 """
 
 import torch
@@ -24,8 +24,7 @@ def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str,
     if neighbours == "fine" and rows is not None and columns is not None:
         kernel = _spread_by_place(weights, (h, w), K, rows, columns, groups)
         reach = K // 2 + 1
-        out = _by_cell(bordered(features, reach, padding), kernel, K + 2, rows, columns)
-        return out.reshape(out.shape[0], out.shape[1], H, W)
+        return _by_cell(bordered(features, reach, padding), kernel, K + 2, rows, columns)
     reach = operators.size(K, neighbours) // 2
     return operators.reassemble(bordered(features, reach, padding), weights, (h, w), neighbours, groups, window_sum)
 
@@ -46,10 +45,10 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
         return by_tile(padded, weights, M, ratios[0], ratios[1], groups)
     rows, columns = (Cells(P, p, neighbours) for P, p in zip(weights.shape[-2:], (h, w), strict=True))
     kernel = split(weights, rows, columns)  # [B, G M M, rows, a, columns, b]
-    kernel = kernel.permute(0, 2, 4, 1, 3, 5).flatten(4)  # [B, rows, columns, G M M, a b]
+    kernel = kernel.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)  # [B, rows, columns, a b, G M M]
     if groups > 1:
-        kernel = kernel.unflatten(3, (groups, -1))
-    return join(_by_cell(padded, kernel, M, rows.pixels, columns.pixels), rows, columns)
+        kernel = kernel.unflatten(4, (groups, -1)).transpose(3, 4)
+    return columns.scatter(rows.scatter(_by_cell(padded, kernel, M, rows.pixels, columns.pixels), 2), 3)
 
 
 @registered_decomposition(operators.window_sum_to_weights)
@@ -72,51 +71,57 @@ def window_sum_to_weights(
 
 
 def _spread_by_place(weights: Tensor, low: tuple[int, int], K: int, rows: int, columns: int, groups: int) -> Tensor:
-    """[B, G K K, H, W] -> [B, h, w, (G,) (K + 2)^2, r r]: what each place in a cell takes of each tap."""
+    """[B, G K K, H, W] -> [B, h, w, (G,) r r, (K + 2)^2]: what each place in a cell takes of each tap."""
     (B, N), (h, w) = weights.shape[:2], low
-    places = weights.reshape(B, N, h, rows, w, columns).permute(0, 3, 5, 1, 2, 4)
-    matrix = _interpolation_by_place(K, rows, columns, weights)  # [a b, (K + 2)^2, K K]
+    places = weights.flatten(2).mT.reshape(B, h, rows, w, columns, N)  # runtimes move a pixel's N numbers at once
+    places = places.permute(0, 2, 4, 1, 3, 5).reshape(B, rows * columns, h * w * groups, K * K)
+    matrix = _interpolation_by_place(K, rows, columns, weights)  # [a b, K K, (K + 2)^2]
+    kernel = places @ matrix
     if groups == 1:
-        kernel = matrix @ places.reshape(B, rows * columns, N, h * w)
-        return kernel.reshape(B, rows * columns, (K + 2) ** 2, h, w).permute(0, 3, 4, 2, 1)
-    kernel = matrix[:, None] @ places.reshape(B, rows * columns, groups, K * K, h * w)
-    return kernel.reshape(B, rows * columns, groups, (K + 2) ** 2, h, w).permute(0, 4, 5, 2, 3, 1)
+        return kernel.transpose(1, 2).reshape(B, h, w, rows * columns, (K + 2) ** 2)
+    kernel = kernel.reshape(B, rows * columns, h * w, groups, (K + 2) ** 2).permute(0, 2, 3, 1, 4)
+    return kernel.reshape(B, h, w, groups, rows * columns, (K + 2) ** 2)
 
 
 def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Tensor:
-    """[a b, (K + 2)^2, K K]: the bilinear weights of the taps around each of a pixel's K x K neighbours."""
+    """[a b, K K, (K + 2)^2]: the bilinear weights of the taps around each of a pixel's K x K neighbours."""
     axes = []
     for ratio in (rows, columns):
-        axis = torch.zeros((ratio, K + 2, K), dtype=torch.float64)
+        axis = torch.zeros((ratio, K, K + 2), dtype=torch.float64)
         for place in range(ratio):
             beyond = 2 * place + 1 - ratio  # twice the ratio times the distance from the centre
             cell = beyond // (2 * ratio)
             fraction = beyond / (2 * ratio) - cell
             for n in range(K):
-                axis[place, n + 1 + cell, n] += 1 - fraction
-                axis[place, n + 2 + cell, n] += fraction
+                axis[place, n, n + 1 + cell] += 1 - fraction
+                axis[place, n, n + 2 + cell] += fraction
         axes.append(axis)
     both = axes[0][:, None, :, None, :, None] * axes[1][None, :, None, :, None, :]
-    return both.reshape(rows * columns, (K + 2) ** 2, K * K).to(like)
+    return both.reshape(rows * columns, K * K, (K + 2) ** 2).to(like)
 
 
 def _by_cell(padded: Tensor, kernel: Tensor, M: int, rows: int, columns: int) -> Tensor:
-    """[B, h, w, (G,) M M, a b] -> [B, C, h, a, w, b]: each pixel's weighted sum of its cell's window."""
-    groups = kernel.shape[3] if kernel.dim() == 6 else 1
-    windows = _windows(padded, M, groups)
-    out = (windows.mT @ kernel).unflatten(-1, (rows, columns))  # [B, h, w, (G,) C / G, a, b]
-    if groups == 1:
-        return out.permute(0, 3, 1, 4, 2, 5)
-    return out.permute(0, 3, 4, 1, 5, 2, 6).flatten(1, 2)
+    """[B, h, w, (G,) a b, M M] -> [B, C, h a, w b]: each pixel's weighted sum of its cell's window."""
+    (B, C), (h, w) = padded.shape[:2], kernel.shape[1:3]
+    if kernel.dim() == 5:
+        out = (kernel @ _windows(padded, M)).reshape(B, h, w, rows, columns * C)
+        # First all pixels of a row, then their channels: two moves of many numbers at once, and none of single ones.
+        return out.transpose(2, 3).reshape(B, h * rows, w * columns, C).permute(0, 3, 1, 2)
+    groups = kernel.shape[3]
+    out = (kernel @ _windows(padded, M, groups)).unflatten(4, (rows, columns))  # [B, h, w, G, a, b, C / G]
+    return out.permute(0, 3, 6, 1, 4, 2, 5).reshape(B, C, h * rows, w * columns)
 
 
-def _windows(padded: Tensor, M: int, groups: int) -> Tensor:
+def _windows(padded: Tensor, M: int, groups: int = 1) -> Tensor:
     """[B, C, rows + M - 1, columns + M - 1] -> [B, rows, columns, (G,) M M, C / G]: the window of each cell."""
-    x = padded.permute(0, 2, 3, 1)
-    x = torch.cat([_shifted(x, 2, n, M) for n in range(M)], 3)
-    x = torch.cat([_shifted(x, 1, n, M) for n in range(M)], 3)
-    x = x.unflatten(3, (M * M, -1))
-    return x if groups == 1 else x.unflatten(4, (groups, -1)).transpose(3, 4)
+    (B, C, high, wide), device = padded.shape, padded.device
+    rows, columns, tap = high - (M - 1), wide - (M - 1), torch.arange(M, device=device)
+    row = torch.arange(rows, device=device).reshape(-1, 1, 1, 1) + tap[:, None]
+    place = row * wide + torch.arange(columns, device=device).reshape(-1, 1, 1) + tap  # [rows, columns, M, M]
+    x = padded.permute(0, 2, 3, 1).contiguous().view(B, -1, C).index_select(1, place.reshape(-1))
+    if groups == 1:
+        return x.reshape(B, rows, columns, M * M, C)
+    return x.reshape(B, rows, columns, M * M, groups, C // groups).transpose(3, 4)
 
 
 def _shifted(x: Tensor, dim: int, n: int, M: int) -> Tensor:

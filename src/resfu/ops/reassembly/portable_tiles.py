@@ -1,7 +1,7 @@
 """The portable reassembly of "coarse" neighbours at whole ratios, by tiles of T low-resolution pixels in a row.
 
 Windows of neighbouring pixels overlap: T of them read M (T + M - 1) values of the map instead of T M^2. A tile is one
-product, [C, values] @ [values, pixels], with zeros where a pixel doesn't see a value: outside Python these cost less
+product, [pixels, values] @ [values, C], with zeros where a pixel doesn't see a value: outside Python these cost less
 than windows written out one by one. There is always one tile more than w // T, so that no step depends on whether an
 example's size happens to be a multiple of T.
 """
@@ -27,44 +27,51 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     Returns:
         [B, C, H, W].
     """
-    (B, C), (H, W), T = padded.shape[:2], weights.shape[-2:], max(_TILE, M - 1)
+    (B, C), W, T = padded.shape[:2], weights.shape[3], max(_TILE, M - 1)
     h, tiles, pixels = padded.shape[2] - M + 1, (padded.shape[3] - M + 1) // T + 1, T * columns
-    windows = _windows(padded, tiles, T, M)  # [B, h, tiles, values, C]
-    windows = windows.reshape(B * h * tiles, -1, C)
-    kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, values, pixels]
+    windows = _windows(padded, T, M)  # [B h tiles, values, C]
+    kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, pixels, values]
     if groups > 1:
         windows = windows.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
     # Not `@`, which becomes an expand whose sizes ExecuTorch gets wrong.
-    out = torch.bmm(windows.mT, kernel).reshape(B, h, tiles, C, rows, pixels).permute(0, 3, 1, 4, 2, 5)
-    return out.reshape(B, C, H, tiles * pixels)[..., :W]
+    out = torch.bmm(kernel, windows)
+    if groups > 1:
+        out = out.unflatten(0, (-1, groups)).transpose(1, 2)
+    out = out.reshape(-1, tiles, rows, pixels * C).transpose(1, 2).contiguous()  # so that -1 stays and isn't computed
+    return out.view(B, -1, tiles * pixels, C)[:, :, :W].permute(0, 3, 1, 2)
 
 
-def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
-    """[B, h, tiles, M (T + M - 1), C]: in every row a tile's own T values and the first M - 1 of the next one."""
-    x = F.pad(padded, (0, 2 * T))[..., : (tiles + 1) * T]
-    x = x.reshape(*x.shape[:3], tiles + 1, T).permute(0, 2, 3, 4, 1)
-    x = torch.cat([x[:, :, :-1], x[:, :, 1:, : M - 1]], 3)
-    return torch.cat([x[:, m : m - (M - 1) or None] for m in range(M)], 3)
+def _windows(padded: Tensor, T: int, M: int) -> Tensor:
+    """[B h tiles, M (T + M - 1), C]: the values that a tile reads; any where the last one reaches beyond the map."""
+    (B, C, high, wide), device = padded.shape, padded.device
+    row = torch.arange(high - M + 1, device=device).reshape(-1, 1, 1, 1) + torch.arange(M, device=device)[:, None]
+    # ExecuTorch keeps too little memory for an arange of anything but an input's size, w here. The 0 behind it is for
+    # the tile that begins at w, if one does, where nothing counts.
+    first = F.pad(torch.arange(wide - M + 1, device=device), (0, 1))[::T].reshape(-1, 1, 1)
+    column = first + torch.arange(T + M - 1, device=device)
+    place = row * wide + column.clamp(max=wide - 1)  # [h, tiles, M, T + M - 1]
+    pixels = padded.permute(0, 2, 3, 1).contiguous().view(B, -1, C)
+    return pixels.index_select(1, place.reshape(-1)).reshape(-1, M * (T + M - 1), C)
 
 
 def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int) -> Tensor:
-    """[B h tiles G, M (T + M - 1), rows T columns]: what each pixel of a tile takes of each of its values."""
+    """[B h tiles G, rows T columns, M (T + M - 1)]: what each pixel of a tile takes of each of its values."""
     B, (h, tiles), pixels = weights.shape[0], low, T * columns
-    x = weights.reshape(B * groups, M * M, weights.shape[2], weights.shape[3])
+    x = weights.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else weights
     x = F.pad(x, (0, pixels + 1, 0, 0, 0, 1))[..., : tiles * pixels]  # a tap more, whose weights are zeros
-    x = x.reshape(B * groups, M * M + 1, h, rows, tiles, pixels).permute(0, 2, 4, 1, 3, 5)  # XNNPACK takes six axes
-    x = x.reshape(B * groups * h * tiles, (M * M + 1) * rows * pixels)
+    x = x.reshape(B * groups, M * M + 1, -1, rows, tiles, pixels).permute(0, 2, 4, 1, 3, 5)  # XNNPACK takes six axes
+    x = x.reshape(-1, (M * M + 1) * rows * pixels)
     x = x.index_select(1, _places(T, M, rows, columns, x.device))
-    shape = (M * (T + M - 1), rows * pixels)
+    shape = (rows * pixels, M * (T + M - 1))
     if groups > 1:
         x = x.reshape(B, groups, h * tiles, -1).transpose(1, 2)
     return x.reshape(-1, *shape)
 
 
 def _places(T: int, M: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """[M (T + M - 1) rows T columns]: where a value's weight for a pixel stands among [M M + 1, rows, T columns]."""
-    pixel = torch.arange(T * columns)
-    column = torch.arange(T + M - 1)[:, None] - pixel // columns  # in the pixel's window
-    tap = torch.arange(M)[:, None, None] * M + column
-    tap = torch.where((column >= 0) & (column < M), tap, M * M)[:, :, None]  # [M, T + M - 1, 1, T columns]
-    return ((tap * rows + torch.arange(rows)[:, None]) * T * columns + pixel).flatten().to(device)
+    """[rows T columns M (T + M - 1)]: where a value's weight for a pixel stands among [M M + 1, rows, T columns]."""
+    pixel = torch.arange(T * columns)[:, None, None]
+    column = torch.arange(T + M - 1) - pixel // columns  # in the pixel's window
+    tap = torch.arange(M)[:, None] * M + column
+    tap = torch.where((column >= 0) & (column < M), tap, M * M)  # [T columns, M, T + M - 1]
+    return ((tap * rows + torch.arange(rows)[:, None, None, None]) * T * columns + pixel).flatten().to(device)

@@ -41,8 +41,18 @@ def window_softmax(
         columns = neighbour_in_image(W, low[1], K, scores.device)
         inside = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
         scores = scores.masked_fill(~inside.repeat(groups, 1, 1), float("-inf"))
-    if groups == 1 and is_portable():
-        return scores.softmax(1)
+    if is_portable():
+        return _by_operators(scores, groups)
     if memory_format(scores) == torch.channels_last:
         return scores.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).softmax(4).flatten(3).permute(0, 3, 1, 2)
     return scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
+
+
+def _by_operators(scores: Tensor, groups: int) -> Tensor:
+    """ONNX Runtime's own softmax takes ten times as long over an axis that is not the last."""
+    if groups > 1:
+        return (
+            _by_operators(scores.unflatten(1, (groups, -1)).flatten(0, 1), 1).unflatten(0, (-1, groups)).flatten(1, 2)
+        )
+    weights = (scores - scores.amax(1, keepdim=True)).exp()
+    return weights / weights.sum(1, keepdim=True)

@@ -75,7 +75,8 @@ def similarity_scores(
         return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours)
     if backend in ("reference", "portable") or not in_bands(query) or query.numel() == 0:
         v = neighbour_convolution(key, query, weight, bias, step, similarity, neighbours, backend)
-        return scores(hidden_channels(v, compressor), compressor)
+        hidden = hidden_channels(v, compressor)
+        return portable.scores(hidden, compressor) if backend == "portable" else scores(hidden, compressor)
     query = channels_last(query)
     rows = getattr(cpu, name)(key, query, weight, bias, step, neighbours)
     B, M, (H, W) = query.shape[0], weight.shape[0], query.shape[-2:]

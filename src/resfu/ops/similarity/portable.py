@@ -12,6 +12,7 @@ from torch import Tensor
 from resfu.ops.layout import pad
 from resfu.ops.nearest import repeated
 from resfu.ops.portable import registered_decomposition, whole_ratio
+from resfu.ops.precision import at_least_fp32
 from resfu.ops.similarity import compressor as layers
 from resfu.ops.similarity import cpu, normalization, operators
 from resfu.ops.similarity.compressor import Compressor
@@ -77,6 +78,25 @@ def upsampled_group_norm(
     return normalised * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
 
 
+def scores(hidden: Tensor, c: Compressor) -> Tensor:
+    """The portable equal of `compressor.scores`: GroupNorm's factors change the weights, and no map is scaled."""
+    B, M, H, W = hidden.shape
+    groups = at_least_fp32(hidden).reshape(B, c.norm_groups, M // c.norm_groups, H, W)
+    centred = groups - _group_mean(groups)
+    factor = (_group_mean(centred * centred) + c.eps).rsqrt().reshape(B, c.norm_groups, 1)
+    factor = factor * c.norm_weight.view(c.norm_groups, -1)
+    weight = c.score_weight.flatten(1)
+    out = (weight * factor.reshape(B, 1, M)) @ centred.reshape(B, M, H * W) + (c.score_bias + weight @ c.norm_bias)[
+        :, None
+    ]
+    return out.reshape(B, len(weight), H, W).to(hidden.dtype)
+
+
+def _group_mean(x: Tensor) -> Tensor:
+    """Over all axes but the first two, one by one: some runtimes add up in order, and short sums lose fewer digits."""
+    return x.mean(4, keepdim=True).mean(3, keepdim=True).mean(2, keepdim=True)
+
+
 def _second_moments(ratio: int, like: Tensor) -> Tensor:
     """[3]: of the two bilinear weights of a pixel, the mean product and, in the centre, twice the mean square."""
     fraction = ((2 * torch.arange(ratio, dtype=torch.float64) + 1 - ratio) / (2 * ratio)) % 1
@@ -90,4 +110,4 @@ def _(key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, *rest) -> Tensor
     *tensors, norm_groups, eps, h, w, neighbours = rest
     compressor = Compressor(*tensors, norm_groups=norm_groups, eps=eps)
     v = paired_central_difference(key, query, weight, bias, (h, w), neighbours)
-    return layers.scores(layers.hidden_channels(v, compressor), compressor)
+    return scores(layers.hidden_channels(v, compressor), compressor)
