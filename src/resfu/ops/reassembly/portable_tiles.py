@@ -29,7 +29,7 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     """
     (B, C), W, T = padded.shape[:2], weights.shape[3], max(_TILE, M - 1)
     h, tiles, pixels = padded.shape[2] - M + 1, (padded.shape[3] - M + 1) // T + 1, T * columns
-    windows = _windows(padded, T, M)  # [B h tiles, values, C]
+    windows = _windows(padded, tiles, T, M)  # [B h tiles, values, C]
     kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, pixels, values]
     if groups > 1:
         windows = windows.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -37,21 +37,22 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     out = torch.bmm(kernel, windows)
     if groups > 1:
         out = out.unflatten(0, (-1, groups)).transpose(1, 2)
-    out = out.reshape(-1, tiles, rows, pixels * C).transpose(1, 2).contiguous()  # so that -1 stays and isn't computed
+    out = out.reshape(-1, tiles, rows, pixels * C).transpose(1, 2)
+    # `contiguous` would fix the example's one tile, and `reshape` computes what -1 stands for.
+    out = out.clone(memory_format=torch.contiguous_format)
     return out.view(B, -1, tiles * pixels, C)[:, :, :W].permute(0, 3, 1, 2)
 
 
-def _windows(padded: Tensor, T: int, M: int) -> Tensor:
-    """[B h tiles, M (T + M - 1), C]: the values that a tile reads; any where the last one reaches beyond the map."""
-    (B, C, high, wide), device = padded.shape, padded.device
-    row = torch.arange(high - M + 1, device=device).reshape(-1, 1, 1, 1) + torch.arange(M, device=device)[:, None]
-    # ExecuTorch keeps too little memory for an arange of anything but an input's size, w here. The 0 behind it is for
-    # the tile that begins at w, if one does, where nothing counts.
-    first = F.pad(torch.arange(wide - M + 1, device=device), (0, 1))[::T].reshape(-1, 1, 1)
-    column = first + torch.arange(T + M - 1, device=device)
-    place = row * wide + column.clamp(max=wide - 1)  # [h, tiles, M, T + M - 1]
-    pixels = padded.permute(0, 2, 3, 1).contiguous().view(B, -1, C)
-    return pixels.index_select(1, place.reshape(-1)).reshape(-1, M * (T + M - 1), C)
+def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
+    """[B h tiles, M (T + M - 1), C]: in every row a tile's own T values and the first M - 1 of the next one.
+
+    By slices: an index of each value would be broadcast over the tiles, which fixes their number where it is 1.
+    """
+    x = F.pad(padded, (0, 2 * T))[..., : (tiles + 1) * T]
+    x = x.clone(memory_format=torch.contiguous_format).view(*x.shape[:2], -1, tiles + 1, T).permute(0, 2, 3, 4, 1)
+    x = torch.cat([x[:, :, :-1], x[:, :, 1:, : M - 1]], 3)
+    x = torch.cat([x[:, m : m - (M - 1) or None] for m in range(M)], 3)
+    return x.reshape(-1, M * (T + M - 1), x.shape[4])
 
 
 def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int) -> Tensor:
