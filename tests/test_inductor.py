@@ -100,8 +100,8 @@ small = {
 }
 host = small[sys.argv[1]](upsampler="resfu", num_classes=5)
 for module in host.modules():
-    if isinstance(module, (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)):
-        module.eval()
+    if isinstance(module, nn.BatchNorm2d) or "Drop" in type(module).__name__:
+        module.eval()  # two calls drop different channels, and different branches
 for want, got in both(host, [[(64, 96)], [(96, 64)]], width=[3]):
     torch.testing.assert_close(got[0], want[0], rtol=1e-3, atol=1e-3)
     for a, b in zip(got[1:], want[1:]):
