@@ -6,32 +6,8 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from resfu.hosts.mask_rcnn import MaskRCNN
-from resfu.hosts.panoptic_fpn import PanopticFPN
 from resfu.hosts.panoptic_fusion import ClassAgnosticRoIHeads
-
-THINGS, STUFF, VOID = 4, 3, 255
-
-
-DETECTOR = {
-    "layers": (1, 1, 1, 1),
-    "min_size": 64,
-    "max_size": 96,
-    "rpn_pre_nms_top_n_train": 40,
-    "rpn_pre_nms_top_n_test": 40,
-    "rpn_post_nms_top_n_train": 10,
-    "rpn_post_nms_top_n_test": 10,
-    "box_batch_size_per_image": 12,
-    "box_score_thresh": 0.0,
-    "box_detections_per_img": 5,
-}
-
-
-SMALL = DETECTOR | {"num_classes": THINGS, "stuff_classes": STUFF, "score_threshold": 0.0, "stuff_area": 30}
-
-
-def build(upsampler: str = "resfu", **options: object) -> PanopticFPN:
-    torch.manual_seed(0)
-    return PanopticFPN(upsampler, **(SMALL | options))
+from tests.support.tiny_networks import DETECTOR, panoptic_fpn
 
 
 def detections(kind: type[RoIHeads], proposals: Tensor, logits: Tensor) -> tuple[list[float], list[int]]:
@@ -68,7 +44,7 @@ def test_with_one_class_detections_are_torchvisions() -> None:
 
 def test_the_detector_suppresses_over_all_classes() -> None:
     settings = {"box_score_thresh": 0.1, "box_nms_thresh": 0.3, "box_detections_per_img": 7, "box_fg_iou_thresh": 0.6}
-    plain = build("nearest", **settings).roi_heads
+    plain = panoptic_fpn("nearest", **settings).roi_heads
     torch.manual_seed(0)
     theirs = MaskRCNN("nearest", **(DETECTOR | settings)).roi_heads
     assert type(plain) is ClassAgnosticRoIHeads

@@ -15,31 +15,7 @@ from resfu.hosts.fpn import UpsamplingFPN
 from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.hosts.slot import SlotFactory
 from resfu.upsamplers.jbu import JBU, StackJBU
-
-CLASSES = 4
-# Few blocks, small images, few proposals; without a threshold even an untrained network finds something.
-SMALL = {
-    "num_classes": CLASSES,
-    "layers": (1, 1, 1, 1),
-    "min_size": 64,
-    "max_size": 96,
-    "rpn_pre_nms_top_n_train": 40,
-    "rpn_pre_nms_top_n_test": 40,
-    "rpn_post_nms_top_n_train": 10,
-    "rpn_post_nms_top_n_test": 10,
-    "box_batch_size_per_image": 12,
-    "box_score_thresh": 0.0,
-    "box_detections_per_img": 5,
-}
-
-
-def build(upsampler: str = "resfu", **options: object) -> MaskRCNN:
-    torch.manual_seed(0)
-    return MaskRCNN(upsampler, **(SMALL | options))
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+from tests.support.tiny_networks import CLASSES, DETECTOR, count, mask_rcnn
 
 
 def target(height: int, width: int, objects: int) -> dict[str, Tensor]:
@@ -102,8 +78,8 @@ def test_with_nearest_the_pyramid_is_torchvisions_to_the_bit() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_with_nearest_the_network_is_torchvisions_to_the_bit(training: bool) -> None:
-    ours = build("nearest", layers=(3, 4, 6, 3), rpn_post_nms_top_n_train=12).train(training)
-    settings = {name: value for name, value in SMALL.items() if name not in ("layers", "num_classes")}
+    ours = mask_rcnn("nearest", layers=(3, 4, 6, 3), rpn_post_nms_top_n_train=12).train(training)
+    settings = {name: value for name, value in DETECTOR.items() if name != "layers"}
     levels = ["0", "1", "2", "3"]
     settings |= {"rpn_post_nms_top_n_train": 12, "box_roi_pool": MultiScaleRoIAlign(levels, 7, 0)}
     settings |= {"mask_roi_pool": MultiScaleRoIAlign(levels, 14, 0)}
@@ -139,7 +115,7 @@ def calls(net: MaskRCNN, images: Tensor) -> tuple[list[Tensor], dict[str, tuple[
 
 
 def test_resfu_is_guided_by_c1_in_every_step() -> None:
-    (c1, *_), seen = calls(build("resfu").eval(), torch.randn(1, 3, 96, 160))
+    (c1, *_), seen = calls(mask_rcnn("resfu").eval(), torch.randn(1, 3, 96, 160))
     assert list(seen) == ["c4", "c3", "c2"]
     for (_, guidance, size), step in zip(seen.values(), (4, 2, 1), strict=True):
         assert size == (24 // step, 40 // step)
@@ -148,14 +124,14 @@ def test_resfu_is_guided_by_c1_in_every_step() -> None:
 
 @pytest.mark.parametrize(("upsampler", "options"), [("sapa", {}), ("resfu", {"iterative": True})])
 def test_the_others_are_guided_by_the_lateral_of_the_step(upsampler: str, options: dict[str, object]) -> None:
-    laterals, seen = calls(build(upsampler, upsampler_options=options).eval(), torch.randn(1, 3, 64, 96))
+    laterals, seen = calls(mask_rcnn(upsampler, upsampler_options=options).eval(), torch.randn(1, 3, 64, 96))
     for (_, guidance, _), lateral in zip(seen.values(), laterals[-2::-1], strict=True):
         torch.testing.assert_close(guidance, lateral)
 
 
 def test_stack_jbu_is_one_chain_with_one_correction() -> None:
     images = torch.randn(1, 3, 96, 160)
-    _, seen = calls(build("stack-jbu").eval(), images)
+    _, seen = calls(mask_rcnn("stack-jbu").eval(), images)
     assert [type(module) for module, _, _ in seen.values()] == [JBU, JBU, StackJBU]
     for (_, guidance, _), stride in zip(seen.values(), (16, 8, 4), strict=True):
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
@@ -164,7 +140,7 @@ def test_stack_jbu_is_one_chain_with_one_correction() -> None:
 @pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
 def test_images_of_any_size_and_none(upsampler: str) -> None:
     narrow = {"naf": {"dim": 64}, "anyup": {"dim": 32}}.get(upsampler)
-    net = build(upsampler, upsampler_options=narrow).eval()
+    net = mask_rcnn(upsampler, upsampler_options=narrow).eval()
     images = [torch.rand(3, 50, 71), torch.rand(3, 1, 1), torch.rand(3, 3, 200)]
     with torch.no_grad():
         found = net(images)
@@ -186,7 +162,7 @@ def test_images_of_any_size_and_none(upsampler: str) -> None:
 
 
 def test_upsampled_features_are_what_goes_in_and_out_of_the_slots() -> None:
-    net = build("bilinear").eval()
+    net = mask_rcnn("bilinear").eval()
     with torch.no_grad():
         pairs = net.upsampled_features(torch.rand(1, 3, 64, 96))
     for low, high in pairs.values():
@@ -195,7 +171,7 @@ def test_upsampled_features_are_what_goes_in_and_out_of_the_slots() -> None:
 
 @pytest.mark.parametrize("objects", [(2, 1), (1, 0), (0, 0)])
 def test_training_with_and_without_objects(objects: tuple[int, int]) -> None:
-    net = build()
+    net = mask_rcnn()
     losses = net(
         [torch.rand(3, 50, 70), torch.rand(3, 64, 80)], [target(50, 70, objects[0]), target(64, 80, objects[1])]
     )
@@ -210,13 +186,13 @@ def test_training_with_and_without_objects(objects: tuple[int, int]) -> None:
 
 
 def test_the_upsampler_changes_nothing_else_at_the_start() -> None:
-    plain, guided = build("bilinear").state_dict(), build("resfu").state_dict()
+    plain, guided = mask_rcnn("bilinear").state_dict(), mask_rcnn("resfu").state_dict()
     assert set(guided) - set(plain) == {name for name in guided if name.startswith("backbone.fpn.slots.")}
     assert all(torch.equal(guided[name], value) for name, value in plain.items())
 
 
 def test_under_autocast_boxes_are_not_rounded() -> None:
-    net = build().eval()
+    net = mask_rcnn().eval()
     images = [torch.rand(3, 90, 60)]
     seen = []
     net.roi_heads.register_forward_pre_hook(lambda module, args: seen.append(args[1][0]))
@@ -246,7 +222,7 @@ def test_under_autocast_boxes_are_not_rounded() -> None:
     ],
 )
 def test_bad_images(images: Tensor | list[Tensor], message: str) -> None:
-    net = build("nearest").eval()
+    net = mask_rcnn("nearest").eval()
     for call in (net, net.upsampled_features):
         with pytest.raises(ValueError, match=message):
             call(images)
@@ -268,11 +244,11 @@ def test_bad_images(images: Tensor | list[Tensor], message: str) -> None:
 )
 def test_bad_targets(changes: dict[str, Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build("nearest")([torch.rand(3, 40, 50)], [target(40, 50, 1) | changes])
+        mask_rcnn("nearest")([torch.rand(3, 40, 50)], [target(40, 50, 1) | changes])
 
 
 def test_missing_targets_and_bad_arguments() -> None:
-    net = build("nearest")
+    net = mask_rcnn("nearest")
     with pytest.raises(ValueError, match=r"1 images and none targets. Call \.eval\(\)"):
         net([torch.rand(3, 40, 50)])
     with pytest.raises(ValueError, match="at least one image"):
@@ -282,8 +258,8 @@ def test_missing_targets_and_bad_arguments() -> None:
     with pytest.raises(ValueError, match="at least one image"):
         net.upsampled_features([])
     with pytest.raises(ValueError, match=r"no setting box_score_threshold; torchvision's are .*box_score_thresh,"):
-        build(box_score_threshold=0.5)
+        mask_rcnn(box_score_threshold=0.5)
     with pytest.raises(ValueError, match="num_classes must be an int from 1, got 0"):
-        build(num_classes=0)
+        mask_rcnn(num_classes=0)
     with pytest.raises(ValueError, match=r"unknown upsampler 'bicubik'"):
-        build("bicubik")
+        mask_rcnn("bicubik")

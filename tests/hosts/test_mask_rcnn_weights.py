@@ -10,34 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from resfu.hosts.mask_rcnn import MaskRCNN
-
-CLASSES = 4
-
-
-# Few blocks, small images, few proposals; without a threshold even an untrained network finds something.
-SMALL = {
-    "num_classes": CLASSES,
-    "layers": (1, 1, 1, 1),
-    "min_size": 64,
-    "max_size": 96,
-    "rpn_pre_nms_top_n_train": 40,
-    "rpn_pre_nms_top_n_test": 40,
-    "rpn_post_nms_top_n_train": 10,
-    "rpn_post_nms_top_n_test": 10,
-    "box_batch_size_per_image": 12,
-    "box_score_thresh": 0.0,
-    "box_detections_per_img": 5,
-}
-
-
-def build(upsampler: str = "resfu", **options: object) -> MaskRCNN:
-    torch.manual_seed(0)
-    return MaskRCNN(upsampler, **(SMALL | options))
+from tests.support.tiny_networks import mask_rcnn
 
 
 def test_state_dict_round_trip() -> None:
-    first, second = build().eval(), copy.deepcopy(build()).eval()
+    first, second = mask_rcnn().eval(), copy.deepcopy(mask_rcnn()).eval()
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         for parameter in second.parameters():
@@ -51,13 +28,13 @@ def test_resnet_weights_from_a_path_freeze_the_start(tmp_path: Path) -> None:
     torch.manual_seed(3)
     resnet = ResNet(Bottleneck, [1, 1, 1, 1])
     torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
-    net = build(pretrained=tmp_path / "resnet.pth")
+    net = mask_rcnn(pretrained=tmp_path / "resnet.pth")
     for name, value in net.backbone.body.state_dict().items():
         assert torch.equal(value, resnet.state_dict()[name]), name
     fixed = {name.split(".")[1] for name, p in net.backbone.named_parameters() if not p.requires_grad}
     assert fixed == {"conv1", "layer1"}
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    trained = build(pretrained=tmp_path / "resnet.pth", frozen=False)
+    trained = mask_rcnn(pretrained=tmp_path / "resnet.pth", frozen=False)
     assert all(p.requires_grad for p in trained.parameters())
     assert torch.equal(trained.backbone.body.bn1.weight, resnet.bn1.weight)
 
@@ -75,26 +52,26 @@ def old_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def test_whole_networks_from_a_path(tmp_path: Path) -> None:
     path = tmp_path / "network.pth"
-    donor = build("nearest").state_dict()
+    donor = mask_rcnn("nearest").state_dict()
     torch.save(old_names({name: value + 0.01 for name, value in donor.items()}), path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        build("bilinear", pretrained=path)
+        mask_rcnn("bilinear", pretrained=path)
     with pytest.warns(UserWarning, match=r"no weights for the upsamplers \(\d+ tensors, backbone\.fpn\.slots\.c4\."):
-        net = build("resfu", pretrained=path)
+        net = mask_rcnn("resfu", pretrained=path)
     for name, value in net.state_dict().items():
         if not name.startswith("backbone.fpn.slots."):
             assert torch.equal(value, donor[name] + 0.01), name
     with pytest.raises(ValueError, match=r"misshapen: roi_heads\.box_predictor\.cls_score\.weight"):
-        build("bilinear", pretrained=path, num_classes=7)
+        mask_rcnn("bilinear", pretrained=path, num_classes=7)
     torch.save(
         {name: value for name, value in donor.items() if "rpn.head.cls" not in name} | {"x": torch.ones(1)}, path
     )
     with pytest.raises(ValueError, match=r"missing: rpn\.head\.cls_logits\.weight, .*; unexpected: x"):
-        build("bilinear", pretrained=path)
-    torch.save(build("resfu").state_dict(), path)
+        mask_rcnn("bilinear", pretrained=path)
+    torch.save(mask_rcnn("resfu").state_dict(), path)
     with pytest.raises(ValueError, match=r"unexpected: backbone\.fpn\.slots\.c4"):
-        build("bilinear", pretrained=path)
+        mask_rcnn("bilinear", pretrained=path)
 
 
 def test_by_name_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,4 +81,4 @@ def test_by_name_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", refuse)
     with pytest.raises(ValueError, match=r"ResNet50_Weights\.IMAGENET1K_V1 .* could not be fetched .*give the path"):
-        build(pretrained=True)
+        mask_rcnn(pretrained=True)

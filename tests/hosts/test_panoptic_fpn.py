@@ -11,32 +11,10 @@ from torch import Tensor, nn
 
 import resfu
 from resfu.hosts.mask_rcnn import MaskRCNN
-from resfu.hosts.panoptic_fpn import PanopticFPN
 from resfu.hosts.panoptic_fusion import Panoptic, fuse
+from tests.support.tiny_networks import DETECTOR, STUFF, THINGS, count, panoptic_fpn
 
-THINGS, STUFF, VOID = 4, 3, 255
-DETECTOR = {
-    "layers": (1, 1, 1, 1),
-    "min_size": 64,
-    "max_size": 96,
-    "rpn_pre_nms_top_n_train": 40,
-    "rpn_pre_nms_top_n_test": 40,
-    "rpn_post_nms_top_n_train": 10,
-    "rpn_post_nms_top_n_test": 10,
-    "box_batch_size_per_image": 12,
-    "box_score_thresh": 0.0,
-    "box_detections_per_img": 5,
-}
-SMALL = DETECTOR | {"num_classes": THINGS, "stuff_classes": STUFF, "score_threshold": 0.0, "stuff_area": 30}
-
-
-def build(upsampler: str = "resfu", **options: object) -> PanopticFPN:
-    torch.manual_seed(0)
-    return PanopticFPN(upsampler, **(SMALL | options))
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+VOID = 255
 
 
 def target(height: int, width: int, objects: int) -> dict[str, Tensor]:
@@ -65,7 +43,7 @@ def test_published_parameters(upsampler: str, addition: int) -> None:
 
 
 def test_the_semantic_loss_counts_half() -> None:
-    net = build("nearest").eval()  # batch normalisation stays as it is
+    net = panoptic_fpn("nearest").eval()  # batch normalisation stays as it is
     net.training = True
     image, wanted = torch.rand(3, 64, 96), target(64, 96, 1)
     features = net.backbone(net.transform.normalize(image)[None])
@@ -157,7 +135,7 @@ def test_fusion_at_its_limits() -> None:
 
 
 def test_what_comes_out_fits_together() -> None:
-    net = build().eval()
+    net = panoptic_fpn().eval()
     images = [torch.rand(3, 50, 71), torch.rand(3, 1, 1), torch.rand(3, 3, 200)]
     with torch.no_grad():
         results = net(images)
@@ -174,14 +152,14 @@ def test_what_comes_out_fits_together() -> None:
         things += sum(isthing for _, isthing, _ in found)
     assert things > 0
     with torch.no_grad():
-        (strict,) = build(score_threshold=1.0, stuff_area=10_000).eval()(images[:1])
+        (strict,) = panoptic_fpn(score_threshold=1.0, stuff_area=10_000).eval()(images[:1])
     assert strict["panoptic"]["segments"] == []
     assert (strict["panoptic"]["ids"] == 0).all()
 
 
 def test_the_semantic_map_lies_where_the_image_lies() -> None:
     """Padding is cut off before the map goes back to the image's size: coordinates in, coordinates out."""
-    net = build("nearest").eval()
+    net = panoptic_fpn("nearest").eval()
 
     class Ramp(nn.Module):
         def forward(self, pyramid: dict[str, Tensor]) -> Tensor:
@@ -204,7 +182,7 @@ def test_the_semantic_map_lies_where_the_image_lies() -> None:
 @pytest.mark.parametrize("objects", [2, 0])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_training_with_and_without_objects(objects: int, autocast: bool) -> None:
-    net = build()
+    net = panoptic_fpn()
     images, targets = [torch.rand(3, 50, 70), torch.rand(3, 64, 80)], [target(50, 70, objects), target(64, 80, 0)]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         losses = net(images, targets)
@@ -220,7 +198,7 @@ def test_training_with_and_without_objects(objects: int, autocast: bool) -> None
 
 
 def test_the_upsampler_changes_nothing_else_at_the_start() -> None:
-    plain, guided = build("bilinear").state_dict(), build("resfu").state_dict()
+    plain, guided = panoptic_fpn("bilinear").state_dict(), panoptic_fpn("resfu").state_dict()
     assert set(guided) - set(plain) == {name for name in guided if name.startswith("backbone.fpn.slots.")}
     assert all(torch.equal(guided[name], value) for name, value in plain.items())
 
@@ -231,13 +209,13 @@ def test_weights_of_mask_rcnn_and_of_its_own(tmp_path: Path) -> None:
     donor = MaskRCNN("nearest", num_classes=THINGS, **DETECTOR).state_dict()
     torch.save(donor, path)
     with pytest.warns(UserWarning, match=r"no weights for the upsamplers and the semantic head \(\d+ tensors"):
-        net = build("resfu", pretrained=path)
+        net = panoptic_fpn("resfu", pretrained=path)
     assert torch.equal(net.backbone.fpn.inner_blocks[0][0].weight, donor["backbone.fpn.inner_blocks.0.0.weight"])
     assert not net.backbone.body.conv1.weight.requires_grad
     torch.save({name: value + 0.01 for name, value in net.state_dict().items()}, path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = build("resfu", pretrained=path)
+        again = panoptic_fpn("resfu", pretrained=path)
     assert torch.equal(again.semantic_head.classifier.bias, net.semantic_head.classifier.bias + 0.01)
 
 
@@ -257,11 +235,11 @@ def test_bad_targets(semantic: Tensor | None, message: str) -> None:
     else:
         wanted["semantic"] = semantic
     with pytest.raises(ValueError, match=message):
-        build("nearest")([torch.rand(3, 40, 50)], [wanted])
+        panoptic_fpn("nearest")([torch.rand(3, 40, 50)], [wanted])
 
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="stuff_classes must be at least 1, got 0"):
-        build(stuff_classes=0)
+        panoptic_fpn(stuff_classes=0)
     with pytest.raises(ValueError, match="has no setting stuff"):
-        build(stuff=3)
+        panoptic_fpn(stuff=3)

@@ -14,32 +14,10 @@ from resfu.hosts.hybrid_vit import HybridViT
 from resfu.hosts.slot import SlotFactory
 from resfu.hosts.transunet import TransUNet, TransUNetHead
 from resfu.upsamplers.jbu import JBU, StackJBU
+from tests.support.tiny_networks import count, randomised, transunet
 
 BASE = 105_277_081
 PUBLISHED = "vit_base_r50_s16_224"
-TINY = {"layers": (1, 1, 1), "width": 64, "depth": 1, "image_size": 32}
-
-
-def build(upsampler: str, **options: object) -> TransUNet:
-    torch.manual_seed(0)
-    arguments = TINY | {"channels": (64, 32, 32, 16)} | options
-    return TransUNet(upsampler, 4, **arguments).eval()  # pyright: ignore[reportArgumentType]
-
-
-def randomised(network: nn.Module) -> nn.Module:
-    """Norms that start from 0 or 1 would hide mistakes, and timm's switch whole residual branches off."""
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.dim() == 1:
-                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-            elif "pos_embed" in name:
-                tensor.copy_(torch.randn(tensor.shape, generator=generator))
-    return network
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_the_size_is_that_of_the_original() -> None:
@@ -229,7 +207,7 @@ def calls(host: TransUNet, images: Tensor) -> tuple[list[Tensor], dict[str, tupl
 
 
 def test_resfu_is_guided_by_c1_in_every_step() -> None:
-    (c1, *_), seen = calls(build("resfu"), torch.randn(1, 3, 64, 96))
+    (c1, *_), seen = calls(transunet("resfu"), torch.randn(1, 3, 64, 96))
     assert list(seen) == ["c4", "c3", "c2"]
     for (_, guidance, size), step in zip(seen.values(), (4, 2, 1), strict=True):
         assert size == (32 // step, 48 // step)
@@ -238,7 +216,7 @@ def test_resfu_is_guided_by_c1_in_every_step() -> None:
 
 @pytest.mark.parametrize(("upsampler", "options"), [("sapa", {}), ("resfu", {"iterative": True})])
 def test_the_others_are_guided_by_the_map_of_the_step(upsampler: str, options: dict[str, object]) -> None:
-    (c1, c2, c3, _), seen = calls(build(upsampler, upsampler_options=options), torch.randn(1, 3, 64, 96))
+    (c1, c2, c3, _), seen = calls(transunet(upsampler, upsampler_options=options), torch.randn(1, 3, 64, 96))
     for (_, guidance, size), level in zip(seen.values(), (c3, c2, c1), strict=True):
         assert size == level.shape[-2:]
         torch.testing.assert_close(guidance, level, rtol=0, atol=0)
@@ -246,14 +224,14 @@ def test_the_others_are_guided_by_the_map_of_the_step(upsampler: str, options: d
 
 def test_stack_jbu_is_one_chain_with_one_correction() -> None:
     images = torch.randn(1, 3, 64, 96)
-    _, seen = calls(build("stack-jbu"), images)
+    _, seen = calls(transunet("stack-jbu"), images)
     assert [type(module) for module, _, _ in seen.values()] == [JBU, JBU, StackJBU]
     for (_, guidance, _), stride in zip(seen.values(), (8, 4, 2), strict=True):
         torch.testing.assert_close(guidance, F.avg_pool2d(images, stride))
 
 
 def test_images_are_padded_to_a_multiple_of_16_and_not_normalised() -> None:
-    host = build("bilinear")
+    host = transunet("bilinear")
     images = torch.rand(1, 3, 33, 70)
     continued = F.pad(images, (0, 10, 0, 15), mode="replicate")
     with torch.no_grad():
@@ -263,13 +241,13 @@ def test_images_are_padded_to_a_multiple_of_16_and_not_normalised() -> None:
 
 @pytest.mark.parametrize("upsampler", list(resfu.UPSAMPLERS))
 def test_the_smallest_images(upsampler: str) -> None:
-    host = build(upsampler)
+    host = transunet(upsampler)
     with torch.no_grad():
         assert host(torch.randn(1, 3, 1, 19)).isfinite().all()
 
 
 def test_training_minimises_half_of_both_losses() -> None:
-    host = build("bilinear")
+    host = transunet("bilinear")
     images, label = torch.rand(2, 3, 40, 48), torch.randint(4, (2, 40, 48))
     label[0, :5] = 255
     cross_entropy: Callable[..., Tensor] = nn.CrossEntropyLoss(ignore_index=255)

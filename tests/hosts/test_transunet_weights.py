@@ -5,44 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import resfu
 from resfu.hosts import timm_weights
 from resfu.hosts.hybrid_vit import HybridViT
-from resfu.hosts.transunet import TransUNet
+from tests.support.tiny_networks import count, randomised, transunet
 
 BASE = 105_277_081
 PUBLISHED = "vit_base_r50_s16_224"
 
 
-TINY = {"layers": (1, 1, 1), "width": 64, "depth": 1, "image_size": 32}
-
-
-def build(upsampler: str, **options: object) -> TransUNet:
-    torch.manual_seed(0)
-    arguments = TINY | {"channels": (64, 32, 32, 16)} | options
-    return TransUNet(upsampler, 4, **arguments).eval()  # pyright: ignore[reportArgumentType]
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def randomised(network: nn.Module) -> nn.Module:
-    """Norms that start from 0 or 1 would hide mistakes, and timm's switch whole residual branches off."""
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.dim() == 1:
-                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-            elif "pos_embed" in name:
-                tensor.copy_(torch.randn(tensor.shape, generator=generator))
-    return network
-
-
 def test_both_forms_take_the_same_weights_and_differ() -> None:
-    hosts = [build("bilinear", encoder_form=form) for form in ("timm", "transunet")]
+    hosts = [transunet("bilinear", encoder_form=form) for form in ("timm", "transunet")]
     hosts[1].load_state_dict(randomised(hosts[0]).state_dict())
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -52,7 +27,7 @@ def test_both_forms_take_the_same_weights_and_differ() -> None:
         options = {"encoder_form": "transunet"}
         assert count(resfu.create_host("transunet-r50-vit-b16", "bilinear", 9, host_options=options)) == BASE
     with pytest.raises(ValueError, match="form must be one of timm, transunet, got 'original'"):
-        build("bilinear", encoder_form="original")
+        transunet("bilinear", encoder_form="original")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +43,7 @@ def donor() -> dict[str, Tensor]:
 @pytest.mark.parametrize("size", [64, 48])
 def test_encoder_weights_from_a_file(tmp_path: Path, donor: dict[str, Tensor], size: int) -> None:
     torch.save(donor, tmp_path / "pytorch_model.bin")
-    loaded = build("bilinear", image_size=size, pretrained=tmp_path).encoder.vit.state_dict()
+    loaded = transunet("bilinear", image_size=size, pretrained=tmp_path).encoder.vit.state_dict()
     grid = donor["pos_embed"][:, 1:].transpose(1, 2).unflatten(2, (4, 4))
     n = size // 16
     grid = F.interpolate(grid, size=(n, n), mode="bicubic", align_corners=False, antialias=True)
@@ -80,7 +55,7 @@ def test_encoder_weights_from_a_file(tmp_path: Path, donor: dict[str, Tensor], s
 
 def test_weights_without_a_class_token(donor: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(donor | {"pos_embed": donor["pos_embed"][:, 1:]}, tmp_path / "weights.pth")
-    embedding = build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth").encoder.vit.pos_embed
+    embedding = transunet("bilinear", image_size=64, pretrained=tmp_path / "weights.pth").encoder.vit.pos_embed
     torch.testing.assert_close(embedding.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
 
 
@@ -89,7 +64,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, donor: dict[str, Tens
     weights = {key: value for key, value in donor.items() if key != "norm.bias"}
     torch.save(weights | {"extra": torch.zeros(1), "pos_embed": torch.zeros(shape)}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"missing: norm\.bias; unexpected: extra; misshapen: pos_embed"):
-        build("bilinear", image_size=64, pretrained=tmp_path / "weights.pth")
+        transunet("bilinear", image_size=64, pretrained=tmp_path / "weights.pth")
 
 
 def test_encoder_weights_by_name(donor: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +77,8 @@ def test_encoder_weights_by_name(donor: dict[str, Tensor], monkeypatch: pytest.M
         return dict(donor)
 
     monkeypatch.setattr(timm_weights.timm.models, "load_state_dict_from_hf", fetch)
-    encoder = build("bilinear", pretrained=True, image_size=64).encoder
+    encoder = transunet("bilinear", pretrained=True, image_size=64).encoder
     torch.testing.assert_close(encoder.vit.pos_embed.data, donor["pos_embed"][:, 1:], rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"vit_base_r50_s16_224\.orig_in21k .* could not be fetched .*give the path"):
-        build("bilinear", pretrained=True)
+        transunet("bilinear", pretrained=True)
     assert asked == [f"timm/{PUBLISHED}.orig_in21k"] * 2

@@ -58,10 +58,7 @@ def _gradients(
     mean, inverse = (t.repeat_interleave(len(gamma) // size, 1) for t in (mean, inverse))  # [B, C]
     whole = grad.sum(2)  # [B, D]
     together = (torch.bmm(grad, flat.mT) - whole[:, :, None] * mean[:, None]) * inverse[:, None]  # with normalised x
-    plain, times = (
-        whole @ weight,
-        (weight * together).sum(1),
-    )  # of the normalised map's gradient; times that map, [B, C]
+    plain, times = whole @ weight, (weight * together).sum(1)  # sums of its gradient; and times itself, [B, C]
     d_weight = (together * gamma + whole[:, :, None] * beta).sum(0)
 
     def group_mean(t: Tensor) -> Tensor:

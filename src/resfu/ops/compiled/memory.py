@@ -25,14 +25,18 @@ def put(typingctx, x, i, value):
 
 @intrinsic
 def fetch(typingctx, x, i):
-    """For kernels: bring the line of memory that holds x[i] into the second cache, without waiting for it."""
+    """For kernels: bring the line of memory that holds x[i] into the second cache, without waiting for it.
+
+    i may lie behind the end of x: then nothing happens.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         read, second, data = (ir.Constant(number, n) for n in (0, 2, 1))
-        builder.call(call, [builder.bitcast(_place(context, builder, signature, args), byte), read, second, data])
+        begin = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
+        builder.call(call, [builder.bitcast(builder.gep(begin, [args[1]]), byte), read, second, data])
         return context.get_dummy_value()
 
     return types.void(x, types.intp), generate

@@ -118,12 +118,8 @@ def _windows(padded: Tensor, M: int, groups: int = 1) -> Tensor:
     rows, columns, tap = high - (M - 1), wide - (M - 1), torch.arange(M, device=device)
     row = torch.arange(rows, device=device).reshape(-1, 1, 1, 1) + tap[:, None]
     place = row * wide + torch.arange(columns, device=device).reshape(-1, 1, 1) + tap  # [rows, columns, M, M]
-    x = (
-        padded.permute(0, 2, 3, 1)
-        .clone(memory_format=torch.contiguous_format)
-        .view(B, -1, C)
-        .index_select(1, place.reshape(-1))
-    )
+    x = padded.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).view(B, -1, C)
+    x = x.index_select(1, place.reshape(-1))
     if groups == 1:
         return x.reshape(B, rows, columns, M * M, C)
     return x.reshape(B, rows, columns, M * M, groups, C // groups).transpose(3, 4)

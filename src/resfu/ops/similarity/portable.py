@@ -86,9 +86,8 @@ def scores(hidden: Tensor, c: Compressor) -> Tensor:
     factor = (_group_mean(centred * centred) + c.eps).rsqrt().reshape(B, c.norm_groups, 1)
     factor = factor * c.norm_weight.view(c.norm_groups, -1)
     weight = c.score_weight.flatten(1)
-    out = (weight * factor.reshape(B, 1, M)) @ centred.reshape(B, M, H * W) + (c.score_bias + weight @ c.norm_bias)[
-        :, None
-    ]
+    bias = c.score_bias + weight @ c.norm_bias
+    out = (weight * factor.reshape(B, 1, M)) @ centred.reshape(B, M, H * W) + bias[:, None]
     return out.reshape(B, len(weight), H, W).to(hidden.dtype)
 
 
