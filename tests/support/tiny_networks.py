@@ -27,17 +27,17 @@ PANOPTIC = DETECTOR | {"num_classes": THINGS, "stuff_classes": STUFF, "score_thr
 TRANSUNET: dict[str, Any] = {"layers": (1, 1, 1), "width": 64, "depth": 1, "image_size": 32}
 
 
-def mask_rcnn(upsampler: str = "resfu", **options: object) -> MaskRCNN:
+def mask_rcnn(upsampler: str = "resfu", **options: Any) -> MaskRCNN:
     torch.manual_seed(0)
     return MaskRCNN(upsampler, **(DETECTOR | {"num_classes": CLASSES} | options))
 
 
-def panoptic_fpn(upsampler: str = "resfu", **options: object) -> PanopticFPN:
+def panoptic_fpn(upsampler: str = "resfu", **options: Any) -> PanopticFPN:
     torch.manual_seed(0)
     return PanopticFPN(upsampler, **(PANOPTIC | options))
 
 
-def transunet(upsampler: str, **options: object) -> TransUNet:
+def transunet(upsampler: str, **options: Any) -> TransUNet:
     torch.manual_seed(0)
     return TransUNet(upsampler, 4, **(TRANSUNET | {"channels": (64, 32, 32, 16)} | options)).eval()
 

@@ -39,7 +39,9 @@ def _convolved(
     (H, W, D), M, k = x.shape, out.shape[2], weight.shape[2]
     D16, M32 = (-(-n // step) * step for n, step in ((D, kernels.LANES), (M, PIXELS)))
     biases = x.new_zeros(M32)
-    if bias is not None:
+    if bias is not None and add:
+        out += bias.detach()  # a product starts either from what is there or from the bias
+    elif bias is not None:
         biases[:M] = bias.detach()
     source, target = flat(x), out.view(-1).numpy()
     before = (flat(scale), flat(shift), kind)
