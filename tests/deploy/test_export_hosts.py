@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, StdConv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
 
-from resfu.hosts.same_padding import SameConv2d
+from resfu.hosts.same_padding import take_same_layers
 from resfu.ops.bicubic import antialiased_bicubic
 from resfu.ops.canvas import cropped_to, extended_to
 from resfu.ops.portable import portable_form
@@ -60,6 +62,15 @@ def test_the_portable_canvas_is_the_plain_one(size, zeros):
 @pytest.mark.parametrize("kernel_size", [3, 5])
 @pytest.mark.parametrize("size", [(7, 8), (1, 2), (9, 3)])
 def test_same_padding_is_timms(kernel_size, size):
-    theirs = Conv2dSame(2, 3, kernel_size, stride=2)
+    def theirs(stride):
+        return [
+            Conv2dSame(2, 3, kernel_size, stride=stride),
+            StdConv2dSame(2, 3, kernel_size, stride=stride),
+            MaxPool2dSame(kernel_size, stride=stride),
+        ]
+
     x = torch.randn(2, 2, *size)
-    assert torch.equal(SameConv2d(theirs)(x), theirs(x))
+    for layer in (*theirs(2), *theirs(1)):
+        ours = deepcopy(layer)
+        take_same_layers(ours)
+        assert torch.equal(ours(x), layer(x))

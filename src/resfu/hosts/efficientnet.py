@@ -9,7 +9,7 @@ import torch
 from timm.models import EfficientNet
 from torch import Tensor, nn
 
-from resfu.hosts.same_padding import take_same_convolutions
+from resfu.hosts.same_padding import take_same_layers
 from resfu.hosts.weights import check_keys, read_weights
 from resfu.upsamplers.normalization import check_variance
 
@@ -57,7 +57,7 @@ class EfficientNetLite0(nn.Module):
         with torch.random.fork_rng([]):
             network = timm.create_model("tf_efficientnet_lite0", bn_momentum=0.01)
         assert isinstance(network, EfficientNet)
-        take_same_convolutions(network)
+        take_same_layers(network)
         levels: list[dict[str, Any]] = [level for level in network.feature_info if level["reduction"] <= stride]
         self.channels = tuple(level["num_chs"] for level in levels)
         self._ends = [level["stage"] for level in levels]

@@ -11,6 +11,7 @@ from timm.models import VisionTransformer
 from timm.models.resnetv2 import Bottleneck, ResNetV2
 from torch import Tensor, nn
 
+from resfu.hosts.same_padding import take_same_layers
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
 from resfu.upsamplers.options import check_choice
 
@@ -73,6 +74,7 @@ class HybridViT(nn.Module):
             pos_drop_rate=dropout,
             proj_drop_rate=dropout,
         )
+        take_same_layers(self.vit)
         for name, module in self.vit.named_modules():
             if name.endswith("attn.proj_drop"):
                 assert isinstance(module, nn.Dropout)

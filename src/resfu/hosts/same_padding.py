@@ -1,49 +1,63 @@
-"""Convolutions with TensorFlow's "same" padding, whose amount depends on the size of the map."""
+"""timm's layers with TensorFlow's "same" padding, whose amount depends on the size of the map.
 
-from typing import cast
+The output has ceil(H / stride) rows. What the last one needs beyond the map is divided between both ends, the larger
+half at the bottom; columns likewise. timm divides in floating point. Here the amount is reckoned in whole numbers,
+which exported and compiled programs of open sizes can simplify; the results are the same.
+"""
+
+from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, StdConv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 
-class SameConv2d(nn.Conv2d):
-    """timm's `Conv2dSame`; the padding is reckoned in whole numbers, which programs of open sizes can simplify.
+class SameConv2d(Conv2dSame):
+    """A convolution."""
 
-    The output has ceil(H / stride) rows. What the last one needs beyond the map is divided between both ends, the
-    larger half at the bottom; columns likewise.
-
-    Args:
-        like: the convolution whose settings and parameters it takes.
-    """
-
-    def __init__(self, like: Conv2dSame) -> None:
-        super().__init__(
-            like.in_channels,  # pyright: ignore[reportArgumentType]
-            like.out_channels,  # pyright: ignore[reportArgumentType]
-            like.kernel_size,  # pyright: ignore[reportArgumentType]
-            like.stride,  # pyright: ignore[reportArgumentType]
-            dilation=like.dilation,  # pyright: ignore[reportArgumentType]
-            groups=like.groups,  # pyright: ignore[reportArgumentType]
-            bias=like.bias is not None,
-            device="meta",
-        )
-        self.weight, self.bias = cast("nn.Parameter", like.weight), cast("nn.Parameter | None", like.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
-        rows, columns = (self._beyond(input.shape[axis + 2], axis) for axis in (0, 1))
-        padded = F.pad(input, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    def _beyond(self, size: int, axis: int) -> int:
-        reach, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
-        return max(0, (size + stride - 1) // stride * stride - stride + reach - size)
+        return F.conv2d(_padded(self, x), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def take_same_convolutions(network: nn.Module) -> None:
-    """Put a `SameConv2d` in the place of every `Conv2dSame`, parameters and names kept."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, Conv2dSame):
-                setattr(parent, name, SameConv2d(child))
+class SameStdConv2d(StdConv2dSame):
+    """A convolution with standardised weights. What its padding is, is known at any size where `same_pad` is False."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
+        return super().forward(_padded(self, x))
+
+
+class SameMaxPool2d(MaxPool2dSame):
+    """A maximum over windows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
+        padded = _padded(self, x, value=-float("inf"))
+        return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation, self.ceil_mode)
+
+
+def take_same_layers(network: nn.Module) -> None:
+    """Make timm's layers with "same" padding those of this file, parameters and names kept."""
+    for module in network.modules():
+        if isinstance(module, StdConv2dSame) and not module.same_pad:
+            continue
+        for theirs, ours in ((Conv2dSame, SameConv2d), (StdConv2dSame, SameStdConv2d), (MaxPool2dSame, SameMaxPool2d)):
+            if type(module) is theirs:
+                module.__class__ = ours
+        if isinstance(module, SameStdConv2d):
+            module.same_pad = False  # it has been padded when timm's `forward` is called
+
+
+def _padded(layer: Any, x: Tensor, value: float = 0.0) -> Tensor:
+    rows, columns = (
+        _beyond(size, *settings)
+        for size, *settings in zip(x.shape[-2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    )
+    return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=value)
+
+
+def _beyond(size: int, kernel_size: int, stride: int, dilation: int) -> int:
+    reach = dilation * (kernel_size - 1) + 1
+    return max(0, (size + stride - 1) // stride * stride - stride + reach - size)

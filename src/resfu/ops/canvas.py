@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.layout import extended
 from resfu.ops.portable import is_portable, known
 
@@ -13,8 +14,9 @@ from resfu.ops.portable import is_portable, known
 def extended_to(x: Tensor, size: tuple[int, int], zeros: bool = False) -> Tensor:
     """Repeat a map's last row and column, or add zeros, up to a size.
 
-    Exported programs read every row and column from its place: with an example that needs no more of them they would
-    leave out the step for all images.
+    Exported and compiled programs read every row and column from its place: with an example that needs no more of them
+    an exported one would leave out the step for all images, and a compiled one would not see that sizes are multiples
+    of the network's stride. The sizes of all its maps are then long formulas, whose handling takes tens of minutes.
 
     Args:
         x: [B, C, H, W].
@@ -25,7 +27,7 @@ def extended_to(x: Tensor, size: tuple[int, int], zeros: bool = False) -> Tensor
         [B, C, *size].
     """
     H, W = x.shape[-2:]
-    if not is_exported():
+    if not is_exported() and not in_torch_compile():
         if size == (H, W):
             return x
         return F.pad(x, (0, size[1] - W, 0, size[0] - H)) if zeros else extended(x, size[0] - H, size[1] - W)
@@ -52,9 +54,14 @@ def cropped_to(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def at_least(n: int, minimum: int) -> int:
-    """The larger one; in exported programs for every size, not for the example's alone."""
-    larger: Any = torch.sym_max(n, minimum) if is_exported() else max(n, minimum)
-    return larger
+    """The larger one; in exported programs for every size, not for the example's alone.
+
+    A compiled program holds for sizes on one side of the minimum: of a maximum it can't say what divides it.
+    """
+    if is_exported():
+        larger: Any = torch.sym_max(n, minimum)
+        return larger
+    return n if n >= minimum else minimum
 
 
 def is_exported() -> bool:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from resfu.ops.compiling import in_torch_compile
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
 _PORTABLE: ContextVar[bool] = ContextVar("resfu_portable", default=False)
@@ -40,7 +42,7 @@ def _writes_onnx() -> bool:
 
 def known(condition: object) -> bool:
     """Whether a comparison of sizes holds for every size that a program is made for; no guard is added to it."""
-    if isinstance(condition, bool):
+    if not in_torch_compile() and isinstance(condition, bool):  # where torch.compile traces, symbols count as bool
         return condition
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
