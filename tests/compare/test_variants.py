@@ -10,6 +10,7 @@ from resfu.compare.variants import parse_variant, variant_name
         ("resfu", {"alignment": "both", "kernel_size": 3}, "resfu"),  # its own defaults
         ("resfu", {"alignment": "semantic", "guided_query": False}, "resfu+alignment=semantic+guided_query=false"),
         ("dysample", {"style": "pl"}, "dysample+style=pl"),
+        ("stack-jbu", {"steps": 4}, "stack-jbu+steps=4"),  # the ratio follows from it
         ("resfu", {"iterative": True, "groups": 8}, "resfu+iterative=true+groups=8"),
     ],
 )

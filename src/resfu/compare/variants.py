@@ -37,8 +37,9 @@ def parse_variant(name: str) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"unknown upsampler {upsampler!r}; choose from {', '.join(UPSAMPLERS)}.")
     options = dict(option_from(argument) for argument in arguments)
     checked: dict[str, Any] = {key: value for key, value in options.items() if key != "iterative"}  # the network's own
+    given = {key: value for key, value in _GIVEN.items() if key != "scale_factor" or "steps" not in checked}
     with torch.device("meta"):
-        create_upsampler(upsampler, **{**_GIVEN, **checked})
+        create_upsampler(upsampler, **{**given, **checked})
     return upsampler, options
 
 
