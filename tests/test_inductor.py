@@ -62,7 +62,8 @@ def nodes(K, **options):
     def count(gm, _):
         counts.append(len(gm.graph.nodes))
         return gm.forward
-    up = resfu.create_upsampler("resfu", channels=8, guidance_channels=8, kernel_size=K, **options).eval()
+    options |= {"channels": 8, "guidance_channels": 8, "kernel_size": K, "backend": "cpu"}  # kernels would be one node
+    up = resfu.create_upsampler("resfu", **options).eval()
     x, y = torch.randn(1, 8, 5, 6), torch.randn(1, 8, 11, 13)
     with torch.no_grad():
         got = torch.compile(up, backend=count, dynamic=True, fullgraph=True)(x, y)
@@ -110,6 +111,34 @@ for want, got in both(host, [[(64, 96)], [(96, 64)]], width=[3]):
             assert (a - b).norm() <= 1e-2 * b.norm() + 1e-4
 """
 
+KERNELS = """
+import re
+from torch._dynamo.backends.debugging import aot_eager
+
+up = resfu.create_upsampler("resfu", channels=8, guidance_channels=8)
+
+def compiled(backend):
+    # And the names of the package's operators in the graph.
+    found = []
+    def remembered(graph, inputs):
+        found[:] = [each for n in graph.graph.nodes for each in re.findall("resfu(?:::|[.])([a-z_]+)", str(n.target))]
+        return backend(graph, inputs)
+    torch._dynamo.reset()
+    return torch.compile(up, backend=remembered, fullgraph=True), found
+
+call, whole = compiled(aot_eager)
+x, y = (torch.randn(2, 8, *size, requires_grad=True) for size in ((6, 5), (12, 20)))
+want, got = up(x, y), call(x, y)
+wanted = [x, y, *up.parameters()]
+grad = torch.linspace(-1, 1, want.numel()).view_as(want)
+for a, b in zip((got, *torch.autograd.grad(got, wanted, grad)), (want, *torch.autograd.grad(want, wanted, grad))):
+    assert (a - b).norm() <= 1e-5 * b.norm() + 1e-5  # the gradient of a bias before a difference is 0
+call, real = compiled(lambda graph, inputs: graph.forward)
+with torch.no_grad():
+    torch.testing.assert_close(call(x, y[:, :, :11]), up(x, y[:, :, :11]), rtol=1e-4, atol=1e-5)
+print(json.dumps([whole, real]))
+"""
+
 
 def run(script: str, *arguments: str) -> str:
     """Its standard output."""
@@ -126,6 +155,13 @@ def test_borders_are_continued_in_the_memory_format_that_inductor_expects():
 def test_the_graph_does_not_grow_with_the_window():
     for small, large in json.loads(run(WINDOWS)):
         assert large <= 1.5 * small
+
+
+def test_graphs_call_the_compiled_kernels_and_agree_with_them():
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    whole, real = json.loads(run(KERNELS))
+    assert whole == ["compiled_guided_filter", *2 * ["normalised_scores"], "compiled_softmax_window_sum"]
+    assert sorted(real) == sorted(whole[:2] + whole[3:])  # details at a real ratio are compared by PyTorch's operators
 
 
 @pytest.mark.slow

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch.nn.functional as F
-from timm.layers import GroupNormAct, HybridEmbed, StdConv2d, StdConv2dSame, resample_abs_pos_embed
+from timm.layers import GroupNormAct, HybridEmbed, StdConv2d, StdConv2dSame
 from timm.models import VisionTransformer
 from timm.models.resnetv2 import Bottleneck, ResNetV2
 from torch import Tensor, nn
 
+from resfu.hosts.positions import resampled_positions
 from resfu.hosts.same_padding import take_same_layers
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
 from resfu.upsamplers.options import check_choice
@@ -93,9 +94,7 @@ class HybridViT(nn.Module):
         patches = embed.proj(features.pop())
         h, w = patches.shape[-2:]
         assert self.vit.pos_embed is not None
-        position = resample_abs_pos_embed(
-            self.vit.pos_embed, new_size=[h, w], old_size=list(embed.grid_size), num_prefix_tokens=0
-        )
+        position = resampled_positions(self.vit.pos_embed, (h, w), embed.grid_size, prefix=0)
         tokens = self.vit.pos_drop(patches.flatten(2).transpose(1, 2) + position)
         tokens = self.vit.norm(self.vit.blocks(tokens))
         return [*features, tokens.transpose(1, 2).unflatten(2, (h, w))]
@@ -127,7 +126,7 @@ class HybridViT(nn.Module):
         if side == 0 or embedding.shape[1] - side**2 > 1:
             return embedding
         h, w = self.vit.patch_embed.grid_size
-        return resample_abs_pos_embed(patches, new_size=[h, w], old_size=[side, side], num_prefix_tokens=0)
+        return resampled_positions(patches, (h, w), (side, side), prefix=0)
 
 
 def _timm_resnet(layers: tuple[int, int, int]) -> ResNetV2:

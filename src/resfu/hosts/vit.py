@@ -5,13 +5,11 @@ import os
 from typing import NamedTuple
 
 import torch
-from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from resfu.hosts.positions import resampled_positions
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
-from resfu.ops.bicubic import antialiased_bicubic
-from resfu.ops.portable import is_portable
 from resfu.upsamplers.options import check_flags
 
 PATCH = 16
@@ -116,10 +114,4 @@ class PlainViT(nn.Module):
         return self._resampled(embedding, (h, w), (side, side))
 
     def _resampled(self, embedding: Tensor, size: tuple[int, int], old_size: tuple[int, int]) -> Tensor:
-        if not (is_portable() and self.antialias_positions):
-            return resample_abs_pos_embed(
-                embedding, list(size), list(old_size), num_prefix_tokens=1, antialias=self.antialias_positions
-            )
-        positions = embedding[:, 1:].mT.unflatten(2, old_size).float()
-        resampled = antialiased_bicubic(positions, size).flatten(2).mT.to(embedding.dtype)
-        return torch.cat([embedding[:, :1], resampled], 1)
+        return resampled_positions(embedding, size, old_size, prefix=1, antialias=self.antialias_positions)

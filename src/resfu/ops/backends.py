@@ -46,7 +46,7 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
     elif backend == "triton" and not _TRITON_INSTALLED:
         obstacle = "the package triton is not installed"
     elif backend == "numba":
-        obstacle = _numba_obstacle(features)
+        obstacle = numba_obstacle(features)
     if obstacle:
         raise ValueError(f"backend={backend!r}: {obstacle}. Move the tensors or use backend='auto'.")
     if backend != "auto":
@@ -54,7 +54,7 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
     if is_portable():
         return "portable"
     if device == "cpu":
-        return "cpu" if _numba_obstacle(features) or operators_are_recorded(features) else "numba"
+        return "cpu" if numba_obstacle(features) or operators_are_recorded(features) else "numba"
     return "triton" if device == "cuda" and _TRITON_INSTALLED else "reference"
 
 
@@ -69,7 +69,8 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
     )
 
 
-def _numba_obstacle(features: Tensor) -> str | None:
+def numba_obstacle(features: Tensor) -> str | None:
+    """Why compiled kernels can't take this tensor; None where they can."""
     if features.device.type != "cpu":
         return f"it runs on the CPU and can't run on {features.device}"
     if features.dtype != torch.float32:

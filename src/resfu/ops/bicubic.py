@@ -1,10 +1,7 @@
-"""Bicubic resampling with antialiasing, also for runtimes that have none."""
+"""Bicubic resampling with antialiasing, for runtimes that have none, and torch.compile."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from resfu.ops.portable import is_portable
 
 _A = -0.5  # the cubic's only parameter; PyTorch's bicubic without antialiasing takes -0.75
 
@@ -12,10 +9,8 @@ _A = -0.5  # the cubic's only parameter; PyTorch's bicubic without antialiasing 
 def antialiased_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """`F.interpolate(x, size, mode="bicubic", antialias=True)` of a map [B, C, H, W], pixel centres aligned.
 
-    Its portable form is a product with one matrix an axis (Keys, IEEE TASSP 1981, eq. 15).
+    A product with one matrix an axis (Keys, IEEE TASSP 1981, eq. 15).
     """
-    if not is_portable():
-        return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)
     rows, columns = (_matrix(P, p, x) for P, p in zip(size, x.shape[-2:], strict=True))
     return rows @ (x @ columns.mT)
 

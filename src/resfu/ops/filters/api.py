@@ -8,6 +8,7 @@ from torch import Tensor
 from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_maps
 from resfu.ops.filters import operators, portable, reference
+from resfu.ops.in_graphs import kernels_in_graph
 from resfu.ops.layout import pad
 from resfu.ops.precision import at_least_fp32, exact_dtype, without_autocast
 from resfu.ops.transforms import refuse_derivatives
@@ -88,6 +89,8 @@ def guided_filter(
             f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
             f"got {list(x.shape)}."
         )
+    if kernels_in_graph(guide, backend) and operators.fits(guide, x, stride):
+        return operators.guided_filter_in_graph(guide, x, radius, eps)
     backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
     if backend in ("reference", "portable"):

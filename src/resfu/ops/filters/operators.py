@@ -8,6 +8,7 @@ from torch import Tensor
 from resfu.ops.backends import operators_are_recorded
 from resfu.ops.filters import cpu
 from resfu.ops.grid import interpolation_matrix, row_bands
+from resfu.ops.in_graphs import graph_operator
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import exact_dtype, without_autocast
 
@@ -100,9 +101,27 @@ def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
 
 
 def compiles(guide: Tensor, x: Tensor, stride: int) -> bool:
-    """Whether the compiled kernels of `numba.py` take these maps."""
-    fp32 = guide.dtype == x.dtype == torch.float32
-    return fp32 and stride == 1 and guide.numel() > 0 and not operators_are_recorded(guide, x)
+    """Whether the compiled kernels of `numba.py` run on these maps."""
+    return fits(guide, x, stride) and not operators_are_recorded(guide, x)
+
+
+def fits(guide: Tensor, x: Tensor, stride: int) -> bool:
+    """Whether these maps are such as the compiled kernels of `numba.py` take."""
+    return guide.dtype == x.dtype == torch.float32 and stride == 1 and guide.numel() > 0
+
+
+def _compiled_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
+    from resfu.ops.filters import numba
+
+    return numba.guided_filter(guide, x, radius, eps)
+
+
+guided_filter_in_graph = graph_operator(
+    "compiled_guided_filter",
+    "Tensor guide, Tensor x, int radius, float eps",
+    _compiled_filter,
+    lambda guide, *others: torch.empty_like(guide, memory_format=torch.contiguous_format),
+)
 
 
 @torch.library.custom_op("resfu::guided_filter", mutates_args=())

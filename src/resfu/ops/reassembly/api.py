@@ -7,6 +7,7 @@ from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair, window_size
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
+from resfu.ops.in_graphs import kernels_in_graph
 from resfu.ops.layout import PADDINGS
 from resfu.ops.precision import exact_dtype
 from resfu.ops.reassembly import operators, portable, reference
@@ -84,7 +85,7 @@ def reassemble(
     if size is not None and pair("size", size) != tuple(weights.shape[-2:]):
         raise ValueError(f"size {tuple(size)} is not the weights' size {tuple(weights.shape[-2:])}.")
     padding = _padding(features, tuple(weights.shape[-2:]), K, neighbours, padding)
-    backend = which_backend(features, backend)
+    requested, backend = backend, which_backend(features, backend)
     if out is not None:
         check_destination(out, (*features.shape[:2], *weights.shape[-2:]), features, weights)
         if backend != "numba" or not out.is_contiguous():
@@ -103,6 +104,9 @@ def reassemble(
         from resfu.ops.reassembly import numba
 
         return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, out)
+    fits = softmax and out is None and operators.fits(features, weights, K, neighbours, groups)
+    if fits and kernels_in_graph(features, requested):
+        return operators.compiled_softmax_window_sum(bordered(features, 2, padding), weights, *low, mask)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
         return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, "cpu", softmax, mask))

@@ -17,6 +17,7 @@ from torch import Tensor
 from resfu.ops.backends import operators_are_recorded
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import lr_cell
+from resfu.ops.in_graphs import graph_operator
 from resfu.ops.layout import memory_format
 from resfu.ops.reassembly import cpu
 from resfu.ops.reassembly.tiles import weights_format
@@ -93,11 +94,34 @@ def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
 
 
 def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int) -> bool:
-    """Whether the compiled kernels of `numba.py` sum the softmax of these scores."""
-    fp32 = features.dtype == scores.dtype == torch.float32
-    if (K, neighbours, groups) != (3, "fine", 1) or not fp32 or scores.numel() == 0:
+    """Whether the compiled kernels of `numba.py` sum the softmax of these scores here."""
+    if not fits(features, scores, K, neighbours, groups):
         return False
     return memory_format(features) == torch.contiguous_format and not operators_are_recorded(features, scores)
+
+
+def fits(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int) -> bool:
+    """Whether the compiled kernels of `numba.py` sum the softmax of such scores."""
+    fp32 = features.dtype == scores.dtype == torch.float32
+    return (K, neighbours, groups) == (3, "fine", 1) and fp32 and scores.numel() > 0
+
+
+def _softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+    from resfu.ops.reassembly import numba
+
+    return numba.softmax_window_sum(padded.contiguous(), scores.contiguous(), h, w, mask)
+
+
+def _shape_of_sum(padded: Tensor, scores: Tensor, *others: object) -> Tensor:
+    return padded.new_empty((*padded.shape[:2], *scores.shape[-2:]))
+
+
+compiled_softmax_window_sum = graph_operator(
+    "compiled_softmax_window_sum",
+    "Tensor padded, Tensor scores, SymInt h, SymInt w, bool mask",
+    _softmax_window_sum,
+    _shape_of_sum,
+)
 
 
 def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, groups: int, mask: bool) -> bool:

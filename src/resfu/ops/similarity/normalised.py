@@ -1,8 +1,12 @@
 """Scores of maps that are smoothed and normalised first, where compiled kernels do all of it."""
 
+from typing import Any
+
 from torch import Tensor
 
 from resfu.ops.backends import which_backend
+from resfu.ops.compiling import in_torch_compile
+from resfu.ops.in_graphs import graph_operator, kernels_in_graph
 from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
 
@@ -18,9 +22,10 @@ def takes(
     backend: str,
 ) -> bool:
     """Whether `normalised_scores` computes the scores of these maps."""
-    if which_backend(query, backend) != "numba":
-        return False
-    return operators.compiles(query if key is None else key, query, weight, bias, compressor, step, *affine)
+    given = query if key is None else key, query, weight, bias, compressor, step, *affine
+    if kernels_in_graph(query, backend):
+        return operators.fits(*given)
+    return which_backend(query, backend) == "numba" and operators.compiles(*given)
 
 
 def normalised_scores(
@@ -53,7 +58,48 @@ def normalised_scores(
     Returns:
         [B, 9, H, W].
     """
+    tensors = key, query, weight, bias, *compressor[:6], *affine
+    settings = groups, eps, compressor.norm_groups, compressor.eps, *step, neighbours
+    return (_in_graph if in_torch_compile() else _run)(*tensors, *settings)
+
+
+def _run(
+    key: Tensor | None,
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    score_weight: Tensor,
+    score_bias: Tensor,
+    own_weight: Tensor,
+    own_bias: Tensor,
+    groups: int,
+    eps: float,
+    norm_groups: int,
+    norm_eps: float,
+    h: int,
+    w: int,
+    neighbours: str,
+) -> Tensor:
     from resfu.ops.similarity import numba, numba_padded
 
-    norm = numba_padded.Norm(*affine, groups, eps)
-    return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours, norm)
+    layers = reduce_weight, reduce_bias, norm_weight, norm_bias, score_weight, score_bias
+    compressor, norm = Compressor(*layers, norm_groups, norm_eps), numba_padded.Norm(own_weight, own_bias, groups, eps)
+    return numba.similarity_scores(key, query, weight, bias, compressor, (h, w), neighbours, norm)
+
+
+def _shape(key: Tensor | None, query: Tensor, *others: Any) -> Tensor:
+    return query.new_empty((query.shape[0], 9, *query.shape[-2:]))
+
+
+_in_graph = graph_operator(
+    "normalised_scores",
+    "Tensor? key, Tensor query, Tensor weight, Tensor bias, Tensor reduce_weight, Tensor reduce_bias, "
+    "Tensor norm_weight, Tensor norm_bias, Tensor score_weight, Tensor score_bias, Tensor own_weight, Tensor own_bias, "
+    "int groups, float eps, int norm_groups, float norm_eps, SymInt h, SymInt w, str neighbours",
+    _run,
+    _shape,
+)
