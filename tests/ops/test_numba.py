@@ -11,6 +11,8 @@ from resfu.evaluation.cost import multiply_accumulates
 from resfu.ops import Compressor, backends, guided_filter, reassemble, similarity_scores, which_backend
 from resfu.ops.compiled import threads
 from resfu.ops.similarity import numba as numba_scores
+from resfu.ops.similarity.numba_low import convolved
+from resfu.ops.similarity.operators import convolved_key
 
 pytestmark = pytest.mark.skipif(not backends._NUMBA_INSTALLED, reason="needs the extra fast (numba)")
 
@@ -69,6 +71,14 @@ def scores(low, neighbours):
 def test_scores_of_a_low_resolution_key(low, high, neighbours):
     maps = torch.randn(2, D, *low), torch.randn(2, D, *high)
     assert_near(*both(scores(low, neighbours), (*maps, *layers())), digits=5e-6)
+
+
+@pytest.mark.parametrize("low", [(5, 6), (3, 40), (1, 14)])  # a half tile, one and a half, all of a half one
+def test_the_convolution_of_a_low_resolution_key(low):
+    key, weight = torch.randn(2, D, *low), torch.randn(M, D // G, 3, 3)
+    got = convolved(key, weight)[..., : low[1] + 2]  # [B, h + 2, M, w + 2]
+    want = convolved_key(key.double(), weight.double()).permute(0, 2, 1, 4, 3).flatten(2, 3)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -212,9 +212,9 @@ class CompiledBands:
             torch.addcmul(offset, x[b], factor, out=out[b])
 
     def _convolved(self, shared: Sequence[Tensor]) -> Tensor:
-        """[B, h + 2, w + 2, M], made once."""
+        """[B, h + 2, M, w + 2], made once."""
         if not hasattr(self, "_low"):
-            self._low = shared[-1].permute(0, 2, 3, 1).contiguous()
+            self._low = shared[-1].permute(0, 2, 1, 3).contiguous()
         return self._low
 
 

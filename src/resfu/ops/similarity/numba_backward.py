@@ -8,10 +8,11 @@ from torch import Tensor
 
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS
-from resfu.ops.similarity import numba_gradients
+from resfu.ops.similarity import numba_gradients, operators
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
-from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, convolved, made_ready, split
+from resfu.ops.similarity.numba_low import enlarged_room
+from resfu.ops.similarity.numba_maps import Layers, Maps, Rest, arguments, made_ready, split
 from resfu.ops.similarity.numba_partial import partial_scores
 
 _CHUNKS = 4  # of an image, at most
@@ -36,7 +37,7 @@ def backward(
         key, weight, reduce_weight = small
         given = [key, tensors[1], weight, tensors[3], reduce_weight, *tensors[5:]]
         maps, layers, c = made_ready(given, rest)
-        low = convolved(key, weight) if maps.is_low else None
+        low = operators.convolved_key(key, weight).movedim(1, 3).flatten(3) if maps.is_low else None
     found = _Chunks(maps, layers, c, grad)
     of_maps = maps.room_for_gradients()
     for first, last in found.images():
@@ -64,7 +65,7 @@ class _Chunks:
         H, B, M = maps.size[0], maps.shape[0], len(layers.bias)
         N = self.number = max(1, min(_CHUNKS, H // (4 * maps.reach[0] + 16)))
         self.height = max(H * (i + 1) // N - H * i // N for i in range(N)) + 2 * maps.reach[0]
-        self.d_low = grad.new_zeros((B, N, *maps.low.shape[1:]) if maps.is_low else (B, 1))
+        self.d_low = grad.new_zeros((B, N, maps.low.shape[1], maps.w1, M) if maps.is_low else (B, 1))
         self._layers = [grad.new_zeros((B * N, *t.shape)) for t in (layers.first, layers.second)]
         self._correlated = grad.new_zeros((B, N, M, LANES))
         self._biases = [grad.new_zeros((B * N, M)) for _ in range(2)]
@@ -111,7 +112,7 @@ class _Chunks:
         table = maps.table_of(height)
         d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
-        size = (6 * m + 2 * LANES) * PIXELS + 2 * (maps.low.shape[2] + maps.J) * M
+        size = (6 * m + 2 * LANES) * PIXELS + maps.is_low * (enlarged_room(M, W) + (maps.w1 + maps.J) * M)
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
         both = (self.d_low, self._correlated)

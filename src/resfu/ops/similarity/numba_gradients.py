@@ -14,7 +14,8 @@ from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
 from resfu.ops.compiled.vector import fma, load, splat, store, total, where_positive
-from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden, interpolated_row
+from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden
+from resfu.ops.similarity.numba_low import enlarged_pair
 
 _product = product(halves=True)
 _into = product(start="out")
@@ -127,7 +128,7 @@ def parameters_of_norm(
 def gradients(
     first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
     scale, shift, slope, d_planes, d_height, d_table, d_low, correlated, d_first, d_bias, d_second, d_second_bias, G, M,
-    low, is_low, h1, w1, above, between, columns, J, start_column, scratch, begin,
+    low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, begin,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
 
@@ -138,8 +139,9 @@ def gradients(
     v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
     dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
     together = g_scores + LANES * PIXELS
-    row = together + LANES * PIXELS
-    d_row = row + (w1 + J) * M
+    wide = together + LANES * PIXELS
+    row, held, upper, lower, fraction = M * T * PIXELS, -1, begin, begin, types.float32(0.0)
+    d_row = wide + 2 * row
     for i in range(COUNT * PIXELS, LANES * PIXELS):
         put(scratch, g_scores + i, 0)
     for chunk in range(first_chunk, last_chunk):
@@ -147,8 +149,11 @@ def gradients(
         top = H * part // chunks
         for y in range(top, H * (part + 1) // chunks):
             if is_low:
-                a = (b * h1 + get(above, y)) * w1 * M
-                interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+                line, fraction = b * h1 + get(above, y), get(between, y)
+                held = enlarged_pair(
+                    low, line, held, w1, W1, columns, J, start_column, T, G, m, bias, table, scratch, wide, row
+                )
+                upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
                 for i in range((w1 + J) * M):
                     put(scratch, d_row + i, 0)
             for g in range(G):
@@ -158,8 +163,9 @@ def gradients(
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                     d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
                     hidden(
-                        planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                        t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, 0, scratch, count,
+                        planes, place, table, L, first, bias, second, second_bias, is_low,
+                        upper + (g * T + t) * m * PIXELS, lower + (g * T + t) * m * PIXELS, fraction, m, g, v, h, 0,
+                        scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for p in range(0, width, LANES):
@@ -218,7 +224,7 @@ def gradients(
                             d_table, k, count,
                         )  # fmt: skip
             if is_low:
-                a, fraction = (chunk * h1 + get(above, y)) * w1 * M, get(between, y)
+                a = (chunk * h1 + get(above, y)) * w1 * M
                 for i in range(w1 * M):
                     change = get(scratch, d_row + i)
                     beyond = fraction * change

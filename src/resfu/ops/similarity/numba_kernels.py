@@ -13,13 +13,13 @@ from numba import types
 from resfu.ops.compiled.kernel import kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.similarity.numba_low import between_rows, enlarged_pair
 
 COUNT = 9  # neighbours, K K
 FEW = 4  # rows of a product over low-resolution columns
 
-_from_bias = product(start="bias", tables="x", halves=True)
 _from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
-_more_relu = product(start="out", relu=True, halves=True)
+_more_relu = product(start="out", tables="x", relu=True, halves=True)
 _layer_relu = product(start="bias", relu=True, halves=True)
 _layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
@@ -28,33 +28,22 @@ _scores = product(rows=COUNT, halves=True)
 
 @no_type_check
 @kernel
-def interpolated_row(low, a, b, weight, out, o, count, empty):
-    """A row of a low-resolution map between two others, and as many zeros behind it as a tile may read."""
-    for i in range(count):
-        put(out, o + i, get(low, a + i) + weight * (get(low, b + i) - get(low, a + i)))
-    for i in range(count, count + empty):
-        put(out, o + i, 0)
-
-
-@no_type_check
-@kernel
 def hidden(
-    planes, place, table, L, first, bias, second, second_bias, low, row, start, columns, U, J, k, M, m, g, v, h, sums,
-    scratch, count,
+    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, v, h, sums, scratch,
+    count,
 ):  # fmt: skip
     """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
 
-    Of a tile of at most 16 pixels only so many columns are computed.
+    With `low` the first layer begins between two enlarged rows of scratch, which hold its bias. Of a tile of at most 16
+    pixels only so many columns are computed.
     """
+    if low:
+        between_rows(scratch, upper, lower, between, m, count, v)
     for i in range(0, m, ROWS):
         if low:
-            _from_bias(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
-                table, 0, count,
-            )  # fmt: skip
             _more_relu(
-                scratch, v + i * PIXELS, PIXELS, row, start + k * M + g * m + i, 1, M, columns, U, PIXELS, J, bias, 0,
-                table, 0, count,
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, 0, table, 0,
+                count,
             )  # fmt: skip
         else:
             _from_bias_relu(
@@ -78,7 +67,7 @@ def hidden(
 @kernel
 def partial_scores(
     first_row, last_row, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights, norm_groups,
-    G, M, low, is_low, h1, w1, above, between, columns, J, start_column, partial, sums, scratch, begin,
+    G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, partial, sums, scratch, begin,
 ):  # fmt: skip
     """Scores of each group of GroupNorm apart, without its statistics, and the sums that give these.
 
@@ -87,12 +76,16 @@ def partial_scores(
     T, d, m, width = (W + PIXELS - 1) // PIXELS, D // G, M // G, M // norm_groups
     v, h = begin, begin + m * PIXELS
     total = h + m * PIXELS
-    row = total + m * PIXELS
+    wide, upper, lower, fraction = total + m * PIXELS, begin, begin, types.float32(0.0)
+    row, held = M * T * PIXELS, -1
     for r in range(first_row, last_row):
         b, y = r // H, r % H
         if is_low:
-            a = (b * h1 + get(above, y)) * w1 * M
-            interpolated_row(low, a, a + w1 * M, get(between, y), scratch, row, w1 * M, J * M)
+            line, fraction = b * h1 + get(above, y), get(between, y)
+            held = enlarged_pair(
+                low, line, held, w1, W1, columns, J, start_column, T, G, m, bias, table, scratch, wide, row
+            )
+            upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
         for g in range(G):
             for i in range(m * PIXELS):
                 put(scratch, total + i, 0)
@@ -101,8 +94,8 @@ def partial_scores(
                 count = min(PIXELS, W - t * PIXELS)
                 whole = count % LANES == 0
                 hidden(
-                    planes, place, table, L, first, bias, second, second_bias, is_low, scratch, row, columns,
-                    t * J * PIXELS, J, get(start_column, t), M, m, g, v, h, total if whole else 0, scratch, count,
+                    planes, place, table, L, first, bias, second, second_bias, is_low, upper + (g * T + t) * m * PIXELS,
+                    lower + (g * T + t) * m * PIXELS, fraction, m, g, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):

@@ -12,8 +12,8 @@ from resfu.ops.compiled.threads import flat
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.grid import interpolation_matrix
 from resfu.ops.similarity import numba_kernels as kernels
-from resfu.ops.similarity import operators
 from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.numba_low import convolved
 from resfu.ops.similarity.numba_padded import Norm, Source
 
 
@@ -75,7 +75,7 @@ class Maps:
     """A query and a key as the kernels read them.
 
     Args:
-        key: [B, D, H, W], or convolved on the LR map, [B, h + 2, w + 2, M]; None for the query smoothed.
+        key: [B, D, H, W], or convolved on the LR map, [B, h + 2, M, W1]; None for the query smoothed.
         query: [B, D, H, W].
         step: (h, w).
         neighbours: how an LR key is read.
@@ -105,6 +105,7 @@ class Maps:
         self.sources.append(Source(query, False, len(self.sources) * D, self.reach, norm))
         self.planes = query.new_empty((B, len(self.sources) * D, self.height, self.stride))
         self._statistics = [source.fill(self.planes) for source in self.sources]
+        self.w1 = w + 2  # columns of `low`
         self.low = key.contiguous() if is_low and key is not None else self.planes
         vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
         self.rows = vertical
@@ -180,11 +181,6 @@ def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compre
     return maps, pack(weight, bias, compressor, groups, dilated), compressor
 
 
-def convolved(key: Tensor, weight: Tensor) -> Tensor:
-    """[B, h + 2, w + 2, M], see `operators.convolved_key`."""
-    return operators.convolved_key(key, weight).movedim(1, 3).flatten(3)
-
-
 def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dilated: bool) -> Layers:
     """The parameters in the kernels' order, differentiably."""
     M, d, K, _ = weight.shape
@@ -203,11 +199,11 @@ def split(arguments: tuple) -> tuple[tuple, tuple]:
 def arguments(maps: Maps, layers: Layers, first: int, last: int) -> tuple:
     """What the kernels over tiles have in common: planes to second_bias, then G to start_column."""
     low = maps.low[first:last] if maps.is_low else maps.low
-    h1, w1 = maps.low.shape[1:3]
+    h1, W1 = maps.low.shape[1], maps.low.shape[3]
     J = maps.columns.weights.shape[1]
     return (
         flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table.numpy(),
         layers.first.shape[1], *(flat(t) for t in layers),
-        maps.groups, len(layers.bias), flat(low), int(maps.is_low), h1, w1, maps.rows.above.numpy(),
-        maps.rows.between.numpy(), flat(maps.columns.weights), J, maps.columns.start.numpy(),
+        maps.groups, len(layers.bias), flat(low), int(maps.is_low), h1, maps.w1, W1,
+        maps.rows.above.numpy(), maps.rows.between.numpy(), flat(maps.columns.weights), J, maps.columns.start.numpy(),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.numba_low import enlarged_room
 from resfu.ops.similarity.numba_maps import Layers, Maps, arguments, split
 
 
@@ -33,8 +34,8 @@ def partial_scores(
     sums = maps.planes.new_empty((last - first, H, 2, M))
     head, tail = split(arguments(maps, layers, first, last))
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
-    m, J = M // maps.groups, maps.J
-    size = PIXELS + 3 * m * PIXELS + maps.is_low * (maps.low.shape[2] + J) * M
+    m = M // maps.groups
+    size = PIXELS + 3 * m * PIXELS + maps.is_low * enlarged_room(M, W)
     space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
 
     def task(a: int, b: int, thread: int) -> None:

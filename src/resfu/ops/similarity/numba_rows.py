@@ -12,6 +12,7 @@ from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.numba_low import enlarged_room
 from resfu.ops.similarity.numba_maps import columns, pack
 
 _ROWS = 16  # at once: their partial scores are 72 numbers a pixel
@@ -67,7 +68,7 @@ class RowScores:
         Args:
             planes: see `room`.
             rows: of the image, (first, one past the last).
-            key: [B, h + 2, w + 2, M], convolved; None where it has the image's size.
+            key: [B, h + 2, M, w + 2], convolved; None where it has the image's size.
             space: memory.
         """
         images = []
@@ -111,17 +112,18 @@ class RowScores:
         sums = space.take("sums", (H, 2, M))
         height, J = planes.shape[1], self._columns.weights.shape[1]
         low = planes if key is None else key
-        h1, w1 = (low.shape[0], low.shape[1]) if key is not None else (1, 1)
+        h1, w1 = (low.shape[0], low.shape[2]) if key is not None else (1, 1)
         m = M // self._groups
-        size = PIXELS + 3 * m * PIXELS + self._is_low * (w1 + J) * M
+        size = PIXELS + 3 * m * PIXELS + self._is_low * enlarged_room(M, W)
         head = (
             flat(planes)[(first - rows[0]) * self._stride :], self._dim, height, self._stride,
             self._table(height).numpy(), self._layers.first.shape[1], *(flat(t) for t in self._layers),
         )  # fmt: skip
         vertical = slice(first, last) if self._is_low else slice(0, 1)
         tail = (
-            self._groups, M, flat(low), int(self._is_low), h1, w1, self._rows.above[vertical].numpy(),
-            self._rows.between[vertical].numpy(), flat(self._columns.weights), J, self._columns.start.numpy(),
+            self._groups, M, flat(low), int(self._is_low), h1, w1, w1,
+            self._rows.above[vertical].numpy(), self._rows.between[vertical].numpy(), flat(self._columns.weights), J,
+            self._columns.start.numpy(),
         )  # fmt: skip
         weights, results, room = flat(self._weighted), (flat(partial), flat(sums)), scratch(size)
 
