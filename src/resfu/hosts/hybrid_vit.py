@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from resfu.hosts.positions import resampled_positions
 from resfu.hosts.same_padding import take_same_layers
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
+from resfu.ops.compiling import in_torch_compile
 from resfu.upsamplers.options import check_choice
 
 Form = Literal["timm", "transunet"]
@@ -97,7 +98,9 @@ class HybridViT(nn.Module):
         position = resampled_positions(self.vit.pos_embed, (h, w), embed.grid_size, prefix=0)
         tokens = self.vit.pos_drop(patches.flatten(2).transpose(1, 2) + position)
         tokens = self.vit.norm(self.vit.blocks(tokens))
-        return [*features, tokens.transpose(1, 2).unflatten(2, (h, w))]
+        deepest = tokens.transpose(1, 2).unflatten(2, (h, w))
+        # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
+        return [*features, deepest.contiguous() if in_torch_compile() else deepest]
 
     def load(self, source: bool | str | os.PathLike[str]) -> None:
         """Load ImageNet weights; what belongs to a class token is dropped, another position embedding resampled.

@@ -89,9 +89,9 @@ def guided_filter(
             f"x must hold the guide's images and channels and be at most as large as the guide {list(guide.shape)}, "
             f"got {list(x.shape)}."
         )
-    if kernels_in_graph(guide, backend) and operators.fits(guide, x, stride):
+    requested, backend = backend, which_backend(guide, backend)
+    if backend in ("cpu", "numba") and kernels_in_graph(guide, requested) and operators.fits(guide, x, stride):
         return operators.guided_filter_in_graph(guide, x, radius, eps)
-    backend = which_backend(guide, backend)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
     if backend in ("reference", "portable"):
         plain = reference if backend == "reference" else portable

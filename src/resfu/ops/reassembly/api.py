@@ -104,8 +104,13 @@ def reassemble(
         from resfu.ops.reassembly import numba
 
         return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, out)
-    fits = softmax and out is None and operators.fits(features, weights, K, neighbours, groups)
-    if fits and kernels_in_graph(features, requested):
+    fits = (
+        backend in ("cpu", "numba")
+        and softmax
+        and out is None
+        and operators.fits(features, weights, K, neighbours, groups)
+    )
+    if fits and backend in ("cpu", "numba") and kernels_in_graph(features, requested):
         return operators.compiled_softmax_window_sum(bordered(features, 2, padding), weights, *low, mask)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
