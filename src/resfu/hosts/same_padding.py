@@ -18,7 +18,8 @@ class SameConv2d(Conv2dSame):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
-        return F.conv2d(_padded(self, x), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        layer: Any = self  # timm's parents are not typed
+        return F.conv2d(_padded(self, x), layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
 
 
 class SameStdConv2d(StdConv2dSame):
@@ -34,8 +35,9 @@ class SameMaxPool2d(MaxPool2dSame):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
+        layer: Any = self
         padded = _padded(self, x, value=-float("inf"))
-        return F.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation, self.ceil_mode)
+        return F.max_pool2d(padded, layer.kernel_size, layer.stride, 0, layer.dilation, layer.ceil_mode)
 
 
 def take_same_layers(network: nn.Module) -> None:
@@ -47,7 +49,7 @@ def take_same_layers(network: nn.Module) -> None:
             if type(module) is theirs:
                 module.__class__ = ours
         if isinstance(module, SameStdConv2d):
-            module.same_pad = False  # it has been padded when timm's `forward` is called
+            setattr(module, "same_pad", False)  # noqa: B010  (it has been padded when timm's `forward` is called)
 
 
 def _padded(layer: Any, x: Tensor, value: float = 0.0) -> Tensor:
