@@ -16,6 +16,7 @@ from resfu.training.parameter_groups import parameter_groups
 from tests.support.box_head import NarrowBoxHead
 from tests.support.coco_fixture import write_coco_fixture
 from tests.support.published import experiment_of, losses, module_of, named
+from tests.support.tiny_networks import DETECTOR
 
 ROWS = named(*OBJECT_TABLES)
 # Of the networks with nearest upsampling: torchvision's Mask R-CNN for 81 outputs, 53,120 of it fixed batch
@@ -25,18 +26,7 @@ PARAMETERS = {
     "panoptic-fpn-resnet50": 44_400_693 - 53_120 + 1_630_774,
 }
 RESFU = 142_710
-TINY = {
-    "layers": [1, 1, 1, 1],
-    "min_size": [48, 64],
-    "max_size": 96,
-    "rpn_pre_nms_top_n_train": 40,
-    "rpn_pre_nms_top_n_test": 40,
-    "rpn_post_nms_top_n_train": 10,
-    "rpn_post_nms_top_n_test": 10,
-    "box_batch_size_per_image": 12,
-    "box_score_thresh": 0.0,
-    "box_detections_per_img": 5,
-}
+TINY = DETECTOR | {"layers": [1, 1, 1, 1], "min_size": [48, 64]}  # lists, as YAML has them
 
 
 def test_every_published_row_has_a_recipe():

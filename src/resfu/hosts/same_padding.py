@@ -23,7 +23,7 @@ class SameConv2d(Conv2dSame):
 
 
 class SameStdConv2d(StdConv2dSame):
-    """A convolution with standardised weights. What its padding is, is known at any size where `same_pad` is False."""
+    """A convolution with standardised weights, and a padding that depends on the size (timm's `same_pad`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""

@@ -90,7 +90,8 @@ def guided_filter(
             f"got {list(x.shape)}."
         )
     requested, backend = backend, which_backend(guide, backend)
-    if backend in ("cpu", "numba") and kernels_in_graph(guide, requested) and operators.fits(guide, x, stride):
+    in_graph = backend in ("cpu", "numba") and kernels_in_graph(guide, requested)
+    if in_graph and operators.compiles(guide, x, stride, in_graph):
         return operators.guided_filter_in_graph(guide, x, radius, eps)
     result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
     if backend in ("reference", "portable"):

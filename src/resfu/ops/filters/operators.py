@@ -100,14 +100,13 @@ def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
     return x[..., : max(H // 2, 1) * 2 : 2, : max(W // 2, 1) * 2 : 2]
 
 
-def compiles(guide: Tensor, x: Tensor, stride: int) -> bool:
-    """Whether the compiled kernels of `numba.py` run on these maps."""
-    return fits(guide, x, stride) and not operators_are_recorded(guide, x)
+def compiles(guide: Tensor, x: Tensor, stride: int, in_graph: bool = False) -> bool:
+    """Whether the compiled kernels of `numba.py` take these maps.
 
-
-def fits(guide: Tensor, x: Tensor, stride: int) -> bool:
-    """Whether these maps are such as the compiled kernels of `numba.py` take."""
-    return guide.dtype == x.dtype == torch.float32 and stride == 1 and guide.numel() > 0
+    Where PyTorch's operators are recorded they do only `in_graph`, as an operator of torch.compile.
+    """
+    fp32 = guide.dtype == x.dtype == torch.float32
+    return fp32 and stride == 1 and guide.numel() > 0 and (in_graph or not operators_are_recorded(guide, x))
 
 
 def _compiled_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:

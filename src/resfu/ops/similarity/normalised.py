@@ -23,9 +23,9 @@ def takes(
 ) -> bool:
     """Whether `normalised_scores` computes the scores of these maps."""
     given = query if key is None else key, query, weight, bias, compressor, step, *affine
-    if kernels_in_graph(query, backend):
-        return operators.fits(*given)
-    return which_backend(query, backend) == "numba" and operators.compiles(*given)
+    in_graph = kernels_in_graph(query, backend)
+    chosen = in_graph or which_backend(query, backend) == "numba"
+    return chosen and operators.compiles(*given, in_graph=in_graph)
 
 
 def normalised_scores(

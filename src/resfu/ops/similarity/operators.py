@@ -50,27 +50,12 @@ def compiles(
     compressor: Compressor,
     step: tuple[int, int],
     *others: Tensor,
+    in_graph: bool = False,
 ) -> bool:
     """Whether the compiled kernels of `numba.py` compute the scores of paired central differences of these maps.
 
-    Not where PyTorch's operators are recorded. Otherwise see `fits`.
-    """
-    tensors = (key, query, weight, bias, *compressor[:6], *others)
-    return not operators_are_recorded(*tensors) and fits(key, query, weight, bias, compressor, step, *others)
-
-
-def fits(
-    key: Tensor,
-    query: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    compressor: Compressor,
-    step: tuple[int, int],
-    *others: Tensor,
-) -> bool:
-    """Whether these maps and layers are such as the compiled kernels of `numba.py` take.
-
-    They take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
+    Where PyTorch's operators are recorded they do only `in_graph`, as an operator of torch.compile. They
+    take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
     GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios. `others` are
     parameters of layers before.
     """
@@ -78,6 +63,8 @@ def fits(
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
     if any(autocast_dtype(t) != torch.float32 for t in tensors) or query.numel() == 0:
+        return False
+    if not in_graph and operators_are_recorded(*tensors):
         return False
     if (
         weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3)
