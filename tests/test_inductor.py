@@ -121,7 +121,9 @@ host = small[sys.argv[1]](upsampler="resfu", num_classes=5)
 for module in host.modules():
     if isinstance(module, nn.BatchNorm2d) or "Drop" in type(module).__name__:
         module.eval()  # two calls drop different channels, and different branches
-for want, got in both(host, [[(64, 96)], [(96, 64)]], width=[3]):
+# Inductor can't order the symbolic strides of views of tokens that transformers' encoder keeps (seen with 2.14).
+strict = {"options": {"strict_output_strides": True}} if sys.argv[1] == "segformer-mit-b0" else {}
+for want, got in both(host, [[(64, 96)], [(96, 64)]], [3], **strict):
     torch.testing.assert_close(got[0], want[0], rtol=1e-3, atol=1e-3)
     for a, b in zip(got[1:], want[1:]):
         assert (a is None) == (b is None)
