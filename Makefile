@@ -16,7 +16,7 @@ demo: .venv/.installed  ## train a small network with bilinear and with ReSFU on
 	$(BIN)/resfu compare --recipe scenes --upsamplers bilinear,resfu --output runs/demo
 
 test: .venv/.installed  ## every test, in two processes of one thread each; the longest files first
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed  ## style, types, direction of the imports
 	$(BIN)/ruff check .

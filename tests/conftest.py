@@ -8,7 +8,10 @@ import gc
 import pytest
 import torch
 
+from tests.support import shape_checks
 from tests.support.order import place
+
+shape_checks.install()
 
 
 def pytest_collection_modifyitems(items):

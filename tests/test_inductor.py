@@ -6,13 +6,11 @@ reason that is given there.
 """
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import resfu
+from tests.support import apart
 
 HEAD = """
 import gc, json, sys
@@ -162,10 +160,7 @@ print(json.dumps([whole, real]))
 
 def run(script: str, *arguments: str) -> str:
     """Its standard output."""
-    command = [sys.executable, "-c", HEAD + script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    return apart.run(HEAD + script, *arguments)
 
 
 def test_borders_are_continued_as_inductor_expects():

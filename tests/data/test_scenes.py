@@ -2,8 +2,6 @@
 
 import hashlib
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from resfu.data.generated.scenes.classes import CLASSES, PALETTE, STUFF, THINGS
 from resfu.data.generated.scenes.layout import layout
 from resfu.data.generated.scenes.render import make_scene
 from resfu.data.generated.seeding import Stream, generator
+from tests.support import apart
 
 SIZE = (64, 80)
 COUNT = 60
@@ -87,8 +86,7 @@ def test_a_fresh_process_gives_the_same_labels():
         f"scene = make_scene(0, 'train', 4, {SIZE})\n"
         "print(hashlib.sha256(scene.categories[scene.ids - 1].tobytes()).hexdigest())"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == label_hash(4)
+    assert apart.run(code).strip() == label_hash(4)
 
 
 def test_seeds_and_splits_differ():

@@ -12,6 +12,7 @@ import resfu
 from resfu.deploy.export_program import Shapes
 from resfu.deploy.export_runtimes import OnnxRuntime
 from resfu.ops.portable import portable_form
+from tests.support import apart
 
 SIZES = {
     "whole": ((5, 4), (10, 12)),
@@ -90,12 +91,10 @@ WRITTEN = (
 NODES = {"resfu-x4.onnx": 300, "carafe-x2.onnx": 60}
 
 
-def lines(*command: str) -> dict:
+def found(printed: str) -> dict:
     """What a script prints, one line of JSON each."""
-    run = subprocess.run([sys.executable, "-W", "ignore", *command], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    return {key: value for line in found for key, value in line.items()}
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return {key: value for line in lines for key, value in line.items()}
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +103,10 @@ def unseen(tmp_path_factory):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino", "executorch"):
         pytest.importorskip(package, reason="the extra deploy is not installed")
     folder = tmp_path_factory.mktemp("written")
-    written = lines(str(HERE / "written.py"), str(folder), *WRITTEN)
+    written = found(apart.run(HERE / "written.py", str(folder), *WRITTEN))
     assert written == {file: file.replace(" ", "-") for file in WRITTEN}
-    return lines(str(HERE / "unseen.py"), str(folder))
+    command = [sys.executable, "-W", "ignore", str(HERE / "unseen.py"), str(folder)]
+    return found(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def test_files_run_at_unseen_sizes_without_the_package(unseen):

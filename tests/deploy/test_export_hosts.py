@@ -1,8 +1,6 @@
 """Networks in files: sizes that need padding, pyramids and positions that no example may fix."""
 
 import json
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from resfu.hosts.same_padding import take_same_layers
 from resfu.ops.bicubic import antialiased_bicubic
 from resfu.ops.canvas import cropped_to, extended_to
 from resfu.ops.portable import portable_form
+from tests.support import apart
 
 NAMES = ("padding", "pspnet", "segmenter")
 
@@ -26,10 +25,8 @@ def unseen(tmp_path_factory):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package, reason="the extra deploy is not installed")
     script, folder = Path(__file__).parent / "hosts_written.py", tmp_path_factory.mktemp("hosts")
-    command = [sys.executable, "-W", "ignore", str(script), str(folder), *NAMES]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return {key: value for line in run.stdout.splitlines() if line[0] == "{" for key, value in json.loads(line).items()}
+    lines = apart.run(script, str(folder), *NAMES).splitlines()
+    return {key: value for line in lines if line[0] == "{" for key, value in json.loads(line).items()}
 
 
 def test_networks_run_at_odd_and_small_sizes_that_the_export_did_not_see(unseen):

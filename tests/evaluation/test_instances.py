@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from PIL import Image
 
 from resfu.evaluation.coco_results import PanopticResults, write_instance_results
 from resfu.evaluation.instances import METRICS, InstanceMetrics, encode_masks
+from tests.support import apart
 
 ENGINES = ("pycocotools", "faster-coco-eval")
 
@@ -178,7 +177,7 @@ if other:
 def test_two_processes_measure_what_one_does(tmp_path):
     ground_truth, results = random_case(count=5)
     torch.save((ground_truth, results), tmp_path / "case.pt")
-    subprocess.run([sys.executable, "-c", SHARE, str(tmp_path)], check=True, timeout=120)
+    apart.run(SHARE, str(tmp_path))
     alone = InstanceMetrics(ground_truth)
     for image_id, found in results.items():
         alone.update(image_id, *found)

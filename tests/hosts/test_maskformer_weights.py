@@ -1,7 +1,5 @@
 """MaskFormer's weights: of the encoder or of the whole network, and what is said when they do not fit."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from transformers import (
 
 from resfu.hosts.maskformer import MaskFormer
 from resfu.hosts.swin import SwinVariant
+from tests.support import apart
 
 TINY = SwinVariant(8, (1, 1, 1, 1), (1, 1, 2, 2), window_size=4)
 SWIN = SwinConfig(image_size=384, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4)
@@ -129,13 +128,11 @@ def test_a_size_of_your_own_has_no_published_weights() -> None:
         MaskFormer("t")
 
 
-def test_by_name_without_a_network_says_what_to_do(tmp_path: Path) -> None:
+def test_by_name_without_a_network_says_what_to_do() -> None:
     script = (
         "from resfu.hosts.swin import *; name = VARIANTS['b'].weights;"
         "SwinEncoder(SwinVariant(8, (1, 1, 1, 1), (1, 1, 2, 2), weights=name)).fetch()"
     )
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+    last = apart.run(script, check=False).strip().splitlines()[-1]
     assert last.startswith("ValueError: the weights microsoft/swin-base-patch4-window12-384-in22k could not be"), last
     assert "give the path" in last

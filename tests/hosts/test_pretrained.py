@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import resfu
 from resfu.hosts.mit import MixTransformer
 from resfu.hosts.timm_weights import timm_weights
 from resfu.hosts.weights import read_weights
+from tests.support import apart
 
 # From transformers' present names to those of the published checkpoints, in this order.
 PUBLISHED = (
@@ -90,11 +90,9 @@ def test_segformer_weights_that_do_not_fit_are_named(tmp_path: Path, donor: dict
         resfu.create_host("segformer-mit-b0", pretrained=str(path))
 
 
-def test_segformer_by_name_without_a_network_says_what_to_do(tmp_path: Path) -> None:
+def test_segformer_by_name_without_a_network_says_what_to_do() -> None:
     script = "import resfu; resfu.create_host('segformer-mit-b0', pretrained=True)"
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+    last = apart.run(script, check=False).strip().splitlines()[-1]
     assert last.startswith("ValueError: the weights nvidia/mit-b0 could not be fetched"), last
     assert "give the path" in last
 

@@ -3,7 +3,7 @@
 The sampling of proposals differs between processes, and its losses are means over what is sampled. Here all proposals
 count and all training images are one and the same, so that one process with both images must take the same step.
 
-Usage: python -m tests.tasks.objects_in_two_processes FOLDER
+Usage: objects_in_two_processes.py FOLDER
 """
 
 import sys

@@ -1,11 +1,11 @@
 """Two processes on gloo do what one does with the batch of both."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support import apart
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -13,9 +13,7 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    apart.run(SCRIPT, str(folder), warnings="error")
     return {name: torch.load(folder / f"{name}.pt", weights_only=False) for name in ("1-0", "2-0", "2-1")}
 
 

@@ -1,22 +1,20 @@
 """Two processes on gloo do with a panoptic host what one does with the images of both, as far as sampling allows."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.support import apart
+
+SCRIPT = Path(__file__).with_name("objects_in_two_processes.py")
 RUNS = ("1-0", "2-0", "2-1")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    command = [sys.executable, "-m", "tests.tasks.objects_in_two_processes", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
+    apart.run(SCRIPT, str(folder))
     return {name: torch.load(folder / f"{name}.pt", weights_only=False) for name in RUNS}
 
 

@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from resfu.tasks.cases import Cases
 from resfu.tasks.volumes import SliceData, VolumeModule
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.scores import headline, plain
+from tests.support import apart
 from tests.support.medical_fixtures import write_medical_fixture
 
 SCRIPT = Path(__file__).with_name("volumes_in_two_processes.py")
@@ -231,9 +230,7 @@ def test_two_processes_share_the_cases_and_merge_their_scores(acdc, tmp_path):
     names = (root / "lists_ACDC" / "valid.txt").read_text().split()
     odd = [name for name in names if not name.startswith("case_004_sliceES")]  # three cases
     (root / "lists_ACDC" / "valid.txt").write_text("\n".join(odd))
-    command = [sys.executable, "-W", "error", str(SCRIPT), str(root), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    apart.run(SCRIPT, str(root), str(tmp_path), warnings="error")
     one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert [found["shared"] for found in (one, first, second)] == [3, 2, 1]
     assert one["results"]["dice"] > 0

@@ -1,7 +1,6 @@
 """An upgraded network in torch.compile and torch.export."""
 
-import subprocess
-import sys
+from tests.support import apart
 
 # In a process of its own: the shape checks that pytest's hook adds to the package break graph capture.
 CAPTURE = """
@@ -33,5 +32,4 @@ check(logits, "resfu", images)  # by way of the first layer
 
 
 def test_compile_and_export():
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CAPTURE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    apart.run(CAPTURE)

@@ -4,13 +4,12 @@ In a process of their own, as in test_graph_capture.py.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import resfu
+from tests.support import apart
 
 SCRIPT = """
 import gc, json, sys, traceback
@@ -65,10 +64,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(folder):
     """For each upsampler the error of its program and of its trace, or messages in their place."""
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder / "nearest.pt2"), *resfu.UPSAMPLERS]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return {name: value for line in run.stdout.splitlines() for name, value in json.loads(line).items()}
+    lines = apart.run(SCRIPT, str(folder / "nearest.pt2"), *resfu.UPSAMPLERS).splitlines()
+    return {name: value for line in lines for name, value in json.loads(line).items()}
 
 
 @pytest.mark.parametrize("name", resfu.UPSAMPLERS)

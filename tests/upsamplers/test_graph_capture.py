@@ -7,13 +7,11 @@ takes most of its minutes; `tests/test_inductor.py` has the rest.
 """
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import resfu
+from tests.support import apart
 
 SCRIPT = """
 import gc, json, sys, traceback
@@ -82,10 +80,8 @@ for name in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def captured():
     """For each upsampler the messages of its `ValueError`s, or the traceback of what went wrong before them."""
-    command = [sys.executable, "-c", SCRIPT, *resfu.UPSAMPLERS]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert run.returncode == 0, run.stderr
-    return {name: value for line in run.stdout.splitlines() for name, value in json.loads(line).items()}
+    lines = apart.run(SCRIPT, *resfu.UPSAMPLERS).splitlines()
+    return {name: value for line in lines for name, value in json.loads(line).items()}
 
 
 @pytest.mark.parametrize("name", list(resfu.UPSAMPLERS))

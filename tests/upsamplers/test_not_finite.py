@@ -4,12 +4,11 @@ In a process of their own, which may be ended.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import resfu
+from tests.support import apart
 
 SCRIPT = """
 import json, sys
@@ -50,9 +49,7 @@ for name in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def outcomes():
     """(name, place, value, not finite there, finite in the other image, a gradient not finite) of every case."""
-    run = subprocess.run([sys.executable, "-c", SCRIPT, *resfu.UPSAMPLERS], capture_output=True, text=True)
-    assert run.returncode == 0, (run.returncode, run.stdout[-100:], run.stderr)
-    return [tuple(json.loads(line)) for line in run.stdout.splitlines()]
+    return [tuple(json.loads(line)) for line in apart.run(SCRIPT, *resfu.UPSAMPLERS).splitlines()]
 
 
 @pytest.mark.parametrize("name", resfu.UPSAMPLERS)
