@@ -1,7 +1,7 @@
 """The process whose copies run scripts, see `apart.py`: a job is a line of JSON, and its exit status a line as well.
 
 It only imports. A process that has computed has threads, and one that has looked for a GPU is marked: neither may be
-copied. (Importing `resfu.hosts.maskformer` looks, by way of transformers.)
+copied. (Importing transformers looks, by way of torchao.)
 """
 
 import gc
@@ -21,7 +21,6 @@ MODULES = (
     "resfu.deploy.export",
     "resfu.hosts.panoptic_fpn",
     "resfu.hosts.pspnet",
-    "resfu.hosts.segformer",
     "resfu.hosts.transunet",
     "resfu.tasks.run",
     "torch._dynamo.backends.debugging",
