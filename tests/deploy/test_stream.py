@@ -204,7 +204,7 @@ def test_what_has_no_bands_is_refused():
 def test_memory_stays_below_that_of_the_whole_call():
     torch.manual_seed(0)
     up = resfu.ReSFU(8, 16).eval()
-    features, guidance = torch.randn(1, 8, 64, 64), torch.randn(1, 16, 512, 512)
+    features, guidance = torch.randn(1, 8, 32, 32), torch.randn(1, 16, 256, 256)
 
     def training(run):
         return lambda x: run(x, guidance).sum().backward()

@@ -174,15 +174,17 @@ def tiny_maskformer(monkeypatch):
     ("recipe", "options"),
     [
         ("pspnet-resnet50_ade20k", ["--model.host", "pspnet-tiny"]),
-        ("segmenter-vit-s_ade20k", []),
-        ("segformer-mit-b1_ade20k", []),
+        ("segmenter-vit-s_ade20k", ["--model.host", "segmenter-tiny"]),
+        ("segformer-mit-b1_ade20k", ["--model.host", "segformer-mit-b0"]),
         ("maskformer-swin-b_ade20k", ["--model.host", "maskformer-tiny"]),
     ],
 )
 def test_a_training_by_it_resumes_and_measures(recipe, options, ade, tmp_path, tiny_maskformer, monkeypatch):
     from resfu.hosts.pspnet import PSPNet
+    from resfu.hosts.segmenter import Segmenter
 
     monkeypatch.setitem(resfu.hosts.HOSTS, "pspnet-tiny", lambda **given: PSPNet(depth=14, channels=64, **given))
+    monkeypatch.setitem(resfu.hosts.HOSTS, "segmenter-tiny", lambda **given: Segmenter("s", depth=2, **given))
     small = ["--data.root", str(ade), "--data.crop_size", "[64, 64]", "--data.base_size", "[256, 64]"]
     small += ["--data.eval_size", "[256, 64]", "--data.num_workers", "0", "--data.batch_size", "2"]
     # The full rate at once, or an optimiser that lost its state would not show.
