@@ -120,6 +120,23 @@ def test_few_nodes_are_left_after_the_runtime_has_optimised(file, unseen):
     assert unseen[file][1] <= NODES[file]
 
 
+WHOLE_EXAMPLE = """
+import torch, resfu
+from resfu.deploy.export_program import Shapes, program_of
+torch.manual_seed(0)
+up = resfu.ReSFU(8, 8, projection_dim=8, hidden_channels=8, groups=1, guided_filter_radius=1).eval()
+program = program_of(up, Shapes((torch.randn(2, 8, 5, 4), torch.randn(2, 8, 10, 12)), "ratio"))
+for low, high in (((5, 7), (13, 18)), ((4, 6), (12, 12)), ((6, 5), (7, 10))):
+    x, y = torch.randn(1, 8, *low), torch.randn(1, 8, *high)
+    torch.testing.assert_close(program.module()(x, y), up(x, y), rtol=1e-4, atol=1e-5)
+"""
+
+
+def test_no_ratio_of_the_example_is_kept_where_it_is_open():
+    """The maps of networks have the ratio of their strides only where the image has a size of theirs."""
+    apart.run(WHOLE_EXAMPLE)
+
+
 @pytest.fixture
 def bilinear():
     return resfu.Bilinear(scale_factor=2).eval(), torch.randn(1, 4, 5, 6)
