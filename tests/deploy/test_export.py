@@ -197,3 +197,12 @@ def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():
     assert (H, W) == (4 * h, 4 * w)
     assert h % 2 == w % 2 == 1
     assert (h, w) != given[0].shape[2:]
+
+
+def test_what_a_compiler_traces_is_larger_and_checked_too():
+    """AOTInductor takes a number of the example that is 1, as of the tiles in a row of eight, for a constant."""
+    shapes = Shapes((torch.zeros(1, 3, 6, 8), torch.zeros(1, 2, 24, 32)), True, times=4)
+    assert [x.shape[2:] for x in shapes.inputs] == [(24, 32), (96, 128)]
+    assert [x.shape[2:] for x in Shapes((torch.zeros(1, 3, 1, 2),), True, times=4).inputs] == [(24, 48)]
+    assert [x.shape for x in [*shapes.examples()][2]] == [x.shape for x in shapes.inputs]
+    assert [x.shape[2:] for x in Shapes((torch.zeros(1, 3, 6, 8),), False, times=4).inputs] == [(6, 8)]

@@ -9,7 +9,7 @@ sys.modules["resfu"] = None  # pyright: ignore  # every import of it fails
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
-SUFFIXES = (".onnx", ".xml", ".pt2", ".pte")
+SIZES = [4**n for n in range(4, 12)]
 
 
 def runner(path: Path):
@@ -39,12 +39,19 @@ def runner(path: Path):
     return lambda x: method.execute(list(x))[0].numpy(), None
 
 
+def leave_nan_behind() -> None:
+    """In memory that is free: whoever reads what it has not written finds it there."""
+    _ = [torch.full((size,), float("nan")) for size in SIZES]
+
+
 for tests in sorted(Path(sys.argv[1]).glob("*.tests")):
     path = tests.with_suffix("")
     run, nodes = runner(path)
     worst = 0.0
     for inputs, wanted in torch.load(tests):
+        leave_nan_behind()
         found = torch.from_numpy(run(inputs))
         assert found.shape == wanted.shape, (path, found.shape, wanted.shape)
+        assert found.isfinite().all(), path
         worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
     print(json.dumps({path.name: [worst, nodes]}), flush=True)

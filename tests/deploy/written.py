@@ -65,7 +65,7 @@ def captured_once(cases: list[str]) -> None:
         return programs[key]
 
     export.program_of = lambda module, shapes, largest: once(
-        (cases[-1], largest), lambda: program_of(module, shapes, largest)
+        (cases[-1], largest, shapes.inputs[0].shape), lambda: program_of(module, shapes, largest)
     )
     runtimes.onnx_program = lambda program: once(program, lambda: onnx_program(program))
 

@@ -59,7 +59,7 @@ def export(
     runtime.check(dtype, module)
     module = copy.deepcopy(module).to("cpu", dtype)
     inputs = tuple(x.detach().to("cpu", dtype) for x in inputs)
-    shapes = Shapes(inputs, dynamic)
+    shapes = Shapes(inputs, dynamic, runtime.times)
     program = program_of(module, shapes, runtime.largest)
     with replacing(path) as draft:
         written = runtime.write(program, draft)

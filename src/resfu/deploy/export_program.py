@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 from resfu.ops.portable import portable_form
 
 _AXES = (0, 2, 3)  # batch, height, width
+_WIDE = 24  # rows and columns in which no part of a step is a single one
 
 
 class Shapes:
@@ -18,6 +19,8 @@ class Shapes:
     Args:
         inputs: maps [B, C, H, W].
         dynamic: as in `export`.
+        times: what is traced is so many times larger, at least, where sizes are open: for compilers that take a
+            number of the example for a constant where it is 1, such as that of the tiles in a short row.
 
     Attributes:
         inputs: with a batch of two at least where the batch is open: `torch.export` takes the size 1 for a constant.
@@ -26,10 +29,14 @@ class Shapes:
             number or is open too.
     """
 
-    def __init__(self, inputs: tuple[Tensor, ...], dynamic: bool | str) -> None:
+    def __init__(self, inputs: tuple[Tensor, ...], dynamic: bool | str, times: int = 1) -> None:
         self.dynamic, self._given = bool(dynamic), inputs
         single = self.dynamic and inputs[0].shape[0] == 1
         self.inputs = tuple(torch.cat([x, x]) for x in inputs) if single else inputs
+        if self.dynamic and times > 1:
+            times = max(times, -(-_WIDE // max(1, min(inputs[0].shape[2:]))))
+            self.inputs = tuple(x.repeat(1, 1, times, times) for x in self.inputs)
+        self._enlarged = times > 1
         self.ratios = [
             tuple(
                 _whole(a, b) if dynamic is True else None for a, b in zip(x.shape[2:], inputs[0].shape[2:], strict=True)
@@ -42,7 +49,7 @@ class Shapes:
         return (tuple(dict.fromkeys(_AXES, Dim.AUTO) for _ in self.inputs),) if self.dynamic else None
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
-        """The given inputs, and where sizes are open random ones of another batch and of odd sizes."""
+        """The given inputs and, where sizes are open, random ones of another batch and odd sizes; then a larger trace."""
         yield self._given
         if not self.dynamic:
             return
@@ -58,6 +65,8 @@ class Shapes:
             torch.randn(first[0] + 1, x.shape[1], *size, generator=generator).to(x.dtype)
             for x, size in zip(self._given, sizes, strict=True)
         )
+        if self._enlarged:
+            yield self.inputs
 
 
 class _Related(nn.Module):

@@ -29,12 +29,14 @@ class Runtime:
         name: as users know it.
         packages: that writing and running need.
         largest: how many times larger than the example open sizes may become; None for any.
+        times: how many times larger than the example, at least, what is traced is.
         dtypes: of weights and inputs that it takes.
     """
 
     name = ""
     packages: tuple[str, ...] = ()
     largest: int | None = None
+    times = 1
     dtypes = (torch.float32,)
 
     def check(self, dtype: torch.dtype, module: nn.Module) -> None:
@@ -165,7 +167,7 @@ class ExecuTorch(Runtime):
 class AotInductor(Runtime):
     """A library compiled for this machine, loaded by torch or by C++ without Python."""
 
-    name = "AOTInductor"
+    name, times = "AOTInductor", 4
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
         """One package."""
