@@ -49,7 +49,7 @@ class Shapes:
         return (tuple(dict.fromkeys(_AXES, Dim.AUTO) for _ in self.inputs),) if self.dynamic else None
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
-        """The given inputs and, where sizes are open, random ones of another batch and odd sizes; then a larger trace."""
+        """The given inputs and, where sizes are open, random ones of another batch and odd sizes; then a larger one."""
         yield self._given
         if not self.dynamic:
             return
