@@ -41,8 +41,9 @@ def _copied(job: dict[str, Any]) -> tuple[int, str, str]:
     with tempfile.TemporaryDirectory() as folder:
         origin.stdin.write(json.dumps(job | {"folder": folder}) + "\n")
         origin.stdin.flush()
-        status = int(origin.stdout.readline())
-        return status, *(Path(folder, name).read_text("utf-8") for name in ("stdout", "stderr"))
+        status = origin.stdout.readline()
+        assert status, f"the process that scripts are copies of has ended: run {_ORIGIN} to see why"
+        return int(status), *(Path(folder, name).read_text("utf-8") for name in ("stdout", "stderr"))
 
 
 def _started(job: dict[str, Any]) -> tuple[int, str, str]:
