@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.grid import interpolation_matrix
+from resfu.ops.grid import integer_ratio, interpolation_matrix
 from resfu.ops.layout import channels_last, pad
-from resfu.ops.portable import whole_ratio
 from resfu.ops.similarity.convolution import dilated_convolution
 from resfu.ops.similarity.fractional import fractional_convolution
 from resfu.ops.transforms import add_into
@@ -50,7 +49,7 @@ def convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]
     if key.shape[-2:] != query.shape[-2:]:
         return _upsampled(key, weight, groups, (H, W), step, neighbours)
-    rh, rw = whole_ratio(H, h), whole_ratio(W, w)
+    rh, rw = integer_ratio(H, h), integer_ratio(W, w)
     if rh is None or rw is None:
         return fractional_convolution(key, weight, groups, step)
     top, left = rh * (K // 2), rw * (K // 2)
@@ -65,7 +64,7 @@ def _upsampled(
     reach = weight.shape[-1] // 2 + 1
     padded = channels_last(pad(key, reach, reach))
     low = F.conv2d(padded, channels_last(weight), groups=groups)  # [B, M, h + 2, w + 2]
-    rh, rw = whole_ratio(size[0], step[0]), whole_ratio(size[1], step[1])
+    rh, rw = integer_ratio(size[0], step[0]), integer_ratio(size[1], step[1])
     if neighbours == "fine" and rh is not None and rw is not None:
 
         def scaled(first: int, last: int) -> Tensor:
@@ -76,6 +75,23 @@ def _upsampled(
             return part.narrow(2, above + first, last - first).narrow(3, rw, size[1])
 
         return scaled
+    return _interpolated(low, size, step, neighbours)
+
+
+def convolution_at_any_ratio(
+    key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str
+) -> Tensor:
+    """The whole of `convolution` without asking whether a ratio is whole: for sizes that are not known before."""
+    groups, size = query.shape[1] // weight.shape[1], query.shape[-2:]
+    if key.shape[-2:] == size:
+        return fractional_convolution(key, weight, groups, step)(0, size[0])
+    reach = weight.shape[-1] // 2 + 1
+    low = F.conv2d(pad(key, reach, reach), weight, groups=groups)
+    return _interpolated(low, size, step, neighbours)(0, size[0])
+
+
+def _interpolated(low: Tensor, size: tuple[int, int], step: tuple[int, int], neighbours: str) -> Rows:
+    """Rows of an LR map [B, M, h + 2, w + 2], which has one pixel of border, at the positions of HR pixels."""
     rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
     wide = (columns @ low.permute(0, 2, 3, 1)).flatten(2)  # [B, h + 2, W M]
 

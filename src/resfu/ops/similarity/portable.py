@@ -43,7 +43,7 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]
     rows, columns = whole_ratio(H, h), whole_ratio(W, w)
     if rows is None or columns is None:
-        return cpu.convolution(key, query, weight, step, neighbours)(0, H)
+        return cpu.convolution_at_any_ratio(key, query, weight, step, neighbours)
     if key.shape[-2:] == query.shape[-2:]:
         reach = K // 2
         return dilated_convolution(pad(key, rows * reach, columns * reach), weight, (rows, columns), groups)
