@@ -82,12 +82,12 @@ def convolution_at_any_ratio(
     key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str
 ) -> Tensor:
     """The whole of `convolution` without asking whether a ratio is whole: for sizes that are not known before."""
-    groups, size = query.shape[1] // weight.shape[1], query.shape[-2:]
-    if key.shape[-2:] == size:
-        return fractional_convolution(key, weight, groups, step)(0, size[0])
+    groups, (H, W) = query.shape[1] // weight.shape[1], query.shape[-2:]
+    if key.shape[-2:] == query.shape[-2:]:
+        return fractional_convolution(key, weight, groups, step)(0, H)
     reach = weight.shape[-1] // 2 + 1
     low = F.conv2d(pad(key, reach, reach), weight, groups=groups)
-    return _interpolated(low, size, step, neighbours)(0, size[0])
+    return _interpolated(low, (H, W), step, neighbours)(0, H)
 
 
 def _interpolated(low: Tensor, size: tuple[int, int], step: tuple[int, int], neighbours: str) -> Rows:
