@@ -206,3 +206,6 @@ def test_what_a_compiler_traces_is_larger_and_checked_too():
     assert [x.shape[2:] for x in Shapes((torch.zeros(1, 3, 1, 2),), True, times=4).inputs] == [(24, 48)]
     assert [x.shape for x in [*shapes.examples()][2]] == [x.shape for x in shapes.inputs]
     assert [x.shape[2:] for x in Shapes((torch.zeros(1, 3, 6, 8),), False, times=4).inputs] == [(6, 8)]
+    large = Shapes((torch.zeros(1, 3, 400, 600),), True, times=4)  # would cost sixteen times its memory
+    assert [x.shape[2:] for x in large.inputs] == [(400, 600)]
+    assert len([*large.examples()]) == 2

@@ -11,6 +11,7 @@ from resfu.ops.portable import portable_form
 
 _AXES = (0, 2, 3)  # batch, height, width
 _WIDE = 24  # rows and columns in which no part of a step is a single one
+_LARGEST = 512  # rows or columns up to which what is traced is enlarged: it is also run
 
 
 class Shapes:
@@ -19,8 +20,9 @@ class Shapes:
     Args:
         inputs: maps [B, C, H, W].
         dynamic: as in `export`.
-        times: what is traced is so many times larger, at least, where sizes are open: for compilers that take a
-            number of the example for a constant where it is 1, such as that of the tiles in a short row.
+        times: what is traced is so many times larger, or more where it is tiny, as far as no side exceeds 512, where
+            sizes are open: for compilers that take a number of the example for a constant where it is 1, such as that
+            of the tiles in a short row.
 
     Attributes:
         inputs: with a batch of two at least where the batch is open: `torch.export` takes the size 1 for a constant.
@@ -33,10 +35,12 @@ class Shapes:
         self.dynamic, self._given = bool(dynamic), inputs
         single = self.dynamic and inputs[0].shape[0] == 1
         self.inputs = tuple(torch.cat([x, x]) for x in inputs) if single else inputs
-        if self.dynamic and times > 1:
+        if times > 1:
             times = max(times, -(-_WIDE // max(1, min(inputs[0].shape[2:]))))
+            times = min(times, _LARGEST // max(1, *(n for x in inputs for n in x.shape[2:])))
+        self._enlarged = self.dynamic and times > 1
+        if self._enlarged:
             self.inputs = tuple(x.repeat(1, 1, times, times) for x in self.inputs)
-        self._enlarged = times > 1
         self.ratios = [
             tuple(
                 _whole(a, b) if dynamic is True else None for a, b in zip(x.shape[2:], inputs[0].shape[2:], strict=True)

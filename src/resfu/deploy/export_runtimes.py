@@ -29,7 +29,7 @@ class Runtime:
         name: as users know it.
         packages: that writing and running need.
         largest: how many times larger than the example open sizes may become; None for any.
-        times: how many times larger than the example, at least, what is traced is.
+        times: how many times larger than the example what is traced is, as in `Shapes`.
         dtypes: of weights and inputs that it takes.
     """
 
