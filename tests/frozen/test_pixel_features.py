@@ -98,10 +98,16 @@ def test_embedded_encoders(name):
     assert features.std() > 0.01
 
 
-@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "resfu-image", "naf", "anyup"])
-def test_points_are_those_of_the_map(name):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, SMALL.get(name, {})) for name in ("nearest", "bilinear", "bicubic", "resfu-image", "naf", "anyup")),
+        *(("resfu-image", {"start": start}) for start in ("published", "bicubic")),
+    ],
+)
+def test_points_are_those_of_the_map(name, options):
     torch.manual_seed(0)
-    pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
+    pf = resfu.PixelFeatures(Patches(), name, **options)
     with torch.no_grad():
         for parameter in pf.upsampler.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -195,6 +201,9 @@ def test_bands_are_the_map(name, monkeypatch):
     monkeypatch.setattr(plan, "_LEAST", 1 << 18)  # as low as bands of large images are
     torch.manual_seed(0)
     pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
+    with torch.no_grad():
+        for parameter in pf.upsampler.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.03)
     image = torch.rand(1, 3, 301, 62)
     want = pf(image)
     bands = list(pf.stream(image, budget="8MB"))

@@ -202,7 +202,7 @@ def test_mistakes_are_named(images, tmp_path):
 
 @pytest.mark.parametrize("upsampler", [name for name, method in UPSAMPLERS.items() if not method.startable])
 def test_methods_that_cannot_start_as_before_say_so(upsampler, images):
-    able = "carafe, fade, sapa, dysample, resfu have"
+    able = "carafe, fade, sapa, dysample, resfu, resfu-image have"
     with pytest.raises(ValueError, match=rf"#0 cannot start as before: {upsampler} has no such form; {able}"):
         upgrade(Decoder(), upsampler, images, start="as-before")
 

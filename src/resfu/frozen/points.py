@@ -17,6 +17,7 @@ from resfu.upsamplers.fixed import Bilinear, Nearest
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.resfu_image import ReSFUImage
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
 
 
 def values_at_points(up: Upsampler, features: Tensor, image: Tensor, size: tuple[int, int], points: Tensor) -> Tensor:
@@ -58,12 +59,12 @@ def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows
         q = query[0, :, rows, columns] / math.sqrt(query.shape[1] // up.heads)
         axes = share(H, h, up.window_ratio), share(W, w, up.window_ratio)
         return attend_at(q, key[0], x[0], up.heads, axes, cells, (rows, columns), mean=True)
-    if isinstance(up, ReSFUImage):
+    if isinstance(up, ReSFUImage) and up.start in (PUBLISHED, BILINEAR):
         guide = up.guide(F.interpolate(image, size=size, mode="bilinear") if image.shape[-2:] != size else image)
         resfu = cast(ReSFU, up.resfu)
-        return _fine(resfu.scores(x, guide)[0, :, rows, columns], x[0], size, rows, columns)
+        return _fine(resfu.scores(x, guide)[0, :, rows, columns], x[0], size, rows, columns, up.start)
     if isinstance(up, Bilinear):
-        return _fine(x.new_zeros(1, len(rows)), x[0], size, rows, columns)
+        return _fine(x.new_zeros(1, len(rows)), x[0], size, rows, columns, PUBLISHED)
     if isinstance(up, Nearest):
         cell = torch.arange(h, device=x.device, dtype=torch.float64), torch.arange(w, device=x.device).double()
         i, j = (repeated(c.view(1, 1, -1, 1), (P, 1)).flatten().long() for c, P in zip(cell, size, strict=True))
@@ -71,7 +72,7 @@ def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows
     return up(x, image, size)[0, :, rows, columns]
 
 
-def _fine(scores: Tensor, x: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+def _fine(scores: Tensor, x: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor, start: str) -> Tensor:
     """ReSFU's sum over neighbours at each pixel's own position: the softmax of scores [K K, n] weighs x [C, h, w]."""
     K, (h, w) = math.isqrt(len(scores)), x.shape[-2:]
     offsets = torch.tensor(window(K), device=x.device)[:, None]
@@ -80,7 +81,15 @@ def _fine(scores: Tensor, x: Tensor, size: tuple[int, int], rows: Tensor, column
         seen.append(neighbour_in_image(P, p, K, x.device)[:, pixel])
         places.append((lr_position(P, p, x.device)[pixel] + offsets).clamp(0, p - 1))  # [K, n]
     inside = (seen[0][:, None] & seen[1][None]).flatten(0, 1)
-    weights = scores.double().masked_fill(~inside, float("-inf")).softmax(0).unflatten(0, (K, K))
+
+    def published(values: Tensor) -> Tensor:
+        return values.double().masked_fill(~inside, float("-inf")).softmax(-2)
+
+    weights = published(scores)
+    if start == BILINEAR:
+        weights = learned_change(scores[None], published)[0]
+        weights[K * K // 2] += 1
+    weights = weights.unflatten(0, (K, K))
     out = x.new_zeros(len(x), len(rows), dtype=torch.float64)
     for iy in range(K):
         for ix in range(K):

@@ -9,6 +9,7 @@ from resfu.ops.layout import pad
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import GroupNorm
 from resfu.upsamplers.resfu import ReSFU
+from resfu.upsamplers.starts import BILINEAR
 
 
 class ReSFUImage(Upsampler):
@@ -28,6 +29,8 @@ class ReSFUImage(Upsampler):
         groups: of the convolutions that compare them.
         hidden_channels: width inside the comparison.
         backend: of the operations.
+        start: what it gives before it has learned anything, see `ReSFU`. Fitted without labels from "published", where
+            the kernel is a softmax, it ends at bilinear interpolation: the centre neighbour's weight saturates.
 
     Raises:
         ValueError: for a width below 1, or what `ReSFU` refuses.
@@ -40,6 +43,7 @@ class ReSFUImage(Upsampler):
     guided = True
     image_guided = True
     paper = "2407.02283"
+    startable = True
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class ReSFUImage(Upsampler):
         groups: int = 4,
         hidden_channels: int = 128,
         backend: str = "auto",
+        start: str = BILINEAR,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_int("guide_channels", guide_channels)
@@ -67,7 +72,9 @@ class ReSFUImage(Upsampler):
             groups,
             hidden_channels,
             backend=backend,
+            start=start,
         )
+        self.start = start
 
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
