@@ -24,7 +24,7 @@ FITS = {
     "anyup+dim=32": ("anyup+dim=32", 300),
     "resfu-image": ("resfu-image", 440),
 }
-RATE, PAIRS, BATCH = 1e-3, "pooled", 4
+RATE, PAIRS, BATCH = 1e-3, "scales", 4
 SIZE, STEPS, SEEDS, PIXELS, TRAIN_IMAGES = 352, 3000, 3, 1024, 92
 PAGE = Path(__file__).parents[1] / "docs" / "pixel_features.md"
 FILE = results.FOLDER / "pixel-features.json"

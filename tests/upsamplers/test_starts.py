@@ -59,9 +59,8 @@ def test_gradients_reach_every_parameter_within_two_steps(name, maps):
 def test_the_published_form_is_the_default(name, maps):
     torch.manual_seed(0)
     default = create_upsampler(name, channels=8, guidance_channels=6, scale_factor=2)
-    usual = "bilinear" if name == "resfu-image" else PUBLISHED  # which no paper has published
-    assert torch.equal(default(*maps), build(name, usual)(*maps))
-    assert default.start == usual
+    assert torch.equal(default(*maps), build(name, PUBLISHED)(*maps))
+    assert default.start == PUBLISHED
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from resfu.ops.layout import pad
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import GroupNorm
 from resfu.upsamplers.resfu import ReSFU
-from resfu.upsamplers.starts import BILINEAR
+from resfu.upsamplers.starts import PUBLISHED
 
 
 class ReSFUImage(Upsampler):
@@ -29,8 +29,7 @@ class ReSFUImage(Upsampler):
         groups: of the convolutions that compare them.
         hidden_channels: width inside the comparison.
         backend: of the operations.
-        start: what it gives before it has learned anything, see `ReSFU`. Fitted without labels from "published", where
-            the kernel is a softmax, it ends at bilinear interpolation: the centre neighbour's weight saturates.
+        start: see `ReSFU`.
 
     Raises:
         ValueError: for a width below 1, or what `ReSFU` refuses.
@@ -56,7 +55,7 @@ class ReSFUImage(Upsampler):
         groups: int = 4,
         hidden_channels: int = 128,
         backend: str = "auto",
-        start: str = BILINEAR,
+        start: str = PUBLISHED,
     ) -> None:
         super().__init__(channels, guidance_channels)
         check_int("guide_channels", guide_channels)
