@@ -35,7 +35,7 @@ def feature_pair(encoder: FrozenEncoder, images: Tensor, pairs: Pairs = "scales"
         images: [B, 3, H, W] in 0..1.
         pairs: "scales": low features are those of the image at half its size, as published. If the encoder computes
             different features at that scale, no upsampler can close the gap. "pooled": low features are the high ones,
-            averaged over 2 x 2, without such a gap.
+            averaged over 2 x 2, without such a gap; what undoes that is blocks. docs/pixel_features.md compares both.
     """
     size = encoder.size_for((images.shape[-2], images.shape[-1]))
     high = encoder(resized(images, size)).float()
