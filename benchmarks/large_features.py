@@ -4,7 +4,8 @@
 
 The image's features would take 6.4 GB in fp32. Every upsampler runs in a child process of its own, on two threads, that
 takes the bands one by one and lets them go; the number is the most memory that the child held, libraries and encoder
-included. Writes benchmarks/results/large-features.json at the full side.
+included. Writes benchmarks/results/large-features.json after each, at the full side; rows that this call does not
+measure stay.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(child(options.upsamplers[0], options.side, options.budget)))
         return
-    rows = []
+    rows = {row["upsampler"]: row for row in results.measured("large-features")}
     for upsampler in options.upsamplers:
         words = [upsampler, "--side", str(options.side), "--budget", options.budget, "--child"]
         run = subprocess.run(
@@ -57,10 +58,10 @@ def main() -> None:
         )
         found = json.loads(run.stdout.splitlines()[-1])
         row = {"encoder": ENCODER, "upsampler": upsampler, "side": options.side, "budget": options.budget, **found}
-        rows.append(row)
         print(json.dumps(row))
-    if options.side == SIDE:
-        print(results.save("large-features", 1, rows))
+        if options.side == SIDE:
+            rows[upsampler] = row
+            results.save("large-features", 1, list(rows.values()))
 
 
 if __name__ == "__main__":
