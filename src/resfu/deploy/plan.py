@@ -13,6 +13,7 @@ from resfu.upsamplers.odd_sizes import covering
 
 # Working memory of a band in bytes. Higher bands repeat less work at their borders; lower ones need less memory.
 _LEAST, _MOST, _BANDS = 6 * 2**20, 150 * 2**20, 16
+_MOST_AROUND = 224 * 2**20  # where what lies around a band takes half of `_MOST`, so that a band is no single row
 _COPIES = 3  # of a band's numbers while they are worked on
 
 
@@ -51,7 +52,8 @@ class Plan:
         images = max(1, features.shape[0])
         column = images * whole[1] * max(4, features.element_size())
         row, around = column * (form.work + _COPIES * features.shape[1]), column * form.around
-        wanted = min(max(row * whole[0] / _BANDS, _LEAST - around), _MOST - around)
+        most = max(_MOST - around, min(around, _MOST_AROUND - around))
+        wanted = min(max(row * whole[0] / _BANDS, _LEAST - around), most)
         rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
         bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
         bands = [band for band in bands if band[0] < size[0]]
