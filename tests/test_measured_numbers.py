@@ -121,3 +121,26 @@ def test_speed_in_the_readme():
     }
     for name, words in shown.items():
         assert words.format(found[name]) in text, name
+
+
+def test_probes_in_the_readme():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    gains = []
+    for of in results("pixel-features")["rows"]:
+        if of["fits"]["pairs"] == "scales":
+            mean = {
+                row["name"]: [statistics.fmean(run[key] for run in row["runs"]) for key in ("miou", "biou")]
+                for row in of["rows"]
+            }
+            bilinear = mean["bilinear"]
+            gains.append({name: [a - b for a, b in zip(own, bilinear, strict=True)] for name, own in mean.items()})
+    lite0, lite2 = gains
+    (miou, biou), (other_miou, other_biou) = lite0["resfu-image"], lite2["resfu-image"]
+    for words in (
+        f"ahead of bilinear interpolation by {miou:.1f} mIoU and {biou:.1f} bIoU with EfficientNet-Lite0",
+        f"and by {other_miou:.1f} and {other_biou:.1f} with Lite2",
+        f"NAF by {lite0['naf+dim=64'][0]:.1f} and {lite2['naf+dim=64'][0]:.1f} mIoU",
+        f"AnyUp by {lite0['anyup+dim=32'][0]:.1f} and {lite2['anyup+dim=32'][0]:.1f}",
+    ):
+        assert words in text
+    assert all(each["stack-jbu+steps=4"][0] < 0 for each in gains)
