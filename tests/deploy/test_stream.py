@@ -230,3 +230,11 @@ def test_other_precisions(dtype):
     assert found.dtype == dtype
     atol = 0.15 if dtype == torch.bfloat16 else 1e-9
     torch.testing.assert_close(found, whole, atol=atol, rtol=0.05 if dtype == torch.bfloat16 else 1e-9)
+
+
+def test_bands_of_a_wide_image_are_no_single_rows():
+    """Around a band NAF sees ten rows more, which would cost ten times the band."""
+    up = resfu.create_upsampler("naf", channels=384).eval()
+    made = plan.Plan.of(up, torch.zeros(1, 384, 9, 146), torch.zeros(1, 3, 128, 2048), (128, 2048), (128, 2048))
+    assert made.bands[0] == (0, 4)
+    assert made.least < 256 * 2**20
