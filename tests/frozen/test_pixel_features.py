@@ -139,6 +139,34 @@ def test_sizes_and_kinds_of_images(tmp_path):
     assert pf.channels == 24
 
 
+@pytest.mark.parametrize("name", ["bilinear", "naf"])
+def test_no_image_has_no_features(name):
+    pf = resfu.PixelFeatures(Patches(), name, **SMALL.get(name, {}))
+    images = torch.rand(0, 3, 40, 56)
+    assert pf(images).shape == (0, 24, 40, 56)
+    assert pf.at(images, torch.zeros(5, 2)).shape == (0, 5, 24)
+
+
+def test_photos_of_16_bits_are_those_of_8(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pf = resfu.PixelFeatures(Patches())
+    eight = np.random.default_rng(0).integers(0, 256, (40, 56), dtype=np.uint8)
+    sixteen = image.fromarray(eight.astype(np.uint16) * 257)
+    sixteen.save(tmp_path / "photo.png")
+    want = pf(np.repeat(eight[..., None], 3, 2))
+    assert torch.equal(pf(tmp_path / "photo.png"), want)
+    assert torch.equal(pf(sixteen), want)
+    with pytest.raises(ValueError, match="the image of mode I cannot be used: its values are signed"):
+        pf(image.fromarray(eight.astype(np.int32)))
+
+
+def test_arrays_may_be_flipped_or_cut():
+    pf = resfu.PixelFeatures(Patches())
+    array = np.random.default_rng(0).integers(0, 256, (40, 112, 3), dtype=np.uint8)
+    for view in (array[::-1], array[:, ::-2], array[..., ::-1]):
+        assert torch.equal(pf(view), pf(view.copy()))
+
+
 def test_half_precision():
     pf = resfu.PixelFeatures(Patches(), "naf", **SMALL["naf"])
     image = torch.rand(1, 3, 40, 56)
@@ -149,22 +177,6 @@ def test_half_precision():
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.float(), want, atol=0.05, rtol=0.05)
     torch.testing.assert_close(pf.at(image, points).float(), at, atol=0.05, rtol=0.05)
-
-
-def test_the_cache_asks_an_encoder_once(tmp_path):
-    network = Patches()
-    calls = []
-    network.register_forward_hook(lambda *_: calls.append(1))
-    images = torch.rand(2, 3, 40, 56)
-    pf = resfu.PixelFeatures(network, cache=tmp_path)
-    calls.clear()
-    first = pf(images)
-    assert len(calls) == len(list(tmp_path.iterdir())) == 2
-    assert torch.equal(resfu.PixelFeatures(network, cache=tmp_path, channels=24)(images), first)
-    assert len(calls) <= 3  # a look at the width
-    with torch.no_grad():
-        network.conv.weight.add_(1)
-    assert not torch.equal(resfu.PixelFeatures(network, cache=tmp_path)(images), first)
 
 
 def test_nothing_trains():
@@ -186,6 +198,10 @@ def test_nothing_trains():
         (lambda: resfu.PixelFeatures(Patches())(np.zeros((4, 4))), "an image is a tensor"),
         (lambda: resfu.PixelFeatures(Patches())(torch.zeros(1, 1, 40, 40)), "images must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.zeros(3)), "points must be"),
+        (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.full((1, 2), torch.nan)), "finite"),
+        (lambda: resfu.PixelFeatures(Patches(), nn.Identity()), "a name or a resfu.Upsampler, got Identity"),
+        (lambda: resfu.stream(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4)), "a resfu.Upsampler, got Conv2d"),
+        (lambda: find_encoder(find_encoder(Patches()), stride=8), "has its own stride and prefix"),
     ],
 )
 def test_what_is_refused(make, message):

@@ -52,6 +52,8 @@ def stream(
     >>> sum(band.shape[2] for band in resfu.stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))
     100
     """
+    if not isinstance(up, Upsampler):
+        raise ValueError(f"up must be a resfu.Upsampler, got {type(up).__name__}.")
     guidance, target = up.prepared(features, guidance, size)
     if features.numel() == 0:
         raise ValueError(f"features must hold at least one image and channel, got {list(features.shape)}.")

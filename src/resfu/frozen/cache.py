@@ -1,7 +1,10 @@
 """Low-resolution features on disk: an encoder processes an image only once."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,12 @@ from resfu.frozen.encoder import FrozenEncoder
 
 
 class FeatureCache:
-    """Features, identified by the image's pixels, its size at the encoder, and the encoder with its weights.
+    """Features on disk.
+
+    A file is named by the image's pixels, its size at the encoder, and the encoder: its normalisation and patches, and
+    the classes, attributes and weights of its modules, which may change later. What is not noticed: weights changed
+    through `.data`, and what a forward reads from elsewhere (globals, objects that are no modules). Give such encoders
+    a folder each.
 
     Args:
         folder: of the files, one per image.
@@ -23,29 +31,74 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, encoder: FrozenEncoder) -> None:
         if not isinstance(encoder.network, nn.Module):
-            raise ValueError("a cache needs an encoder with weights, which identify it: wrap it in a Module.")
-        self.folder = Path(folder)
-        digest = hashlib.sha256(encoder.name.encode())
-        for key, value in sorted(encoder.network.state_dict().items()):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        self._encoder = digest.hexdigest()
+            raise ValueError("a cache needs an encoder that is a module, which identifies it: wrap it in an nn.Module.")
+        self.folder, self._encoder, self._network = Path(folder), encoder, encoder.network
+        self._versions: list[tuple[int, int]] | None = None
+        self._weights = ""
 
     def get(self, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-        """The features [1, C, h, w] of an image [1, 3, H, W], or None."""
+        """The features [1, C, h, w] of an image [1, 3, H, W]; None if there are none, or the file is damaged."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         file = self._file(image, size, dtype)
-        return load_file(file)["features"].to(image.device) if file.is_file() else None
+        try:
+            return load_file(file)["features"].to(image.device) if file.is_file() else None
+        except (SafetensorError, KeyError):
+            return None
 
-    def put(self, image: Tensor, size: tuple[int, int], features: Tensor) -> None:
+    def put(self, image: Tensor, size: tuple[int, int], features: Tensor, dtype: torch.dtype) -> None:
         """Store the features of an image."""
         from safetensors.torch import save_file
 
-        with replacing(self._file(image, size, features.dtype), durable=False) as draft:
+        with replacing(self._file(image, size, dtype), durable=False) as draft:
             save_file({"features": features.detach().cpu().contiguous()}, draft)
 
     def _file(self, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Path:
-        digest = hashlib.sha256(f"{self._encoder} {size} {dtype} {tuple(image.shape)}".encode())
+        encoder = self._encoder
+        found = encoder.name, encoder.mean, encoder.std, encoder.stride, encoder.prefix
+        digest = hashlib.sha256(f"{found} {self._weights_now()} {size} {dtype} {tuple(image.shape)}".encode())
+        for line in _settings(self._network):
+            digest.update(line.encode())
         digest.update(image.detach().float().cpu().contiguous().numpy().tobytes())
         return self.folder / f"{digest.hexdigest()}.safetensors"
+
+    def _weights_now(self) -> str:
+        """The digest of the weights, computed again when they have changed."""
+        tensors = self._network.state_dict(keep_vars=True)
+        versions = [(value.data_ptr(), 0 if value.is_inference() else value._version) for value in tensors.values()]
+        if versions != self._versions:
+            digest = hashlib.sha256()
+            for key, value in sorted(tensors.items()):
+                digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            self._versions, self._weights = versions, digest.hexdigest()
+        return self._weights
+
+
+def _settings(network: nn.Module) -> Iterator[str]:
+    """A line for each module: its class, the code of its forward, and its own attributes as far as they have a text."""
+    of_every_module = vars(nn.Module()).keys()
+    for name, module in network.named_modules():
+        kind = type(module)
+        own = {key: _text(value) for key, value in vars(module).items() if key not in of_every_module}
+        yield f"{name} {kind.__module__}.{kind.__qualname__} {_code(kind.forward.__code__)} {own}\n"
+
+
+def _text(value: Any) -> str:
+    """The value as a text that is the same in another process; "" for what has none."""
+    if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return f"[{', '.join(f'{_text(key)}: {_text(item)}' for key, item in value.items())}]"
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return f"{_code(value.__code__)} {_text(value.__defaults__)} {_text(cells)}"
+    return ""
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(value) if isinstance(value, CodeType) else _text(value) for value in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MOST_EXTRA = 12  # more tokens before the patches than any published encoder has
+_FIRST_SIZE = (224, 224)  # whole patches of 8, 14, 16, 28, 32 and 56, whose numbers differ by more than MOST_EXTRA
 
 
 class FrozenEncoder(nn.Module):
@@ -60,8 +62,12 @@ class FrozenEncoder(nn.Module):
         Returns:
             [B, C, H / stride, W / stride], in the dtype of the network.
         """
+        self._find_stride()
+        return self._as_map(self._output(images), (images.shape[-2], images.shape[-1]))
+
+    def _output(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._as_map(self._call(self.normalized(images)), (images.shape[-2], images.shape[-1]))
+            return _tensor_of(self._call(self.normalized(images)))
 
     def normalized(self, images: Tensor) -> Tensor:
         """Normalise images in 0..1 for the network, in its dtype."""
@@ -74,72 +80,107 @@ class FrozenEncoder(nn.Module):
         """The nearest size that the network accepts: multiples of the stride, at least two."""
         if self.size is not None:
             return self.size
-        if self.stride is None:
-            self._find_stride(size)
+        self._find_stride()
         assert self.stride is not None
         H, W = (max(2, round(n / self.stride)) * self.stride for n in size)
         return H, W
 
-    def _find_stride(self, size: tuple[int, int]) -> None:
+    def _find_stride(self) -> None:
+        """Find the stride, if it is unknown, from the features of a grey image."""
+        if self.stride is not None:
+            return
+        H, W = self.size or _FIRST_SIZE
         parameter = next(self.parameters(), None)
-        side = max(64, min(224, *size)) // 32 * 32
-        image = torch.zeros(1, 3, side, side, device=None if parameter is None else parameter.device)
-        self(image)
+        image = torch.zeros(1, 3, H, W, device=None if parameter is None else parameter.device)
+        try:
+            x = self._output(image)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"the encoder failed on an image of {H} x {W}, from which its stride would have been found: pass its "
+                f"stride. It said: {' '.join(str(error).split())}"
+            ) from error
+        if x.dim() == 3:
+            self.stride = patch_of(x.shape[1], (H, W), self.prefix)
+        elif x.dim() == 4:
+            h = _channels_first(x, (H, W)).shape[2]
+            self.stride = 2 ** round(math.log2(H / h)) if H % h else H // h
+        else:
+            raise _no_map(x)
 
-    def _as_map(self, output: Any, size: tuple[int, int]) -> Tensor:
-        x = _tensor_of(output)
+    def _as_map(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         if x.dim() == 3:
             return self._from_tokens(x, size)
         if x.dim() != 4:
-            raise ValueError(
-                f"the encoder must give a map [B, C, h, w] or tokens [B, N, C], got the shape {list(x.shape)}: pass a "
-                "callable that returns its features."
-            )
-        if _difference(x.shape[1:3], size) < _difference(x.shape[2:4], size):  # channels-last
-            x = x.permute(0, 3, 1, 2)
-        if self.stride is None:
-            self.stride = 2 ** round(math.log2(size[0] / x.shape[2])) if size[0] % x.shape[2] else size[0] // x.shape[2]
-        return x.contiguous()
+            raise _no_map(x)
+        return _channels_first(x, size).contiguous()
 
     def _from_tokens(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        if self.stride is None:
-            self.stride = _patch_of(x.shape[1], size)
+        assert self.stride is not None
         h, w = size[0] // self.stride, size[1] // self.stride
-        prefix = x.shape[1] - h * w
-        if prefix < 0 or self.prefix not in (None, prefix):
+        extra = x.shape[1] - h * w
+        if self.prefix is None and 0 <= extra <= MOST_EXTRA:
+            self.prefix = extra
+        if extra != self.prefix:
             raise ValueError(
                 f"an image of {size[0]} x {size[1]} in patches of {self.stride} has {h * w} tokens and "
-                f"{self.prefix or 'no'} before them, but the encoder gave {x.shape[1]}: pass its stride and prefix."
+                f"{f'at most {MOST_EXTRA}' if self.prefix is None else self.prefix} before them, but the encoder gave "
+                f"{x.shape[1]}: pass its stride and prefix."
             )
-        return x[:, prefix:].transpose(1, 2).unflatten(2, (h, w)).contiguous()
+        return x[:, extra:].transpose(1, 2).unflatten(2, (h, w)).contiguous()
 
 
 def _tensor_of(output: Any) -> Tensor:
     """The deepest features in a network's output."""
     if isinstance(output, Tensor):
         return output
-    for key in ("last_hidden_state", "x_norm_patchtokens", "out", "features"):
+    maps = output
+    for key in ("last_hidden_state", "x_norm_patchtokens", "out", "features", "feature_maps"):
         found = output.get(key) if isinstance(output, dict) else getattr(output, key, None)
         if isinstance(found, Tensor):
             return found
-    if isinstance(output, list | tuple) and output and isinstance(output[-1], Tensor):
-        return output[-1]
+        maps = maps if found is None else found
+    if isinstance(maps, list | tuple) and maps and isinstance(maps[-1], Tensor):
+        return maps[-1]
     raise ValueError(f"the encoder must give a tensor of features, or a list of them, got {type(output).__name__}.")
 
 
-def _difference(shape: torch.Size, size: tuple[int, int]) -> float:
-    """The difference in aspect ratio between two dimensions and the image; it is small for a map's height and width."""
-    return abs(math.log(shape[0] / size[0]) - math.log(shape[1] / size[1]))
+def _no_map(x: Tensor) -> ValueError:
+    return ValueError(
+        f"the encoder must give a map [B, C, h, w] or tokens [B, N, C], got the shape {list(x.shape)}: pass a callable "
+        "that returns its features."
+    )
 
 
-def _patch_of(tokens: int, size: tuple[int, int]) -> int:
-    """The largest common patch size that leaves at most a few extra tokens, for a class and registers."""
-    for patch in (32, 16, 14, 8):
-        rest = tokens - (size[0] // patch) * (size[1] // patch)
-        if size[0] % patch == size[1] % patch == 0 and 0 <= rest <= 16:
-            return patch
+def _channels_first(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, C, h, w] of a map whose channels may come last: the height and width have the aspect ratio of the image."""
+
+    def difference(shape: torch.Size) -> float:
+        return abs(math.log(shape[0] / size[0]) - math.log(shape[1] / size[1]))
+
+    return x.permute(0, 3, 1, 2) if difference(x.shape[1:3]) < difference(x.shape[2:4]) else x
+
+
+def patch_of(tokens: int, size: tuple[int, int], prefix: int | None = None) -> int:
+    """The size of square patches, from the number of tokens.
+
+    Args:
+        tokens: those of the patches and those before them.
+        size: (H, W) of the image.
+        prefix: number of tokens before those of the patches; None: unknown, at most 12 (a class and registers).
+
+    Raises:
+        ValueError: if no size fits, or several do.
+    """
+    least, most = (0, MOST_EXTRA) if prefix is None else (prefix, prefix)
+    whole = [patch for patch in range(2, min(size) + 1) if size[0] % patch == size[1] % patch == 0]
+    fits = [patch for patch in whole if least <= tokens - (size[0] // patch) * (size[1] // patch) <= most]
+    if len(fits) == 1:
+        return fits[0]
+    found = f"patches of {' or '.join(map(str, fits))}" if fits else "no whole patches"
+    before = f"at most {most}" if prefix is None else str(prefix)
     raise ValueError(
-        f"{tokens} tokens for an image of {size[0]} x {size[1]} fit no patch of 8, 14, 16 or 32: pass the stride."
+        f"{tokens} tokens of an image of {size[0]} x {size[1]}, {before} of them before the patches, fit {found}: pass "
+        "the stride and prefix of the encoder."
     )
 
 

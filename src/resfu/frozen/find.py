@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, FrozenEncoder
+from resfu.frozen.encoder import FrozenEncoder
+from resfu.frozen.transformers_encoder import of_transformers
 
 Encoder = str | os.PathLike[str] | nn.Module | Callable[..., Any]
 
@@ -20,8 +21,8 @@ def find_encoder(
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
-            the three; or any callable from normalised images [B, 3, H, W] to features, which gets ImageNet's
-            normalisation.
+            the three; or any other module or callable from normalised images [B, 3, H, W] to features, which gets
+            ImageNet's normalisation.
         stride: pixels per patch or cell, if the encoder does not define it.
         prefix: number of tokens before those of the patches, likewise.
         pretrained: load the weights of a named network; False: random weights.
@@ -30,14 +31,20 @@ def find_encoder(
         ValueError: for an unknown name.
     """
     if isinstance(encoder, FrozenEncoder):
+        if stride is not None or prefix is not None:
+            raise ValueError("a FrozenEncoder has its own stride and prefix: give them to its constructor.")
         return encoder
     if isinstance(encoder, nn.Module):
-        return _of_module(encoder, stride, prefix)
-    if isinstance(encoder, str | os.PathLike):
-        return _by_name(os.fspath(encoder), pretrained)
-    if not callable(encoder):
+        found = _of_module(encoder)
+    elif isinstance(encoder, str | os.PathLike):
+        found = _by_name(os.fspath(encoder), pretrained)
+    elif callable(encoder):
+        found = FrozenEncoder(encoder)
+    else:
         raise ValueError(f"an encoder is a name, a folder, a module or a callable, got {type(encoder).__name__}.")
-    return FrozenEncoder(encoder, stride=stride, prefix=prefix)
+    found.stride = found.stride if stride is None else stride
+    found.prefix = found.prefix if prefix is None else prefix
+    return found
 
 
 def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
@@ -49,7 +56,7 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
     if source == "transformers" or Path(name).expanduser().is_dir():
         from transformers import AutoModel
 
-        return _of_transformers(AutoModel.from_pretrained(rest if source == "transformers" else name), name)
+        return of_transformers(AutoModel.from_pretrained(rest if source == "transformers" else name), name)
     if source == "torchvision":
         import torchvision
 
@@ -74,18 +81,13 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
     raise ValueError(f"timm could not create {rest}.")
 
 
-def _of_module(module: nn.Module, stride: int | None, prefix: int | None) -> FrozenEncoder:
+def _of_module(module: nn.Module) -> FrozenEncoder:
     package = type(module).__module__.partition(".")[0]
     if package == "timm":
-        found = _of_timm(module)
-    elif package == "transformers":
-        found = _of_transformers(module)
-    elif package == "torchvision":
-        found = _of_torchvision(module)
-    else:
-        return FrozenEncoder(module, stride=stride, prefix=prefix)
-    found.stride, found.prefix = stride or found.stride, found.prefix if prefix is None else prefix
-    return found
+        return _of_timm(module)
+    if package == "transformers":
+        return of_transformers(module)
+    return _of_torchvision(module) if package == "torchvision" else FrozenEncoder(module)
 
 
 def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
@@ -107,21 +109,6 @@ def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
     )
 
 
-def _of_transformers(model: Any, name: str = "") -> FrozenEncoder:
-    model = getattr(model, "vision_model", model)  # the image encoder of CLIP and SigLIP
-    config = model.config
-    patch = getattr(config, "patch_size", None)
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if config.model_type.startswith("clip"):
-        mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    elif config.model_type.startswith("siglip") or config.model_type == "vit":
-        mean = std = (0.5, 0.5, 0.5)
-    options = {"interpolate_pos_encoding": True} if _takes(model.forward, "interpolate_pos_encoding") else {}
-    return FrozenEncoder(
-        model, name, mean, std, stride=patch if isinstance(patch, int) else None, call=lambda x: model(x, **options)
-    )
-
-
 def _of_torchvision(model: Any, name: str = "") -> FrozenEncoder:
     if hasattr(model, "conv_proj"):  # the vision transformer; its position embedding has a fixed size
         size = (model.image_size, model.image_size)
@@ -139,9 +126,3 @@ def _vit_tokens(model: Any, x: Any) -> Any:
 
     x = model._process_input(x)
     return model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), x], 1))
-
-
-def _takes(function: Callable[..., Any], argument: str) -> bool:
-    import inspect
-
-    return argument in inspect.signature(function).parameters

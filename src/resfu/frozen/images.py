@@ -13,26 +13,29 @@ def images_of(image: Any) -> Tensor:
 
     Args:
         image: [B, 3, H, W] or [3, H, W], floating point in 0..1 or uint8; an array [H, W, 3] uint8; a PIL image; or the
-            path of one.
+            path of one. Values of 16 bits are scaled to 0..1, transparent parts are shown on white.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, or a file that cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        from resfu.frozen.photo import read_photo
+        from resfu.data.image_files import read_image
 
-        image = read_photo(Path(image))
+        image = read_image(Path(image))
     elif hasattr(image, "convert"):
-        import numpy as np
+        from resfu.data.pixels import to_rgb
 
-        image = np.asarray(image.convert("RGB"))
+        try:
+            image = to_rgb(image)
+        except ValueError as error:
+            raise ValueError(f"the image of mode {image.mode} cannot be used: {error}.") from error
     if not isinstance(image, Tensor):
         if getattr(image, "ndim", 0) != 3 or image.shape[2] != 3 or str(image.dtype) != "uint8":
             raise ValueError(
                 f"an image is a tensor [B, 3, H, W], an array [H, W, 3] of uint8, a PIL image or a path, got "
-                f"{type(image).__name__} {getattr(image, 'shape', '')}."
+                f"{type(image).__name__} {getattr(image, 'dtype', '')} {getattr(image, 'shape', '')}."
             )
-        image = torch.tensor(image).permute(2, 0, 1)
+        image = torch.from_numpy(image.copy()).permute(2, 0, 1)  # a copy: strides may be negative
     if image.dim() == 3:
         image = image[None]
     if image.dim() != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 2:

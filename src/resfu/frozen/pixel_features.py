@@ -21,7 +21,9 @@ class PixelFeatures(nn.Module):
     """Features of a frozen encoder, upsampled to the pixels of the image by an image-guided upsampler.
 
     The image is resized to the nearest size of whole patches for the encoder; the upsampler goes from there to any
-    size, because it supports any real ratio. Nothing has gradients.
+    size, because it supports any real ratio. Nothing has gradients. Modules given as encoder or upsampler are used as
+    they are, not copied: they are put into evaluation mode, and their parameters lose `requires_grad`. Of a network
+    that is still to be trained, pass a `copy.deepcopy`.
 
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
@@ -32,8 +34,9 @@ class PixelFeatures(nn.Module):
             (`resfu distill`), or published ones.
         weights: of the upsampler, a file of `resfu distill` or of its authors.
         cache: folder to store the low-resolution features of images.
-        stride: pixels per patch or cell of the encoder, if it cannot be found.
-        prefix: number of tokens before those of the patches, likewise.
+        stride: pixels per patch or cell of the encoder, if it cannot be found: by default it is that of a timm or
+            transformers model's patches, else found from the features of an image of 224 x 224.
+        prefix: number of tokens before those of the patches; by default all extra tokens, at most 12.
         pretrained: load the weights of an encoder given by name; False: random weights.
         **options: constructor arguments of an upsampler given by name.
 
@@ -61,6 +64,8 @@ class PixelFeatures(nn.Module):
         if isinstance(upsampler, str):
             width = self._width() if "channels" not in options else options.pop("channels")
             upsampler = create_upsampler(upsampler, channels=width, **options)
+        if not isinstance(upsampler, Upsampler):
+            raise ValueError(f"upsampler must be a name or a resfu.Upsampler, got {type(upsampler).__name__}.")
         fits = upsampler.image_guided or (upsampler.ratios == "any" and not upsampler.guided)
         if not fits:
             raise ValueError(
@@ -116,16 +121,19 @@ class PixelFeatures(nn.Module):
             [B, n, C].
 
         Raises:
-            ValueError: for points of another shape.
+            ValueError: for points of another shape, or not finite.
         """
         images = self._images(image)
         if points.dim() not in (2, 3) or points.shape[-1] != 2 or (points.dim() == 3 and len(points) != len(images)):
             raise ValueError(f"points must be [n, 2] or [B, n, 2] with B = {len(images)}, got {list(points.shape)}.")
+        if not torch.isfinite(points).all():
+            raise ValueError("points must be finite numbers, got NaN or infinity.")
         features = self._low(images)
         guide, size = self.guide(images, features), (images.shape[-2], images.shape[-1])
         each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
         parts = zip(features.split(1), guide.split(1), each, strict=True)
-        return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
+        found = [values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts if len(images)]
+        return torch.stack(found) if found else features.new_empty((0, points.shape[-2], features.shape[1]))
 
     @torch.no_grad()
     def stream(
@@ -167,15 +175,15 @@ class PixelFeatures(nn.Module):
         size = self.encoder.size_for((images.shape[-2], images.shape[-1]))
         if self.cache is None:
             return self.encoder(resized(images, size))
-        parameter = next(p for p in self.encoder.parameters() if p.is_floating_point())
+        dtype = next((p.dtype for p in self.encoder.parameters() if p.is_floating_point()), images.dtype)
         found = []
         for one in images.split(1):
-            features = self.cache.get(one, size, parameter.dtype)
+            features = self.cache.get(one, size, dtype)
             if features is None:
                 features = self.encoder(resized(one, size))
-                self.cache.put(one, size, features)
+                self.cache.put(one, size, features, dtype)
             found.append(features)
-        return torch.cat(found)
+        return torch.cat(found) if found else self.encoder(resized(images, size))
 
     def guide(self, images: Tensor, features: Tensor) -> Tensor:
         """Normalise images in 0..1 for the upsampler, in the dtype of the features."""

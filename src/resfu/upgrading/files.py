@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from resfu.files.atomic import replacing, write_json
 from resfu.upgrading.installing import FORMAT, install
 from resfu.upgrading.network import RECORD, is_upgraded
+from resfu.upsamplers.pretrained import read_safetensors
 
 PLAN, TENSORS = "upgrade.json", "model.safetensors"
 
@@ -53,18 +53,25 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
 
     Raises:
         FileNotFoundError: if there is no saved network.
-        ValueError: for a different network.
+        ValueError: for a different network, or a damaged file.
 
     >>> net = resfu.load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
     """
-    from safetensors.torch import load_file  # the extra `hosts`
-
-    content = json.loads((Path(folder) / PLAN).read_text(encoding="utf-8"))
+    plan, file = Path(folder) / PLAN, Path(folder) / TENSORS
+    for path in (plan, file):
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no {path.name}: expected what resfu.save_upgraded writes.")
+    try:
+        content = json.loads(plan.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{plan} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{plan} is not what resfu.save_upgraded writes.")
     if content.get("format") != FORMAT:
         raise ValueError(f"{folder} has the format {content.get('format')!r}; this version of resfu reads {FORMAT}.")
     if is_upgraded(model):
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
-    tensors: dict[str, Any] = load_file(Path(folder) / TENSORS)
+    tensors = read_safetensors(file)
     install(model, content)
     shared = {name: first for first, names in _shared(model).items() for name in names}
     expected = {name for name in model.state_dict() if name not in shared}

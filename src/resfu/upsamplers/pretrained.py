@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from resfu.files.atomic import replacing, write_json, write_text
 
@@ -51,7 +51,7 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG} is not JSON: {error}.") from error
     module = _built(configuration, folder / CONFIG)
-    weights = _library("safetensors.torch").load_file(folder / WEIGHTS)
+    weights = read_safetensors(folder / WEIGHTS)
     kinds = {value.dtype for value in weights.values() if value.is_floating_point()}
     if len(kinds) == 1:
         module.to(kinds.pop())
@@ -83,6 +83,20 @@ def push_to_hub(module: nn.Module, repository: str, measured: str = "", private:
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(module, folder, measured)
         return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by resfu"))
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+        ModuleNotFoundError: without safetensors.
+    """
+    load, damaged = _library("safetensors.torch").load_file, _library("safetensors").SafetensorError
+    try:
+        return load(file)
+    except damaged as error:
+        raise ValueError(f"{file} is damaged, or not what safetensors writes: {error}.") from error
 
 
 def described(module: nn.Module) -> dict[str, Any]:
