@@ -67,6 +67,16 @@ def test_every_upsampler_learns_is_saved_and_loaded(upsampler, images, tmp_path)
         assert torch.equal(loaded(images), model(images))
 
 
+@pytest.mark.parametrize("upsampler", [name for name, method in UPSAMPLERS.items() if method.startable])
+def test_networks_at_odd_sizes_start_as_before(upsampler):
+    images = torch.randn(2, 3, 45, 51, generator=torch.Generator().manual_seed(0))
+    original = Decoder()
+    model = upgrade(original, upsampler, images)
+    assert torch.allclose(model(images), original(images), atol=1e-6)
+    other = images[..., :38, :43]
+    assert torch.allclose(model(other), original(other), atol=1e-6)
+
+
 def test_one_upsampler_a_place_and_guides_by_name(images):
     model = upgrade(
         Decoder(), {"#0": "carafe", "#1": "resfu", "#2": "sapa"}, images, guidance={"#1": "image", "#2": "stem"}

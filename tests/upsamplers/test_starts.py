@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from resfu import UPSAMPLERS, create_upsampler
-from resfu.upsamplers.starts import PUBLISHED, STARTS
+from resfu.upsamplers.starts import PUBLISHED, STARTS, interpolated
 
 STARTABLE = [name for name, method in UPSAMPLERS.items() if method.startable]
 
@@ -39,6 +39,28 @@ def test_the_first_result_is_the_interpolation(name, start, maps):
         assert torch.allclose(out, expected, rtol=0, atol=4e-6)
     else:
         assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("start", [start for start in STARTS if start != PUBLISHED])
+@pytest.mark.parametrize("name", STARTABLE)
+def test_the_first_result_at_a_size_that_is_cropped(name, start, maps):
+    guidance = maps[1][:, :, :9, :13].contiguous()
+    expected = interpolated(maps[0], (9, 13), start)
+    torch.testing.assert_close(build(name, start)(maps[0], guidance), expected, rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("name", ["carafe", "fade", "dysample"])
+def test_what_is_learned_is_cropped(name, maps):
+    up = build(name, "bicubic").double()
+    for parameter in up.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    features, guidance = (each.double() for each in maps)
+    learned = up(features, guidance) - interpolated(features, (10, 14), "bicubic")
+    found = up(features, guidance[:, :, :9, :13], size=(9, 13)) - interpolated(features, (9, 13), "bicubic")
+    if name == "fade":  # its guidance is extended by the last row and column, which it sees
+        learned, found = learned[:, :, :6, :10], found[:, :, :6, :10]
+    assert learned.abs().max() > 0.1
+    torch.testing.assert_close(found, learned[:, :, : found.shape[2], : found.shape[3]], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", STARTABLE)

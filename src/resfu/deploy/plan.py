@@ -7,9 +7,11 @@ from torch import Tensor
 
 from resfu.deploy.forms import Form, Guide, form_of
 from resfu.deploy.forms.base import Rows
+from resfu.deploy.forms.starts import interpolated_rows
 from resfu.ops.grid import integer_ratio
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.odd_sizes import covering
+from resfu.upsamplers.starts import PUBLISHED
 
 # Working memory of a band in bytes. Higher bands repeat less work at their borders; lower ones need less memory.
 _LEAST, _MOST, _BANDS = 6 * 2**20, 150 * 2**20, 16
@@ -82,8 +84,13 @@ class Plan:
         self, rows: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """Rows of the output [B, C, rows, W], without the surplus."""
-        out = self.form.rows(rows, features, guide, shared, totals)
-        return out[:, :, : self.size[0] - rows[0], : self.size[1]].to(features.dtype)
+        (H, W), whole = self.size, self.form.size
+        out = self.form.rows(rows, features, guide, shared, totals)[:, :, : H - rows[0], :W]
+        start = getattr(self.form.up, "start", PUBLISHED)
+        if start != PUBLISHED and whole != self.size:  # as `started_at`
+            ran = interpolated_rows(features, rows, whole, start)[:, :, : H - rows[0], :W]
+            out = (out - ran) + interpolated_rows(features, (rows[0], min(rows[1], H)), self.size, start)
+        return out.to(features.dtype)
 
 
 def make_plan(

@@ -15,6 +15,7 @@ from resfu.ops.layout import memory_format
 from resfu.ops.precision import autocast_dtype, surrounding_autocast
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
+from resfu.upsamplers.starts import PUBLISHED, started_at
 
 Size = Any  # (H, W); (D, H, W) of the methods that take volumes, when they were made with dims=3
 
@@ -124,6 +125,7 @@ class Upsampler(nn.Module):
                 return self.upsample(features, guidance, size).to(features.dtype)
             guidance = guidance if guidance is None else covering(guidance, size, whole)
             out = self.upsample(features, guidance, whole)[(..., *(slice(n) for n in size))]
+            out = started_at(size, out, features, whole, getattr(self, "start", PUBLISHED))
             layout = memory_format(features) if self.dims == 2 else torch.contiguous_format
             return out.to(features.dtype).contiguous(memory_format=layout)
 

@@ -46,6 +46,22 @@ def interpolated(features: Tensor, size: tuple[int, int], start: str) -> Tensor:
     return F.interpolate(features, size=size, mode=mode, align_corners=align)
 
 
+def started_at(size: tuple[int, int], out: Tensor, features: Tensor, whole: tuple[int, int], start: str) -> Tensor:
+    """The output of a larger whole size, cropped: its start becomes the interpolation to the size that is left.
+
+    Args:
+        size: (H, W) that is left.
+        out: [B, C, H, W].
+        features: [B, C, h, w].
+        whole: (H', W') that the upsampler ran at.
+        start: of `STARTS`.
+    """
+    if start == PUBLISHED:
+        return out
+    ran = interpolated(features, whole, start)[..., : size[0], : size[1]]
+    return (out - ran) + interpolated(features, size, start)
+
+
 def learned_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax) -> Tensor:
     """Weights of the neighbours less those that scores of 0 give: [B, groups * K * K, H, W]."""
     return kernel(scores) - kernel(torch.zeros_like(scores[:1]))
