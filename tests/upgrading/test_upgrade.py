@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.upgrade_networks import NETWORKS, YoloNeck
 from resfu import UPSAMPLERS, find_upsampling, load_upgraded, save_upgraded, upgrade
@@ -65,16 +64,6 @@ def test_every_upsampler_learns_is_saved_and_loaded(upsampler, images, tmp_path)
     loaded = load_upgraded(tmp_path / "net", Decoder()).eval()
     with torch.no_grad():
         assert torch.equal(loaded(images), model(images))
-
-
-@pytest.mark.parametrize("upsampler", [name for name, method in UPSAMPLERS.items() if method.startable])
-def test_networks_at_odd_sizes_start_as_before(upsampler):
-    images = torch.randn(2, 3, 45, 51, generator=torch.Generator().manual_seed(0))
-    original = Decoder()
-    model = upgrade(original, upsampler, images)
-    assert torch.allclose(model(images), original(images), atol=1e-6)
-    other = images[..., :38, :43]
-    assert torch.allclose(model(other), original(other), atol=1e-6)
 
 
 def test_one_upsampler_a_place_and_guides_by_name(images):
@@ -232,21 +221,6 @@ def test_a_guide_on_another_device_is_named(images):
         better(images)
 
 
-def test_checkpointing_around_a_place_with_a_guide_is_an_error(images):
-    class Checkpointed(Decoder):
-        def forward(self, pixels):
-            a = self.stem(pixels)
-            return self.head(checkpoint(self.up, self.stage1(a.relu()), a, use_reentrant=False))
-
-        def up(self, x, like):
-            return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
-
-    out = upgrade(Checkpointed(), "resfu", images)(images)
-    with pytest.raises(ValueError, match="nor has the recomputing of a checkpoint"):
-        out.sum().backward()
-    upgrade(Checkpointed(), "carafe", images)(images).sum().backward()  # needs none
-
-
 def test_mistakes_in_the_training_loop_are_named(images):
     model = upgrade(Twice(), "resfu", images)
     with pytest.raises(ValueError, match="the order of its places changes from pass to pass"):
@@ -267,7 +241,7 @@ def test_mistakes_in_the_training_loop_are_named(images):
         frozen(images)
     assert frozen.eval()(images).shape == (2, 4, 16, 16)
     lone = upgrade(YoloNeck(), "resfu", images)
-    with pytest.raises(ValueError, match="was called by itself"):
+    with pytest.raises(ValueError, match="Either a part of the network was called by itself"):
         lone.up(torch.randn(1, 32, 4, 4))
     state = upgrade(Decoder(), "resfu", images)._upgraded.root
     state.guides["stem"] = torch.empty(1, device="meta")

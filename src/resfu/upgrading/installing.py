@@ -1,7 +1,7 @@
 """Install upsamplers in a network according to a plan."""
 
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -73,8 +73,7 @@ def _owner(
         modules[str(number)] = replacement
     modules.train(module.training)
     chains = [tuple(call["chain"]) for call in calls]
-    replacements: dict[int, nn.Module] = {int(number): part for number, part in modules.items()}
-    assert all(isinstance(part, Replacement) for part in replacements.values())
+    replacements = {int(number): cast("Replacement", part) for number, part in modules.items()}
     return Owner(path, state, chains, described, replacements, guides, middles), modules
 
 

@@ -66,11 +66,12 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
         inner = self.__dict__.get(FORWARD, base.forward)
         if record.root is None:
             return inner(self, *args, **kwargs)
-        record.root.open()
+        opened = record.root.open()
         try:
             return inner(self, *args, **kwargs)
         finally:
-            record.root.close()
+            if opened:
+                record.root.close()
 
     def setstate(self: nn.Module, state: dict[str, Any]) -> None:
         nn.Module.__setstate__(self, state)
@@ -121,6 +122,6 @@ def _blank(base: type[nn.Module]) -> nn.Module:
 
 def _refuse_data_parallel(self: nn.Module) -> nn.Module:
     raise ValueError(
-        "nn.DataParallel shares one pass between threads, and an upgraded network keeps its guides in the pass: use "
+        "the copies that nn.DataParallel makes of an upgraded network would use the original's upsamplers: use "
         "DistributedDataParallel."
     )

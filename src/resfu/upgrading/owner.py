@@ -4,8 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resfu.upgrading.building import Replacement
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
 from resfu.upgrading.passing import Pass
+from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 _CHANGED = 1.5  # a ratio that differs by more than this factor means another place
 
@@ -29,7 +31,7 @@ class Owner:
         state: Pass,
         chains: list[tuple[str, ...]],
         calls: list[Call],
-        replacements: dict[int, nn.Module],
+        replacements: dict[int, Replacement],
         guides: dict[int, str],
         middles: dict[int, str],
     ) -> None:
@@ -54,7 +56,11 @@ class Owner:
         if size[0] < x.shape[-2] or size[1] < x.shape[-1]:
             return function(*args, **kwargs)
         self._check(name, call, x, size, mode)
-        return self.replace(number, x, size)
+        out = self.replace(number, x, size)
+        start = getattr(self.replacements[number].upsampler, "start", PUBLISHED)
+        if start != PUBLISHED and function in INTERPOLATIONS and _keeps_its_scale(x, size, args, kwargs):
+            out = out + (function(*args, **kwargs) - interpolated(x, size, start))
+        return out
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Run the upsampler that replaces the call with this number."""
@@ -102,6 +108,17 @@ def _size(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
     scale: Any = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
     scales = scale if isinstance(scale, tuple | list) else (scale, scale)
     return _scaled(x.shape[-2], scales[0]), _scaled(x.shape[-1], scales[1])
+
+
+def _keeps_its_scale(x: Tensor, size: tuple[int, int], args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether an interpolation goes by a scale_factor that is not the ratio of the sizes, which were rounded."""
+    scale: Any = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
+    recomputed = kwargs.get("recompute_scale_factor", args[5] if len(args) > 5 else None)
+    if scale is None or recomputed:
+        return False
+    scales = scale if isinstance(scale, tuple | list) else (scale, scale)
+    pairs = zip(x.shape[-2:], scales, size, strict=True)
+    return any(each != int(each) and n * each != P for n, each, P in pairs)
 
 
 def _scaled(n: int, scale: float) -> int:

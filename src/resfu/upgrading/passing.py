@@ -1,13 +1,16 @@
 """The state of one forward pass of an upgraded network: the calls so far and the guides."""
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class Pass:
+class Pass(threading.local):
     """The state of the current pass, shared by all parts of one network; empty between passes.
+
+    Every thread that calls the network has a pass of its own.
 
     Attributes:
         guides: captured maps, by their guide's name.
@@ -21,9 +24,16 @@ class Pass:
         self._open = False
         self._gradients = False
 
-    def open(self) -> None:
-        """Start a pass."""
+    def __reduce__(self) -> tuple[type["Pass"], tuple]:
+        """A copy of the network is in no pass."""
+        return Pass, ()
+
+    def open(self) -> bool:
+        """Start a pass; False within one, of which a network that calls itself stays a part."""
+        if self._open:
+            return False
         self._open, self._gradients = True, torch.is_grad_enabled()
+        return True
 
     def close(self) -> None:
         """End the pass and release the guides."""
@@ -40,16 +50,18 @@ class Pass:
         if not self._open:
             if calls > 1:
                 raise ValueError(
-                    f"{owner or 'the network'} resamples {calls} maps in a pass, and was called by itself: call the "
-                    "network that resfu.upgrade returned, which knows which of them comes next."
+                    f"{owner or 'the network'} resamples {calls} maps in a pass, and ran outside of one, where nothing "
+                    "tells which of them this is. Either a part of the network was called by itself: call the network "
+                    "that resfu.upgrade returned. Or torch.utils.checkpoint computed this part again for the backward "
+                    "pass: leave the part out of the checkpoint, or its places out of the upgrade (where=[...])."
                 )
             return 0
         number = self._counts.get(owner, 0)
         if number >= calls:
             raise ValueError(
-                f"{owner or 'the network'} resamples a map for the {number + 1}th time in one pass, where "
-                f"resfu.upgrade saw {calls}: the order of its places changes from pass to pass. Upgrade it with inputs "
-                "that take this way, or leave it out (where=[...])."
+                f"{owner or 'the network'} resamples more maps in this pass than resfu.upgrade saw ({calls}): the order "
+                "of its places changes from pass to pass. Upgrade it with inputs that take this way, or leave it out "
+                "(where=[...])."
             )
         self._counts[owner] = number + 1
         return number
@@ -82,7 +94,8 @@ class Pass:
         if self._open and self._gradients and module.training and not torch.is_grad_enabled():
             raise ValueError(
                 f"{place} lies in a part of the network that runs under torch.no_grad, so its upsampler would never "
-                "train: remove the no_grad, leave this place out (where=[...]), or call model.eval()."
+                "train: remove the no_grad (torch.utils.checkpoint with use_reentrant=True sets one as well), leave "
+                "this place out (where=[...]), or call model.eval()."
             )
 
 

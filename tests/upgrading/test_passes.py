@@ -1,0 +1,114 @@
+"""Passes of an upgraded network: their results at step 0, several at a time, one within another, computed again."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from resfu import UPSAMPLERS, upgrade
+from tests.upgrading.test_upgrade import Decoder
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("upsampler", [name for name, method in UPSAMPLERS.items() if method.startable])
+def test_networks_at_odd_sizes_start_as_before(upsampler):
+    images = torch.randn(2, 3, 45, 51, generator=torch.Generator().manual_seed(0))
+    original = Decoder()
+    model = upgrade(original, upsampler, images)
+    assert torch.allclose(model(images), original(images), atol=1e-6)
+    other = images[..., :38, :43]
+    assert torch.allclose(model(other), original(other), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_scale_factors_that_are_not_the_ratio_of_the_sizes_start_as_before(mode, recompute):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, pixels):
+            x = self.stem(pixels)
+            return self.head(F.interpolate(x, scale_factor=1.5, mode=mode, recompute_scale_factor=recompute))
+
+    original, images = Scaled(), torch.randn(2, 3, 34, 46, generator=torch.Generator().manual_seed(0))
+    model = upgrade(original, "resfu", images)
+    assert torch.allclose(model(images), original(images), atol=1e-5)
+    assert torch.allclose(model(images[..., :40]), original(images[..., :40]), atol=1e-5)
+
+
+def test_threads_have_passes_of_their_own(images):
+    model = upgrade(Decoder(), "resfu", images).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    batches = [torch.randn(1, 3, side, side) for side in (32, 48, 64, 40)] * 10
+
+    @torch.no_grad()
+    def run(batch):
+        return model(batch)
+
+    wanted = [run(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(run, batches))
+    for got, want in zip(found, wanted, strict=True):
+        assert torch.allclose(got, want, atol=1e-5)
+    assert torch.equal(copy.deepcopy(model)(batches[0]), model(batches[0]))
+
+
+def test_a_network_that_calls_itself(images):
+    class Mirrored(Decoder):
+        def forward(self, pixels, again=True):
+            a = self.stem(pixels)
+            x = self.head(a + F.interpolate(self.stage1(a), size=a.shape[-2:]))
+            return x + self.forward(pixels.flip(-1), again=False).flip(-1) if again else x
+
+    original = Mirrored()
+    model = upgrade(original, "resfu", images)
+    assert torch.allclose(model(images), original(images), atol=1e-6)
+    assert torch.allclose(model(images), original(images), atol=1e-6)  # the pass before has ended
+
+
+class Checkpointed(Decoder):
+    """A part that is computed again for the backward pass."""
+
+    def __init__(self, calls=1, reentrant=False):
+        super().__init__()
+        self.calls, self.reentrant = calls, reentrant
+
+    def forward(self, pixels):
+        a = self.stem(pixels)
+        return self.head(checkpoint(self.up, self.stage1(a.relu()), a, use_reentrant=self.reentrant))
+
+    def up(self, x, like):
+        for _ in range(self.calls):
+            y = F.interpolate(x, size=like.shape[-2:], mode="bilinear")
+        return y
+
+
+def test_checkpointing_around_a_place_with_a_guide_is_an_error(images):
+    out = upgrade(Checkpointed(), "resfu", images)(images)
+    with pytest.raises(ValueError, match="nor has the recomputing of a checkpoint"):
+        out.sum().backward()
+    upgrade(Checkpointed(), "carafe", images)(images).sum().backward()  # needs none
+
+
+def test_checkpointing_that_cannot_be_is_named(images):
+    out = upgrade(Checkpointed(calls=2), "carafe", images)(images)
+    with pytest.raises(ValueError, match=r"Or torch\.utils\.checkpoint computed this part again for the backward pass"):
+        out.sum().backward()
+    with (
+        pytest.warns(UserWarning, match="None of the inputs have requires_grad"),
+        pytest.raises(ValueError, match=r"torch\.utils\.checkpoint with use_reentrant=True sets one as well"),
+    ):
+        upgrade(Checkpointed(reentrant=True), "carafe", images)(images)
