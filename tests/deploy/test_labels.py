@@ -114,10 +114,40 @@ def test_the_channels_of_one_logit_regions_and_confidence():
 
 def test_axes_of_their_own_as_medical_tools_resample_thick_slices():
     logits = content("smooth", (1, 5, 6, 20, 20), 1)
-    found = resfu.upsample_labels(logits, (17, 50, 70), mode=("nearest", "linear", "linear"))
+    found = resfu.upsample_labels(logits, (17, 50, 70), mode=("nearest-exact", "linear", "linear"))
     planes = F.interpolate(logits[0].movedim(1, 0), size=(50, 70), mode="bilinear")
     place = ((torch.arange(17) + 0.5) * 6 / 17).long()
     assert torch.equal(found[0].long(), planes[place].argmax(1))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    st.sampled_from(["nearest", "nearest-exact"]),
+    st.sampled_from(_DTYPES),
+)
+def test_nearest_is_pytorchs(low, size, mode, dtype):
+    logits = content("noise", (1, 5, *low), 0).to(dtype)
+    want = F.interpolate(logits, size=size, mode=mode).argmax(1)
+    assert torch.equal(resfu.upsample_labels(logits, size, mode=mode).long(), want)
+
+
+def test_what_cannot_hold_the_labels_is_refused():
+    logits = torch.zeros(1, 300, 4, 4)
+    logits[:, 299] = 1
+    for out in (np.empty((1, 9, 9), np.uint8), torch.empty(1, 9, 9, dtype=torch.int8), torch.empty(9, 9).bfloat16()):
+        with pytest.raises(ValueError, match=r"labels go up to 299: use torch\.int16"):
+            resfu.upsample_labels(logits, (9, 9), out=out)
+    with pytest.raises(ValueError, match="labels go up to 200"):
+        resfu.upsample_labels(logits[:, :201], (9, 9), out=np.empty((9, 9), np.int8))
+    with pytest.raises(ValueError, match="out holds bool, but labels go up to 2: use torch"):
+        resfu.upsample_labels(logits[:, :3], (9, 9), out=np.empty((9, 9), bool))
+    for out in (torch.empty(9, 9, dtype=torch.int64), np.empty((9, 9), np.uint16), torch.empty(9, 9)):
+        assert resfu.upsample_labels(logits, (9, 9), out=out) is out
+        assert (out == 299).all()
+    mask = torch.zeros(9, 9, dtype=torch.bool)
+    assert resfu.upsample_labels(logits[:, -1:], (9, 9), threshold=0, out=mask).all()
 
 
 def test_labels_go_straight_into_a_file(tmp_path):
@@ -131,7 +161,8 @@ def test_labels_go_straight_into_a_file(tmp_path):
     ("options", "message"),
     [
         ({"size": (9,)}, "size must be 2 whole numbers"),
-        ({"mode": "cubic"}, "mode must be linear, nearest or 2 of them"),
+        ({"mode": "cubic"}, "mode must be linear, nearest, nearest-exact or 2 of them"),
+        ({"size": 50}, r"size must be 2 whole numbers from 1 for \[1, 3, 4, 4\], got \(50,\)"),
         ({"threshold": 0.5}, "threshold is for one channel, got 3"),
         ({"regions": (1, 2)}, "a label from 0 for each of the 3 channels"),
         ({"regions": (1, 2, 3), "return_confidence": True}, "exclude one another"),

@@ -147,6 +147,17 @@ def test_no_image_has_no_features(name):
     assert pf.at(images, torch.zeros(5, 2)).shape == (0, 5, 24)
 
 
+@pytest.mark.parametrize("name", ["naf", "anyup", "resfu-image"])
+def test_an_encoder_in_half_precision(name):
+    pf = resfu.PixelFeatures(Patches().bfloat16(), name, **SMALL.get(name, {}))
+    assert pf(torch.rand(1, 3, 40, 56)).dtype == torch.bfloat16
+    other = resfu.create_upsampler("naf", channels=24, **SMALL["naf"])
+    with pytest.raises(
+        ValueError, match=r"features are torch\.bfloat16 and the weights of NAF are torch\.float32: conv"
+    ):
+        resfu.PixelFeatures(Patches().bfloat16(), other)(torch.rand(1, 3, 40, 56))
+
+
 def test_photos_of_16_bits_are_those_of_8(tmp_path):
     image = pytest.importorskip("PIL.Image")
     pf = resfu.PixelFeatures(Patches())
@@ -194,7 +205,7 @@ def test_nothing_trains():
         (lambda: resfu.PixelFeatures(Patches(), "carafe"), "choose one of nearest, bilinear"),
         (lambda: resfu.PixelFeatures(lambda x: x.mean((2, 3)))(torch.rand(1, 3, 64, 64)), "must give a map"),
         (lambda: resfu.PixelFeatures(lambda x: "no", channels=3)(torch.rand(1, 3, 64, 64)), "tensor of features"),
-        (lambda: resfu.PixelFeatures(lambda x: x[..., ::8, ::8], cache="x"), "needs an encoder with weights"),
+        (lambda: resfu.PixelFeatures(lambda x: x[..., ::8, ::8], cache="x"), "needs an encoder that is a module"),
         (lambda: resfu.PixelFeatures(Patches())(np.zeros((4, 4))), "an image is a tensor"),
         (lambda: resfu.PixelFeatures(Patches())(torch.zeros(1, 1, 40, 40)), "images must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.zeros(3)), "points must be"),

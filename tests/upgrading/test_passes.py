@@ -47,6 +47,24 @@ def test_scale_factors_that_are_not_the_ratio_of_the_sizes_start_as_before(mode,
     assert torch.allclose(model(images[..., :40]), original(images[..., :40]), atol=1e-5)
 
 
+@pytest.mark.parametrize("upsampler", ["resfu", "carafe", "bilinear"])
+def test_networks_that_convert_maps_on_the_way(upsampler, images):
+    class Converting(Decoder):
+        def forward(self, pixels):
+            a = self.stem(pixels)
+            x = F.interpolate(self.stage1(a).float(), size=a.shape[-2:], mode="bilinear")
+            assert x.dtype == torch.float32
+            return self.head(a + x.to(a.dtype))
+
+    original = Converting().bfloat16()
+    model = upgrade(original, upsampler, images.bfloat16())
+    torch.testing.assert_close(model(images.bfloat16()), original(images.bfloat16()), atol=0.05, rtol=0.05)
+    whole = upgrade(Converting(), upsampler, images).bfloat16()
+    assert whole(images.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.float()(images).isfinite().all()
+
+
 def test_threads_have_passes_of_their_own(images):
     model = upgrade(Decoder(), "resfu", images).eval()
     with torch.no_grad():

@@ -263,6 +263,17 @@ def test_bad_input_says_what_to_do(up, maps, change, message):
         up(**({"features": x, "guidance": y} | change))
 
 
+def test_weights_of_another_dtype_are_named(up, maps):
+    x, y = maps(up)
+    if not list(up.parameters()):
+        assert up.double()(x, y).dtype == torch.float32
+        return
+    with pytest.raises(ValueError, match=r"features are torch\.float32 and the weights of \w+ are torch\.float64: conv"):
+        up.double()(x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert up.float()(x.bfloat16(), y).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", GUIDED)
 def test_guided_upsamplers_check_their_widths(create, maps, name):
     up = create(name)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from resfu.deploy.decisions import Decision, Largest, Regions, Threshold
 from resfu.deploy.linear import Taps, linear_taps, nearest_taps
 from resfu.deploy.three import label_box_of_three
 
-Axis = Literal["linear", "nearest"]
+Axis = Literal["linear", "nearest", "nearest-exact"]
 # Up to this sum of rows and columns, PyTorch uses another kernel with other rounding.
 _SMALL = 128
 
@@ -49,8 +49,8 @@ def upsample_labels(
     Args:
         logits: [B, K, h, w] or volumes [B, K, d, h, w], floating point.
         size: (H, W) or (D, H, W), larger or smaller.
-        mode: "linear" ("bilinear" and "trilinear" are the same), "nearest", or one of "linear" and "nearest" for each
-            axis: medical tools resample thick slices with ("nearest", "linear", "linear").
+        mode: "linear" ("bilinear" and "trilinear" are the same), "nearest", "nearest-exact", or one of these for each
+            axis: medical tools resample thick slices with ("nearest-exact", "linear", "linear").
         budget: most memory beyond the logits and the result: bytes or text such as "256MB"; None for no limit.
         threads: of the CPU; each has a box of its own. Default: as many as PyTorch uses.
         threshold: for K = 1: the label is 1 where the logit is larger, else 0.
@@ -130,7 +130,7 @@ def _checked_size(logits: Tensor, size: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(logits, Tensor) or logits.dim() not in (4, 5) or not logits.is_floating_point():
         what = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"logits must be floating point [B, K, h, w] or [B, K, d, h, w], got {what}.")
-    size = tuple(size)
+    size = tuple(size) if isinstance(size, Sequence) else (size,)
     if len(size) != logits.dim() - 2 or not all(isinstance(P, int) and P >= 1 for P in size):
         raise ValueError(f"size must be {logits.dim() - 2} whole numbers from 1 for {list(logits.shape)}, got {size}.")
     if 0 in logits.shape[1:]:
@@ -143,15 +143,15 @@ def _modes(mode: str | Sequence[Axis], axes: int) -> list[str]:
     modes = [mode] * axes if isinstance(mode, str) else list(mode)
     alias = {2: "bilinear", 3: "trilinear"}[axes]
     modes = ["linear" if name == alias else name for name in modes]
-    if len(modes) != axes or not all(name in ("linear", "nearest") for name in modes):
-        raise ValueError(f"mode must be linear, nearest or {axes} of them, one an axis, got {mode!r}.")
+    if len(modes) != axes or not all(name in get_args(Axis) for name in modes):
+        raise ValueError(f"mode must be {', '.join(get_args(Axis))} or {axes} of them, one an axis, got {mode!r}.")
     return modes
 
 
 def _taps(logits: Tensor, size: tuple[int, ...], mode: str | Sequence[Axis], dtype: torch.dtype) -> list[Taps]:
     device, taps = logits.device, []
     for name, P, p in zip(_modes(mode, len(size)), size, logits.shape[2:], strict=True):
-        taps.append(linear_taps(P, p, dtype, device) if name == "linear" else nearest_taps(P, p, device))
+        taps.append(linear_taps(P, p, dtype, device) if name == "linear" else nearest_taps(P, p, name, device))
     return taps
 
 
@@ -192,9 +192,22 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
     given = tuple(out.shape)
     if given != shape and (shape[0] != 1 or given != shape[1:]):
         raise ValueError(f"out must be {list(shape)}, got {list(given)}.")
-    if not isinstance(out, Tensor) and out.dtype.itemsize < dtype.itemsize:
-        raise ValueError(f"out holds {out.dtype}, but labels go up to {decision.highest}: use int16.")
+    if _highest(out) < decision.highest:
+        raise ValueError(f"out holds {out.dtype}, but labels go up to {decision.highest}: use {dtype}.")
     return logits.new_empty(0, dtype=dtype), out if given == shape else out[None]
+
+
+def _highest(out: Any) -> int:
+    """The largest label that a tensor or array holds."""
+    if isinstance(out, Tensor):
+        kind = out.dtype
+        if kind == torch.bool or kind.is_complex:
+            return 1 if kind == torch.bool else 0
+        # floating point holds every integer up to 2 / eps
+        return int(2 / torch.finfo(kind).eps) if kind.is_floating_point else torch.iinfo(kind).max
+    kind, bits = out.dtype.kind, 8 * out.dtype.itemsize
+    known = {"b": 1, "u": 2**bits - 1, "i": 2 ** (bits - 1) - 1, "f": 2 ** {16: 11, 32: 24}.get(bits, 53)}
+    return known.get(kind, 0)
 
 
 def _workers(logits: Tensor, threads: int | None) -> int:

@@ -9,6 +9,7 @@ after the other, any part of them alone, and each value is that of the kernel to
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -68,9 +69,16 @@ def linear_taps(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Tap
     return Taps(low, high, (1 - high_weight).to(exact), high_weight.to(exact))
 
 
-def nearest_taps(P: int, p: int, device: torch.device) -> Taps:
-    """P pixels over p, each reading the pixel that holds its centre (order 0)."""
-    return Taps(torch.div((2 * torch.arange(P, device=device) + 1) * p, 2 * P, rounding_mode="floor"))
+def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
+    """P pixels over p, each reading one pixel: which one PyTorch says, rounding included.
+
+    Args:
+        P: pixels of the output's axis.
+        p: pixels of the input's axis.
+        mode: "nearest" (the pixel that holds its upper left corner) or "nearest-exact" (its centre; order 0).
+        device: of the maps.
+    """
+    return Taps(F.interpolate(torch.arange(float(p))[None, None], size=P, mode=mode)[0, 0].long().to(device))
 
 
 def interpolate_axis(x: Tensor, taps: Taps, axis: int) -> Tensor:

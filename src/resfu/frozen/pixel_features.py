@@ -38,7 +38,7 @@ class PixelFeatures(nn.Module):
             transformers model's patches, else found from the features of an image of 224 x 224.
         prefix: number of tokens before those of the patches; by default all extra tokens, at most 12.
         pretrained: load the weights of an encoder given by name; False: random weights.
-        **options: constructor arguments of an upsampler given by name.
+        **options: constructor arguments of an upsampler given by name, which gets the encoder's dtype and device.
 
     Raises:
         ValueError: for an unknown encoder or upsampler, weights that do not fit, or a method of fixed ratios.
@@ -64,6 +64,9 @@ class PixelFeatures(nn.Module):
         if isinstance(upsampler, str):
             width = self._width() if "channels" not in options else options.pop("channels")
             upsampler = create_upsampler(upsampler, channels=width, **options)
+            like = next((p for p in self.encoder.parameters() if p.is_floating_point()), None)
+            if like is not None:
+                upsampler.to(like.device, like.dtype)
         if not isinstance(upsampler, Upsampler):
             raise ValueError(f"upsampler must be a name or a resfu.Upsampler, got {type(upsampler).__name__}.")
         fits = upsampler.image_guided or (upsampler.ratios == "any" and not upsampler.guided)
@@ -129,11 +132,12 @@ class PixelFeatures(nn.Module):
         if not torch.isfinite(points).all():
             raise ValueError("points must be finite numbers, got NaN or infinity.")
         features = self._low(images)
+        if len(images) == 0:
+            return features.new_empty((0, points.shape[-2], features.shape[1]))
         guide, size = self.guide(images, features), (images.shape[-2], images.shape[-1])
         each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
         parts = zip(features.split(1), guide.split(1), each, strict=True)
-        found = [values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts if len(images)]
-        return torch.stack(found) if found else features.new_empty((0, points.shape[-2], features.shape[1]))
+        return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
 
     @torch.no_grad()
     def stream(

@@ -41,9 +41,13 @@ def surrounding_autocast(x: Tensor) -> AbstractContextManager:
     return torch.autocast(device, dtype=torch.get_autocast_dtype(device))
 
 
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast converts x and the weights that it meets."""
+    device = x.device.type
+    available = x.dtype != torch.float64 and torch.amp.is_autocast_available(device)
+    return available and torch.is_autocast_enabled(device)
+
+
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """What a convolution of x computes in."""
-    device = x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return x.dtype
-    return torch.get_autocast_dtype(device)
+    return torch.get_autocast_dtype(x.device.type) if is_autocast(x) else x.dtype

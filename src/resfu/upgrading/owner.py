@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resfu.ops.precision import is_autocast
 from resfu.upgrading.building import Replacement
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
 from resfu.upgrading.passing import Pass
@@ -63,14 +64,19 @@ class Owner:
         return out
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Run the upsampler that replaces the call with this number."""
+        """Run the upsampler that replaces the call with this number, in its own dtype; the result is in that of x."""
         module, name = self.replacements[number], f"{self.path}#{number}"
         self.state.check_trainable(name, module)
         guide = self.state.guide(self.guides[number], name, x.device) if number in self.guides else None
-        if number not in self.middles:
-            return module(x, guide, size)
-        middle = self.state.guide(self.middles[number], name, x.device)
-        return module(x, guide, size, (middle.shape[-2], middle.shape[-1]))
+        features, dtype = x, next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
+        if not is_autocast(x):  # networks convert maps on the way
+            features = x.to(dtype)
+            guide = guide if guide is None else guide.to(dtype)
+        middle: tuple = ()
+        if number in self.middles:
+            by_way = self.state.guide(self.middles[number], name, x.device)
+            middle = ((by_way.shape[-2], by_way.shape[-1]),)
+        return module(features, guide, size, *middle).to(x.dtype)
 
     def _check(self, name: str, call: Call, x: Tensor, size: tuple[int, int], mode: str) -> None:
         if x.dim() != 4 or x.shape[1] != call.channels or mode != call.mode:

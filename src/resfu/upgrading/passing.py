@@ -59,9 +59,9 @@ class Pass(threading.local):
         number = self._counts.get(owner, 0)
         if number >= calls:
             raise ValueError(
-                f"{owner or 'the network'} resamples more maps in this pass than resfu.upgrade saw ({calls}): the order "
-                "of its places changes from pass to pass. Upgrade it with inputs that take this way, or leave it out "
-                "(where=[...])."
+                f"{owner or 'the network'} resamples more maps in this pass than the {calls} that resfu.upgrade saw: "
+                "the order of its places changes from pass to pass. Upgrade it with inputs that take this way, or "
+                "leave it out (where=[...])."
             )
         self._counts[owner] = number + 1
         return number

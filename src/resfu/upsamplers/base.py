@@ -12,7 +12,7 @@ from resfu.ops.checks import check_int, pair, triple
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
-from resfu.ops.precision import autocast_dtype, surrounding_autocast
+from resfu.ops.precision import autocast_dtype, is_autocast, surrounding_autocast
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
 from resfu.upsamplers.starts import PUBLISHED, started_at
@@ -190,6 +190,12 @@ class Upsampler(nn.Module):
     def prepared(self, features: Tensor, guidance: Tensor | None, size: Size) -> tuple[Tensor | None, Size]:
         """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
         check_map("features", features, "[B, C, h, w]" if self.dims == 2 else "[B, C, d, h, w]", self.channels)
+        weights = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
+        if weights and features.dtype not in weights and not is_autocast(features):
+            raise ValueError(
+                f"features are {features.dtype} and the weights of {type(self).__name__} are "
+                f"{' and '.join(map(str, weights))}: convert one of them (.to), or use autocast."
+            )
         if guidance is not None:
             self._check_guidance(guidance, features)
         elif self.guided:
