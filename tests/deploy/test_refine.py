@@ -95,12 +95,17 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
     assert iou(torch.from_numpy(pixels == 3), disc[0]) > 0.9
     soft = str(tmp_path / "soft.png")
     assert main(["refine", str(tmp_path / "mask.png"), str(tmp_path / "photo.png"), "--soft", "--output", soft]) == 0
+    words = ["refine", str(tmp_path / "mask.png"), str(tmp_path / "photo.png")]
+    assert main([*words, "--output", str(tmp_path / "soft.jpg")]) == 2
+    assert "--output is a PNG file" in capsys.readouterr().err
+    assert not (tmp_path / "soft.jpg").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"method": "magic"}, "method must be guided, bilateral or upsampler"),
+        ({"rounds": -1}, "rounds must be a whole number from 0, got -1"),
         ({"fit": 5}, "belong to method='upsampler'"),
         ({"method": "upsampler"}, "needs an upsampler with weights, or fit"),
         ({"size": (4, 4)}, "at least as large as the values"),

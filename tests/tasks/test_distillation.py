@@ -116,11 +116,27 @@ def test_the_command_writes_weights_that_pixel_features_take(photos, tmp_path, c
     assert pf(torch.rand(1, 3, 64, 80)).shape == (1, 112, 64, 80)
     with pytest.raises(ValueError, match="do not fit"):
         resfu.PixelFeatures("efficientnet-lite0", "naf", weights=run / "weights.safetensors", dim=32)
+    assert main(["distill", *words, "--steps", "3"]) == 0
+    assert f"goes on from {run}" in capsys.readouterr().out
+    before = (run / "card.md").read_text()
+    for change, told in (
+        (["--encoder", "efficientnet-lite1"], "model.host was 'efficientnet-lite0' and is 'efficientnet-lite1'"),
+        (["--pairs", "pooled", "--batch-size", "3"], "model.pairs was 'scales' and is 'pooled'; data.batch_size was 2"),
+        (["--upsampler", "naf+dim=32"], "model.upsampler_options.dim was 16 and is 32"),
+    ):
+        assert main(["distill", *words, *change]) == 2
+        assert f"{run} holds a fit with other settings: {told}" in capsys.readouterr().err
+    assert (run / "card.md").read_text() == before
 
 
 def test_what_is_refused(experiment, tmp_path):
-    with pytest.raises(ValueError, match="bilinear has nothing to fit here"):
+    with pytest.raises(ValueError, match="bilinear is not guided by the image, so nothing can be fitted"):
         experiment(model={"upsampler": "bilinear", "upsampler_options": None}).create_module()
+    with pytest.raises(ValueError, match=r"resfu is not guided by the image, so .* choose naf, anyup, resfu-image"):
+        experiment(model={"upsampler": "resfu", "upsampler_options": None}).create_module()
+    nowhere = experiment(data={"root": None})
+    with pytest.raises(ValueError, match="photos to fit to are missing: give their folder as --images"):
+        nowhere.create_data(nowhere.create_module()).setup("fit")
     with pytest.raises(ValueError, match="pairs have ratio 2, not 4: add steps=1"):
         experiment(model={"upsampler": "stack-jbu", "upsampler_options": None}).create_module()
     one = experiment(model={"upsampler": "stack-jbu", "upsampler_options": {"steps": 1}}).create_module()

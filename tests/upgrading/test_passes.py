@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from resfu import UPSAMPLERS, upgrade
+from resfu import UPSAMPLERS, load_upgraded, save_upgraded, upgrade
 from tests.upgrading.test_upgrade import Decoder
 
 
@@ -130,3 +130,20 @@ def test_checkpointing_that_cannot_be_is_named(images):
         pytest.raises(ValueError, match=r"torch\.utils\.checkpoint with use_reentrant=True sets one as well"),
     ):
         upgrade(Checkpointed(reentrant=True), "carafe", images)(images)
+
+
+def test_damaged_files_are_named(images, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no upgrade\.json: expected what resfu\.save_upgraded writes"):
+        load_upgraded(tmp_path / "nothing", Decoder())
+    save_upgraded(upgrade(Decoder(), "resfu", images), tmp_path)
+    file, plan = tmp_path / "model.safetensors", tmp_path / "upgrade.json"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        load_upgraded(tmp_path, original := Decoder())
+    assert type(original) is Decoder  # and still the original
+    plan.write_text(plan.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"upgrade\.json is not JSON"):
+        load_upgraded(tmp_path, Decoder())
+    plan.write_text("[]")
+    with pytest.raises(ValueError, match=r"upgrade\.json is not what resfu\.save_upgraded writes"):
+        load_upgraded(tmp_path, Decoder())

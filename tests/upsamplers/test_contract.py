@@ -268,7 +268,9 @@ def test_weights_of_another_dtype_are_named(up, maps):
     if not list(up.parameters()):
         assert up.double()(x, y).dtype == torch.float32
         return
-    with pytest.raises(ValueError, match=r"features are torch\.float32 and the weights of \w+ are torch\.float64: conv"):
+    with pytest.raises(
+        ValueError, match=r"features are torch\.float32 and the weights of \w+ are torch\.float64: conv"
+    ):
         up.double()(x, y)
     with torch.autocast("cpu", torch.bfloat16):
         assert up.float()(x.bfloat16(), y).dtype == torch.bfloat16

@@ -112,3 +112,11 @@ def test_what_cannot_be_saved_or_loaded(tmp_path):
         resfu.from_pretrained(changed(arguments={"channels": 8, "colour": 1}))
     with pytest.raises(ValueError, match=r"model\.safetensors does not fit its config\.json"):
         resfu.from_pretrained(changed(arguments={"channels": 9}))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    resfu.CARAFE(8).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged, or not what safetensors writes"):
+        resfu.from_pretrained(tmp_path)

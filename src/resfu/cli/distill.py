@@ -7,7 +7,7 @@ from typing import Any
 
 from resfu.cli.arguments import Parser, positive
 from resfu.cli.training_options import SETTINGS_HELP, parse
-from resfu.recipes import merge
+from resfu.recipes import changes, listed, merge
 
 
 def run(words: list[str]) -> int:
@@ -49,6 +49,7 @@ def run(words: list[str]) -> int:
         folder = RunFolder(Path(options.run or f"runs/{experiment.name}"))
         checkpoint = folder.last if folder.last.is_file() else None
         if checkpoint is not None:
+            _check_same(folder.config, experiment.settings)
             print(f"goes on from {checkpoint}")
         progress = console_progress(experiment, console, "fit")
         trained = train(experiment, folder, checkpoint=checkpoint, progress=progress)
@@ -58,6 +59,34 @@ def run(words: list[str]) -> int:
         files = write_weights(folder.path, experiment, trained)
     print(f"results: {', '.join(map(str, files))}")
     return 0
+
+
+# These decide how long a fit runs, where, and what it shows, not what it computes.
+_MAY_CHANGE = (
+    "save_every",
+    "data.num_workers",
+    "data.eval_batch_size",
+    *(
+        f"trainer.{key}"
+        for key in ("max_steps", "max_time", "val_check_interval", "check_val_every_n_epoch", "accelerator", "devices")
+    ),
+    *(f"trainer.{key}" for key in ("logger", "log_every_n_steps", "enable_progress_bar", "profiler")),
+)
+
+
+def _check_same(config: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a fit of other settings.
+
+    Raises:
+        ValueError: naming every setting that differs, with both values.
+    """
+    import yaml
+
+    before = yaml.safe_load(config.read_text("utf-8")) if config.is_file() else settings
+    if found := changes(before, listed(settings), _MAY_CHANGE):
+        raise ValueError(
+            f"{config.parent} holds a fit with other settings: {found}. Give another --run, or the old settings."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

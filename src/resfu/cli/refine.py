@@ -17,6 +17,9 @@ from resfu.files.atomic import replacing
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu refine`; returns the exit code."""
     options = _parser().parse_args(argv)
+    target = Path(options.output or Path(options.mask).with_name(f"{Path(options.mask).stem}-refined.png"))
+    if target.suffix.lower() != ".png":
+        raise ValueError(f"--output is a PNG file, which keeps numbers as they are: end {target} in .png.")
     if options.threads:
         torch.set_num_threads(options.threads)
     with Image.open(options.mask) as stored:
@@ -36,7 +39,6 @@ def run(argv: Sequence[str]) -> int:
     picture = Image.fromarray(pixels.numpy())
     if palette is not None:
         picture.putpalette(palette)
-    target = Path(options.output or Path(options.mask).with_name(f"{Path(options.mask).stem}-refined.png"))
     with replacing(target) as draft:
         picture.save(draft, format="PNG")
     print(target)

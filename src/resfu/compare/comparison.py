@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resfu.compare.variants import parse_variant
-from resfu.recipes import flattened, listed, merge, read_recipe
+from resfu.recipes import changes, listed, merge, read_recipe
 from resfu.tasks import Task
 from resfu.tasks.experiment import Experiment
 
@@ -99,11 +99,8 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: object)
             f"{place} holds a comparison of resfu 0.1, which cannot be resumed: give another --output, or "
             "--overwrite to start again."
         )
-    old, new = flattened(before), flattened(now)
-    keys = [key for key in {**old, **new} if key not in _MAY_CHANGE and old.get(key) != new.get(key)]
-    if keys:
-        changes = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys)
+    if found := changes(before, now, _MAY_CHANGE):
         raise ValueError(
-            f"{place} holds a comparison with other settings: {changes}. "
+            f"{place} holds a comparison with other settings: {found}. "
             "Give another --output, the old settings, or --overwrite to start again."
         )

@@ -74,6 +74,8 @@ def refine(
         raise ValueError(f"method must be guided, bilateral or upsampler, got {method!r}.")
     if method != "upsampler" and (upsampler is not None or fit):
         raise ValueError(f"upsampler and fit belong to method='upsampler', got method={method!r}.")
+    if rounds < 0:
+        raise ValueError(f"rounds must be a whole number from 0, got {rounds}.")
     maps, restore = _as_maps(values)
     guide = _as_guide(image, maps, size)
     if method == "upsampler":

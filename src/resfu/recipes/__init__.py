@@ -1,6 +1,6 @@
 """Recipes: the settings of a training in YAML files, of the package or of your own, that build on one another."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,19 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = ()) -> str:
+    """The settings that differ, with both values; "" if none does.
+
+    Args:
+        before: settings as YAML and JSON have them, see `listed`.
+        now: the same.
+        may_change: dotted keys that are not compared.
+    """
+    old, new = flattened(before), flattened(now)
+    keys = [key for key in {**old, **new} if key not in may_change and old.get(key) != new.get(key)]
+    return "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys)
 
 
 def listed(value: Any) -> Any:

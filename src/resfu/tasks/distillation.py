@@ -19,7 +19,7 @@ from resfu.training.module import TrainingModule
 from resfu.training.parameter_groups import Optimisation
 from resfu.training.schedule import Schedule
 from resfu.training.scores import Score, number
-from resfu.upsamplers import create_upsampler
+from resfu.upsamplers import UPSAMPLERS, create_upsampler
 from resfu.visualize.picture import Picture
 
 # NAF's: constant rate, hardly any decay.
@@ -88,10 +88,10 @@ class DistillationModule(TrainingModule):
         encoder = find_encoder(host, pretrained=pretrained)
         side = encoder.size_for((64, 64))
         width = encoder(torch.zeros(1, 3, *side)).shape[1]
-        made = create_upsampler(upsampler, channels=width, **(upsampler_options or {}))
-        if not made.image_guided:
+        if upsampler in UPSAMPLERS and not UPSAMPLERS[upsampler].image_guided:
             choice = "naf, anyup, resfu-image or stack-jbu+steps=1"
-            raise ValueError(f"{upsampler} has nothing to fit here: choose {choice}.")
+            raise ValueError(f"{upsampler} is not guided by the image, so nothing can be fitted here: choose {choice}.")
+        made = create_upsampler(upsampler, channels=width, **(upsampler_options or {}))
         if made.ratios != "any" and made.scale_factor != 2:
             raise ValueError(f"pairs have ratio 2, not {made.scale_factor}: add steps=1 to the options of {upsampler}.")
         super().__init__(_Upsampler(made), optimisation, schedule, False, seed)

@@ -102,7 +102,9 @@ class DistillationData(TrainingData):
             options = self.train_options if training else self.eval_options
             photos: Any = _Labelled(create_dataset(self.dataset, split, self.root, **options))
         else:
-            files = list_files(Path(self.root or "."), SUFFIXES, "give a folder of photos as --images.")
+            if self.root is None:
+                raise ValueError("photos to fit to are missing: give their folder as --images.")
+            files = list_files(Path(self.root), SUFFIXES, "Give a folder of photos as --images.")
             if len(files) < 2:
                 raise ValueError(f"{self.root} holds {len(files)} photo: fitting needs one to validate with too.")
             every = min(self.held_out, len(files))
