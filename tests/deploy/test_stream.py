@@ -233,9 +233,19 @@ def test_other_precisions(dtype):
     torch.testing.assert_close(found, whole, atol=atol, rtol=0.05 if dtype == torch.bfloat16 else 1e-9)
 
 
-def test_bands_of_a_wide_image_are_no_single_rows():
-    """Around a band NAF sees ten rows more, which would cost ten times the band."""
+@pytest.mark.parametrize("low", [(9, 146), (8, 128)])
+def test_encoders_of_a_wide_image_see_more_than_a_band(low):
+    """Around a row NAF sees ten more, which would cost eleven times the row."""
     up = resfu.create_upsampler("naf", channels=384).eval()
-    made = plan.Plan.of(up, torch.zeros(1, 384, 9, 146), torch.zeros(1, 3, 128, 2048), (128, 2048), (128, 2048))
-    assert made.bands[0] == (0, 4)
+    features, image = torch.zeros(1, 384, *low), torch.zeros(1, 3, 128, 2048)
+    made = plan.Plan.of(up, features, image, (128, 2048), (128, 2048))
+    assert 2 <= made.bands[0][1] < 16
     assert made.least < 256 * 2**20
+    assert next(iter(made.all_bands(made.form.tall)))[1] > 100
+    with torch.no_grad():
+        tiles = list(made.form.tiles((0, 128)))
+    assert len(tiles) > 5
+    assert all(last - first > 64 for _, (first, last) in tiles[:-1])
+    assert tiles[0][1][0] == 0
+    assert tiles[-1][1][1] == 2048
+    assert len(list(made.form.tiles((0, 128)))) == 1  # of gradients each band is computed by itself

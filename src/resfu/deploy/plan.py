@@ -50,7 +50,7 @@ class Plan:
         low = (features.shape[-2], features.shape[-1])
         form = form_of(up, low, whole)
         form.seen(features, guidance)
-        ratio = integer_ratio(whole[0], low[0]) or 1
+        ratio = (integer_ratio(whole[0], low[0]) or 1) if form.whole_cells else 1
         images = max(1, features.shape[0])
         column = images * whole[1] * max(4, features.element_size())
         row, around = column * (form.work + _COPIES * features.shape[1]), column * form.around
@@ -66,7 +66,7 @@ class Plan:
         found: list[Tensor] = []
         for level in range(self.form.levels):
             total: Tensor | None = None
-            for band in self.all_bands():
+            for band in self.all_bands(self.form.tall):
                 part = self.form.sums(level, band, features, guide, shared, found)
                 if part is not None:
                     total = part if total is None else total + part
@@ -74,9 +74,14 @@ class Plan:
             found.append(total)
         return found
 
-    def all_bands(self) -> Iterator[Rows]:
-        """The bands of the whole size, surplus rows included: statistics count these too."""
+    def all_bands(self, tall: int = 0) -> Iterator[Rows]:
+        """The bands of the whole size, surplus rows included: statistics count these too.
+
+        Args:
+            tall: rows of a band at least.
+        """
         rows = self.bands[0][1] - self.bands[0][0]
+        rows *= -(-max(rows, tall) // rows)
         for first in range(0, self.form.size[0], rows):
             yield first, min(first + rows, self.form.size[0])
 

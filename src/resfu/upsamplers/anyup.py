@@ -142,19 +142,22 @@ class AnyUp(Upsampler):
         x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype))
         return at_least_fp32(F.linear(x, weight.to(x.dtype), bias.to(x.dtype)))
 
-    def placed(self, x: Float[Tensor, "B D n Wy"], first: int = 0, height: int | None = None) -> Tensor:
+    def placed(
+        self, x: Float[Tensor, "B D n m"], first: tuple[int, int] = (0, 0), image: tuple[int, int] | None = None
+    ) -> Tensor:
         """Mix each channel with the one D / 2 further on, by angles of the pixel's place.
 
         Both of a pair have angles of their own, as published, so that this is no rotation.
 
         Args:
-            x: rows of the image.
-            first: row of the image at the top of x.
-            height: rows of the image. Default: those of x.
+            x: a part of the image's map.
+            first: row and column of the image at its upper left corner.
+            image: (Hy, Wy). Default: the size of x.
         """
-        sizes = (height or x.shape[-2], x.shape[-1])
-        rows, columns = (_coordinates(P, x.device).to(self.frequencies.dtype) for P in sizes)
-        rows = rows[first : first + x.shape[-2]]
+        axes = zip(image or x.shape[-2:], first, x.shape[-2:], strict=True)
+        rows, columns = (
+            _coordinates(P, x.device)[start : start + count].to(self.frequencies.dtype) for P, start, count in axes
+        )
         of_row, of_column = self.frequencies[:, :, None, None]
         angle = at_least_fp32(of_row * rows[:, None] + of_column * columns)
         lower, upper = x.chunk(2, 1)

@@ -1,18 +1,19 @@
 """NAF and AnyUp in bands: statistics of the image encoders norm by norm, then the key, then the attention.
 
 No map of the image is held: each pass makes the layers before its norm anew. That is what memory for large images
-costs in time.
+costs in time. The encoders run on tiles that are nearly square, since what lies around a row of pixels is more than the
+row; the query of some rows is made at once, and kept until the bands in it are done.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Kind, Rows, moments
-from resfu.deploy.forms.encoders import encoded, pooled, reach_of, seen_by_pool, share_of_pool
+from resfu.deploy.forms.encoders import Box, around, encoded, pooled, reach_of, seen_by_pool, share_of_pool
 from resfu.ops.attention.axis import Axis, share, shifted
 from resfu.ops.attention.rows import attend_rows
 from resfu.ops.checks import check_divides
@@ -21,40 +22,97 @@ from resfu.upsamplers.image_encoder import NORM_GROUPS
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.rotation import rotate
 
-_LAYERS = 6  # copies of a layer's map while the next one is made
+_LAYERS = 4  # copies of a layer's map while the next one is made
+_TILE = 128 * 128  # pixels of the image that an encoder sees at once
+_KEPT = 32  # rows of the query that are made at once
 
 
 class AttentionForm(Form[Kind]):
-    """What both have in common: an image of any size, read by the rows that a band needs."""
+    """What both have in common: an image of any size, whose encoders see a tile at a time.
+
+    Attributes:
+        image: (Hy, Wy), as the encoders look at it.
+        reach: pixels of the image that they see around one.
+    """
 
     image: tuple[int, int]
+    reach: int
+    whole_cells = False
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """The image's size, and what its encoders take for each pixel of the output."""
         assert guidance is not None
         self.image = (guidance.shape[-2], guidance.shape[-1])
 
-    def count_work(self, dim: int, reach: int, windows: int) -> None:
-        """Set `work` and `around`.
+    def count_work(self, dim: int, width: int, windows: int) -> None:
+        """Set `work`, `around` and `tall`.
 
         Args:
             dim: widest map of the encoders.
-            reach: rows that these see.
+            width: D of the query.
             windows: numbers that the windows of a row of low-resolution pixels hold.
         """
-        finer = self.image[1] / self.size[1]
-        self.work = math.ceil(_LAYERS * dim * max(1, finer * self.image[0] / self.size[0])) + 2 * dim
-        self.around = math.ceil(2 * reach * _LAYERS * dim * finer + 3 * windows / self.size[1])
+        H, W = self.size
+        seen = min(_TILE, self.image[0] * self.image[1])
+        self.tall = math.isqrt(_TILE) - 2 * self.reach
+        self.work = 3 * width
+        self.around = math.ceil((_LAYERS * dim * seen + 3 * windows) / W) + width * min(_KEPT, H)
+        self._kept: tuple[Rows, Tensor] | None = None
 
-    def image_rows(self, band: Rows) -> Rows:
-        """The band's share of the image: shares of all bands are the image, none twice."""
-        H, Hy = self.size[0], self.image[0]
-        return band[0] * Hy // H, band[1] * Hy // H
+    def tiles(self, rows: Rows) -> Iterator[Box]:
+        """Some rows of the output in tiles whose encoders see at most `_TILE` pixels, or few columns.
 
-    def read(self, guide: Guide, shared: Sequence[Tensor], rows: Rows, reach: int) -> Tensor:
-        """Rows of the image and `reach` around them, where the image has them."""
-        top, bottom = max(0, rows[0] - reach), min(self.image[0], rows[1] + reach)
-        return guide.read(top, bottom).contiguous()
+        With gradients, which are those of one low band at a time, all columns are one tile.
+        """
+        W = self.size[1]
+        columns = W
+        if not torch.is_grad_enabled():
+            top, bottom = seen_by_pool(rows, self.image[0], self.size[0])
+            seen = max(4 * self.reach, _TILE // (bottom - top + 2 * self.reach)) - 2 * self.reach
+            columns = max(1, seen * W // self.image[1])
+        for first in range(0, W, columns):
+            yield rows, (first, min(first + columns, W))
+
+    def share_of_image(self, box: Box) -> Box:
+        """A box's share of the image: shares of all boxes are the image, none twice."""
+        rows, columns = ((b[0] * P // p, b[1] * P // p) for b, P, p in zip(box, self.image, self.size, strict=True))
+        return rows, columns
+
+    def pooled_from(self, box: Box) -> Box:
+        """The box of the image that a box of the output is averages of."""
+        rows, columns = (seen_by_pool(b, P, p) for b, P, p in zip(box, self.image, self.size, strict=True))
+        return rows, columns
+
+    def query_rows(self, band: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """Rows of the query, [B, D, rows, W], made for some more rows at once where no gradients are recorded."""
+        if torch.is_grad_enabled():
+            return self.query((band, (0, self.size[1])), guide, shared, totals)
+        if self._kept is None or not self._kept[0][0] <= band[0] <= band[1] <= self._kept[0][1]:
+            self._kept = None
+            rows, kept = (band[0], min(self.size[0], max(band[1], band[0] + _KEPT))), None
+            for box in self.tiles(rows):
+                part = self.query(box, guide, shared, totals)
+                if kept is None:
+                    shape = (*part.shape[:3], self.size[1])
+                    kept = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+                kept[..., slice(*box[1])] = part
+            assert kept is not None
+            self._kept = rows, kept
+        (first, _), query = self._kept
+        return query[:, :, band[0] - first : band[1] - first]
+
+    def finish(self) -> None:
+        """See `Form`."""
+        self._kept = None
+
+    def read(self, guide: Guide, shared: Sequence[Tensor], box: Box, reach: int) -> Tensor:
+        """A box of the image and `reach` around it, where the image has it."""
+        rows, columns = around(box, reach, self.image)
+        return guide.read(*rows)[..., slice(*columns)].contiguous()
+
+    def query(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """A box of the query, [B, D, rows, columns]."""
+        raise NotImplementedError
 
     def windows(self) -> tuple[Axis, Axis]:
         """Windows along both axes."""
@@ -74,6 +132,7 @@ class NAFForm(AttentionForm[NAF]):
         self._stacks = (up.pixel_encoder, up.context_encoder)
         self._norms = 2 * (len(up.pixel_encoder) - 1)
         self.levels = self._norms + 1
+        self.reach = reach_of(up.context_encoder)
         self._angles: list[Tensor] | None = None
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
@@ -82,8 +141,7 @@ class NAFForm(AttentionForm[NAF]):
         check_divides("heads", self.up.heads, "the features' width", features.shape[1])
         (Hy, Wy), (H, W) = self.image, self.size
         self.image = min(Hy, 4 * H), min(Wy, 4 * W)  # as `NAF.reduced`
-        self.count_work(self.up.dim // 2, reach_of(self.up.context_encoder), self.window_numbers(features.shape[1]))
-        self.work += 3 * self.up.dim
+        self.count_work(self.up.dim // 2, self.up.dim, self.window_numbers(features.shape[1]))
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The image, where it is finer than the encoders look at."""
@@ -95,24 +153,28 @@ class NAFForm(AttentionForm[NAF]):
             self._angles = self.up.angles(self.up.dim // 2 * 2, self.size, features.device)
         return [] if reduced.shape == image.shape else [reduced]
 
-    def read(self, guide: Guide, shared: Sequence[Tensor], rows: Rows, reach: int) -> Tensor:
+    def read(self, guide: Guide, shared: Sequence[Tensor], box: Box, reach: int) -> Tensor:
         """See `AttentionForm`."""
-        return super().read(Guide(shared[0], self.size) if len(shared) else guide, shared, rows, reach)
+        return super().read(Guide(shared[0], self.size) if len(shared) else guide, shared, box, reach)
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
-        if level < self._norms:
-            maps = self._encoded(self.image_rows(band), guide, shared, totals)
-            return torch.stack([moments(x, NORM_GROUPS) for x in maps])
-        return share_of_pool(self._query(band, guide, shared, totals), band, self.size, self.low)
+        found: list[Tensor] = []
+        for box in self.tiles(band):
+            if level < self._norms:
+                maps = self._encoded(self.share_of_image(box), guide, shared, totals)
+                found.append(torch.stack([moments(x, NORM_GROUPS) for x in maps]))
+            else:
+                found.append(share_of_pool(self.query(box, guide, shared, totals), box, self.size, self.low))
+        return sum(found[1:], found[0])
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
-        query = self._query(band, guide, shared, totals)
+        query = self.query_rows(band, guide, shared, totals)
         query = query / math.sqrt(query.shape[1] // self.up.heads)
         return attend_rows(query, totals[-1], features, self.up.heads, self.windows(), band[0])
 
@@ -121,21 +183,21 @@ class NAFForm(AttentionForm[NAF]):
         (H, W), (h, w), K = self.size, self.low, self.up.kernel_size
         return shifted(H, h, K), shifted(W, w, K)
 
-    def _encoded(self, span: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> list[Tensor]:
+    def query(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """See `AttentionForm`."""
+        assert self._angles is not None
+        seen = self.pooled_from(box)
+        x = torch.cat(self._encoded(seen, guide, shared, totals), 1)
+        x = pooled(x, seen, box, self.image, self.size)
+        rows, columns = (angles[:, slice(*span)] for angles, span in zip(self._angles, box, strict=True))
+        return rotate(x, self.up.rope_heads, rows, columns)
+
+    def _encoded(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> list[Tensor]:
         found = []
         for n, stack in enumerate(self._stacks):
-            x = self.read(guide, shared, span, reach_of(stack))
-            found.append(encoded(stack, x, span, self.image, [total[n] for total in totals[: self._norms]]))
+            x = self.read(guide, shared, box, reach_of(stack))
+            found.append(encoded(stack, x, box, self.image, [total[n] for total in totals[: self._norms]]))
         return found
-
-    def _query(self, band: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        """Rows of `NAF.query`."""
-        assert self._angles is not None
-        span = seen_by_pool(band, self.image[0], self.size[0])
-        x = torch.cat(self._encoded(span, guide, shared, totals), 1)
-        rows, columns = self._angles
-        x = pooled(x, span, band, self.image, self.size)
-        return rotate(x, self.up.rope_heads, rows[:, slice(*band)], columns)
 
 
 class AnyUpForm(AttentionForm[AnyUp]):
@@ -146,6 +208,7 @@ class AnyUpForm(AttentionForm[AnyUp]):
         self._first = 2 * (len(up.image_encoder) - 1)
         self._norms = self._first + 2 * (len(up.query_encoder) - 1)
         self.levels = self._norms + 2
+        self.reach = reach_of(up.image_encoder) + 1
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """See `AttentionForm`."""
@@ -154,53 +217,59 @@ class AnyUpForm(AttentionForm[AnyUp]):
             if min(sizes) < 2:
                 raise ValueError(f"{name} must have at least 2 rows and columns, got {list(sizes)}: borders mirror.")
         dim = self.up.frequencies.shape[1]
-        windows = self.window_numbers(features.shape[1] + dim)
-        self.count_work(dim, reach_of(self.up.image_encoder) + 1, windows)
+        self.count_work(dim, dim, self.window_numbers(features.shape[1] + dim))
         self.work += self.window_numbers(3 * self.up.heads) // self.low[1]
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor | None:
         """See `Form`."""
-        up, span = self.up, self.image_rows(band)
-        if level < self._first:
-            return moments(self._image(span, guide, shared, totals), NORM_GROUPS)
-        if level < self._norms:
-            x = self._placed(span, guide, shared, totals)
-            maps = [self._encoded(n, x, span, totals) for n in range(2)]
-            return torch.stack([moments(x, NORM_GROUPS) for x in maps])
-        if level == self._norms:
-            x = self._encoded(1, self._placed(span, guide, shared, totals), span, totals)
-            return share_of_pool(x, span, self.image, self.low)
-        return up.key(totals[-1].to(features.dtype), features) if band[0] == 0 else None  # of the whole, once
+        if level == self._norms + 1:  # of the whole, once
+            return self.up.key(totals[-1].to(features.dtype), features) if band[0] == 0 else None
+        found: list[Tensor] = []
+        for box in self.tiles(band):
+            part = self.share_of_image(box)
+            if level < self._first:
+                found.append(moments(self._image(part, guide, shared, totals), NORM_GROUPS))
+            elif level < self._norms:
+                x = self._placed(part, guide, shared, totals)
+                maps = [self._encoded(n, x, part, totals) for n in range(2)]
+                found.append(torch.stack([moments(x, NORM_GROUPS) for x in maps]))
+            else:
+                x = self._encoded(1, self._placed(part, guide, shared, totals), part, totals)
+                found.append(share_of_pool(x, part, self.image, self.low))
+        return sum(found[1:], found[0])
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
-        up = self.up
-        rows = max(0, band[0] - 1), min(self.size[0], band[1] + 1)
-        span = seen_by_pool(rows, self.image[0], self.size[0])
-        x = self._encoded(0, self._placed(span, guide, shared, totals), span, totals)
-        x = pooled(x, span, rows, self.image, self.size).to(x.dtype)
-        x = F.pad(x, (1, 1, int(band[0] == 0), int(band[1] == self.size[0])))
-        query = F.conv2d(x, up.query_convolution.weight)
-        query = up.projected(query, "query").movedim(-1, 1)
-        query = query / math.sqrt(query.shape[1] // up.heads)
-        return attend_rows(query, totals[-1], features, up.heads, self.windows(), band[0], mean=True)
+        query = self.query_rows(band, guide, shared, totals)
+        query = query / math.sqrt(query.shape[1] // self.up.heads)
+        return attend_rows(query, totals[-1], features, self.up.heads, self.windows(), band[0], mean=True)
+
+    def query(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """See `AttentionForm`."""
+        wider, ((top, bottom), (left, right)), (H, W) = around(box, 1, self.size), box, self.size
+        seen = self.pooled_from(wider)
+        x = self._encoded(0, self._placed(seen, guide, shared, totals), seen, totals)
+        x = pooled(x, seen, wider, self.image, self.size).to(x.dtype)
+        x = F.pad(x, (int(left == 0), int(right == W), int(top == 0), int(bottom == H)))
+        x = F.conv2d(x, self.up.query_convolution.weight)
+        return self.up.projected(x, "query").movedim(-1, 1)
 
     def windows(self) -> tuple[Axis, Axis]:
         """See `AttentionForm`."""
         (H, W), (h, w), ratio = self.size, self.low, self.up.window_ratio
         return share(H, h, ratio), share(W, w, ratio)
 
-    def _image(self, span: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        x = self.read(guide, shared, span, reach_of(self.up.image_encoder))
-        return encoded(self.up.image_encoder, x, span, self.image, totals[: self._first])
+    def _image(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        x = self.read(guide, shared, box, reach_of(self.up.image_encoder))
+        return encoded(self.up.image_encoder, x, box, self.image, totals[: self._first])
 
-    def _placed(self, span: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        return self.up.placed(self._image(span, guide, shared, totals), span[0], self.image[0])
+    def _placed(self, box: Box, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        return self.up.placed(self._image(box, guide, shared, totals), (box[0][0], box[1][0]), self.image)
 
-    def _encoded(self, n: int, x: Tensor, span: Rows, totals: Sequence[Tensor]) -> Tensor:
+    def _encoded(self, n: int, x: Tensor, box: Box, totals: Sequence[Tensor]) -> Tensor:
         stack: nn.Sequential = (self.up.query_encoder, self.up.key_encoder)[n]
-        return encoded(stack, x, span, self.image, [total[n] for total in totals[self._first : self._norms]])
+        return encoded(stack, x, box, self.image, [total[n] for total in totals[self._first : self._norms]])

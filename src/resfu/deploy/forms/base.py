@@ -59,6 +59,8 @@ class Form(Generic[Kind]):
     levels = 0
     work = 0  # numbers at work for each pixel of a band, beyond its features
     around = 0  # numbers at work for each column, whatever the rows of a band
+    tall = 0  # rows of the output whose sums are computed at once without gradients; those of a band at least
+    whole_cells = True  # bands are of whole low-resolution pixels at whole ratios
     room = 0.0  # bytes for what would have to be computed again
 
     def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
@@ -90,7 +92,10 @@ class Form(Generic[Kind]):
 def channel_moments(x: Tensor) -> Tensor:
     """Sum and sum of squares of each image and channel, [2, B, C] in fp64; along a row in fp32 at least."""
     value = at_least_fp32(x)
-    return torch.stack([value.sum(3).double().sum(2), (value * value).sum(3).double().sum(2)])
+    if x.stride(1) == 1:  # channels lie next to each other: a sum in that order is 25 times as fast
+        value = value.movedim(1, 3)
+        return torch.stack([rows.sum(2).double().sum(1) for rows in (value, value * value)])
+    return torch.stack([rows.sum(3).double().sum(2) for rows in (value, value * value)])
 
 
 def moments(x: Tensor, groups: int) -> Tensor:
@@ -104,13 +109,18 @@ def mean_and_scale(total: Tensor, count: int, eps: float) -> tuple[Tensor, Tenso
     return mean, ((total[1] / count - mean * mean).clamp(min=0) + eps).rsqrt()
 
 
+def factor_and_summand(norm: torch.nn.GroupNorm, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """GroupNorm with the statistics of the whole map, [B, G], as what it does to each channel, [B, C]."""
+    width = norm.num_channels // norm.num_groups
+    factor = scale.repeat_interleave(width, 1) * norm.weight
+    return factor, norm.bias - mean.repeat_interleave(width, 1) * factor
+
+
 def normalised(x: Tensor, norm: torch.nn.GroupNorm, mean: Tensor, scale: Tensor) -> Tensor:
     """GroupNorm of a band of a map with the statistics of the whole."""
     exact = torch.promote_types(x.dtype, torch.float32)
-    value = x.to(exact).unflatten(1, (norm.num_groups, -1))
-    mean, scale = (t.to(exact)[:, :, None, None, None] for t in (mean, scale))
-    value = ((value - mean) * scale).flatten(1, 2)
-    return (value * norm.weight.to(exact).view(-1, 1, 1) + norm.bias.to(exact).view(-1, 1, 1)).to(x.dtype)
+    factor, summand = (t.to(exact)[:, :, None, None] for t in factor_and_summand(norm, mean, scale))
+    return torch.addcmul(summand, x.to(exact), factor).to(x.dtype)
 
 
 def statistics(x: Tensor, norm: torch.nn.GroupNorm) -> list[Tensor]:

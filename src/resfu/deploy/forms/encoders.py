@@ -1,82 +1,131 @@
-"""Rows of the image encoders of NAF and AnyUp, given the statistics of their norms so far."""
+"""Boxes of the image encoders of NAF and AnyUp, given the statistics of their norms so far."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.deploy.forms.base import Rows, mean_and_scale, normalised
+from resfu.deploy.forms.base import Rows, factor_and_summand, mean_and_scale, normalised
 from resfu.ops.precision import at_least_fp32
+from resfu.ops.reassembly.workspace import Workspace
+from resfu.upsamplers.bands import embed, layer, on_cpu_without_graph
+from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.pooling import pooling_matrix
+
+Box = tuple[Rows, Rows]  # rows and columns, (first, one past the last) each
 
 
 def reach_of(stack: nn.Sequential) -> int:
-    """Rows that a pixel sees above and below itself."""
+    """Pixels that a pixel sees on each side of itself."""
     return sum(m.kernel_size[0] // 2 for m in stack.modules() if isinstance(m, nn.Conv2d))
 
 
-def encoded(stack: nn.Sequential, x: Tensor, span: Rows, size: tuple[int, int], totals: Sequence[Tensor]) -> Tensor:
+def encoded(stack: nn.Sequential, x: Tensor, box: Box, size: tuple[int, int], totals: Sequence[Tensor]) -> Tensor:
     """A stack of convolutions up to the first norm whose statistics are not known yet, or to its end.
 
     Args:
         stack: a convolution and blocks of twice norm, SiLU and convolution, see `image_encoder.NormalizedBlock`.
-        x: [B, c, rows, W], rows of the image and as many around them as the stack sees, of those that the image has.
-        span: of the rows of the image that are wanted.
+        x: [B, c, rows, columns], the box of the image and as much around it as the stack sees, where the image has it.
+        box: rows and columns of the image that are wanted.
         size: (H, W) of the image.
         totals: moments of the maps before each norm, over the whole image.
 
     Returns:
-        [B, D, rows, W], the wanted ones.
+        [B, D, rows, columns], the wanted ones.
     """
+    have = around(box, reach_of(stack), size)
+    if on_cpu_without_graph(x) and all_plain(stack):
+        tiles = [_compiled(stack, x[b], size, [total[:, b : b + 1] for total in totals]) for b in range(len(x))]
+        return _cut((torch.stack(tiles) if len(x) > 1 else tiles[0][None]).movedim(3, 1), have, box)
     parts: list[Any] = list(stack)
     stem, *blocks = parts
-    H, W = size
     known = list(totals)
-    have = (max(0, span[0] - reach_of(stack)), min(H, span[1] + reach_of(stack)))
-    x, have = _convolved(stem, x, have, H)
+    x, have = _convolved(stem, x, have, size)
     for block in blocks:
         way, began = x, have
         for norm, convolution in ((block.norm1, block.conv1), (block.norm2, block.conv2)):
             if not known:
-                return _cut(x, have, span)
-            count = H * W * norm.num_channels // norm.num_groups
-            x = F.silu(normalised(x, norm, *mean_and_scale(known.pop(0), count, norm.eps)))
-            x, have = _convolved(convolution, x, have, H)
+                return _cut(x, have, box)
+            count = size[0] * size[1] * norm.num_channels // norm.num_groups
+            x = normalised(x, norm, *mean_and_scale(known.pop(0), count, norm.eps))
+            x = F.silu(x, inplace=not torch.is_grad_enabled())
+            x, have = _convolved(convolution, x, have, size)
         if block.residual:
             x = x + _cut(way, began, have)
-    return _cut(x, have, span)
+    return _cut(x, have, box)
 
 
-def pooled(x: Tensor, span: Rows, rows: Rows, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Rows of `F.adaptive_avg_pool2d`: from rows `span` of a map of the image's size to `rows` of one of another."""
+def _compiled(stack: nn.Sequential, image: Tensor, size: tuple[int, int], totals: Sequence[Tensor]) -> Tensor:
+    """`encoded` of one image by the kernels for whole images: [rows, columns, D], wrong near the tile's inner edges.
+
+    They mirror the edges of a tile as those of an image, and so each layer is wrong one pixel further inwards. That is
+    what the stack sees around the box.
+    """
+    parts: list[Any] = list(stack)
+    stem, *blocks = parts
+    known, space = list(totals), Workspace(image)
+    x = image.new_empty(*image.shape[1:], stem.out_channels)
+    embed(stem, image, x, space)
+    for block in blocks:
+        way = x
+        for norm, convolution in ((block.norm1, block.conv1), (block.norm2, block.conv2)):
+            if not known:
+                return x
+            count = size[0] * size[1] * norm.num_channels // norm.num_groups
+            pair = factor_and_summand(norm, *mean_and_scale(known.pop(0), count, norm.eps))
+            added = block.residual and convolution is block.conv2
+            out = way if added else x.new_empty(*x.shape[:2], convolution.out_channels)
+            layer(x, (pair[0][0].to(x.dtype), pair[1][0].to(x.dtype)), convolution, out, space, add=added)
+            x = out
+    return x
+
+
+def around(box: Box, reach: int, size: tuple[int, int]) -> Box:
+    """A box and the pixels around it, those that the image has."""
+    (top, bottom), (left, right) = box
+    rows, columns = (max(0, top - reach), bottom + reach), (max(0, left - reach), right + reach)
+    return (rows[0], min(size[0], rows[1])), (columns[0], min(size[1], columns[1]))
+
+
+def pooled(x: Tensor, seen: Box, box: Box, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A box of `F.adaptive_avg_pool2d`, from box `seen` of a map of the image's size to `box` of one of another."""
     if image == size:
         return at_least_fp32(x)
     x = at_least_fp32(x)
-    down, across = (pooling_matrix(P, p, x).to(x.device) for P, p in zip(image, size, strict=True))
-    return down[slice(*rows), slice(*span)] @ (x @ across.mT)
+    down, across = (
+        pooling_matrix(P, p, x).to(x.device)[slice(*to), slice(*of)]
+        for P, p, to, of in zip(image, size, box, seen, strict=True)
+    )
+    return down @ (x @ across.mT)
 
 
-def seen_by_pool(rows: Rows, P: int, p: int) -> Rows:
-    """The rows of P that rows of p are averages of."""
-    return rows[0] * P // p, -(-rows[1] * P // p)
+def seen_by_pool(span: Rows, P: int, p: int) -> Rows:
+    """The places of P, along an axis, that those of a span of p are averages of."""
+    return span[0] * P // p, -(-span[1] * P // p)
 
 
-def share_of_pool(x: Tensor, span: Rows, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """What rows `span` of a map of the image's size add to its average at another size."""
+def share_of_pool(x: Tensor, box: Box, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """What a box of a map of the image's size adds to its average at another size."""
     x = at_least_fp32(x)
-    down, across = (pooling_matrix(P, p, x).to(x.device) for P, p in zip(image, size, strict=True))
-    return down[:, slice(*span)] @ (x @ across.mT)
+    down, across = (
+        pooling_matrix(P, p, x).to(x.device)[:, slice(*of)] for P, p, of in zip(image, size, box, strict=True)
+    )
+    return down @ (x @ across.mT)
 
 
-def _convolved(convolution: nn.Conv2d, x: Tensor, have: Rows, H: int) -> tuple[Tensor, Rows]:
-    """The convolution, which mirrors the image's border, and the rows that it leaves."""
-    reach, (top, bottom) = convolution.kernel_size[0] // 2, have
-    if reach:
-        x = F.pad(x, (reach, reach, reach * (top == 0), reach * (bottom == H)), mode="reflect")
+def _convolved(convolution: nn.Conv2d, x: Tensor, have: Box, size: tuple[int, int]) -> tuple[Tensor, Box]:
+    """The convolution, which mirrors the image's border, and the box that it leaves."""
+    reach, ((top, bottom), (left, right)) = convolution.kernel_size[0] // 2, have
+    borders = [left == 0, right == size[1], top == 0, bottom == size[0]]
+    if reach and any(borders):
+        x = F.pad(x, [reach * border for border in borders], mode="reflect")
     x = F.conv2d(x, convolution.weight, convolution.bias)
-    return x, (top + reach * (top > 0), bottom - reach * (bottom < H))
+    lost = [reach * (not border) for border in borders]
+    return x, ((top + lost[2], bottom - lost[3]), (left + lost[0], right - lost[1]))
 
 
-def _cut(x: Tensor, have: Rows, span: Rows) -> Tensor:
-    return x[:, :, span[0] - have[0] : span[1] - have[0]]
+def _cut(x: Tensor, have: Box, box: Box) -> Tensor:
+    rows, columns = (slice(b[0] - h[0], b[1] - h[0]) for h, b in zip(have, box, strict=True))
+    return x[:, :, rows, columns]
