@@ -65,6 +65,19 @@ def test_equal_to_the_naive_form_in_volumes(low, ratios, classes, dtype, kind):
     assert torch.equal(resfu.upsample_labels(logits, size).long(), naive(logits, size))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", _DTYPES)
+def test_three_classes_as_pytorch_computes_them_on_so_many_threads(threads, dtype):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for low, size in (((33, 40), (129, 161)), ((20, 24), (60, 69)), ((50, 60), (400, 300)), ((20, 24), (40, 50))):
+            logits = content("noise", (2, 3, *low), 0).to(dtype)
+            assert torch.equal(resfu.upsample_labels(logits, size).long(), naive(logits, size))
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", ["noise", "smooth"])
 def test_many_boxes_and_many_classes(kind):
     logits = content(kind, (1, 300, 30, 40), 0)
@@ -166,6 +179,8 @@ def test_labels_go_straight_into_a_file(tmp_path):
         ({"threshold": 0.5}, "threshold is for one channel, got 3"),
         ({"regions": (1, 2)}, "a label from 0 for each of the 3 channels"),
         ({"regions": (1, 2, 3), "return_confidence": True}, "exclude one another"),
+        ({"ignore_below": 2}, "ignore_below must be a probability, got 2"),
+        ({"out": [1]}, r"out must be a tensor or an array \[1, 9, 9\], got list"),
         ({"budget": "a lot"}, "budget must be bytes from 1"),
         ({"out": torch.empty(2, 9, 9, dtype=torch.uint8)}, r"out must be \[1, 9, 9\]"),
     ],

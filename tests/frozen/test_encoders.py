@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import resfu
@@ -58,7 +59,14 @@ def test_any_number_of_tokens_may_be_given():
         ),
         (lambda: FrozenEncoder(Tokens(16, 1), stride=16, prefix=2), "and 2 before them, but the encoder gave 197"),
         (lambda: FrozenEncoder(Tokens(8, 1), stride=16), "pass its stride and prefix"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), "failed on an image of 224 x 224, .*pass its stride"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
+            r"failed on images of 224 x 224\. .* It said: mat1 and",
+        ),
+        (
+            lambda: lambda images: F.avg_pool2d(images, 10),
+            "22 rows of features of an image of 224 x 224 show no stride",
+        ),
     ],
 )
 def test_patches_that_are_not_clear(make, message):
@@ -119,3 +127,56 @@ def test_normalisation_of_a_folder(tmp_path):
     assert (found := find_encoder(str(tmp_path))).mean == (0, 0, 0)
     assert found.std == (1, 1, 1)
     assert find_encoder(str(tmp_path), stride=8, prefix=3).prefix == 3
+    settings = {"image_processor_type": "GLPNImageProcessor"}  # which only divides by 255
+    file.write_text(json.dumps(settings))
+    assert find_encoder(str(tmp_path)).mean == (0, 0, 0)
+    scaled = {"image_processor_type": "ViTImageProcessor", "rescale_factor": 2 / 255, "image_mean": [1, 1, 1]}
+    file.write_text(json.dumps({**scaled, "image_std": [1, 1, 1]}))
+    white = find_encoder(str(tmp_path)).normalized(torch.ones(1, 3, 2, 2))
+    assert torch.allclose(white, torch.ones_like(white))
+    random = find_encoder(str(tmp_path), pretrained=False)
+    weights = [next(p for p in one.parameters() if p.dim() == 4) for one in (network, random)]
+    assert not torch.equal(*weights)
+
+
+def test_timm_in_transformers_keeps_its_own():
+    timm, transformers = pytest.importorskip("timm"), pytest.importorskip("transformers")
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=32, num_heads=2, dynamic_img_size=True)
+    wrapper = transformers.TimmWrapperModel.__new__(transformers.TimmWrapperModel)
+    nn.Module.__init__(wrapper)
+    wrapper.timm_model = model
+    found = find_encoder(wrapper)
+    assert (found.mean, found.stride, found.prefix) == ((0.5, 0.5, 0.5), 16, 1)
+
+
+def test_detection_tokens_lie_behind_the_patches():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.YolosConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_detection_tokens=10,
+        image_size=[96, 160],
+    )  # fmt: skip
+    network = transformers.YolosModel(config).eval()
+    encoder, image = find_encoder(network), torch.rand(1, 3, 96, 160)
+    tokens = network(encoder.normalized(image)).last_hidden_state
+    assert torch.equal(encoder(image)[0, :, 2, 3], tokens[0, 1 + 2 * 10 + 3])
+    masked = transformers.ViTMAEModel(
+        transformers.ViTMAEConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    )
+    with pytest.raises(ValueError, match="ViTMAE masks and shuffles its patches"):
+        find_encoder(masked)
+
+
+def test_other_libraries_networks():
+    timm, torchvision = pytest.importorskip("timm"), pytest.importorskip("torchvision")
+    for network, channels in (
+        (timm.create_model("vit_tiny_r_s16_p8_224", depth=1, embed_dim=32, num_heads=2, num_classes=0), 32),
+        (torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), 960),
+    ):
+        assert find_encoder(network).width() == channels
+    with pytest.raises(ValueError, match=r"One that takes images of a single size is given as FrozenEncoder"):
+        resfu.PixelFeatures(timm.create_model("mixer_s32_224", num_classes=0))(torch.rand(1, 3, 64, 96))
+    with pytest.raises(ValueError, match=r"transformers finds no model"):
+        find_encoder("transformers:/nothing/here")
+    for wrong in ({"stride": 0}, {"stride": 8.0}, {"prefix": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            find_encoder(Tokens(16), **wrong)

@@ -114,6 +114,7 @@ def test_points_are_those_of_the_map(name, options):
     images = torch.rand(2, 3, 45, 62)
     dense = pf(images)
     assert dense.shape == (2, 24, 45, 62)
+    assert torch.equal(pf.at(images, [[3.5, 2.0]]), pf.at(images, np.array([[3.5, 2.0]])))
     points = torch.cat([torch.rand(30, 2) * torch.tensor([64.0, 47.0]) - 1, torch.tensor([[0.0, 0.0], [61.0, 44.0]])])
     grid = (points + 0.5) / torch.tensor([62, 45]) * 2 - 1
     want = F.grid_sample(
@@ -171,6 +172,18 @@ def test_photos_of_16_bits_are_those_of_8(tmp_path):
         pf(image.fromarray(eight.astype(np.int32)))
 
 
+def test_opened_photos_are_turned_as_files_are(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    photo = image.fromarray(pixels)
+    exif = photo.getexif()
+    exif[274] = 6  # lies on its side
+    photo.save(tmp_path / "photo.png", exif=exif)
+    pf = resfu.PixelFeatures(Patches())
+    assert pf(tmp_path / "photo.png").shape[2:] == (40, 24)
+    assert torch.equal(pf(image.open(tmp_path / "photo.png")), pf(tmp_path / "photo.png"))
+
+
 def test_arrays_may_be_flipped_or_cut():
     pf = resfu.PixelFeatures(Patches())
     array = np.random.default_rng(0).integers(0, 256, (40, 112, 3), dtype=np.uint8)
@@ -210,6 +223,13 @@ def test_nothing_trains():
         (lambda: resfu.PixelFeatures(Patches())(torch.zeros(1, 1, 40, 40)), "images must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.zeros(3)), "points must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.full((1, 2), torch.nan)), "finite"),
+        (
+            lambda: resfu.PixelFeatures(Patches()).stream(torch.rand(3, 40, 40), to=np.empty((1, 24, 40, 40), "u1")),
+            "uint8",
+        ),
+        (lambda: resfu.PixelFeatures(Patches())(255 * torch.ones(3, 40, 40)), r"must be in 0\.\.1, got up to 255"),
+        (lambda: resfu.PixelFeatures(Patches(), "resfu"), "ReSFU is not steered by an image alone"),
+        (lambda: resfu.PixelFeatures(Patches(), cache=__file__), "a cache is a folder, got"),
         (lambda: resfu.PixelFeatures(Patches(), nn.Identity()), "a name or a resfu.Upsampler, got Identity"),
         (lambda: resfu.stream(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4)), "a resfu.Upsampler, got Conv2d"),
         (lambda: find_encoder(find_encoder(Patches()), stride=8), "has its own stride and prefix"),

@@ -76,7 +76,8 @@ def upsample_labels(
     size = _checked_size(logits, size)
     decision = _decision(logits, threshold, regions, return_confidence, ignore_below, ignore_index)
     flat = len(size) == 2 and _modes(mode, 2) == ["linear"] * 2
-    small, three = flat and sum(size) <= _SMALL, flat and logits.shape[1] == 3
+    small = flat and sum(size) <= _SMALL
+    three = flat and logits.shape[1] == 3 and torch.get_num_threads() == 1  # on several, PyTorch's kernel is another
     taps = _taps(logits, size, mode, torch.float32 if three else logits.dtype)
     labels, target = _target(logits, size, decision, out)
     confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
@@ -175,6 +176,8 @@ def _decision(
         if len(regions) != K or min(regions) < 0:
             raise ValueError(f"regions must be a label from 0 for each of the {K} channels, got {list(regions)}.")
         return Regions(regions)
+    if ignore_below is not None and not 0 <= ignore_below <= 1:
+        raise ValueError(f"ignore_below must be a probability, got {ignore_below}.")
     if ignore_below is not None and not 0 <= ignore_index:
         raise ValueError(f"ignore_index must be a label from 0, got {ignore_index}.")
     return Largest(K, return_confidence, ignore_below, ignore_index)
@@ -189,6 +192,8 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
     if out is None:
         labels = logits.new_empty(shape, dtype=dtype)
         return labels, labels
+    if not hasattr(out, "shape"):
+        raise ValueError(f"out must be a tensor or an array {list(shape)}, got {type(out).__name__}.")
     given = tuple(out.shape)
     if given != shape and (shape[0] != 1 or given != shape[1:]):
         raise ValueError(f"out must be {list(shape)}, got {list(given)}.")

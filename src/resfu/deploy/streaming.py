@@ -100,6 +100,8 @@ def _filled(bands: Iterator[Tensor], to: Any, features: Tensor, size: tuple[int,
     shape = (*features.shape[:2], *size)
     if tuple(getattr(to, "shape", ())) != shape:
         raise ValueError(f"to must be a function, 'labels', or a tensor or array {list(shape)}, got {_described(to)}.")
+    if not (to.is_floating_point() if isinstance(to, Tensor) else to.dtype.kind == "f"):
+        raise ValueError(f"to must hold floating point numbers, got {to.dtype}.")
     row = 0
     for band in bands:
         rows = slice(row, row + band.shape[2])

@@ -1,7 +1,7 @@
 """The labels of one box of a map of three classes.
 
-PyTorch has a kernel of its own for three channels, made for pictures: it multiplies the weights of both axes first, in
-fp32 whatever the maps are, and sums four corners: fma(D, w11, fma(C, w10, fma(A, w00, B w01))).
+On one thread PyTorch has a kernel of its own for three channels, made for pictures: it multiplies the weights of both
+axes first, in fp32 whatever the maps are, and sums four corners: fma(D, w11, fma(C, w10, fma(A, w00, B w01))).
 """
 
 import torch

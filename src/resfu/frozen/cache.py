@@ -32,6 +32,8 @@ class FeatureCache:
     def __init__(self, folder: str | Path, encoder: FrozenEncoder) -> None:
         if not isinstance(encoder.network, nn.Module):
             raise ValueError("a cache needs an encoder that is a module, which identifies it: wrap it in an nn.Module.")
+        if not isinstance(folder, str | Path) or (Path(folder).exists() and not Path(folder).is_dir()):
+            raise ValueError(f"a cache is a folder, got {folder!r}.")
         self.folder, self._encoder, self._network = Path(folder), encoder, encoder.network
         self._versions: list[tuple[int, int]] | None = None
         self._weights = ""

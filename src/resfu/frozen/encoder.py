@@ -65,9 +65,27 @@ class FrozenEncoder(nn.Module):
         self._find_stride()
         return self._as_map(self._output(images), (images.shape[-2], images.shape[-1]))
 
+    def width(self) -> int:
+        """C, from the features of a grey image."""
+        return self(self._grey(self.size_for(_FIRST_SIZE))).shape[1]
+
     def _output(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return _tensor_of(self._call(self.normalized(images)))
+        try:
+            with torch.no_grad():
+                return _tensor_of(self._call(self.normalized(images)))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, TypeError, IndexError, AttributeError) as error:
+            H, W = images.shape[-2:]
+            raise ValueError(
+                f"the encoder failed on images of {H} x {W}. One that takes images of a single size is given as "
+                "FrozenEncoder(network, size=(H, W)), any other as a callable from images [B, 3, H, W] to its "
+                f"features. It said: {' '.join(str(error).split())}"
+            ) from error
+
+    def _grey(self, size: tuple[int, int]) -> Tensor:
+        parameter = next(self.parameters(), None)
+        return torch.zeros(1, 3, *size, device=None if parameter is None else parameter.device)
 
     def normalized(self, images: Tensor) -> Tensor:
         """Normalise images in 0..1 for the network, in its dtype."""
@@ -90,20 +108,15 @@ class FrozenEncoder(nn.Module):
         if self.stride is not None:
             return
         H, W = self.size or _FIRST_SIZE
-        parameter = next(self.parameters(), None)
-        image = torch.zeros(1, 3, H, W, device=None if parameter is None else parameter.device)
-        try:
-            x = self._output(image)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise ValueError(
-                f"the encoder failed on an image of {H} x {W}, from which its stride would have been found: pass its "
-                f"stride. It said: {' '.join(str(error).split())}"
-            ) from error
+        x = self._output(self._grey((H, W)))
         if x.dim() == 3:
             self.stride = patch_of(x.shape[1], (H, W), self.prefix)
         elif x.dim() == 4:
             h = _channels_first(x, (H, W)).shape[2]
-            self.stride = 2 ** round(math.log2(H / h)) if H % h else H // h
+            stride = H // h if H % h == 0 else 2 ** round(math.log2(H / h))
+            if abs(H / stride - h) > 1:  # a row may be lost at the border
+                raise ValueError(f"{h} rows of features of an image of {H} x {W} show no stride: pass it.")
+            self.stride = stride
         else:
             raise _no_map(x)
 
@@ -133,7 +146,7 @@ def _tensor_of(output: Any) -> Tensor:
     """The deepest features in a network's output."""
     if isinstance(output, Tensor):
         return output
-    maps = output
+    maps = list(output.values()) if isinstance(output, dict) else output
     for key in ("last_hidden_state", "x_norm_patchtokens", "out", "features", "feature_maps"):
         found = output.get(key) if isinstance(output, dict) else getattr(output, key, None)
         if isinstance(found, Tensor):

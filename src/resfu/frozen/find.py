@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from resfu.frozen.encoder import FrozenEncoder
-from resfu.frozen.transformers_encoder import of_transformers
+from resfu.frozen.transformers_encoder import load_transformers, of_transformers
+from resfu.ops.checks import check_int
 
 Encoder = str | os.PathLike[str] | nn.Module | Callable[..., Any]
 
@@ -42,6 +43,10 @@ def find_encoder(
         found = FrozenEncoder(encoder)
     else:
         raise ValueError(f"an encoder is a name, a folder, a module or a callable, got {type(encoder).__name__}.")
+    if stride is not None:
+        check_int("stride", stride)
+    if prefix is not None:
+        check_int("prefix", prefix, least=0)
     found.stride = found.stride if stride is None else stride
     found.prefix = found.prefix if prefix is None else prefix
     return found
@@ -54,9 +59,8 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
 
         return efficientnet_lite(name, pretrained)
     if source == "transformers" or Path(name).expanduser().is_dir():
-        from transformers import AutoModel
-
-        return of_transformers(AutoModel.from_pretrained(rest if source == "transformers" else name), name)
+        model = load_transformers(rest if source == "transformers" else name, pretrained)
+        return _of_transformers(model, name)
     if source == "torchvision":
         import torchvision
 
@@ -86,16 +90,22 @@ def _of_module(module: nn.Module) -> FrozenEncoder:
     if package == "timm":
         return _of_timm(module)
     if package == "transformers":
-        return of_transformers(module)
+        return _of_transformers(module)
     return _of_torchvision(module) if package == "torchvision" else FrozenEncoder(module)
+
+
+def _of_transformers(model: Any, name: str = "") -> FrozenEncoder:
+    inner = getattr(model, "timm_model", None)
+    return of_transformers(model, name) if inner is None else _of_timm(inner, name)
 
 
 def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
     from timm.data import resolve_model_data_config
+    from timm.layers import PatchEmbed
 
     config = resolve_model_data_config(model)
     embed = getattr(model, "patch_embed", None)
-    patch = getattr(embed, "patch_size", None)
+    patch = embed.patch_size if type(embed) is PatchEmbed else None
     tokens = getattr(model, "num_prefix_tokens", None)
     return FrozenEncoder(
         model,
@@ -117,6 +127,8 @@ def _of_torchvision(model: Any, name: str = "") -> FrozenEncoder:
         )
     if hasattr(model, "features"):
         return FrozenEncoder(model, name, call=model.features)
+    if type(model).__module__.startswith("torchvision.models.segmentation"):
+        return FrozenEncoder(model.backbone, name)
     layers = nn.Sequential(*[part for key, part in model.named_children() if key not in ("avgpool", "fc")])
     return FrozenEncoder(layers, name)
 

@@ -23,10 +23,10 @@ def images_of(image: Any) -> Tensor:
 
         image = read_image(Path(image))
     elif hasattr(image, "convert"):
-        from resfu.data.pixels import to_rgb
+        from resfu.data.pixels import load_shown, to_rgb
 
         try:
-            image = to_rgb(image)
+            image = to_rgb(load_shown(image)[0])
         except ValueError as error:
             raise ValueError(f"the image of mode {image.mode} cannot be used: {error}.") from error
     if not isinstance(image, Tensor):
@@ -44,4 +44,6 @@ def images_of(image: Any) -> Tensor:
         return image.float() / 255
     if not image.is_floating_point():
         raise ValueError(f"images must be uint8, or floating point in 0..1, got {image.dtype}.")
+    if image.numel() and image.amax() > 2:  # enlarging by a cubic may exceed 1
+        raise ValueError(f"images in floating point must be in 0..1, got up to {image.amax():g}: divide them.")
     return image.float()

@@ -14,7 +14,7 @@ from resfu.frozen.find import Encoder, find_encoder
 from resfu.frozen.images import images_of
 from resfu.frozen.points import values_at_points
 from resfu.frozen.weights import load_weights
-from resfu.upsamplers import Upsampler, create_upsampler
+from resfu.upsamplers import UPSAMPLERS, Upsampler, create_upsampler
 
 
 class PixelFeatures(nn.Module):
@@ -60,21 +60,20 @@ class PixelFeatures(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        method = UPSAMPLERS.get(upsampler) if isinstance(upsampler, str) else None
+        if method is not None and not _fits(method):
+            raise _no_fit(method)
         self.encoder = find_encoder(encoder, stride, prefix, pretrained)
         if isinstance(upsampler, str):
-            width = self._width() if "channels" not in options else options.pop("channels")
+            width = self.encoder.width() if "channels" not in options else options.pop("channels")
             upsampler = create_upsampler(upsampler, channels=width, **options)
             like = next((p for p in self.encoder.parameters() if p.is_floating_point()), None)
             if like is not None:
                 upsampler.to(like.device, like.dtype)
         if not isinstance(upsampler, Upsampler):
             raise ValueError(f"upsampler must be a name or a resfu.Upsampler, got {type(upsampler).__name__}.")
-        fits = upsampler.image_guided or (upsampler.ratios == "any" and not upsampler.guided)
-        if not fits:
-            raise ValueError(
-                f"{type(upsampler).__name__} is not steered by an image alone, or not free in its ratio: choose one of "
-                "nearest, bilinear, bicubic, resfu-image, naf, anyup, stack-jbu."
-            )
+        if not _fits(type(upsampler)):
+            raise _no_fit(type(upsampler))
         if weights is not None:
             load_weights(upsampler, weights)
         self.upsampler = upsampler.eval().requires_grad_(False)
@@ -83,7 +82,7 @@ class PixelFeatures(nn.Module):
     @property
     def channels(self) -> int:
         """C, the width of the features."""
-        return self._width()
+        return self.encoder.width()
 
     def train(self, mode: bool = True) -> "PixelFeatures":
         """Stay in evaluation mode."""
@@ -110,7 +109,7 @@ class PixelFeatures(nn.Module):
         return self._low(self._images(image))
 
     @torch.no_grad()
-    def at(self, image: Any, points: Tensor) -> Tensor:
+    def at(self, image: Any, points: Any) -> Tensor:
         """The features at points: equal to `forward` and bilinear sampling, but without the map of all pixels.
 
         Nearest, bilinear, ReSFU, NAF and AnyUp compute only what the points need; other methods compute the whole map.
@@ -126,7 +125,7 @@ class PixelFeatures(nn.Module):
         Raises:
             ValueError: for points of another shape, or not finite.
         """
-        images = self._images(image)
+        images, points = self._images(image), torch.as_tensor(points)
         if points.dim() not in (2, 3) or points.shape[-1] != 2 or (points.dim() == 3 and len(points) != len(images)):
             raise ValueError(f"points must be [n, 2] or [B, n, 2] with B = {len(images)}, got {list(points.shape)}.")
         if not torch.isfinite(points).all():
@@ -194,7 +193,13 @@ class PixelFeatures(nn.Module):
         mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (IMAGENET_MEAN, IMAGENET_STD))
         return ((images - mean) / std).to(features.dtype)
 
-    def _width(self) -> int:
-        parameter = next(self.encoder.parameters(), None)
-        side = self.encoder.size_for((64, 64))
-        return self.encoder(torch.zeros(1, 3, *side, device=None if parameter is None else parameter.device)).shape[1]
+
+def _fits(method: type[Upsampler]) -> bool:
+    return method.image_guided or (method.ratios == "any" and not method.guided)
+
+
+def _no_fit(method: type[Upsampler]) -> ValueError:
+    return ValueError(
+        f"{method.__name__} is not steered by an image alone, or not free in its ratio: choose one of nearest, "
+        "bilinear, bicubic, resfu-image, naf, anyup, stack-jbu."
+    )

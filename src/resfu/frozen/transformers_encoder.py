@@ -12,11 +12,11 @@ _HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _AS_IT_IS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 # The normalisation of the published weights, where it is not ImageNet's.
 _NORMALISATIONS = {
-    **dict.fromkeys(("clip", "altclip", "chinese_clip", "blip", "blip_2", "aimv2"), _CLIP),
-    **dict.fromkeys(
-        ("vit", "beit", "data2vec-vision", "siglip", "dpt", "bit", "mobilenet_v1", "mobilenet_v2"), _HALVES
-    ),
-    **dict.fromkeys(("mobilevit", "mobilevitv2"), _AS_IT_IS),
+    **dict.fromkeys(("clip", "altclip", "chinese_clip", "metaclip_2", "blip", "blip_2", "aimv2", "mlcd"), _CLIP),
+    **dict.fromkeys(("owlvit", "owlv2", "groupvit"), _CLIP),
+    **dict.fromkeys(("vit", "beit", "data2vec-vision", "siglip", "siglip2", "dpt", "bit", "vilt"), _HALVES),
+    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2"), _HALVES),
+    **dict.fromkeys(("mobilevit", "mobilevitv2", "glpn"), _AS_IT_IS),
 }
 _BLUE_FIRST = ("mobilevit", "mobilevitv2")
 
@@ -30,14 +30,21 @@ def of_transformers(model: Any, name: str = "") -> FrozenEncoder:
     Args:
         model: the model; of CLIP and SigLIP the image encoder is taken.
         name: for the cache.
+
+    Raises:
+        ValueError: for a masked autoencoder, which shuffles its patches.
     """
     source = getattr(model.config, "_name_or_path", "")
     model = getattr(model, "vision_model", model)
+    if model.config.model_type == "vit_mae":
+        raise ValueError("ViTMAE masks and shuffles its patches: load its weights into a ViTModel and pass that.")
     mean, std, blue_first = _normalisation(source, model.config.model_type)
+    behind = getattr(model.config, "num_detection_tokens", 0)  # of YOLOS, behind the patches
     options = {"interpolate_pos_encoding": True} if _takes(model.forward, "interpolate_pos_encoding") else {}
 
     def call(images: Tensor) -> Any:
-        return model(images.flip(1) if blue_first else images, **options)
+        output = model(images.flip(1) if blue_first else images, **options)
+        return output.last_hidden_state[:, :-behind] if behind else output
 
     return FrozenEncoder(model, name, mean, std, stride=_patch(model), call=call)
 
@@ -52,20 +59,46 @@ def _patch(model: Any) -> int | None:
 
 def _normalisation(source: str, kind: str) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
     """Mean, standard deviation, and whether the channels are blue, green, red."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
     kind = kind.removesuffix("_vision_model")
     mean, std = _NORMALISATIONS.get(kind, (IMAGENET_MEAN, IMAGENET_STD))
-    if not source:
+    processor = _processor(source)
+    if processor is None:
         return mean, std, kind in _BLUE_FIRST
-    try:
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-    except (OSError, ValueError):  # there is none, or it is not JSON
-        return mean, std, kind in _BLUE_FIRST
-    blue_first = bool(settings.get("do_flip_channel_order", kind in _BLUE_FIRST))
-    if not settings.get("do_normalize", True):
+    blue_first = bool(getattr(processor, "do_flip_channel_order", False))
+    if not getattr(processor, "do_normalize", False):
         return *_AS_IT_IS, blue_first
-    return tuple(settings.get("image_mean") or mean), tuple(settings.get("image_std") or std), blue_first
+    # A pixel of 1 is normalised as this number, which is 1 but for a few.
+    white = 255 * processor.rescale_factor if processor.do_rescale else 255
+    mean, std = (tuple(value / white for value in values) for values in (processor.image_mean, processor.image_std))
+    return mean, std, blue_first
+
+
+def _processor(source: str) -> Any:
+    """The image processor that was saved beside the weights; None if there is none."""
+    from transformers import AutoImageProcessor
+
+    if not source:
+        return None
+    try:
+        return AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError, ImportError, KeyError):
+        return None
+
+
+def load_transformers(name: str, pretrained: bool) -> Any:
+    """A model by the name of a repository, or from a folder.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        if pretrained:
+            return AutoModel.from_pretrained(name)
+        return AutoModel.from_config(AutoConfig.from_pretrained(name))
+    except OSError as error:
+        raise ValueError(f"transformers finds no model {name!r}: {' '.join(str(error).split())}") from error
 
 
 def _takes(function: Any, argument: str) -> bool:

@@ -86,8 +86,7 @@ class DistillationModule(TrainingModule):
     ) -> None:
         arguments = plain_arguments(locals())
         encoder = find_encoder(host, pretrained=pretrained)
-        side = encoder.size_for((64, 64))
-        width = encoder(torch.zeros(1, 3, *side)).shape[1]
+        width = encoder.width()
         if upsampler in UPSAMPLERS and not UPSAMPLERS[upsampler].image_guided:
             choice = "naf, anyup, resfu-image or stack-jbu+steps=1"
             raise ValueError(f"{upsampler} is not guided by the image, so nothing can be fitted here: choose {choice}.")
