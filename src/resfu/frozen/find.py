@@ -104,8 +104,9 @@ def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
     from timm.layers import PatchEmbed
 
     config = resolve_model_data_config(model)
-    embed = getattr(model, "patch_embed", None)
-    patch = embed.patch_size if type(embed) is PatchEmbed else None
+    embed: Any = getattr(model, "patch_embed", None)
+    patch: Any = embed.patch_size if type(embed) is PatchEmbed else None
+    size: Any = embed.img_size if getattr(embed, "strict_img_size", False) else None
     tokens = getattr(model, "num_prefix_tokens", None)
     return FrozenEncoder(
         model,
@@ -114,7 +115,7 @@ def _of_timm(model: Any, name: str = "") -> FrozenEncoder:
         config["std"],
         stride=patch[0] if tokens is not None and patch else None,
         prefix=tokens,
-        size=embed.img_size if getattr(embed, "strict_img_size", False) else None,  # pyright: ignore
+        size=size,
         call=model.forward_features,
     )
 

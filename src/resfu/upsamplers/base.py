@@ -125,7 +125,9 @@ class Upsampler(nn.Module):
                 return self.upsample(features, guidance, size).to(features.dtype)
             guidance = guidance if guidance is None else covering(guidance, size, whole)
             out = self.upsample(features, guidance, whole)[(..., *(slice(n) for n in size))]
-            out = started_at(size, out, features, whole, getattr(self, "start", PUBLISHED))
+            start = getattr(self, "start", PUBLISHED)
+            if start != PUBLISHED:
+                out = started_at(size, out, features, whole, start)
             layout = memory_format(features) if self.dims == 2 else torch.contiguous_format
             return out.to(features.dtype).contiguous(memory_format=layout)
 
@@ -190,18 +192,18 @@ class Upsampler(nn.Module):
     def prepared(self, features: Tensor, guidance: Tensor | None, size: Size) -> tuple[Tensor | None, Size]:
         """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
         check_map("features", features, "[B, C, h, w]" if self.dims == 2 else "[B, C, d, h, w]", self.channels)
-        weights = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
-        if weights and features.dtype not in weights and not is_autocast(features):
-            raise ValueError(
-                f"features are {features.dtype} and the weights of {type(self).__name__} are "
-                f"{' and '.join(map(str, weights))}: convert one of them (.to), or use autocast."
-            )
         if guidance is not None:
             self._check_guidance(guidance, features)
         elif self.guided:
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
         self.whole_size(features, size)
+        weights = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
+        if weights and features.dtype not in weights and not is_autocast(features):
+            raise ValueError(
+                f"features are {features.dtype} and the weights of {type(self).__name__} are "
+                f"{' and '.join(map(str, weights))}: convert one of them (.to), or use autocast."
+            )
         if guidance is None or not self.guided:
             return None, size
         return (guidance if tuple(guidance.shape[2:]) == size else self._resized(guidance, size)), size

@@ -54,10 +54,8 @@ def started_at(size: tuple[int, int], out: Tensor, features: Tensor, whole: tupl
         out: [B, C, H, W].
         features: [B, C, h, w].
         whole: (H', W') that the upsampler ran at.
-        start: of `STARTS`.
+        start: of `STARTS`, not "published".
     """
-    if start == PUBLISHED:
-        return out
     ran = interpolated(features, whole, start)[..., : size[0], : size[1]]
     return (out - ran) + interpolated(features, size, start)
 
