@@ -1,6 +1,7 @@
 """The tables of README and docs say what the JSON files in benchmarks/results say."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -144,3 +145,15 @@ def test_probes_in_the_readme():
     ):
         assert words in text
     assert all(each["stack-jbu+steps=4"][0] < 0 for each in gains)
+
+
+def test_memory_of_large_images():
+    table = {cells[0].strip("`"): cells[1:] for cells in rows("docs/pixel_features.md") if len(cells) == 4}
+    for row in results("large-features")["rows"]:
+        memory, seconds, times = table[row["upsampler"]]
+        assert float(times) == pytest.approx(row["times_whole_call"], rel=0.01)
+        if "refused" in row:
+            needed = re.search(r"at least ([\d.]+) MB", row["refused"])
+            assert memory == f"asks for {float(needed[1]):.0f} MB"
+        else:
+            assert (memory, seconds) == (f"{row['peak_mib']:,} MiB", f"{row['seconds']:,.0f}")

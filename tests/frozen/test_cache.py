@@ -64,6 +64,13 @@ def strided(stride):
     return network
 
 
+def doubled(network):
+    def again(images, times=2):
+        return network(images) * 2 if times == 1 else again(images, times - 1)  # its closure holds itself
+
+    return FrozenEncoder(network, call=again)
+
+
 OTHERS = [
     pytest.param(lambda: Layers(1), id="an attribute"),
     pytest.param(Second, id="the code of the forward"),
@@ -71,6 +78,7 @@ OTHERS = [
     pytest.param(lambda: strided(4), id="a setting of a layer"),
     pytest.param(lambda: FrozenEncoder(Layers(), mean=(0.5, 0.5, 0.5)), id="normalisation"),
     pytest.param(lambda: FrozenEncoder(Layers(), name="other"), id="name"),
+    pytest.param(lambda: doubled(Layers()), id="what is called"),
 ]
 
 
@@ -96,6 +104,26 @@ def test_an_encoder_that_changes_later(tmp_path, images, change):
     after = pf.low(images)
     assert not torch.equal(after, before)
     assert torch.equal(after, resfu.PixelFeatures(network).low(images))
+
+
+def test_a_buffer_that_is_not_saved_counts(tmp_path, images):
+    class Scaled(Layers):
+        def __init__(self, factor):
+            super().__init__()
+            self.register_buffer("factor", torch.tensor(factor), persistent=False)
+
+        def forward(self, images):
+            return self.factor * super().forward(images)
+
+    one, two = (resfu.PixelFeatures(Scaled(factor), cache=tmp_path).low(images) for factor in (1.0, 2.0))
+    assert torch.equal(2 * one, two)
+
+
+def test_scripted_networks(tmp_path, images):
+    with pytest.warns(FutureWarning, match="is deprecated"):
+        network = torch.jit.script(nn.Sequential(nn.Conv2d(3, 8, 8, stride=8)))
+    pf = resfu.PixelFeatures(network, cache=tmp_path)
+    assert torch.equal(pf.low(images), pf.low(images))
 
 
 def test_a_damaged_file_is_written_again(tmp_path, images):

@@ -173,7 +173,9 @@ def test_other_libraries_networks():
         (torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), 960),
     ):
         assert find_encoder(network).width() == channels
-    with pytest.raises(ValueError, match=r"One that takes images of a single size is given as FrozenEncoder"):
+    with pytest.raises(
+        ValueError, match=r"One that takes images of a single size is given as resfu\.frozen\.encoder\.FrozenEncoder"
+    ):
         resfu.PixelFeatures(timm.create_model("mixer_s32_224", num_classes=0))(torch.rand(1, 3, 64, 96))
     with pytest.raises(ValueError, match=r"transformers finds no model"):
         find_encoder("transformers:/nothing/here")

@@ -1,9 +1,10 @@
 """Low-resolution features on disk: an encoder processes an image only once."""
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 from resfu.files.atomic import replacing
 from resfu.frozen.encoder import FrozenEncoder
 
+_DEPTH = 8  # of lists within lists, and functions within functions
+
 
 class FeatureCache:
     """Features on disk.
 
     A file is named by the image's pixels, its size at the encoder, and the encoder: its normalisation and patches, and
-    the classes, attributes and weights of its modules, which may change later. What is not noticed: weights changed
-    through `.data`, and what a forward reads from elsewhere (globals, objects that are no modules). Give such encoders
-    a folder each.
+    the classes, attributes, parameters and buffers of its modules, which may change later. What is not noticed: weights
+    changed through `.data`, and what a forward reads from elsewhere (globals, objects that are no modules). Give such
+    encoders a folder each.
 
     Args:
         folder: of the files, one per image.
@@ -58,7 +61,7 @@ class FeatureCache:
 
     def _file(self, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Path:
         encoder = self._encoder
-        found = encoder.name, encoder.mean, encoder.std, encoder.stride, encoder.prefix
+        found = encoder.name, encoder.mean, encoder.std, encoder.stride, encoder.prefix, _text(encoder.call)
         digest = hashlib.sha256(f"{found} {self._weights_now()} {size} {dtype} {tuple(image.shape)}".encode())
         for line in _settings(self._network):
             digest.update(line.encode())
@@ -67,7 +70,7 @@ class FeatureCache:
 
     def _weights_now(self) -> str:
         """The digest of the weights, computed again when they have changed."""
-        tensors = self._network.state_dict(keep_vars=True)
+        tensors = {**dict(self._network.named_parameters()), **dict(self._network.named_buffers())}
         versions = [(value.data_ptr(), 0 if value.is_inference() else value._version) for value in tensors.values()]
         if versions != self._versions:
             digest = hashlib.sha256()
@@ -84,23 +87,23 @@ def _settings(network: nn.Module) -> Iterator[str]:
     for name, module in network.named_modules():
         kind = type(module)
         own = {key: _text(value) for key, value in vars(module).items() if key not in of_every_module}
-        yield f"{name} {kind.__module__}.{kind.__qualname__} {_code(kind.forward.__code__)} {own}\n"
+        yield f"{name} {kind.__module__}.{kind.__qualname__} {_text(getattr(kind, 'forward', None))} {own}\n"
 
 
-def _text(value: Any) -> str:
-    """The value as a text that is the same in another process; "" for what has none."""
+def _text(value: Any, deep: int = _DEPTH) -> str:
+    """The value as a text that is the same in another process; "" for what has none, or lies too deep."""
+    if deep == 0:
+        return ""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
+        return f"[{', '.join(_text(item, deep - 1) for item in value)}]"
     if isinstance(value, dict):
-        return f"[{', '.join(f'{_text(key)}: {_text(item)}' for key, item in value.items())}]"
-    if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return f"{_code(value.__code__)} {_text(value.__defaults__)} {_text(cells)}"
+        return _text(list(value.items()), deep)
+    if isinstance(value, MethodType):
+        return _text(value.__func__, deep)
+    if isinstance(value, FunctionType):  # its closure may lead back to it
+        return _text([value.__code__, value.__defaults__, inspect.getclosurevars(value).nonlocals], deep)
+    if isinstance(value, CodeType):
+        return f"{value.co_code.hex()} {value.co_names} {_text(value.co_consts, deep - 1)}"
     return ""
-
-
-def _code(code: CodeType) -> str:
-    constants = [_code(value) if isinstance(value, CodeType) else _text(value) for value in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"

@@ -16,18 +16,22 @@ _FIRST_SIZE = (224, 224)  # whole patches of 8, 14, 16, 28, 32 and 56, whose num
 class FrozenEncoder(nn.Module):
     """A network in evaluation mode, without gradients, with its normalisation, stride and input size.
 
+    A module is used as it is, not copied: it is put into evaluation mode, and its parameters lose `requires_grad`.
+
     Args:
         network: called with normalised images [B, 3, H, W].
         name: of the network and its variant, for the cache; "" if unknown.
         mean: of its images, per channel, for values in 0..1.
         std: their standard deviation.
-        stride: pixels per patch or per cell of the deepest map; None: found from the features of a first image.
-        prefix: number of tokens before those of the patches; None: all extra tokens.
+        stride: pixels per patch or per cell of the deepest map; None: found from the features of a grey image of
+            `size`, or 224 x 224.
+        prefix: number of tokens before those of the patches; None: all extra tokens, at most 12.
         size: (H, W) of its images, for a network with a fixed size.
         call: computes the features; default: `network` itself.
 
     Raises:
-        ValueError: when called, for a network that returns no feature map.
+        ValueError: when called, for a network that fails or returns no feature map, or tokens whose patches are not
+            clear.
     """
 
     def __init__(
@@ -45,9 +49,12 @@ class FrozenEncoder(nn.Module):
         self.network = network  # a module is registered as a submodule here
         self.name, self.mean, self.std = name, tuple(mean), tuple(std)
         self.stride, self.prefix, self.size = stride, prefix, size
-        self._call = network if call is None else call
+        self.call = network if call is None else call
+        self._width: int | None = None
         if isinstance(network, nn.Module):
-            network.eval().requires_grad_(False)
+            network.eval()
+            for parameter in network.parameters():  # TorchScript's modules have no requires_grad_
+                parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenEncoder":
         """Stay in evaluation mode."""
@@ -67,20 +74,23 @@ class FrozenEncoder(nn.Module):
 
     def width(self) -> int:
         """C, from the features of a grey image."""
-        return self(self._grey(self.size_for(_FIRST_SIZE))).shape[1]
+        width = self._width
+        if width is None:
+            self._width = width = int(self(self._grey(self.size_for(_FIRST_SIZE))).shape[1])
+        return width
 
     def _output(self, images: Tensor) -> Tensor:
         try:
             with torch.no_grad():
-                return _tensor_of(self._call(self.normalized(images)))
-        except torch.OutOfMemoryError:
-            raise
+                return _tensor_of(self.call(self.normalized(images)))
         except (RuntimeError, AssertionError, TypeError, IndexError, AttributeError) as error:
+            if "memory" in str(error).lower():  # it is full, which is no fault of the encoder's
+                raise
             H, W = images.shape[-2:]
             raise ValueError(
                 f"the encoder failed on images of {H} x {W}. One that takes images of a single size is given as "
-                "FrozenEncoder(network, size=(H, W)), any other as a callable from images [B, 3, H, W] to its "
-                f"features. It said: {' '.join(str(error).split())}"
+                "resfu.frozen.encoder.FrozenEncoder(network, size=(H, W)), any other as a callable from images "
+                f"[B, 3, H, W] to its features. It said: {' '.join(str(error).split())}"
             ) from error
 
     def _grey(self, size: tuple[int, int]) -> Tensor:

@@ -24,8 +24,8 @@ _BLUE_FIRST = ("mobilevit", "mobilevitv2")
 def of_transformers(model: Any, name: str = "") -> FrozenEncoder:
     """The image encoder of a transformers model.
 
-    The normalisation is that of preprocessor_config.json beside the weights; without one, that of the published weights
-    of this type of model.
+    The normalisation is that of the image processor saved beside the weights; without one, that of the published
+    weights of this type of model.
 
     Args:
         model: the model; of CLIP and SigLIP the image encoder is taken.
@@ -68,7 +68,7 @@ def _normalisation(source: str, kind: str) -> tuple[tuple[float, ...], tuple[flo
     if not getattr(processor, "do_normalize", False):
         return *_AS_IT_IS, blue_first
     # A pixel of 1 is normalised as this number, which is 1 but for a few.
-    white = 255 * processor.rescale_factor if processor.do_rescale else 255
+    white = 255 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
     mean, std = (tuple(value / white for value in values) for values in (processor.image_mean, processor.image_std))
     return mean, std, blue_first
 

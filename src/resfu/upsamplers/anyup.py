@@ -174,6 +174,7 @@ def _coordinates(P: int, device: torch.device) -> Tensor:
 
 def _first_frequencies(dim: int) -> Tensor:
     """[2, D]: 2 pi to 2 pi / 100, twice, of rows in the first half of the channels, of columns in the second."""
-    frequency = 2 * math.pi * 100 ** -torch.linspace(0, 1, dim // 4)
+    # The device by name: after transformers has loaded a model, `with torch.device(...)` does not reach linspace.
+    frequency = 2 * math.pi * 100 ** -torch.linspace(0, 1, dim // 4, device=torch.get_default_device())
     twice, none = frequency.repeat(2), torch.zeros(dim // 2)
     return torch.stack([torch.cat([twice, none]), torch.cat([none, twice])])

@@ -38,6 +38,7 @@ class AttentionForm(Form[Kind]):
     image: tuple[int, int]
     reach: int
     whole_cells = False
+    _kept: tuple[Rows, Tensor] | None = None
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """The image's size, and what its encoders take for each pixel of the output."""
@@ -57,7 +58,6 @@ class AttentionForm(Form[Kind]):
         self.tall = math.isqrt(_TILE) - 2 * self.reach
         self.work = 3 * width
         self.around = math.ceil((_LAYERS * dim * seen + 3 * windows) / W) + width * min(_KEPT, H)
-        self._kept: tuple[Rows, Tensor] | None = None
 
     def tiles(self, rows: Rows) -> Iterator[Box]:
         """Some rows of the output in tiles whose encoders see at most `_TILE` pixels, or few columns.
