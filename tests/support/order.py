@@ -1,19 +1,22 @@
 """In which order files run."""
 
 # Each takes more than about nine seconds, many of them in processes of their own. Two workers end together where these
-# come first.
+# come first. They get every other file at first: one of them compiles Numba's kernels into their cache meanwhile, and
+# the other runs Triton's in its interpreter, since two at once would compile each kernel twice.
 LONGEST = (
     "deploy/test_export.py",
+    "ops/test_filters_triton.py",
+    "deploy/test_stream.py",
+    "ops/test_triton.py",
     "upsamplers/test_graph_capture.py",
     "hosts/test_contract.py",
-    "deploy/test_stream.py",
     "tasks/test_contract.py",
     "recipes/test_coco.py",
     "test_inductor.py",
-    "ops/test_filters_triton.py",
     "recipes/test_ade20k.py",
-    "ops/test_triton.py",
     "upsamplers/test_export.py",
+    "upsamplers/test_contract.py",
+    "upsamplers/test_not_finite.py",
     "upsamplers/test_low_precision.py",
     "hosts/test_mask_rcnn.py",
     "cli/test_fit.py",
@@ -23,10 +26,8 @@ LONGEST = (
     "cli/test_reproduce.py",
     "evaluation/test_cost_tables.py",
     "cli/test_fit_files.py",
-    "upsamplers/test_contract.py",
     "cli/test_cost.py",
     "recipes/test_medical.py",
-    "upsamplers/test_not_finite.py",
     "deploy/test_labels.py",
     "ops/test_reassemble.py",
     "cli/test_figure.py",

@@ -59,6 +59,7 @@ class Plan:
         rows = min(max(1, int(wanted / row) // ratio) * ratio, whole[0])
         bands = [(first, min(first + rows, whole[0])) for first in range(0, whole[0], rows)]
         bands = [band for band in bands if band[0] < size[0]]
+        form.planned(rows, row * rows / column)
         return cls(form, size, bands, row * rows + around)
 
     def totals(self, features: Tensor, guide: Guide, shared: Sequence[Tensor]) -> list[Tensor]:

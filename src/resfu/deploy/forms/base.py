@@ -69,6 +69,9 @@ class Form(Generic[Kind]):
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """Look at what comes in, before bands are planned: `work` and `around` may depend on it."""
 
+    def planned(self, rows: int, numbers: float) -> None:
+        """Look at the bands: of so many rows, with memory for so many numbers a column. `tall` may depend on it."""
+
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """What all bands share."""
         return []

@@ -17,16 +17,32 @@ def semantic_map(key: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(pad(key, reach, reach), weight, groups=key.shape[1] // weight.shape[1])
 
 
-def semantic_rows(convolved: Tensor, rows: Rows, size: tuple[int, int], low: tuple[int, int]) -> Tensor:
-    """Rows of the convolution of the upsampled key: the upsampled convolution of the low-resolution one."""
-    (H, W), (h, w) = size, low
-    cell, fraction = lr_cell(W, w, convolved.device, convolved.dtype)
-    rows_cell, rows_fraction = (values[slice(*rows)] for values in lr_cell(H, h, convolved.device, convolved.dtype))
-    top = int(rows_cell[0]) + 1
-    x = convolved[:, :, top : int(rows_cell[-1]) + 3]  # columns of these few rows, then rows: in this order it is less
-    x = torch.lerp(x.index_select(3, cell + 1), x.index_select(3, cell + 2), fraction)
-    low_rows, high_rows = x.index_select(2, rows_cell + 1 - top), x.index_select(2, rows_cell + 2 - top)
-    return torch.lerp(low_rows, high_rows, rows_fraction[:, None])
+class SemanticRows:
+    """Rows of the convolution of the upsampled key: the upsampled convolution of the low-resolution one.
+
+    The few low-resolution rows that some rows lie between get the image's columns once.
+
+    Args:
+        convolved: see `semantic_map`.
+        rows: all that are going to be asked for.
+        size: (H, W).
+        low: (h, w).
+    """
+
+    def __init__(self, convolved: Tensor, rows: Rows, size: tuple[int, int], low: tuple[int, int]) -> None:
+        (H, W), (h, w), kind = size, low, (convolved.device, convolved.dtype)
+        cell, fraction = lr_cell(W, w, *kind)
+        self._first, (self._cell, self._fraction) = rows[0], (t[slice(*rows)] for t in lr_cell(H, h, *kind))
+        self._top = int(self._cell[0]) + 1
+        x = convolved[:, :, self._top : int(self._cell[-1]) + 3]
+        self._wide = torch.lerp(x.index_select(3, cell + 1), x.index_select(3, cell + 2), fraction)
+
+    def of(self, rows: Rows) -> Tensor:
+        """Some of the rows, [B, M, rows, W]."""
+        part = slice(rows[0] - self._first, rows[1] - self._first)
+        place = self._cell[part] + 1 - self._top
+        low_rows, high_rows = self._wide.index_select(2, place), self._wide.index_select(2, place + 1)
+        return torch.lerp(low_rows, high_rows, self._fraction[part, None])
 
 
 def detail_rows(

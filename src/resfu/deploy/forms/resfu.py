@@ -3,23 +3,28 @@
 Level 0 sums the query in its three guises (as it is, filtered, smoothed), which GroupNorm normalises over the image.
 Level 1 sums the hidden channels of both similarity blocks. Each level computes the bands anew: the query alone is half
 an output of 64 channels.
+
+What the filters see around a band is more than a low band of many features itself. So sums and scores are made of
+taller blocks, and hidden channels of some of their rows at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and_scale, moments, normalised
-from resfu.deploy.forms.paired import detail_rows, semantic_map, semantic_rows
+from resfu.deploy.forms.paired import SemanticRows, detail_rows, semantic_map
 from resfu.deploy.forms.resfu_compiled import CompiledBands, compiles
 from resfu.deploy.forms.similar import guide_statistics
 from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter, upsampled_group_norm, window_softmax
+from resfu.ops.backends import operators_are_recorded, which_backend
 from resfu.ops.grid import neighbour_in_image
 from resfu.ops.precision import at_least_fp32
+from resfu.ops.reassembly import operators
 from resfu.ops.reassembly.rows import reassemble_rows
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.resfu import ReSFU
@@ -31,6 +36,9 @@ class ReSFUForm(Form[ReSFU]):
     """See the module."""
 
     levels = 2
+    hidden = 0  # of `work`, what only `part` rows take at a time where no gradients are recorded
+    part = 1
+    _known: tuple[Rows, Tensor] | None = None  # scores of a block, [B, K K, rows, W]
 
     def __init__(self, up: ReSFU, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -53,8 +61,19 @@ class ReSFUForm(Form[ReSFU]):
         up, D = self.up, self.up.query.out_channels
         with torch.no_grad():
             planes = compiles(up, features, guidance, self.low, self.size)
-        self.work = 5 * D + 4 * up.kernel_size**2 if planes else 5 * D + 6 * self.blocks[0].reduce.out_channels
+        self.hidden = 0 if planes else 6 * self.blocks[0].reduce.out_channels
+        self.work = 5 * D + (4 * up.kernel_size**2 if planes else self.hidden)
         self.around = 2 * self.reach * 3 * D
+
+    def planned(self, rows: int, numbers: float) -> None:
+        """See `Form`: of blocks there are no features in memory."""
+        self.share(rows, numbers, self.work)
+
+    def share(self, rows: int, numbers: float, work: int) -> None:
+        """Set `part` and `tall` for bands of so many rows that may take so many numbers a column, `work` of a pixel."""
+        self.part = max(1, rows // 2)
+        blocks = int((numbers - self.part * self.hidden) / ((work - self.hidden) * rows))
+        self.tall = rows * max(1, blocks)
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The guidance's mean and scale; the key, and its convolution by the semantic block."""
@@ -91,23 +110,18 @@ class ReSFUForm(Form[ReSFU]):
             groups = self.blocks[0].norm.num_groups
             maps = self._maps(band, margin, guide, shared)
             return torch.stack([moments(x, groups) for x in maps])
-        return torch.stack([channel_moments(hidden) for hidden in self._hidden(band, guide, shared, totals[0])])
+        parts = self._hidden(band, guide, shared, totals[0])
+        return sum(torch.stack([channel_moments(x) for x in hidden]) for hidden in parts)  # pyright: ignore
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
-        if self.compiled is not None:
-            return self.compiled.rows(band, features, guide, shared, totals)
-        scores: Tensor | None = None
-        for n, hidden in enumerate(self._hidden(band, guide, shared, totals[0])):
-            block = self.blocks[n]
-            norm = block.reduce_norm
-            by_group = totals[1][n].unflatten(2, (norm.num_groups, -1)).sum(3)
-            count = self.size[0] * self.size[1] * hidden.shape[1] // norm.num_groups
-            part = _normalised_scores(hidden, block, *mean_and_scale(by_group, count, norm.eps))
-            scores = part if scores is None else scores + part
-        assert scores is not None
+        scores = self._scores(band, guide, shared, totals)
+        if self._sums_by_kernels(features, scores):
+            from resfu.ops.reassembly import numba
+
+            return numba.softmax_window_sum_of_rows(features, scores, band, self.size[0])
         kernel = self._kernel(at_least_fp32(scores), band)
         out = reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
         if self.up.start in (PUBLISHED, BILINEAR):
@@ -116,7 +130,36 @@ class ReSFUForm(Form[ReSFU]):
 
     def finish(self) -> None:
         """See `Form`."""
-        self.compiled = None
+        self.compiled = self._known = None
+
+    def _sums_by_kernels(self, features: Tensor, scores: Tensor) -> bool:
+        if torch.is_grad_enabled() or self.up.start != PUBLISHED or operators_are_recorded(features, scores):
+            return False
+        fits = operators.fits(features, scores, self.up.kernel_size, "fine", 1)
+        return fits and which_backend(features, self.up.backend) == "numba"
+
+    def _scores(self, band: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """The scores of a band, [B, K K, rows, W]; without gradients those of its block, kept until the next one."""
+        if torch.is_grad_enabled():
+            return self._made_scores(band, guide, shared, totals)
+        first = band[0] // self.tall * self.tall
+        block = first, min(first + self.tall, self.size[0])
+        if self._known is None or self._known[0] != block:
+            made = self._made_scores if self.compiled is None else self.compiled.made_scores
+            self._known = block, made(block, guide, shared, totals)
+        return self._known[1][:, :, band[0] - first : band[1] - first]
+
+    def _made_scores(self, rows: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        parts = []
+        for hidden in self._hidden(rows, guide, shared, totals[0]):
+            scores: list[Tensor] = []
+            for n, (block, x) in enumerate(zip(self.blocks, hidden, strict=True)):
+                norm = block.reduce_norm
+                by_group = totals[1][n].unflatten(2, (norm.num_groups, -1)).sum(3)
+                count = self.size[0] * self.size[1] * x.shape[1] // norm.num_groups
+                scores.append(_normalised_scores(x, block, *mean_and_scale(by_group, count, norm.eps)))
+            parts.append(scores[0] if len(scores) == 1 else scores[0] + scores[1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def _kernel(self, scores: Tensor, band: Rows) -> Tensor:
         """Softmax over the neighbours inside the image; with a start, what is added to it."""
@@ -170,29 +213,40 @@ class ReSFUForm(Form[ReSFU]):
             maps += [q[:, :, inner], key[:, :, first - top : last - top]]
         return maps
 
-    def _hidden(self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor) -> list[Tensor]:
-        """The hidden channels of each block, [B, M, rows, W]."""
-        up, (H, W), (h, _) = self.up, self.size, self.low
-        K = up.kernel_size
-        margin = K // 2 * H // h + 1
+    def _hidden(
+        self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """The hidden channels of each block, [B, M, rows, W], some rows after the other."""
+        margin = self.up.kernel_size // 2 * self.size[0] // self.low[0] + 1
         maps = self._maps(band, margin, guide, shared)
-        hidden = []
-        for block in self.blocks:
-            norm = block.norm
-            count = H * W * maps[0].shape[1] // norm.num_groups
-            semantic = up.alignment != "detail" and block is up.semantic_similarity
-            start = 0 if semantic or up.alignment == "detail" else 1
-            query = normalised(maps[start], norm, *mean_and_scale(total[start], count, norm.eps))
-            groups = query.shape[1] // block.weight.shape[1]
-            v = F.conv2d(query, -block.weight.sum((2, 3), keepdim=True), block.bias, groups=groups)
-            if semantic:
-                v = v + semantic_rows(shared[-1], band, self.size, self.low)
-            else:
-                key = normalised(maps[-1], norm, *mean_and_scale(total[-1], count, norm.eps))
-                first = max(0, band[0] - margin)
-                v = v + detail_rows(key, first, band, block.weight, self.size, self.low)
-            hidden.append(block.reduce(v.relu()).relu())
-        return hidden
+        low = None if self.up.alignment == "detail" else SemanticRows(shared[-1], band, self.size, self.low)
+        step = band[1] - band[0] if torch.is_grad_enabled() else self.part
+        for first in range(band[0], band[1], step):
+            rows = first, min(first + step, band[1])
+            yield tuple(self._hidden_of(block, rows, maps, band[0], margin, low, total) for block in self.blocks)
+
+    def _hidden_of(
+        self, block: SimilarityBlock, rows: Rows, maps: Sequence[Tensor], top: int, margin: int,
+        low: SemanticRows | None, total: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Those of a block and some rows, from the maps of rows `top` and on."""
+        up, norm = self.up, block.norm
+        count = self.size[0] * self.size[1] * norm.num_channels // norm.num_groups
+        key = low if up.alignment != "detail" and block is up.semantic_similarity else None
+        start = 0 if key is not None or up.alignment == "detail" else 1
+        query = maps[start][:, :, rows[0] - top : rows[1] - top]
+        query = normalised(query, norm, *mean_and_scale(total[start], count, norm.eps))
+        groups = query.shape[1] // block.weight.shape[1]
+        v = F.conv2d(query, -block.weight.sum((2, 3), keepdim=True), block.bias, groups=groups)
+        if key is not None:
+            v = v + key.of(rows)
+        else:
+            first, last = max(0, rows[0] - margin), min(self.size[0], rows[1] + margin)
+            origin = max(0, top - margin)
+            smooth = maps[-1][:, :, first - origin : last - origin]
+            smooth = normalised(smooth, norm, *mean_and_scale(total[-1], count, norm.eps))
+            v = v + detail_rows(smooth, first, rows, block.weight, self.size, self.low)
+        return block.reduce(v.relu()).relu()
 
 
 def _normalised_scores(hidden: Tensor, block: SimilarityBlock, mean: Tensor, scale: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from resfu.deploy.forms.base import Guide, Rows, channel_moments, mean_and_scale
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter
 from resfu.ops.backends import which_backend
-from resfu.ops.grid import integer_ratio, neighbour_in_image
-from resfu.ops.layout import pad
+from resfu.ops.grid import integer_ratio
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import operators
 from resfu.upsamplers.plain import all_plain, is_plain_group_norm
@@ -98,23 +97,14 @@ class CompiledBands:
             found.append(self.scores[block].moments(planes, band, key, self.space))
         return torch.stack(found)
 
-    def rows(
-        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
-    ) -> Tensor:
-        """A band of the output."""
-        from resfu.ops.reassembly import numba
-
-        (H, W), (h, w), (first, last) = self.size, self.low, band
-        scores = self.space.take("scores", (len(features), 9, last - first, W)).zero_()
-        for n, (block, planes, key) in enumerate(self._planes(band, guide, shared, totals[0])):
-            self.scores[block].scores(planes, band, key, totals[1][n], self.space, scores)
-        inside_rows = neighbour_in_image(H, h, 3)[:, first:last]
-        inside = inside_rows[:, None, :, None] & neighbour_in_image(W, w, 3)[None, :, None, :]
-        scores.masked_fill_(~inside.flatten(0, 1), float("-inf"))
-        ratio = H // h
-        above, below = first // ratio, last // ratio
-        padded = pad(features, 2, 2, "replicate")[:, :, above : below + 4]
-        return numba.softmax_window_sum(padded, scores, below - above, w, False)
+    def made_scores(self, rows: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
+        """The scores of some rows, [B, 9, rows, W], valid until the next ones are made."""
+        (first, last), W = rows, self.size[1]
+        found = self._planes(rows, guide, shared, totals[0])
+        scores = self.space.take("scores", (len(found[0][1]), 9, last - first, W)).zero_()
+        for n, (block, planes, key) in enumerate(found):
+            self.scores[block].scores(planes, rows, key, totals[1][n], self.space, scores)
+        return scores
 
     def _query(self, band: Rows, guide: Guide, shared: Sequence[Tensor]) -> tuple[Tensor, int]:
         """The query [B, D, rows, W] of the band and what its filters see around it; its first row in the image."""

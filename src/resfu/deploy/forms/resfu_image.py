@@ -50,6 +50,11 @@ class ReSFUImageForm(Form[ReSFUImage]):
         made = _MADE * (self.up.conv1.out_channels + self.up.conv2.out_channels)
         self.work, self.around = self._inner.work + made, self._inner.around + self._inner.reach * made
 
+    def planned(self, rows: int, numbers: float) -> None:
+        """See `ReSFUForm`."""
+        self._inner.share(rows, numbers, self.work)
+        self.tall = self._inner.tall
+
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """What ReSFU makes of the features."""
         self._inner.room = self.room

@@ -9,6 +9,7 @@ from resfu.deploy.forms.base import Form, Guide, Rows
 from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops.grid import containing_cell, lr_position
+from resfu.ops.nearest import repeated
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.dysample import DySample, sampled
 from resfu.upsamplers.fixed import Bicubic, Bilinear, Nearest
@@ -24,8 +25,8 @@ class NearestForm(Form[Nearest]):
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
         """See `Form`."""
-        row, column = (containing_cell(P, p, features.device) for P, p in zip(self.size, self.low, strict=True))
-        return features.index_select(2, row[slice(*band)]).index_select(3, column)
+        row = containing_cell(self.size[0], self.low[0], features.device)[slice(*band)]
+        return repeated(features.index_select(2, row), (len(row), self.size[1]))
 
 
 class BilinearForm(Form[Bilinear]):

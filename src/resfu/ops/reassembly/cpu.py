@@ -39,8 +39,13 @@ from resfu.ops.reassembly.workspace import Workspace
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """`operators.window_sum` on the CPU."""
+    return sum_on(tiles(*weights.shape[-2:], h, w, neighbours), padded, weights, M, groups)
+
+
+def sum_on(grid: Tiles, padded: Tensor, weights: Tensor, M: int, groups: int) -> Tensor:
+    """`window_sum` of the pixels of a grid, which may be some rows of the image."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
-    grid, width = tiles(H, W, h, w, neighbours), C // groups
+    width = C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
     channels_last = memory_format(padded) == torch.channels_last
     space = Workspace(padded)
@@ -65,9 +70,14 @@ def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
     """`operators.window_sum_to_features` on the CPU."""
-    (B, C), (H, W) = grad.shape[:2], weights.shape[-2:]
-    grid, width = tiles(H, W, h, w, neighbours), C // groups
-    height, length = h + 2 * (M // 2), w + 2 * (M // 2)
+    size = h + 2 * (M // 2), w + 2 * (M // 2)
+    return features_on(tiles(*grad.shape[-2:], h, w, neighbours), grad, weights, M, size, groups)
+
+
+def features_on(grid: Tiles, grad: Tensor, weights: Tensor, M: int, size: tuple[int, int], groups: int) -> Tensor:
+    """`window_sum_to_features` of the pixels of a grid, for a padded map of a size."""
+    (B, C), (height, length) = grad.shape[:2], size
+    width = C // groups
     total = grad.new_zeros((B, height + grid.beyond[0], length + grid.beyond[1], C))
     (sy, sx), n = grid.step, grid.columns
     space = Workspace(grad)
@@ -86,10 +96,15 @@ def window_sum_to_features(
 
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
     """`operators.window_sum_to_weights` on the CPU."""
+    grid = tiles(*grad.shape[-2:], h, w, neighbours)
+    return weights_on(grid, grad, padded, M, groups, weights_format(neighbours))
+
+
+def weights_on(grid: Tiles, grad: Tensor, padded: Tensor, M: int, groups: int, layout: torch.memory_format) -> Tensor:
+    """`window_sum_to_weights` of the pixels of a grid, in a memory format."""
     B, C, H, W = grad.shape
-    grid = tiles(H, W, h, w, neighbours)
-    last = weights_format(neighbours) == torch.channels_last
-    out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, memory_format=weights_format(neighbours))
+    last = layout == torch.channels_last
+    out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, memory_format=layout)
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
         pixels = _pixels(grad[b], grid, block, groups, space)

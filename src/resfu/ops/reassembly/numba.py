@@ -10,10 +10,12 @@ from torch import Tensor
 from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
 from resfu.ops.grid import lr_cell, neighbour_in_image
+from resfu.ops.layout import pad
 from resfu.ops.reassembly import numba_kernels as kernels
 from resfu.ops.reassembly import operators
 from resfu.ops.reassembly.softmax import window_softmax
 
+_BORDER = 2  # rows and columns that features are padded by
 _CHUNKS = 4  # of an image, at most, whatever the number of threads
 
 
@@ -66,10 +68,38 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     return Axes(torch.tensor(cells, device="cpu"), rows, fy, bits, start, fx, place, inside, J)
 
 
+def part_of(whole: Axes, first: int, last: int) -> tuple[Axes, int]:
+    """Some rows of an image, over the rows of the padded map from the second result on."""
+    rows = whole.rows[first:last]
+    top = int(rows[0])
+    cells = F.pad(rows.diff().nonzero()[:, 0] + 1, (1, 0))
+    cells = F.pad(cells, (0, 1), value=last - first)
+    return whole._replace(
+        cells=cells, rows=rows - top, fy=whole.fy[first:last], row_mask=whole.row_mask[first:last]
+    ), top
+
+
+def softmax_window_sum_of_rows(features: Tensor, scores: Tensor, rows: tuple[int, int], height: int) -> Tensor:
+    """Rows (first, one past the last) of an image of `height` rows, from their scores [B, 9, rows, W]; masked.
+
+    Args:
+        features: [B, C, h, w], whose border is repeated.
+        scores: of these rows alone.
+        rows: which ones.
+        height: H.
+    """
+    h, w = features.shape[-2:]
+    part, top = part_of(axes(height, scores.shape[3], h, w, True), *rows)
+    bottom = top + int(part.rows[-1]) + kernels.M
+    place = torch.arange(top, bottom, device="cpu") - _BORDER
+    padded = pad(features.index_select(2, place.clamp(0, h - 1)), 0, _BORDER, "replicate")
+    return _forward(padded, scores, part)
+
+
 def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
     """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine", K = 3. Differentiable without out."""
     if out is not None:
-        return _forward(padded, scores, h, w, mask, out)
+        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask), out)
     return _SoftmaxWindowSum.apply(padded, scores, h, w, mask)  # pyright: ignore[reportReturnType]
 
 
@@ -78,13 +108,14 @@ class _SoftmaxWindowSum(torch.autograd.Function):
     def forward(ctx: Any, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
         ctx.save_for_backward(padded, scores)
         ctx.low, ctx.mask = (h, w), mask
-        return _forward(padded, scores, h, w, mask)
+        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (padded, scores), (h, w) = ctx.saved_tensors, ctx.low
         if not torch.is_grad_enabled():
-            return *_backward(padded, scores, h, w, ctx.mask, grads[0]), None, None, None
+            whole = axes(*scores.shape[-2:], h, w, ctx.mask)
+            return *_backward(padded, scores, whole, grads[0]), None, None, None
         padded, scores = (t.view_as(t) for t in (padded, scores))  # for derivatives of the derivatives, which stop here
         weights = window_softmax(scores, 1, ctx.low if ctx.mask else None)
         out = operators.reassemble(padded, weights, ctx.low, "fine", 1)
@@ -96,11 +127,11 @@ class _SoftmaxWindowSum(torch.autograd.Function):
 class _Call:
     """What both kernels are given."""
 
-    def __init__(self, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> None:
+    def __init__(self, padded: Tensor, scores: Tensor, axes: Axes) -> None:
         (self.B, self.C, self.h1, self.w1), (self.H, self.W) = padded.shape, scores.shape[-2:]
         self.C8 = -(-self.C // ROWS) * ROWS
         low = F.pad(padded.detach().permute(0, 2, 3, 1), (0, self.C8 - self.C)).contiguous()
-        self.axes = axes(self.H, self.W, h, w, mask)
+        self.axes = axes
         self.cells = len(self.axes.cells) - 1
         a = self.axes
         self.before = (self.cells, a.cells.numpy(), self.H, self.W, flat(low), self.h1, self.w1, self.C, self.C8)
@@ -109,8 +140,8 @@ class _Call:
         self.table = a.rows.numpy()
 
 
-def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
-    call = _Call(padded, scores, h, w, mask)
+def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = None) -> Tensor:
+    call = _Call(padded, scores, axes)
     out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
     J = call.axes.J
     size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
@@ -125,8 +156,8 @@ def _forward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Te
     return out
 
 
-def _backward(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, grad: Tensor) -> tuple[Tensor, Tensor]:
-    call = _Call(padded, scores, h, w, mask)
+def _backward(padded: Tensor, scores: Tensor, axes: Axes, grad: Tensor) -> tuple[Tensor, Tensor]:
+    call = _Call(padded, scores, axes)
     number = max(1, min(_CHUNKS, call.cells // 4))
     d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
     d_scores = torch.empty(scores.shape, dtype=scores.dtype)

@@ -42,7 +42,7 @@ def reassemble(
     """
     K = round((weights.shape[1] // groups) ** 0.5)
     if neighbours == "fine":
-        weights = _spread(weights, K, *low)
+        weights = spread(weights, K, *_fractions(weights, low))
     return (summed or window_sum)(padded, weights, size(K, neighbours), *low, neighbours, groups)
 
 
@@ -58,26 +58,37 @@ def correlate(
 
     `correlated` takes the place of `window_sum_to_weights`.
     """
-    (h, w), (H, W), M = low, query.shape[-2:], size(K, neighbours)
-    scores = (correlated or window_sum_to_weights)(query, padded, M, h, w, neighbours, 1)
-    if neighbours == "fine":
-        scores = scores.unflatten(1, (M, M))
-        for dim, fraction in ((1, _fraction(H, h, scores)[:, None]), (2, _fraction(W, w, scores))):
-            scores = torch.lerp(scores.narrow(dim, 0, K), scores.narrow(dim, 1, K), fraction)
-        scores = scores.flatten(1, 2)
-    return scores
+    M = size(K, neighbours)
+    scores = (correlated or window_sum_to_weights)(query, padded, M, *low, neighbours, 1)
+    return between(scores, K, *_fractions(scores, low)) if neighbours == "fine" else scores
 
 
-def _fraction(P: int, p: int, like: Tensor) -> Tensor:
-    return lr_cell(P, p, like.device, like.dtype)[1]
+def between(scores: Float[Tensor, "B MM H W"], K: int, rows: Tensor, columns: Tensor) -> Float[Tensor, "B KK H W"]:
+    """Scores of neighbours between low-resolution pixels, M = K + 1: see `spread`, whose adjoint it is."""
+    scores = scores.unflatten(1, (K + 1, K + 1))
+    for dim, fraction in ((1, rows[:, None]), (2, columns)):
+        scores = torch.lerp(scores.narrow(dim, 0, K), scores.narrow(dim, 1, K), fraction)
+    return scores.flatten(1, 2)
 
 
-def _spread(weights: Float[Tensor, "B GKK H W"], K: int, h: int, w: int) -> Float[Tensor, "B GMM H W"]:
-    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1."""
-    H, W = weights.shape[-2:]
+def _fractions(x: Tensor, low: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Of the rows and columns of an image: the way of each to the next low-resolution one."""
+    rows, columns = (lr_cell(P, p, x.device, x.dtype)[1] for P, p in zip(x.shape[-2:], low, strict=True))
+    return rows, columns
+
+
+def spread(weights: Float[Tensor, "B GKK H W"], K: int, rows: Tensor, columns: Tensor) -> Float[Tensor, "B GMM H W"]:
+    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1.
+
+    Args:
+        weights: [B, G K K, H, W].
+        K: side of the window.
+        rows: [H], the way of each row of pixels to the next low-resolution one.
+        columns: [W], the same of columns.
+    """
     a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
-    a = _spread_axis(a, _fraction(H, h, weights)[:, None], 2)
-    fraction = _fraction(W, w, weights)
+    a = _spread_axis(a, rows[:, None], 2)
+    fraction = columns
     if in_torch_compile():
         # As a sum: inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14).
         beyond = a * fraction

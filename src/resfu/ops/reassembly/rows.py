@@ -1,19 +1,22 @@
-"""Some rows of a reassembly or correlation, at any real ratio, by plain differentiable operators.
+"""Some rows of a reassembly or correlation, at any real ratio, differentiable once.
 
-The tiles of the fast operators are those of a whole image. Where a band of rows is a whole number of low-resolution
-rows, it is an image of its own to them, and `band_of` tells it so; elsewhere the neighbours are read one by one here.
+Where a band of rows is a whole number of low-resolution rows, it is an image of its own to the fast operators.
+Elsewhere it has tiles of its own on the CPU; on other devices the neighbours are read one by one.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from resfu.ops.grid import containing_cell, integer_ratio, lr_cell
-from resfu.ops.layout import pad
+from resfu.ops.layout import memory_format, pad
 from resfu.ops.precision import exact_dtype
-from resfu.ops.reassembly import operators
+from resfu.ops.reassembly import cpu, operators
+from resfu.ops.reassembly.tiles import Tiles, tiles, weights_format
 
 Rows = tuple[int, int]
 
@@ -38,6 +41,12 @@ def reassemble_rows(
         padded = pad(x, reach, reach, padding)[:, :, band[0] : band[1] + 2 * reach]
         out = operators.reassemble(padded, weights, (band[1] - band[0], w), neighbours, groups)
         return out.to(features.dtype)
+    if features.device.type == "cpu":
+        grid = tiles(height, weights.shape[-1], h, w, neighbours, rows)
+        if neighbours == "fine":
+            weights = operators.spread(weights, K, *_fractions(weights, (h, w), rows, height))
+        out = _Sum.apply(pad(x, reach, reach, padding), weights, grid, operators.size(K, neighbours), groups)
+        return out.to(features.dtype)  # pyright: ignore
     by_group = weights.unflatten(1, (groups, K * K))[:, :, :, None]
     total: Tensor | None = None
     for n, value in enumerate(_neighbours(x, K, rows, (height, weights.shape[-1]), neighbours, padding)):
@@ -65,9 +74,66 @@ def correlate_rows(
         padded = pad(x, reach, reach, padding)[:, :, band[0] : band[1] + 2 * reach]
         out = operators.correlate(q, padded, (band[1] - band[0], key.shape[-1]), kernel_size, neighbours)
         return out.to(query.dtype)
+    if key.device.type == "cpu":
+        M, (h, w) = operators.size(kernel_size, neighbours), key.shape[-2:]
+        grid = tiles(height, query.shape[-1], h, w, neighbours, rows)
+        out: Any = _Correlation.apply(q, pad(x, M // 2, M // 2, padding), grid, M, weights_format(neighbours))
+        if neighbours == "fine":
+            out = operators.between(out, kernel_size, *_fractions(out, (h, w), rows, height))
+        return out.to(query.dtype)
     size = (height, query.shape[-1])
     values = _neighbours(x, kernel_size, rows, size, neighbours, padding)
     return torch.stack([(q * value).sum(1) for value in values], 1).to(query.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """`operators.window_sum` on tiles of some rows."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, weights: Tensor, grid: Tiles, M: int, groups: int) -> Tensor:
+        ctx.save_for_backward(padded, weights)
+        ctx.given = grid, M, groups
+        return cpu.sum_on(grid, padded, weights, M, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (padded, weights), (grid, M, groups) = ctx.saved_tensors, ctx.given
+        to_features, to_weights = ctx.needs_input_grad[:2]
+        size = (padded.shape[-2], padded.shape[-1])
+        return (
+            cpu.features_on(grid, grads[0], weights, M, size, groups) if to_features else None,
+            cpu.weights_on(grid, grads[0], padded, M, groups, memory_format(weights)) if to_weights else None,
+            *(None, None, None),
+        )
+
+
+class _Correlation(torch.autograd.Function):
+    """`operators.window_sum_to_weights` on tiles of some rows."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, padded: Tensor, grid: Tiles, M: int, layout: torch.memory_format) -> Tensor:
+        ctx.save_for_backward(query, padded)
+        ctx.given = grid, M
+        return cpu.weights_on(grid, query, padded, M, 1, layout)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (query, padded), (grid, M) = ctx.saved_tensors, ctx.given
+        to_query, to_key = ctx.needs_input_grad[:2]
+        size = (padded.shape[-2], padded.shape[-1])
+        return (
+            cpu.sum_on(grid, padded, grads[0], M, 1) if to_query else None,
+            cpu.features_on(grid, query, grads[0], M, size, 1) if to_key else None,
+            *(None, None, None),
+        )
+
+
+def _fractions(x: Tensor, low: tuple[int, int], rows: Rows, height: int) -> tuple[Tensor, Tensor]:
+    """Of the rows and of the columns: the way of each to the next low-resolution one."""
+    vertical = lr_cell(height, low[0], x.device, x.dtype)[1][slice(*rows)]
+    return vertical, lr_cell(x.shape[-1], low[1], x.device, x.dtype)[1]
 
 
 def _aligned(rows: Rows, H: int, h: int) -> Rows | None:

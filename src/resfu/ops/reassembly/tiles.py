@@ -113,13 +113,14 @@ class Tiles:
 
 
 @lru_cache(maxsize=64)
-def tiles(H: int, W: int, h: int, w: int, neighbours: str) -> Tiles:
-    """The tiles of an H x W image over an h x w map."""
+def tiles(H: int, W: int, h: int, w: int, neighbours: str, part: tuple[int, int] | None = None) -> Tiles:
+    """The tiles of an H x W image over an h x w map, or of some of its rows, `part`."""
     step = (_together(H, h), _together(W, w))
     row, column = window_start(H, h, neighbours), window_start(W, w, neighbours)
-    first = [0] + [p for p in range(1, H) if row[p] != row[p - 1]] + [H]
+    row = (row if part is None else row[slice(*part)]).tolist()
+    first = [0] + [p for p in range(1, len(row)) if row[p] != row[p - 1]] + [len(row)]
     rows = tuple(
-        Row(int(row[first[i]]), first[i], tuple(p - first[i] for p in first[i + 1 : i + 1 + step[0]]))
+        Row(row[first[i]], first[i], tuple(p - first[i] for p in first[i + 1 : i + 1 + step[0]]))
         for i in range(0, len(first) - 1, step[0])
     )
 
