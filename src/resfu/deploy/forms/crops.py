@@ -17,6 +17,8 @@ from resfu.upsamplers.indexnet import IndexNet
 from resfu.upsamplers.jbu import StackJBU
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
+_WINDOW, _CUBIC = 3, 2  # rows that a step of Stack-JBU sees beyond one: of its own result, and of its input
+
 
 class Cropped(Form[Kind]):
     """A method of a whole ratio that reaches `halo` low-resolution rows beyond a band."""
@@ -83,14 +85,14 @@ class IndexNetForm(Cropped[IndexNet]):
     halo, work = 1, 16
 
 
-class StackJBUForm(Cropped[StackJBU]):
-    """Steps by 2, each reaching 2 rows of its input and 3 of its output further."""
+class StackJBUForm(Form[StackJBU]):
+    """Steps by 2, each on the rows that the next one sees: 3 of its output further, and 2 of its input."""
 
-    halo, work = 8, 360
+    work = 360
 
     def __init__(self, up: StackJBU, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
-        self.around = 2 * self.halo * size[0] // low[0] * self.work
+        self.around = 2 * (_WINDOW + 2 * _CUBIC + 1) * (self.work + 2 * up.fixup.in_channels)
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The image averaged to the size of each step."""
@@ -100,8 +102,22 @@ class StackJBUForm(Cropped[StackJBU]):
         sizes = [(h * 2**n, w * 2**n) for n in range(1, len(self.up.stages) + 1)]
         return [image if image.shape[-2:] == s else F.adaptive_avg_pool2d(image, s) for s in sizes]
 
-    def crop(self, features: Tensor, low: Rows, ratio: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
-        """Step by step, then the correction."""
-        for n, (stage, image) in enumerate(zip(self.up.stages.values(), shared, strict=True), 1):
-            features = stage(features, image[:, :, low[0] * 2**n : low[1] * 2**n])
-        return features + (0.1 * self.up.fixup(features)).to(features.dtype)
+    def rows(
+        self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
+    ) -> Tensor:
+        """See `Form`."""
+        parts = self._parts(band)
+        x = features[:, :, slice(*parts[0])]
+        for n, (stage, image) in enumerate(zip(self.up.stages.values(), shared, strict=True)):
+            top, bottom = 2 * parts[n][0], 2 * parts[n][1]
+            x = stage(x, image[:, :, top:bottom])[:, :, parts[n + 1][0] - top : parts[n + 1][1] - top]
+        return x + (0.1 * self.up.fixup(x)).to(x.dtype)
+
+    def _parts(self, band: Rows) -> list[Rows]:
+        """The rows of each map that a band needs: of the features, then of each step's result."""
+        parts = [band]
+        for n in reversed(range(len(self.up.stages))):
+            (first, last), height = parts[0], self.low[0] * 2**n
+            top, bottom = (first - _WINDOW) // 2 - _CUBIC, -((-last - _WINDOW) // 2) + _CUBIC
+            parts.insert(0, (max(0, top), min(height, bottom)))
+        return parts
