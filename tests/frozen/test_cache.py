@@ -161,3 +161,12 @@ def test_another_process_finds_the_files(tmp_path):
     resfu.PixelFeatures(network, cache=tmp_path / "here").low(torch.full((1, 3, 40, 56), 0.25))
     there, here = ([file.name for file in (tmp_path / name).iterdir()] for name in ("there", "here"))
     assert there == here
+
+
+def test_features_of_another_precision_are_others(images, tmp_path):
+    pf = resfu.PixelFeatures(Layers(), cache=tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = pf.low(images)
+        assert torch.equal(pf.low(images), low)
+    assert pf.low(images).dtype == torch.float32
+    assert torch.equal(pf.low(images), resfu.PixelFeatures(Layers()).low(images))

@@ -76,6 +76,11 @@ def test_settings_one_over_the_other():
     assert merge(before, {"model": {"upsampler": "fade"}}) == {"model": {"upsampler": "fade"}}
     assert merge(before, {"model": {"upsampler": "resfu", "pretrained": True}})["model"]["upsampler_options"]
     assert before["model"]["upsampler_options"] == {"groups": 2}  # nothing is changed in place
+    data = {"dataset": "scenes", "options": {"size": 64}, "train_options": {"count": 2}, "num_workers": 0}
+    assert merge({"data": data}, {"data": {"dataset": "folder"}}) == {"data": {"dataset": "folder", "num_workers": 0}}
+    own = {"options": {"classes": "a"}, "dataset": "folder"}  # in any order
+    assert merge({"data": data}, {"data": own})["data"]["options"] == {"classes": "a"}
+    assert merge({"data": data}, {"data": {"dataset": "scenes"}})["data"] == data
     assert nested("a.b.c", 1) == {"a": {"b": {"c": 1}}}
     assert flattened({"a": {"b": {"c": 1}, "d": 2}, "e": 3}) == {"a.b.c": 1, "a.d": 2, "e": 3}
 

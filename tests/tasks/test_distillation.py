@@ -10,6 +10,7 @@ from PIL import Image
 import resfu
 from resfu.cli import main
 from resfu.evaluation.fidelity import Fidelity, consistency
+from resfu.files.lock import locked
 from resfu.frozen.encoder import FrozenEncoder
 from resfu.frozen.pairs import feature_pair
 from resfu.tasks.experiment import DistillExperiment
@@ -167,11 +168,25 @@ def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys, monkeyp
     assert "bicubic" in capsys.readouterr().out
     assert main(["probe", *words, "--upsamplers", "bicubic"]) == 0  # goes on: nothing is left to measure
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == results["rows"]
-    assert main(["probe", *words, "--upsamplers", "bicubic", "--pixels", "50"]) == 0  # another probe
-    sampled = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert main(["probe", *words]) == 0  # rows that are not asked for stay
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["name"]: row["runs"] for row in kept["rows"]} == {row["name"]: row["runs"] for row in results["rows"]}
+    capsys.readouterr()
+    assert main(["probe", *words, "--pixels", "50"]) == 2  # another probe
+    assert "other settings: pixels was None and is 50" in capsys.readouterr().err.replace("\n", " ")
+    with locked(tmp_path / "out", "a test"):
+        assert main(["probe", *words]) == 2
+    assert "give another --out" in capsys.readouterr().err.replace("\n", " ")
+    words[words.index("--out") + 1] = str(tmp_path / "pixels")
+    assert main(["probe", *words, "--upsamplers", "bicubic", "--pixels", "50"]) == 0
+    sampled = json.loads((tmp_path / "pixels" / "results.json").read_text())
     assert sampled["settings"]["pixels"] == 50
     assert sampled["settings"]["images"] == {"train": 3, "val": 2}
     assert [row["runs"] for row in sampled["rows"]] != [row["runs"] for row in results["rows"]]
     assert "50 pixels each of 3 images" in capsys.readouterr().out.replace("\n", " ")
+    (tmp_path / "pixels" / "results.json").write_text("{")
+    assert main(["probe", *words, "--upsamplers", "bicubic", "--pixels", "50"]) == 2
+    assert "results.json is damaged" in capsys.readouterr().err.replace("\n", " ")
+    (tmp_path / "pixels" / "results.json").unlink()
     assert main(["probe", *words, "--upsamplers", "naf"]) == 2
     assert "naf needs weights" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_augmentation_is_for_training_alone(toy_data):
 def test_images_of_several_sizes_do_not_share_a_batch():
     samples = [{"image": torch.zeros(3, 4, 4 + i), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
     with pytest.raises(
-        ValueError, match=r"n0 holds images of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch_size to 1"
+        ValueError, match=r"images of a batch, that of 'n0' among them, have sizes \[\(4, 4\), \(4, 5\)\]: crop"
     ):
         pixel_batch(samples)
 
@@ -104,7 +104,9 @@ def test_images_within_bounds_are_measured_at_the_size_of_their_labels(toy_task,
 
 def test_labels_of_several_sizes_do_not_share_a_batch():
     samples = [{"image": torch.zeros(3, 4, 4), "label": torch.zeros(4, 4 + i), "name": f"n{i}"} for i in range(2)]
-    with pytest.raises(ValueError, match=r"n0 holds labels of the sizes \[\(4, 4\), \(4, 5\)\]: set eval_batch"):
+    with pytest.raises(
+        ValueError, match=r"labels of a batch, that of 'n0' among them, have sizes \[\(4, 4\), \(4, 5\)\]: crop"
+    ):
         pixel_batch(samples)
 
 

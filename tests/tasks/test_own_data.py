@@ -5,10 +5,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
 import resfu
 from resfu.cli import main
+from resfu.tasks.label_map_data import LabelMapData
+from resfu.tasks.loading import load_module
+from resfu.training.quiet import known_warnings_ignored
 
 SHORT = ["--model.upsampler", "bilinear", "--trainer.max_steps", "2", "--trainer.val_check_interval", "2"]
 SHORT += ["--model.pretrained", "false", "--model.schedule.warmup_steps", "0", "--trainer.enable_progress_bar", "false"]
@@ -155,3 +159,21 @@ def test_a_class_of_ones_own_is_trained_on(package, tmp_path, capsys):
 def test_a_class_that_cannot_be_imported_ends_the_command(package, name, message, tmp_path, capsys):
     assert main(["fit", "--data.dataset", name, "--run", str(tmp_path / "run"), *PHOTOS]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_photos_of_several_sizes_are_measured_as_one_by_one(photos, tmp_path):
+    for number, shape in enumerate(((32, 40), (40, 32), (32, 40), (24, 24)), start=1):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(photos / "images" / "val" / f"{number}.png")
+        Image.fromarray(rng.integers(0, 3, shape, np.uint8)).save(photos / "labels" / "val" / f"{number}.png")
+    run, found = tmp_path / "run", []
+    assert main(["fit", "--data.dataset", "folder", "--data.root", str(photos), "--run", str(run), *PHOTOS]) == 0
+    module = load_module(run / "checkpoints" / "last.ckpt")
+    data = LabelMapData(dataset="folder", root=str(photos), mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
+    for size in (1, 4):
+        data.eval_batch_size = size
+        with known_warnings_ignored():
+            trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+            trainer.validate(module, datamodule=data, verbose=False)
+        found.append({key: value for key, value in module.results.items() if isinstance(value, float)})
+    assert found[0] == pytest.approx(found[1])

@@ -1,6 +1,7 @@
 """Passes of an upgraded network: their results at step 0, several at a time, one within another, computed again."""
 
 import copy
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -141,9 +142,44 @@ def test_damaged_files_are_named(images, tmp_path):
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         load_upgraded(tmp_path, original := Decoder())
     assert type(original) is Decoder  # and still the original
-    plan.write_text(plan.read_text()[:-20])
+    whole = json.loads(plan.read_text())
+    plan.write_text(json.dumps({key: value for key, value in whole.items() if key != "owners"}))
+    with pytest.raises(ValueError, match=r"upgrade\.json is not what resfu\.save_upgraded writes"):
+        load_upgraded(tmp_path, Decoder())
+    plan.write_text(json.dumps(whole)[:-20])
     with pytest.raises(ValueError, match=r"upgrade\.json is not JSON"):
         load_upgraded(tmp_path, Decoder())
     plan.write_text("[]")
     with pytest.raises(ValueError, match=r"upgrade\.json is not what resfu\.save_upgraded writes"):
         load_upgraded(tmp_path, Decoder())
+
+
+def test_another_network_stays_as_it_is(images, tmp_path):
+    save_upgraded(upgrade(Decoder(), "resfu", images), tmp_path)
+    other = Decoder()
+    other.head = nn.Conv2d(8, 5, 1)
+    names = list(other.state_dict())
+    with pytest.raises(ValueError, match=r"2 tensors differ, such as head\.weight"):
+        load_upgraded(tmp_path, other)
+    assert list(other.state_dict()) == names
+    other.head = nn.Conv2d(8, 4, 1)
+    assert load_upgraded(tmp_path, other)(images).shape == (2, 4, 32, 32)
+
+
+def test_attributes_of_a_transposed_convolution_are_named(images):
+    class Weighed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.ConvTranspose2d(8, 8, 2, 2)
+
+        def forward(self, x):
+            return self.up(self.down(x)) * self.up.weight.mean()
+
+    with pytest.raises(ValueError, match=r"a transposed convolution what its upsampler has not .*'weight'"):
+        upgrade(Weighed(), "resfu", images, where="all")
+
+
+def test_what_runs_outside_of_a_pass_is_not_kept(images):
+    better = upgrade(Decoder(), "resfu", images)
+    better.stem(images)
+    assert not better._upgraded.root.guides

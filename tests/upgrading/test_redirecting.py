@@ -177,6 +177,8 @@ def test_a_sequence_does_not_run_its_upsamplers_as_steps(images):
     better = upgrade(model, "resfu", images)
     assert better(images).shape == (2, 4, 16, 16)
     assert len(better[1]) == 2
+    assert isinstance(better[1][-1], nn.ReLU)
+    assert torch.equal(better[1][:1](better[0](images)), model[1][:1](model[0](images)))
     assert torch.allclose(better(images), model(images), atol=1e-6)
 
 

@@ -1,7 +1,6 @@
 """`resfu probe`: a linear classifier on pixel features, and their fidelity, for several upsamplers."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,32 +16,34 @@ def run(words: list[str]) -> int:
 
     from resfu.compare.probe.report import lead, render, tables
     from resfu.compare.probe.run import parse_rows, probe
-    from resfu.files.atomic import write_json, write_text
+    from resfu.files.atomic import read_json, write_json, write_text
+    from resfu.files.lock import locked
 
     if options.threads:
         torch.set_num_threads(options.threads)
     folder = Path(options.out)
     written = folder / "results.json"
-    before = json.loads(written.read_text()) if written.is_file() else None
     chosen = options.upsamplers.split(",") if options.upsamplers else []
     console = Console()
-    with Progress(console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bars = {row: progress.add_task(row, total=None) for row in parse_rows(chosen)}
-        results = probe(
-            options.encoder,
-            chosen,
-            options.data,
-            options.root,
-            options.size,
-            options.steps,
-            range(options.seeds),
-            (options.train_images, options.val_images),
-            options.pixels,
-            before=before,
-            on_step=lambda row: progress.advance(bars[row]),
-            on_row=lambda results: write_json(written, results),
-        )
-    write_text(folder / "report.html", render(results))
+    with locked(folder, "resfu probe", "give another --out"):
+        before = read_json(written) if written.is_file() else None
+        with Progress(console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as progress:
+            bars = {row: progress.add_task(row, total=None) for row in parse_rows(chosen)}
+            results = probe(
+                options.encoder,
+                chosen,
+                options.data,
+                options.root,
+                options.size,
+                options.steps,
+                range(options.seeds),
+                (options.train_images, options.val_images),
+                options.pixels,
+                before=before,
+                on_step=lambda row: progress.advance(bars[row]),
+                on_row=lambda results: write_json(written, results),
+            )
+        write_text(folder / "report.html", render(results))
     console.print(*tables(results), lead(results), sep="\n", highlight=False)
     print(f"results: {written}, {folder / 'report.html'}")
     return 0
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="resfu probe",
         description="Train a linear classifier on the pixel features of a frozen encoder, once an upsampler and seed, "
         "and measure it; beside it how well the features agree with those of larger images. Nearest and bilinear are "
-        "always there. Called again with the same settings and folder, it goes on with the rows that are missing.",
+        "always there. Called again with the same settings and folder, it measures the rows that are missing and keeps "
+        "the others.",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -1,12 +1,11 @@
 """The layout of a comparison's output folder."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
 from resfu.compare.comparison import Comparison, check_same
-from resfu.files.atomic import write_json
+from resfu.files.atomic import read_json, write_json
 from resfu.tasks.run import RunFolder
 
 
@@ -48,7 +47,7 @@ class OutputFolder:
     def check(self, comparison: Comparison) -> None:
         """Raise a ValueError if the folder holds a comparison with other settings."""
         if self.settings.is_file():
-            check_same(json.loads(self.settings.read_text("utf-8")), comparison.to_dict(), self.path)
+            check_same(read_json(self.settings), comparison.to_dict(), self.path)
 
     def begin(self, comparison: Comparison, overwrite: bool = False) -> None:
         """Claim the folder for a comparison, or resume the one in it.

@@ -1,13 +1,12 @@
 """One training of a comparison: start it, resume it, or read its finished results."""
 
-import json
 import math
 from typing import Any
 
 from rich.console import Console
 
 from resfu.compare.comparison import Comparison
-from resfu.files.atomic import write_json
+from resfu.files.atomic import read_json, write_json
 from resfu.tasks.run import RunFolder, console_progress, train
 from resfu.training.interruption import interruptible
 from resfu.training.progress import TrainingProgress
@@ -34,7 +33,7 @@ def train_one(comparison: Comparison, upsampler: str, seed: int, folder: RunFold
         KeyboardInterrupt: on Ctrl-C; the next call resumes from the last checkpoint.
     """
     if folder.finished:
-        return json.loads(folder.metrics.read_text("utf-8"))
+        return read_json(folder.metrics)
     experiment = comparison.experiment(upsampler, seed)
     record = Record(experiment.task.monitor)
     progress: TrainingProgress = console_progress(experiment, console, f"{upsampler}, seed {seed}")

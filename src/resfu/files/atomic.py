@@ -80,6 +80,18 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1, durable: 
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n", durable)
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        ValueError: for what is not JSON, naming the file.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and what it held is made again.") from error
+
+
 def clear_drafts(folder: Path, older_than: float = 0) -> None:
     """Remove what processes left in a folder that were ended while they wrote a file.
 

@@ -179,6 +179,8 @@ class PixelFeatures(nn.Module):
         if self.cache is None:
             return self.encoder(resized(images, size))
         dtype = next((p.dtype for p in self.encoder.parameters() if p.is_floating_point()), images.dtype)
+        if torch.is_autocast_enabled(images.device.type):
+            dtype = torch.get_autocast_dtype(images.device.type)
         found = []
         for one in images.split(1):
             features = self.cache.get(one, size, dtype)

@@ -42,17 +42,21 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
     return _read(path, ())
 
 
+_OPTIONS = {"upsampler": ("upsampler_options",), "dataset": ("options", "train_options", "eval_options")}
+
+
 def merge(*groups: Mapping[str, Any]) -> dict[str, Any]:
     """Settings one over the other: the later ones take precedence, group by group.
 
-    Another upsampler takes none of the earlier one's options.
+    Another upsampler takes none of the earlier one's options, nor does another data set.
     """
     result: dict[str, Any] = {}
     for group in groups:
+        for key, options in _OPTIONS.items():
+            if key in group and key in result and group[key] != result[key]:
+                result = {name: value for name, value in result.items() if name not in options}
         for key, value in group.items():
             before = result.get(key)
-            if key == "upsampler" and "upsampler_options" in result and value != before:
-                del result["upsampler_options"]
             if isinstance(value, Mapping):
                 value = merge(before, value) if isinstance(before, Mapping) else merge(value)
             result[key] = value

@@ -188,6 +188,10 @@ class ObjectData(TrainingData):
     def _collate(samples: list[Sample]) -> dict[str, Any]:
         return samples[0] if "error" in samples[0] else collate(samples)
 
+    @staticmethod
+    def _apart(samples: list[Sample]) -> list[list[Sample]]:
+        return [samples]  # their batches hold images of any size
+
 
 class Objects(Task):
     """What the tasks share whose networks find objects."""

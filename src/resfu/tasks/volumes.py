@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resfu.data import SegmentationDataset
+from resfu.data import Sample, SegmentationDataset
 from resfu.data.medical.base import SliceDataset
 from resfu.data.medical.geometry import Geometry
 from resfu.data.medical.nonfinite import Nonfinite, OnNonfinite
@@ -187,9 +187,9 @@ class SliceData(PixelData):
     def _measured(self) -> Cases:
         return Cases(self.evaluated, self.input_size)
 
-    def _in_order(self, samples: Any, batch_size: int) -> Any:
+    def _in_order(self, samples: Any, batch_size: int, collate: Callable[[list[Sample]], Any]) -> Any:
         # A volume is a batch of its own, read where it is predicted, slice by slice.
-        loader = super()._in_order(samples, 1)
+        loader = super()._in_order(samples, 1, collate)
         loader.num_workers = 0
         return loader
 

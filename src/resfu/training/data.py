@@ -1,6 +1,8 @@
 """What the data modules of all tasks share: the splits of a data set, and an order that can be resumed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ class TrainingData(LightningDataModule, ABC):
         train_options: the same for the training split alone, such as the count of "scenes".
         eval_options: the same for the other splits.
         batch_size: training samples per process and step.
-        eval_batch_size: images per batch outside training; above 1 all must have one size.
+        eval_batch_size: images per batch outside training; those of other sizes are a batch of their own.
         num_workers: processes that load; 0 loads in the training process.
         train_split: split that `fit` trains on.
         val_split: split of `fit` and `validate`.
@@ -115,7 +117,7 @@ class TrainingData(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every sample of the validation split once."""
-        return self._in_order(self._measured(), self.eval_batch_size)
+        return self._in_order(self._measured(), self.eval_batch_size, partial(_batches, self._apart, self._collate))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Every sample of the test split once."""
@@ -123,7 +125,7 @@ class TrainingData(LightningDataModule, ABC):
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Every photo or scan once, one at a time."""
-        return self._in_order(self.predicted, 1)
+        return self._in_order(self.predicted, 1, self._collate)
 
     @property
     def process(self) -> tuple[int, int]:
@@ -137,17 +139,32 @@ class TrainingData(LightningDataModule, ABC):
         """What the evaluated split is measured on: its samples."""
         return self.evaluated
 
-    def _in_order(self, samples: Any, batch_size: int) -> DataLoader[Any]:
+    def _in_order(self, samples: Any, batch_size: int, collate: Callable[[list[Sample]], Any]) -> DataLoader[Any]:
         # Lightning's own sampler would repeat samples to even out the processes, and they would be counted twice.
         sampler = ShardSampler(len(samples), *self.process)
         return DataLoader(
-            samples, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=self._collate
+            samples, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=collate
         )
 
     @staticmethod
     def _collate(samples: list[Sample]) -> dict[str, Any]:
         # A task whose samples hold more than an image and a label says here how a batch is made of them.
         return pixel_batch(samples)
+
+    @staticmethod
+    def _apart(samples: list[Sample]) -> list[list[Sample]]:
+        # Likewise which of them may share a batch: those whose images and labels have one size.
+        groups: dict[tuple, list[Sample]] = {}
+        for sample in samples:
+            sizes = tuple(sample[key].shape[-2:] for key in ("image", "label") if key in sample)
+            groups.setdefault(sizes, []).append(sample)
+        return list(groups.values())
+
+
+def _batches(apart: Callable[..., list[list[Sample]]], collate: Callable[..., Any], samples: list[Sample]) -> Any:
+    """A batch, or a list of several."""
+    batches = [collate(group) for group in apart(samples)]
+    return batches[0] if len(batches) == 1 else batches
 
 
 def pixel_batch(samples: list[Sample]) -> dict[str, Any]:
@@ -174,8 +191,8 @@ def pixel_batch(samples: list[Sample]) -> dict[str, Any]:
             sizes = {tuple(sample[key].shape[-2:]) for sample in samples}
             if len(sizes) > 1:
                 raise ValueError(
-                    f"a batch with {samples[0]['name']} holds {key}s of the sizes {sorted(sizes)}: "
-                    "set eval_batch_size to 1."
+                    f"{key}s of a batch, that of {samples[0]['name']!r} among them, have sizes {sorted(sizes)}: "
+                    "crop them to one (data.crop_size), or set the batch size to 1."
                 )
             batch[key] = torch.stack([sample[key] for sample in samples])
     return batch

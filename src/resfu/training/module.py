@@ -115,13 +115,14 @@ class TrainingModule(LightningModule, ABC):
                 log(f"train/{name}", value)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Measure a batch of the validation split."""
-        self.measure(batch)
+    def validation_step(self, batch: dict[str, Any] | list[dict[str, Any]], batch_idx: int) -> None:
+        """Measure a batch of the validation split, or several of images that differ in size."""
+        for part in batch if isinstance(batch, list) else [batch]:
+            self.measure(part)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Measure a batch of the test split."""
-        self.measure(batch)
+    def test_step(self, batch: dict[str, Any] | list[dict[str, Any]], batch_idx: int) -> None:
+        """The same of the test split."""
+        self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the whole split."""

@@ -102,11 +102,12 @@ def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> G
 
 
 def _named(plan: Plan, place: Place, name: str) -> Guide:
-    found = [guide for guide in plan.sources[: place.before] if guide.name == name]
-    found = found or [guide for guide in plan.sources[: place.before] if guide.module == name]
-    if found:
-        return found[-1]
-    if any(name in (guide.name, guide.module) for guide in plan.sources):
+    before = plan.sources[: place.before]
+    for named in ("any_call", "name", "module"):
+        found = [guide for guide in before if getattr(guide, named) == name]
+        if found:  # of several runs of one module the last, or the last of the output's size
+            return ([guide for guide in found if guide.size == place.call.size] or found)[-1]
+    if any(name in (guide.name, guide.any_call, guide.module) for guide in plan.sources):
         raise ValueError(f"{name} is computed after {place.name}, and cannot guide it.")
     close = get_close_matches(name, [guide.name for guide in plan.sources], n=3)
     at_hand = [guide.name for guide in place.guides[:3]]

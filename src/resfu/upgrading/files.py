@@ -1,8 +1,10 @@
 """Save and load an upgraded network: its tensors, and a plan of what was replaced."""
 
+import copy
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from resfu.files.atomic import replacing, write_json
@@ -65,26 +67,34 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         content = json.loads(plan.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{plan} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{folder} has the format {content['format']!r}; this version of resfu reads {FORMAT}.")
+    if not isinstance(content, dict) or not {"format", "network", "owners", "exchanges"} <= content.keys():
         raise ValueError(f"{plan} is not what resfu.save_upgraded writes.")
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{folder} has the format {content.get('format')!r}; this version of resfu reads {FORMAT}.")
     if is_upgraded(model):
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
     tensors = read_safetensors(file)
-    install(model, content)
-    shared = {name: first for first, names in _shared(model).items() for name in names}
-    expected = {name for name in model.state_dict() if name not in shared}
-    wrong = sorted(expected ^ tensors.keys()) or [
-        name for name, tensor in model.state_dict().items() if name in tensors and tensor.shape != tensors[name].shape
+    repeated = {name for names in _shared(model).values() for name in names}
+    made = install(_without_memory(model), content).state_dict()  # the network itself stays as it is if this is another
+    wrong = sorted((made.keys() - repeated) ^ tensors.keys()) or [
+        name for name, tensor in made.items() if name in tensors and tensor.shape != tensors[name].shape
     ]
     if wrong:
         raise ValueError(
             f"{folder} holds a {content['network']} that is not this {type(model).__name__}: {len(wrong)} tensors "
             f"differ, such as {wrong[0]}. Make it with the arguments that it had."
         )
+    install(model, content)
+    shared = {name: first for first, names in _shared(model).items() for name in names}
     model.load_state_dict({**tensors, **{name: tensors[first] for name, first in shared.items()}})
     return model
+
+
+def _without_memory(model: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers have sizes and no numbers."""
+    memo: dict[int, Tensor] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
+    memo |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, memo)
 
 
 def _distinct(model: nn.Module) -> dict[str, Tensor]:

@@ -82,8 +82,8 @@ def _guide(content: dict[str, Any] | None) -> Guide | None:
 
 
 def _listen(model: nn.Module, guide: Guide, state: Pass) -> None:
-    """Capture a guide's map whenever its module runs."""
-    tap, module = Tap(state, guide.name, guide.keys), _part(model, guide.module)
+    """Capture a guide's map when its module runs."""
+    tap, module = Tap(state, guide.name, guide.keys, guide.call), _part(model, guide.module)
     if guide.port == "input":
         module.register_forward_pre_hook(tap.before)
     else:

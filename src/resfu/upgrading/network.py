@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -90,11 +91,18 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
         # The upsamplers are not steps of the sequence.
         methods["__iter__"] = lambda self: _steps(self)
         methods["__len__"] = lambda self: sum(1 for _ in _steps(self))
+        methods["__getitem__"] = lambda self, index: _item(base, self, index)
     return cast("type[nn.Module]", type(base.__name__, (base,), methods))
 
 
 def _steps(sequence: nn.Module) -> Iterator[nn.Module | None]:
     return (module for name, module in sequence._modules.items() if name != MODULES)
+
+
+def _item(base: type[nn.Module], sequence: nn.Module, index: int | slice) -> nn.Module | None:
+    """A step, or some of them as a sequence of the original class."""
+    steps = [(name, module) for name, module in sequence._modules.items() if name != MODULES]
+    return base(OrderedDict(steps[index])) if isinstance(index, slice) else steps[index][1]
 
 
 def _rewire(module: nn.Module, base: type[nn.Module]) -> None:

@@ -21,6 +21,7 @@ class Pass(threading.local):
         self.guides: dict[str, Tensor] = {}
         self.visited: set[str] | None = None
         self._counts: dict[str, int] = {}
+        self._heard: dict[str, int] = {}  # runs of the guides' modules
         self._open = False
         self._gradients = False
 
@@ -39,6 +40,7 @@ class Pass(threading.local):
         """End the pass and release the guides."""
         self._open = False
         self._counts.clear()
+        self._heard.clear()
         self.guides.clear()
 
     def next(self, owner: str, calls: int) -> int:
@@ -65,6 +67,18 @@ class Pass(threading.local):
             )
         self._counts[owner] = number + 1
         return number
+
+    def hear(self, name: str, run: int | None, value: Tensor) -> None:
+        """A guide's module ran: keep the map of the run that was seen in its place, or of the last one for None.
+
+        Outside of a pass, as in the recomputing of a checkpoint, nothing would release it.
+        """
+        if not self._open:
+            return
+        number = self._heard.get(name, 0)
+        self._heard[name] = number + 1
+        if run in (None, number):
+            self.guides[name] = value
 
     def guide(self, name: str, place: str, device: torch.device) -> Tensor:
         """The captured map of this name.
@@ -106,10 +120,11 @@ class Tap:
         state: of the pass.
         name: of the guide.
         keys: to the tensor in an output or in the positional arguments.
+        run: which run of the module in a pass; None for the last.
     """
 
-    def __init__(self, state: Pass, name: str, keys: tuple[Any, ...]) -> None:
-        self.state, self.name, self.keys = state, name, keys
+    def __init__(self, state: Pass, name: str, keys: tuple[Any, ...], run: int | None) -> None:
+        self.state, self.name, self.keys, self.run = state, name, keys, run
 
     def after(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Run as a forward hook."""
@@ -122,4 +137,4 @@ class Tap:
     def _note(self, value: Any) -> None:
         for key in self.keys:
             value = value[key]
-        self.state.guides[self.name] = value
+        self.state.hear(self.name, self.run, value)

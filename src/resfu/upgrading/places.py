@@ -25,6 +25,7 @@ class Guide:
         channels: its width.
         size: (H, W).
         rank: "skip" (it meets the upsampled map), "map" or "image".
+        call: which run of the module in a pass, from 0; None (in files of 0.2) is the last one.
     """
 
     module: str
@@ -33,12 +34,18 @@ class Guide:
     channels: int
     size: tuple[int, ...]
     rank: str = "map"
+    call: int | None = None
 
     @property
     def name(self) -> str:
         """As `guidance` of `resfu.upgrade` takes it."""
         if self.rank == "image":
             return "image"
+        return self.any_call + (f"#{self.call}" if self.call else "")
+
+    @property
+    def any_call(self) -> str:
+        """The name without the run of the module."""
         return self.module + "".join(f"[{key}]" for key in self.keys) + (":input" if self.port == "input" else "")
 
     def to_json(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Recorder(TorchFunctionMode):
         self.image: Guide | None = None
         self._stack: list[nn.Module] = []
         self._counts: dict[str, int] = {}
+        self._runs: dict[str, int] = {}  # of the modules, by their paths
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "Recorder":
@@ -92,9 +93,9 @@ class Recorder(TorchFunctionMode):
         if self.image is None and module is not self.root:
             for keys, tensor in tensors_in(args):
                 if tensor.dim() == 4 and tensor.is_floating_point() and self.flow.origin_of(tensor) == IMAGE:
-                    self.image = Guide(
-                        self.paths[module], "input", keys, tensor.shape[1], tuple(tensor.shape[2:]), "image"
-                    )
+                    path = self.paths[module]
+                    size = tuple(tensor.shape[2:])
+                    self.image = Guide(path, "input", keys, tensor.shape[1], size, "image", self._runs.get(path, 0))
                     break
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
@@ -104,13 +105,15 @@ class Recorder(TorchFunctionMode):
         if not self._stack:
             return
         path = self.paths[module]
+        run = self._runs.get(path, 0)
+        self._runs[path] = run + 1
         for keys, tensor in found:
             if tensor.dim() == 4 and tensor.is_floating_point():
                 numbers: list[int] = self.of_tensor.get(tensor) or []
                 self.of_tensor[tensor] = numbers
                 numbers.append(len(self.sources))
                 self.same.append(numbers[0])
-                self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:])))
+                self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:]), call=run))
 
 
 def _chain() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from resfu.upgrading.choosing import AUTO, chosen, guide_of, started
 from resfu.upgrading.finding import find_upsampling
 from resfu.upgrading.installing import FORMAT, install
 from resfu.upgrading.network import RECORD, is_upgraded
+from resfu.upgrading.owner import Transposed
 from resfu.upgrading.places import Place, Plan
 from resfu.upgrading.running import evaluating, run
 
@@ -99,7 +100,15 @@ def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs
     state.visited = set()
     try:
         with evaluating(model):
-            run(model, *inputs)
+            try:
+                run(model, *inputs)
+            except AttributeError as error:
+                if Transposed.__name__ not in str(error):
+                    raise
+                raise ValueError(
+                    f"the network reads from a transposed convolution what its upsampler has not ({error}): leave that "
+                    "place out (where=[...])."
+                ) from error
         wanted = {f"{exchange['owner']}#{exchange['number']}" for exchange in content["exchanges"]}
         if missing := sorted(wanted - state.visited):
             chains = [" > ".join(plan.find(name).chain) for name in missing]

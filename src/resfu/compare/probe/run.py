@@ -14,6 +14,7 @@ from resfu.compare.variants import parse_variant
 from resfu.data import create_dataset
 from resfu.frozen.find import find_encoder
 from resfu.frozen.pixel_features import PixelFeatures
+from resfu.recipes import changes
 
 ALWAYS = ("nearest", "bilinear")
 
@@ -62,7 +63,8 @@ def probe(
         counts: images to train and to measure on, at most.
         pixels: train on so many pixels of each image, see `linear_probes`; None for all.
         options: further arguments of the data set's class.
-        before: what was returned or given to `on_row` before: rows are not measured again where the settings are equal.
+        before: what was returned or given to `on_row` before, with the same settings: its rows are kept, and measured
+            again only with other weights.
         on_step: called with the row's name after each step.
         on_row: called after each row with what has been measured so far.
 
@@ -71,7 +73,7 @@ def probe(
         all its runs), "machine" and "versions".
 
     Raises:
-        ValueError: for an unknown name, or a method that has parameters but no weights file.
+        ValueError: for an unknown name, a method that has parameters but no weights file, or rows of other settings.
     """
     found = find_encoder(encoder)
     made = {}
@@ -81,25 +83,28 @@ def probe(
             raise ValueError(
                 f"{row} needs weights: train them with `resfu distill --upsampler {row}` and give {row}@FILE."
             )
+    digests = {row: weights and _digest(weights) for row, (*_, weights) in parse_rows(upsamplers).items()}
+    settings = {
+        "encoder": encoder,
+        "upsamplers": digests,
+        "dataset": dataset,
+        "size": size,
+        "steps": steps,
+        "seeds": list(seeds),
+        "pixels": pixels,
+    }
+    known = _known(before, settings)
     splits = [create_dataset(dataset, split, root, **(options or {})) for split in ("train", "val")]
     pf = made[ALWAYS[0]]
     trained, measured = (
         look(pf, split, size, count, split is splits[0] and pixels is None)
         for split, count in zip(splits, counts, strict=True)
     )
-    settings = {
-        "encoder": encoder,
-        "upsamplers": {row: weights and _digest(weights) for row, (*_, weights) in parse_rows(upsamplers).items()},
-        "dataset": dataset,
-        "size": size,
-        "steps": steps,
-        "seeds": list(seeds),
-        "images": {"train": len(trained) // (2 if pixels is None else 1), "val": len(measured)},
-        "pixels": pixels,
-    }
-    results: dict[str, Any] = {"settings": settings, "rows": []}
+    settings["images"] = {"train": len(trained) // (2 if pixels is None else 1), "val": len(measured)}
+    known = _known(before, settings)
+    settings["upsamplers"] = (before["settings"]["upsamplers"] if before else {}) | digests
+    results: dict[str, Any] = {"settings": settings, "rows": [row for name, row in known.items() if name not in made]}
     results |= {"machine": describe_machine(), "versions": describe_versions()}
-    known = {row["name"]: row for row in before["rows"]} if before and before["settings"] == settings else {}
     pairs = pairs_of(found, measured) if made.keys() - known.keys() else {}
     for row, pf in made.items():
         if row not in known:
@@ -111,6 +116,27 @@ def probe(
         results["rows"].append(known[row])
         on_row(results)
     return results
+
+
+def _known(before: dict[str, Any] | None, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows that were measured with these settings, by their names.
+
+    Raises:
+        ValueError: naming every setting that differs, with both values.
+    """
+    if not before:
+        return {}
+    old, now = (
+        {key: value for key, value in each.items() if key in settings} for each in (before["settings"], settings)
+    )
+    digests, wanted = old.pop("upsamplers"), now.pop("upsamplers")
+    if found := changes(old, now):
+        raise ValueError(f"what was measured before has other settings: {found}. Write to another place (--out).")
+    return {
+        row["name"]: row
+        for row in before["rows"]
+        if wanted.get(row["name"], digests[row["name"]]) == digests[row["name"]]
+    }
 
 
 def _digest(path: str) -> str:

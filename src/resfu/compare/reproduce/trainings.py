@@ -13,7 +13,7 @@ from resfu.compare.reproduce.side_by_side import Measured, additions_to, scores_
 from resfu.compare.summary import Spread
 from resfu.evaluation.cost.host import inference_parameters
 from resfu.evaluation.published import PublishedRow
-from resfu.files.atomic import write_json
+from resfu.files.atomic import read_json, write_json
 from resfu.recipes import read_recipe
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.run import RunFolder, console_progress, train
@@ -105,7 +105,7 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
         ValueError: if an earlier call had other settings.
     """
     file = output / "settings.json"
-    before = json.loads(file.read_text("utf-8")) if file.is_file() else dict(settings)
+    before = read_json(file) if file.is_file() else dict(settings)
     if before != dict(settings) and any(output.glob("runs/*/checkpoints/*.ckpt")):
         earlier = json.dumps(before) if before else "none"
         raise ValueError(f"{output} holds trainings with other settings ({earlier}): give these, or another --output.")
@@ -116,7 +116,7 @@ def measured(row: PublishedRow, trainings: Iterable[Training]) -> Measured | Non
     """The results of a row's finished trainings, or None."""
     name = row_name(row)
     files = [each.folder.metrics for each in trainings if each.name == name and each.folder.finished]
-    runs = [json.loads(file.read_text("utf-8")) for file in files]
+    runs = [read_json(file) for file in files]
     if not runs:
         return None
     values = {score.key: [run.get(score.key) for run in runs] for score in scores_of(row)}
