@@ -33,3 +33,34 @@ check(logits, "resfu", images)  # by way of the first layer
 
 def test_compile_and_export():
     apart.run(CAPTURE)
+
+
+ALL_SIZES_OPEN = """
+import signal
+import torch
+from torch.nn import functional as F
+from resfu import upgrade
+torch.set_num_threads(1)
+signal.alarm(120)  # PyTorch began again without end
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x):
+        a = self.a(x)
+        return F.interpolate(self.b(a.relu()), size=a.shape[2:], mode="bilinear") + a
+
+torch.manual_seed(0)
+model = upgrade(Net().eval(), "sapa", torch.rand(2, 3, 32, 48), start="published")
+compiled = torch.compile(model, backend="aot_eager", dynamic=True)
+with torch.no_grad():
+    for size in ((2, 3, 32, 48), (1, 3, 40, 56)):
+        images = torch.rand(size)
+        torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-5)
+"""
+
+
+def test_compile_with_all_sizes_open():
+    apart.run(ALL_SIZES_OPEN)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.upgrading.owner import Owner
 from resfu.upgrading.passing import Pass
 from resfu.upgrading.redirecting import Rewiring
@@ -65,6 +66,8 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         record = self.__dict__[RECORD]
         inner = self.__dict__.get(FORWARD, base.forward)
+        if in_torch_compile() and MODULES in self._modules:
+            _look_at(self._modules[MODULES])
         if record.root is None:
             return inner(self, *args, **kwargs)
         opened = record.root.open()
@@ -97,6 +100,17 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
 
 def _steps(sequence: nn.Module) -> Iterator[nn.Module | None]:
     return (module for name, module in sequence._modules.items() if name != MODULES)
+
+
+def _look_at(modules: Any) -> None:
+    """Show PyTorch's compiler the upsamplers at their place in the network.
+
+    Otherwise it meets them in the globals of a copied function, which have no name, and calls these another name each
+    time it starts again. It does so for every number that it took for open, such as a norm's `eps`: without end where
+    all sizes are open (seen with 2.14).
+    """
+    for module in modules.values():
+        module.training  # noqa: B018
 
 
 def _item(base: type[nn.Module], sequence: nn.Module, index: int | slice) -> nn.Module | None:

@@ -118,7 +118,7 @@ def probe(
     return results
 
 
-def _known(before: dict[str, Any] | None, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _known(before: Mapping[str, Any] | None, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows that were measured with these settings, by their names.
 
     Raises:
