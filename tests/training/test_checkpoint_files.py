@@ -36,6 +36,9 @@ def test_damage_is_named_with_the_checkpoint_to_take(tmp_path, part, words, read
     save(best)
     with pytest.raises(ValueError, match=rf"{words}, as after a full disk .* Take .*best\.ckpt instead"):
         read(file)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"Remove .*: the next `resfu compare` trains that network again"):
+        read(file)
 
 
 def test_another_file_is_no_checkpoint(tmp_path):

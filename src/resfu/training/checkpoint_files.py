@@ -79,7 +79,9 @@ def _damage(path: Path) -> str:
         return f"{path} is not a checkpoint of resfu, nor another file of torch.save."
     damage = f"is cut off or damaged ({size:,} bytes)" if size else "is empty"
     others = [other for other in path.parent.glob("*.ckpt") if other != path and zipfile.is_zipfile(other)]
-    if not others:
+    if (path.parent / "metrics.json").is_file():  # one training of a comparison
+        advice = f"Remove {path.parent}: the next `resfu compare` trains that network again, and keeps the others."
+    elif not others:
         advice = "There is no other in its folder: begin again in another one."
     else:
         advice = f"Take {max(others, key=lambda other: other.stat().st_mtime)} instead."
