@@ -206,6 +206,7 @@ def test_the_transform_gets_the_sample(cache):
         ({"split": "training"}, "'training'.*train, val, test"),
         ({"size": (16, 64)}, "at least 32"),
         ({"size": (64,)}, r"\(H, W\)"),
+        ({"size": 64}, r"\(H, W\)"),
         ({"size": (64.0, 64.0)}, "whole numbers"),
         ({"count": 0}, "count must be at least 1, got 0"),
         ({"seed": -1}, "seed must be 0 to"),

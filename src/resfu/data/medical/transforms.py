@@ -57,7 +57,7 @@ class SplineResize(v2.Transform):
 
     def __init__(self, size: Sequence[int], label: bool) -> None:
         super().__init__()
-        if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        if isinstance(size, int) or len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
             raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
         self.size = (size[0], size[1])
         self.label = label

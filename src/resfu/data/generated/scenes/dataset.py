@@ -67,7 +67,11 @@ class Scenes(SegmentationDataset):
     ) -> None:
         super().__init__(transform)
         check_sampling("scenes", split, count, seed)
-        if len(size) != 2 or not all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size):
+        if (
+            isinstance(size, int)
+            or len(size) != 2
+            or not all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size)
+        ):
             raise ValueError(f"size must be (H, W), two whole numbers of at least {SMALLEST_SIDE}; got {size!r}.")
         if not 0 <= difficulty <= 1:
             raise ValueError(f"difficulty must be 0 to 1, got {difficulty}.")

@@ -47,6 +47,7 @@ def blur_in_plane(values: Array) -> None:
 
 def checked_volume_size(size: Sequence[int], least: Size) -> Size:
     """(D, H, W) as a tuple; a ValueError unless these are three whole numbers of at least `least`."""
-    if len(size) != 3 or not all(isinstance(n, int) and n >= low for n, low in zip(size, least, strict=True)):
+    whole = not isinstance(size, int) and len(size) == 3 and all(isinstance(n, int) for n in size)
+    if not whole or any(n < low for n, low in zip(size, least, strict=True)):
         raise ValueError(f"size must be (D, H, W), whole numbers of at least {least}; got {size!r}.")
     return size[0], size[1], size[2]
