@@ -15,6 +15,14 @@ SIZES = {
 BANDS = ((0, 1), (3, 9), (1, 8))
 
 
+def assert_equal(got, want, inputs):
+    """Values and gradients."""
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    grad = torch.randn_like(want)
+    found, expected = (torch.autograd.grad(out, inputs, grad) for out in (got, want))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("band", BANDS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
@@ -29,10 +37,7 @@ def test_rows_of_a_reassembly(size, band, neighbours, padding, K, groups):
     rows = slice(*band)
     want = reassemble(x, weights, (H, W), neighbours, padding, groups)[:, :, rows]
     got = reassemble_rows(x, weights[:, :, rows], band, H, neighbours, padding, groups)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
-    grad = torch.randn_like(want)
-    expected = torch.autograd.grad(want, (x, weights), grad)
-    torch.testing.assert_close(torch.autograd.grad(got, (x, weights), grad), expected, rtol=0, atol=1e-12)
+    assert_equal(got, want, (x, weights))
 
 
 @pytest.mark.parametrize("band", BANDS)
@@ -46,10 +51,7 @@ def test_rows_of_a_correlation(size, band, neighbours, K):
     rows = slice(*band)
     want = correlate(query, key, K, neighbours, "zero")[:, :, rows]
     got = correlate_rows(query[:, :, rows], key, K, band, H, neighbours, "zero")
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
-    grad = torch.randn_like(want)
-    expected = torch.autograd.grad(want, (query, key), grad)
-    torch.testing.assert_close(torch.autograd.grad(got, (query, key), grad), expected, rtol=0, atol=1e-12)
+    assert_equal(got, want, (query, key))
 
 
 @pytest.mark.parametrize("band", BANDS)

@@ -10,6 +10,7 @@ from PIL import Image
 import resfu
 from resfu.cli import main
 from resfu.evaluation.fidelity import Fidelity, consistency
+from resfu.files.atomic import write_json
 from resfu.files.lock import locked
 from resfu.frozen.encoder import FrozenEncoder
 from resfu.frozen.pairs import feature_pair
@@ -168,6 +169,13 @@ def test_the_probe_has_nearest_and_bilinear_and_a_page(tmp_path, capsys, monkeyp
     assert "bicubic" in capsys.readouterr().out
     assert main(["probe", *words, "--upsamplers", "bicubic"]) == 0  # goes on: nothing is left to measure
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == results["rows"]
+    written = []
+    monkeypatch.setattr("resfu.files.atomic.write_json", lambda path, content: written.append(json.dumps(content)))
+    assert main(["probe", *words, "--upsamplers", "bicubic+scale_factor=2,bicubic"]) == 0
+    assert [[row["name"] for row in json.loads(content)["rows"]] for content in written] == [
+        ["nearest", "bilinear", "bicubic+scale_factor=2", "bicubic"]  # at no time without those measured before
+    ]
+    monkeypatch.setattr("resfu.files.atomic.write_json", write_json)
     assert main(["probe", *words]) == 0  # rows that are not asked for stay
     kept = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["name"]: row["runs"] for row in kept["rows"]} == {row["name"]: row["runs"] for row in results["rows"]}

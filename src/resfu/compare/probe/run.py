@@ -66,7 +66,7 @@ def probe(
         before: what was returned or given to `on_row` before, with the same settings: its rows are kept, and measured
             again only with other weights.
         on_step: called with the row's name after each step.
-        on_row: called after each row with what has been measured so far.
+        on_row: called after each row that is measured, with all that there is so far.
 
     Returns:
         "settings" (weights by the SHA-256 of their file), "rows" (name, "runs" and "fidelity" of each, "cpu_seconds" of
@@ -77,13 +77,14 @@ def probe(
     """
     found = find_encoder(encoder)
     made = {}
-    for row, (name, chosen, weights) in parse_rows(upsamplers).items():
+    asked = parse_rows(upsamplers)
+    for row, (name, chosen, weights) in asked.items():
         made[row] = PixelFeatures(found, name, weights, **chosen)
         if weights is None and any(True for _ in made[row].upsampler.parameters()):
             raise ValueError(
                 f"{row} needs weights: train them with `resfu distill --upsampler {row}` and give {row}@FILE."
             )
-    digests = {row: weights and _digest(weights) for row, (*_, weights) in parse_rows(upsamplers).items()}
+    digests = {row: weights and _digest(weights) for row, (*_, weights) in asked.items()}
     settings = {
         "encoder": encoder,
         "upsamplers": digests,
@@ -103,17 +104,21 @@ def probe(
     settings["images"] = {"train": len(trained) // (2 if pixels is None else 1), "val": len(measured)}
     known = _known(before, settings)
     settings["upsamplers"] = (before["settings"]["upsamplers"] if before else {}) | digests
-    results: dict[str, Any] = {"settings": settings, "rows": [row for name, row in known.items() if name not in made]}
+    order = {**made, **known}
+    results: dict[str, Any] = {"settings": settings, "rows": [known[name] for name in order if name in known]}
     results |= {"machine": describe_machine(), "versions": describe_versions()}
     pairs = pairs_of(found, measured) if made.keys() - known.keys() else {}
     for row, pf in made.items():
-        if row not in known:
-            started = time.process_time()
-            step = partial(on_step, row)
-            runs = linear_probes(pf, trained, measured, splits[0].num_classes, steps, seeds, pixels, on_step=step)
-            seconds = time.process_time() - started
-            known[row] = {"name": row, "runs": runs, "fidelity": fidelity(pf, measured, pairs), "cpu_seconds": seconds}
-        results["rows"].append(known[row])
+        if row in known:
+            continue
+        started = time.process_time()
+        step = partial(on_step, row)
+        runs = linear_probes(pf, trained, measured, splits[0].num_classes, steps, seeds, pixels, on_step=step)
+        seconds = time.process_time() - started
+        known[row] = {"name": row, "runs": runs, "fidelity": fidelity(pf, measured, pairs), "cpu_seconds": seconds}
+        results["rows"] = [
+            known[name] for name in order if name in known
+        ]  # those measured before stay, whatever ends this
         on_row(results)
     return results
 
