@@ -1,6 +1,7 @@
 """Checks of arguments. Every error says what was expected and what came."""
 
 import operator
+from collections.abc import Sequence
 from numbers import Integral
 
 import torch
@@ -117,6 +118,11 @@ def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple
     if len(numbers) != count:
         raise ValueError(f"{name} must be {expected}, got {value!r}.")
     return numbers  # pyright: ignore[reportReturnType]
+
+
+def are_ints(value: object, count: int, least: int = 1) -> bool:
+    """Whether this is a sequence of so many ints, each at least so large."""
+    return isinstance(value, Sequence) and len(value) == count and all(_is_int(n, least) for n in value)
 
 
 def _is_int(value: object, least: int) -> bool:

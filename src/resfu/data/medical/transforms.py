@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from resfu.data.base import Transform
 from resfu.data.transforms import eval_transform
+from resfu.ops.checks import are_ints
 
 MAX_ANGLE = 20  # degrees
 
@@ -57,7 +58,7 @@ class SplineResize(v2.Transform):
 
     def __init__(self, size: Sequence[int], label: bool) -> None:
         super().__init__()
-        if isinstance(size, int) or len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        if not are_ints(size, 2):
             raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
         self.size = (size[0], size[1])
         self.label = label

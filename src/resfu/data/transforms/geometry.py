@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from resfu.data.base import IGNORE_INDEX
+from resfu.ops.checks import are_ints
 
 CROP_RETRIES = 10
 
@@ -158,14 +159,13 @@ class PadTo(v2.Transform):
 
 
 def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    if isinstance(size, int) or len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+    if not are_ints(size, 2):
         raise ValueError(f"a size is (H, W), two whole numbers of at least 1; got {size!r}.")
     return size[0], size[1]
 
 
 def _checked_bounds(bounds: Sequence[int]) -> tuple[int, int]:
-    whole = not isinstance(bounds, int) and len(bounds) == 2 and all(isinstance(side, int) for side in bounds)
-    if not whole or not bounds[0] >= bounds[1] >= 1:
+    if not are_ints(bounds, 2) or bounds[0] < bounds[1]:
         raise ValueError(
             f"bounds are (long, short), two whole numbers of at least 1, the larger one first; got {bounds!r}."
         )

@@ -15,6 +15,7 @@ from resfu.data.generated.scenes.classes import CLASSES, PALETTE, STUFF
 from resfu.data.generated.scenes.render import Scene, make_scene
 from resfu.data.generated.seeding import check_sampling
 from resfu.data.generated.store import Arrays, GeneratedStore, default_cache_dir
+from resfu.ops.checks import are_ints
 
 # Part of the cache's path: raise it whenever the generator's output changes.
 VERSION = 1
@@ -67,11 +68,7 @@ class Scenes(SegmentationDataset):
     ) -> None:
         super().__init__(transform)
         check_sampling("scenes", split, count, seed)
-        if (
-            isinstance(size, int)
-            or len(size) != 2
-            or not all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size)
-        ):
+        if not are_ints(size, 2, SMALLEST_SIDE):
             raise ValueError(f"size must be (H, W), two whole numbers of at least {SMALLEST_SIDE}; got {size!r}.")
         if not 0 <= difficulty <= 1:
             raise ValueError(f"difficulty must be 0 to 1, got {difficulty}.")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from resfu.ops.checks import are_ints
+
 Array = NDArray[np.float32]
 Size = tuple[int, int, int]
 
@@ -47,7 +49,6 @@ def blur_in_plane(values: Array) -> None:
 
 def checked_volume_size(size: Sequence[int], least: Size) -> Size:
     """(D, H, W) as a tuple; a ValueError unless these are three whole numbers of at least `least`."""
-    whole = not isinstance(size, int) and len(size) == 3 and all(isinstance(n, int) for n in size)
-    if not whole or any(n < low for n, low in zip(size, least, strict=True)):
+    if not are_ints(size, 3) or any(n < low for n, low in zip(size, least, strict=True)):
         raise ValueError(f"size must be (D, H, W), whole numbers of at least {least}; got {size!r}.")
     return size[0], size[1], size[2]
