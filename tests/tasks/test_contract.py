@@ -1,5 +1,9 @@
-"""Every task keeps one contract: train, resume exactly, measure, predict, compare and report."""
+"""Every task keeps one contract: train, resume exactly, measure, predict, compare and report.
 
+And a fifth one, which is one file (tests/support/depth.py): nothing else of the package knows of it.
+"""
+
+import html
 import json
 
 import numpy as np
@@ -16,6 +20,7 @@ from resfu.tasks import TASKS
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.loading import load_module
 from resfu.tasks.run import RunFolder, train
+from tests.support.depth import Depth
 
 # What makes the small recipe of each task smaller still.
 SCENES = {
@@ -43,10 +48,18 @@ SMALL = {
     "volumes": VOLUMES,
     "instances": OBJECTS,
     "panoptic": OBJECTS,
+    "depth": {},
 }
 STEPS = {"trainer": {"max_steps": 4, "val_check_interval": 2}, "model": {"schedule": {"warmup_steps": 1}}}
 
-each_task = pytest.mark.parametrize("task", TASKS)
+each_task = pytest.mark.parametrize("task", SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_fifth_task():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, Depth.name, Depth())
+        yield
 
 
 class Losses(Callback):
@@ -108,7 +121,9 @@ def test_it_trains_resumes_exactly_and_measures(task, cache, fitted, tmp_path):
     module = trained.module
     assert module.headline().keys() <= {score.key for score in module.scores}
     assert TASKS[task].monitor.key in module.headline()
-    assert module.table().row_count == len(module.class_names) or task == "instances"
+    by_class = [module.results[score.by_class] for score in module.scores if score.by_class in module.results]
+    assert module.table().row_count == len(by_class[0] if by_class else module.headline())
+    assert bool(by_class) == bool(module.class_names)
 
     two = small_experiment(task, cache, {"trainer": {"max_steps": 2}, "model": {"schedule": {"total_steps": 4}}})
     first, _ = losses_of(two, tmp_path / "parts")
@@ -134,8 +149,8 @@ def test_with_one_seed_networks_start_the_same_whatever_the_upsampler(task, cach
         torch.testing.assert_close(resfu[name], value, rtol=0, atol=0, msg=name)
 
 
-def photo_or_scan(task, folder, cache):
-    if task == "volumes":
+def photo_or_scan(task, folder):
+    if TASKS[task].writer(str(folder), progress=False).kind == "scan":
         path = folder / "scan.npz"
         np.savez(path, image=np.random.default_rng(0).random((3, 32, 32), np.float32))
         return path
@@ -151,7 +166,7 @@ def test_the_commands_take_it(task, cache, fitted, tmp_path, capsys):
     metrics = tmp_path / "metrics.json"
     assert main(["validate", *place, "--metrics", str(metrics)]) == 0
     assert TASKS[task].monitor.key in json.loads(metrics.read_text())
-    file = photo_or_scan(task, tmp_path, cache)
+    file = photo_or_scan(task, tmp_path)
     assert main(["predict", str(file), *place, "--output", str(tmp_path / "out")]) == 0
     assert any((tmp_path / "out").iterdir())
     assert TASKS[task].written in capsys.readouterr().out
@@ -171,7 +186,10 @@ def test_it_compares_as_fit_trains_and_reports(task, cache, fitted, tmp_path, ca
     assert [loss for _, loss in results["runs"][0]["curves"]["loss"]] == fitted(task)[0]
     page = (tmp_path / "report.html").read_text("utf-8")
     for score in TASKS[task].scores:
-        assert score.title in page
+        assert html.escape(score.title) in page
+        mean = results["summary"]["resfu"][score.key]["mean"]
+        assert f">{'-' if mean is None else f'{mean:.{score.decimals}f}'}" in page
+    assert ('<h2 id="classes-heading">' in page) == bool(results["classes"])
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 1
     printed = capsys.readouterr().out
     assert "finished before" not in printed

@@ -40,6 +40,12 @@ def test_a_score_that_requires_another_has_a_count():
         Score("hd95", "HD95", requires="found")
 
 
+def test_without_classes_there_is_a_row_a_score():
+    scores = (Score("abs_rel", "AbsRel", unit="", decimals=4), Score("rmse", "RMSE", unit="m"), Score("silog", "SILog"))
+    table = class_table(scores, {"abs_rel": 0.11234, "rmse": 2.0}, ())
+    assert [list(column.cells) for column in table.columns] == [["AbsRel", "RMSE"], ["0.1123", "2.00"]]
+
+
 def test_one_class_has_a_row_and_lists_of_one():
     metrics = SemanticMetrics(1)
     with pytest.warns(UserWarning, match="before the ``update``"):  # torchmetrics' own

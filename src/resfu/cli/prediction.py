@@ -51,7 +51,7 @@ def chosen(options: argparse.Namespace, task: "Task") -> dict[str, Any]:
     """
     for name in ("longest_side", "window", "stride"):
         if getattr(options, name) is not None and task.seen_size:
-            raise ValueError(f"--{name.replace('_', '-')} is for label maps of photos; {task.seen_size}.")
+            raise ValueError(f"--{name.replace('_', '-')} is not for {task.written}: {task.seen_size}.")
     given = {key: getattr(options, key) for key in ("on_error", "nonfinite", "fill_value", "longest_side")}
     settings = merge(*(nested(f"data.{key}", value) for key, value in given.items() if value is not None))
     if options.window is None:

@@ -30,13 +30,14 @@ def class_scores(results: Mapping[str, Any]) -> dict[str, dict[str, list[Spread]
         table[label] = {}
         for name in results["settings"]["upsamplers"]:
             runs = [run for run in results["runs"] if run["upsampler"] == name]
-            # Runs from before a score existed have no list for it.
-            values = (
-                [run[score.by_class][index] for run in runs if score.by_class in run]
-                for score in scores_by_class(results)
-            )
-            table[label][name] = [Spread(tuple(v for v in known if v is not None)) for known in values]
+            table[label][name] = [_spread(runs, score, index) for score in scores_by_class(results)]
     return table
+
+
+def _spread(runs: list[dict[str, Any]], score: Score, index: int) -> Spread:
+    # Runs from before a score existed have no list for it.
+    values = (run[score.by_class][index] for run in runs if score.by_class in run)
+    return Spread(tuple(value for value in values if value is not None), score.decimals)
 
 
 def class_markdown(results: Mapping[str, Any]) -> str:

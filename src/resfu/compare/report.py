@@ -87,7 +87,7 @@ def _rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 {
                     "value": value,
                     "spread": spread,
-                    "gain": None if math.isnan(gain) else f"{gain:+.2f}",
+                    "gain": None if score is None or math.isnan(gain) else f"{gain:+.{score.decimals}f}",
                     "best": bool(score) and row.upsampler in best(rows, score),
                 }
             )
@@ -103,12 +103,12 @@ def _class_titles(results: Mapping[str, Any]) -> list[str]:
 
 
 def _class_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the table of classes; with one score per class, the cells have bars."""
-    several = len(scores_by_class(results)) > 1
+    """The rows of the table of classes; with one score in percent per class, the cells have bars."""
+    bars = [score.unit for score in scores_by_class(results)] == ["%"]
     shown = []
     for colour, (label, by_name) in zip(results["palette"], class_scores(results).items(), strict=True):
         spreads = [spread for name in results["settings"]["upsamplers"] for spread in by_name[name]]
-        entries = [(str(s), None if several or math.isnan(s.mean) else f"{s.mean:.0f}") for s in spreads]
+        entries = [(str(s), f"{s.mean:.0f}" if bars and not math.isnan(s.mean) else None) for s in spreads]
         shown.append({"name": label, "colour": colour and _hex(colour), "cells": entries})
     return shown
 
@@ -123,7 +123,8 @@ def _settings(values: Mapping[str, Any]) -> dict[str, str]:
 def _data(results: Mapping[str, Any], pictures: Sequence[ImagePictures]) -> dict[str, Any]:
     charts = []
     first = task_in(results).scores[0]
-    for key, title in (("loss", "Training loss"), (first.key, f"Validation {first.title} ({first.unit})")):
+    unit = f" ({first.unit})" if first.unit else ""
+    for key, title in (("loss", "Training loss"), (first.key, f"Validation {first.title}{unit}")):
         series = [
             {"upsampler": run["upsampler"], "seed": run["seed"], "points": run["curves"][key]}
             for run in results["runs"]

@@ -12,9 +12,15 @@ from resfu.training.scores import Score
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over seeds: mean, and sample standard deviation (None for a single seed); without values, NaN."""
+    """A metric over seeds: mean, and sample standard deviation (None for a single seed); without values, NaN.
+
+    Attributes:
+        values: one a seed.
+        decimals: how many the text has.
+    """
 
     values: tuple[float, ...]
+    decimals: int = 2
 
     @property
     def mean(self) -> float:
@@ -34,7 +40,8 @@ class Spread:
     def __str__(self) -> str:
         if not self.values:
             return "-"
-        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+        mean = f"{self.mean:.{self.decimals}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{self.decimals}f}"
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,16 @@ def task_in(results: Mapping[str, Any]) -> Task:
     return TASKS[results["task"]]
 
 
-def spread(results: Mapping[str, Any], upsampler: str, metric: str) -> Spread:
-    """A metric of an upsampler over the seeds.
+def spread(results: Mapping[str, Any], upsampler: str, score: Score) -> Spread:
+    """A score of an upsampler over the seeds.
 
     Args:
         results: the content of `results.json`.
         upsampler: one of its settings' upsamplers.
-        metric: a key of a run's "metrics"; runs from before it existed are left out.
+        score: its key is one of a run's "metrics"; runs from before it existed are left out.
     """
-    values = (run["metrics"].get(metric) for run in results["runs"] if run["upsampler"] == upsampler)
-    return Spread(tuple(value for value in values if value is not None))
+    values = (run["metrics"].get(score.key) for run in results["runs"] if run["upsampler"] == upsampler)
+    return Spread(tuple(value for value in values if value is not None), score.decimals)
 
 
 def summarise(results: Mapping[str, Any]) -> list[Row]:
@@ -78,7 +85,7 @@ def summarise(results: Mapping[str, Any]) -> list[Row]:
     return [
         Row(
             name,
-            {score.key: spread(results, name, score.key) for score in task_in(results).scores},
+            {score.key: spread(results, name, score) for score in task_in(results).scores},
             results["cost"][name],
         )
         for name in results["settings"]["upsamplers"]

@@ -72,8 +72,8 @@ def find_host(name: str) -> Callable[..., Any]:
 
     Args:
         name: a key of `HOSTS`, or "package.module:function" for one of your own that can be imported. It is called with
-            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and must return a network that keeps the
-            contract of `resfu.hosts.SegmentationHost`.
+            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and returns a network that keeps the
+            contract of `resfu.hosts.SegmentationHost`, or what the module of its task needs (attribute `task`).
 
     Raises:
         ValueError: for an unknown name, the message lists the known ones; or a function that cannot be imported.

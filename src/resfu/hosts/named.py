@@ -13,7 +13,8 @@ def named_host(name: str, factory: str, summary: str, task: str | None = None, *
         name: of the network, a key of `resfu.HOSTS`.
         factory: name in `resfu.hosts` of its class, or of a function that builds it.
         summary: a sentence about the network, for `help`.
-        task: a key of `resfu.tasks.TASKS`, for a network that does not label pixels.
+        task: what it is trained for, one of the `host_tasks` of `resfu.tasks.TASKS`. Default: to give every pixel a
+            class.
         **fixed: arguments of the class that the name stands for.
 
     Returns:

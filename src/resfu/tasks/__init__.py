@@ -30,7 +30,8 @@ def task_of(host: str, dataset: str) -> Task:
         if task.trains(host_task, dataset):
             task.check_data(host, dataset)
             return task
-    raise ValueError(f"{host} is for an unknown task {host_task!r}: its `task` must be one of {', '.join(TASKS)}.")
+    known = dict.fromkeys(name for task in TASKS.values() for name in (task.host_tasks or (task.name,)))
+    raise ValueError(f"{host} is for an unknown task {host_task!r}: its `task` must be one of {', '.join(known)}.")
 
 
 __all__ = ["DISTILLATION", "TASKS", "Task", "task_of"]

@@ -20,7 +20,7 @@ class Contents:
     """What is in the evaluated split of a data set.
 
     Attributes:
-        classes: the names of what the results list class by class, in that order.
+        classes: the names of what the results list class by class, in that order; none where nothing is classified.
         palette: RGB of each, None for one that pictures show in many colours.
         count: how many images, or volumes, are measured.
     """
@@ -37,7 +37,8 @@ class TrainingTask:
         name: in results and messages.
         module: the LightningModule: network, losses, metrics.
         data: the LightningDataModule: splits and augmentation.
-        derived: settings that a checkpoint keeps but that follow from others.
+        derived: arguments of both that a checkpoint keeps but that follow from other settings, such as the number of
+            classes from the data set: a checkpoint's are left out where its settings are used again.
     """
 
     name: ClassVar[str]
@@ -59,7 +60,7 @@ class TrainingTask:
         return {**model, "pretrained": False}
 
     def data_arguments(self, module: Any) -> dict[str, Any]:
-        """The arguments of the data module that the network decides."""
+        """The arguments of the data module that follow from the network, such as {"mean": ..., "std": ...}."""
         return {}
 
 
@@ -68,20 +69,25 @@ class Task(TrainingTask, ABC):
 
     To add one, write its module, its data module and a subclass, each in `resfu/tasks`, and name it in `TASKS`. The
     names of the two modules end in "Module" and "Data": the command line finds the settings of "model" and "data" by
-    reading the constructors of such classes in `resfu/tasks` and `resfu/training`, without importing them. The table in
-    docs/architecture.md lists the rest.
+    reading the constructors of such classes in `resfu/tasks` and `resfu/training`, without importing them. Docs
+    (docs/architecture.md, "To add something") list the rest, and `tests/support/depth.py` is a whole task in one file.
+
+    A subclass says `name`, `module`, `data`, `small_recipe` and `written`, and writes the abstract methods. The rest
+    has a default.
 
     Attributes:
-        host_tasks: what a network says by its attribute `task` to be trained for this one; default: the name.
+        host_tasks: what the function that builds a network says by its attribute `task` to be trained for this one;
+            default: the name.
         small_recipe: a recipe that is trained on a laptop, and that stands for published networks and data there.
-        seen_size: why `predict` cannot choose the size at which a network sees a file; "" where it can.
+        seen_size: why `predict` cannot choose the size at which a network sees a file; "" where it can: then the data
+            module has an argument `longest_side`, and the module `inference` with the fields of `Inference`.
         counted: what validation counts.
         written: what `predict` writes.
         row: what a row of the table of classes is, such as "organ".
         lists_classes: comparisons print every score class by class too.
         shows_errors: pictures show where a prediction is wrong.
         note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
-        class_note: the same for the table of classes.
+        class_note: what the numbers of the table of classes are, as it is shown; for a task without classes "".
         cost_note: what the operation counts leave out.
     """
 
@@ -94,7 +100,7 @@ class Task(TrainingTask, ABC):
     lists_classes: ClassVar[bool] = False
     shows_errors: ClassVar[bool] = False
     note: ClassVar[str] = "in percent"
-    class_note: ClassVar[str]
+    class_note: ClassVar[str] = ""
     cost_note: ClassVar[str] = ""
 
     @property
@@ -143,6 +149,9 @@ class Task(TrainingTask, ABC):
             modules: by the name of the upsampler, in evaluation mode, on one device.
             data: the data module.
             places: of the samples.
+
+        Returns:
+            One entry a sample. `feature_views` makes the pictures of features that come first for every upsampler.
         """
 
     def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:

@@ -144,9 +144,13 @@ class DistillationModule(TrainingModule):
             table.add_row(name, *(number(self.results[f"{prefix}{key}"]) for key in ("r2", "cos")))
         return table
 
-    def predict(self, image: str | Path | Picture) -> Any:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
         """Nothing: `resfu.PixelFeatures` applies the weights."""
         raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")
+
+    def predict(self, image: str | Path | Picture) -> Any:
+        """Nothing, see `predict_step`."""
+        return self.predict_step({"image": image}, 0)
 
     def picture(self, image: Tensor) -> Picture | None:
         """None: features have no colours of their own."""

@@ -8,6 +8,10 @@ from lightning.pytorch import Callback
 class PredictionWriter(Callback):
     """Base class of the callbacks that write predictions into a folder.
 
+    A subclass writes three hooks of Lightning: `on_predict_start` calls `make_folder` and refuses names that are
+    taken (`resfu.tasks.files.check_output`), `on_predict_batch_end` writes what `predict_step` found and adds the file
+    to `written`, or the batch's "error" to `skipped`, and `on_predict_end` calls `check_written`.
+
     Attributes:
         kind: what is predicted, for messages: "image" or "scan".
         written: the files so far.

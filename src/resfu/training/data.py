@@ -88,11 +88,16 @@ class TrainingData(LightningDataModule, ABC):
 
     @abstractmethod
     def open_split(self, split: str, training: bool) -> Any:
-        """The samples of a split, augmented for training or as they are."""
+        """The samples of a split, augmented for training or as they are.
+
+        Returns:
+            Something with a length, whose items are dictionaries: "image" float [3, H, W] as the network takes it,
+            "name" a str, and what belongs to it, such as "label". `_collate` makes a batch of them.
+        """
 
     @abstractmethod
     def open_files(self) -> Any:
-        """The samples of `images`."""
+        """The samples of `images`: of photos see `resfu.tasks.photos.Photos`."""
 
     def prepare_data(self) -> None:
         """Open the splits in one process before the others do: generated data are made once."""

@@ -25,11 +25,16 @@ from resfu.visualize.picture import Picture
 class TrainingModule(LightningModule, ABC):
     """Base of the tasks' modules. Its arguments are the hyper-parameters that a checkpoint keeps.
 
-    A subclass calls `save_hyperparameters(plain_arguments(locals()))` and writes the abstract methods below.
+    A subclass calls `save_hyperparameters(plain_arguments(locals()))` and writes the abstract methods below. Its
+    constructor takes the settings of "model" and `seed`: among them `host` (a name), `upsampler`, `upsampler_options`,
+    `pretrained`, `freeze_encoder`, `optimisation` and `schedule`, which checkpoints, comparisons and the report read.
 
     Attributes:
         scores: what is measured.
         encoder_prefix: what the names of the encoder's parameters begin with, in the network.
+        metrics: gathers a split, such as a `resfu.evaluation.dataset_metric.DatasetMetric`; None before there is one to
+            measure against. `compute()` gives a float under the key of each score and a tensor [K] under its
+            `by_class`, `reset()` begins again.
         results: of the last validation or test, as the metrics compute them.
 
     Args:
@@ -71,15 +76,28 @@ class TrainingModule(LightningModule, ABC):
     @property
     @abstractmethod
     def class_names(self) -> list[str]:
-        """What the rows of the table of classes are called."""
+        """What the rows of the table of classes are called; none where nothing is classified."""
 
     @abstractmethod
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What training minimises, by the names under which it is logged: the sum of these scalars."""
+        """What training minimises, by the names under which it is logged: the sum of these scalars.
+
+        Args:
+            batch: as the data module makes it: "image" and what belongs to it.
+        """
 
     @abstractmethod
     def measure(self, batch: dict[str, Any]) -> None:
         """Predict a batch of the validation or test split, and give prediction and label to `metrics`."""
+
+    @abstractmethod
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
+        """What `resfu predict` writes of a batch of files: the task's writer gets it.
+
+        Args:
+            batch: of the data module's `open_files`; one may have an "error" in place of an image.
+            batch_idx: its number.
+        """
 
     @abstractmethod
     def predict(self, image: str | Path | Picture) -> Any:
@@ -87,7 +105,7 @@ class TrainingModule(LightningModule, ABC):
 
     @abstractmethod
     def picture(self, image: Tensor) -> Picture | None:
-        """What the network says of an image [3, H, W] as it takes it, in colours; None where these are not known."""
+        """What the network says of an image [3, H, W] as it takes it, uint8 [H, W, 3]; None without known colours."""
 
     def forward(self, images: Any) -> Any:
         """What the network makes of images."""

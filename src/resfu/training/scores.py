@@ -17,7 +17,8 @@ class Score:
         title: in tables.
         by_class: key of the values class by class; "" where there are none.
         class_title: of these in tables; default: the title.
-        unit: "%" or what distances are measured in.
+        unit: "%", or what the numbers are measured in; "" for a number without a unit.
+        decimals: how many are shown.
         lower_is_better: of two networks the one with the lower number is better.
         compared: shown where networks are compared.
         counted_first: key of a count that decides before this score does, the lower the better: a distance says
@@ -33,6 +34,7 @@ class Score:
     by_class: str = ""
     class_title: str = ""
     unit: str = "%"
+    decimals: int = 2
     lower_is_better: bool = False
     compared: bool = True
     counted_first: str = ""
@@ -51,29 +53,35 @@ def headline(scores: Iterable[Score], results: Mapping[str, Any]) -> dict[str, f
 def class_table(
     scores: Iterable[Score], results: Mapping[str, Any], names: Sequence[str], row: str = "class", caption: str = ""
 ) -> Table:
-    """Lay out results class by class.
+    """Lay out results class by class, or score by score where there are no classes.
 
     Args:
         scores: what was measured.
         results: as the metrics compute them.
-        names: of the classes, in order; there may be more than were measured.
+        names: of the classes, in order; there may be more than were measured, or none.
         row: what a class is called.
         caption: below the table.
 
     Returns:
         A table for `rich.print`: a row per class, the means at the foot. A class without a value shows a dash.
     """
+    if not names:
+        table = Table("score", "", caption=caption or None)
+        for score in scores:
+            if score.key in results:
+                table.add_row(score.title, number(results[score.key], score.decimals))
+        return table
     table = Table(row, show_footer=True, caption=caption or None)
     table.columns[0].footer = "mean"
-    columns: list[list[float]] = []
+    columns: list[list[str]] = []
     for score in scores:
         if score.by_class in results:
             title = score.class_title or score.title
-            mean = number(results.get(score.key)) if score.key else ""
+            mean = number(results.get(score.key), score.decimals) if score.key else ""
             table.add_column(title, justify="right", footer=mean)
-            columns.append(results[score.by_class].tolist())
+            columns.append([number(value, score.decimals) for value in results[score.by_class].tolist()])
     for name, *values in zip(names, *columns, strict=False):
-        table.add_row(name, *map(number, values))
+        table.add_row(name, *values)
     return table
 
 
@@ -88,8 +96,8 @@ def plain(results: Any) -> Any:
     return None if results != results else results
 
 
-def number(value: float | None) -> str:
-    """Two decimals; a whole number as it is; a dash for none."""
+def number(value: float | None, decimals: int = 2) -> str:
+    """So many decimals; a whole number as it is; a dash for none."""
     if value is None or value != value:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+    return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"

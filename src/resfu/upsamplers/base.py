@@ -21,10 +21,10 @@ Size = Any  # (H, W); (D, H, W) of the methods that take volumes, when they were
 
 
 class Upsampler(nn.Module):
-    """Base of all upsamplers: checks what comes in, settles the output size, calls `upsample`.
+    """Base of all upsamplers: checks what comes in, determines the output size, calls `upsample`.
 
     A subclass sets the class attributes, passes its widths to `__init__` and writes
-    `upsample(features, guidance, size)`.
+    `upsample(features, guidance, size)`; it may take `out` too, if its last step can write into a given map.
 
     Attributes:
         guided: whether it needs a guidance.
@@ -100,8 +100,8 @@ class Upsampler(nn.Module):
                 another size than this is resampled to it bilinearly first. Where only whole ratios are taken, less than
                 one ratio may be missing in either axis: the surplus rows and columns of the whole size are cropped at
                 the bottom and right, and the guidance's last row and column are repeated to cover them.
-            out: [B, C, H, W] in the features' dtype, which the result is written into: a fresh map of that size costs
-                its page faults. Without gradients.
+            out: [B, C, H, W] in the features' dtype, which the result is written into: that spares the page faults of
+                new memory. Without gradients.
 
         Returns:
             [B, C, H, W] in the features' dtype, under autocast too.

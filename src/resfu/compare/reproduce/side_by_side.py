@@ -49,7 +49,7 @@ def compared(results: Mapping[str, Any], upsampler: str, row: PublishedRow) -> M
         row: of the same task.
     """
     scores = [*scores_of(row), *additions_to(row)]
-    spreads = {score.key: spread(results, upsampler, score.key) for score in scores}
+    spreads = {score.key: spread(results, upsampler, score) for score in scores}
     known = {key: value for key, value in spreads.items() if value.values}
     return Measured(known, results["cost"][upsampler]["parameters"])
 

@@ -60,8 +60,8 @@ def reassemble(
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
         mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
             low-resolution pixels, whatever `neighbours` says.
-        out: [B, C, H, W] in the features' dtype, which the result is written into: a fresh map of that size costs its
-            page faults. Without gradients.
+        out: [B, C, H, W] in the features' dtype, which the result is written into: that spares the page faults of new
+            memory. Without gradients.
 
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
