@@ -41,6 +41,17 @@ def test_damage_is_named_with_the_checkpoint_to_take(tmp_path, part, words, read
         read(file)
 
 
+@pytest.mark.parametrize("read", [read_checkpoint, WholeCheckpoints().load_checkpoint])
+def test_a_byte_that_changed_is_noticed(tmp_path, read):
+    file = save(tmp_path / "last.ckpt")
+    content = bytearray(file.read_bytes())
+    content[content.index(CONTENT["state_dict"]["w"].numpy().tobytes()) + 1000] ^= 1
+    file.write_bytes(content)
+    assert not torch.equal(torch.load(file, weights_only=True)["state_dict"]["w"], CONTENT["state_dict"]["w"])
+    with pytest.raises(ValueError, match="is cut off or damaged"):
+        read(file)
+
+
 def test_another_file_is_no_checkpoint(tmp_path):
     (tmp_path / "x.ckpt").write_text("steps: 3")
     torch.save([1, 2], tmp_path / "list.ckpt")

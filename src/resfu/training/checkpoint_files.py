@@ -51,16 +51,19 @@ def read_checkpoint(
         path: of the file.
         map_location: see `torch.load`.
         weights_only: see `torch.load`.
-        mmap: see `torch.load`.
+        mmap: see `torch.load`; the checksums in the file are not compared then.
 
     Returns:
         Its content.
 
     Raises:
         FileNotFoundError: where there is none.
-        ValueError: for a file that is empty, cut off or something else, naming it and the checkpoint to take instead.
+        ValueError: for a file that is empty, cut off, changed or something else, naming it and the checkpoint to take
+            instead.
     """
     try:
+        if not mmap:
+            _compare_checksums(path)
         content = torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
@@ -69,6 +72,15 @@ def read_checkpoint(
     if not isinstance(content, dict) or not any(isinstance(value, dict | Tensor) for value in content.values()):
         raise ValueError(f"{path} is not a checkpoint of resfu: it holds a {type(content).__name__}.")
     return content
+
+
+def _compare_checksums(path: Path) -> None:
+    """Those that `torch.save` writes into its archive, and that `torch.load` passes over."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed is not None:
+            raise zipfile.BadZipFile(f"{changed} has another checksum.")
 
 
 def _damage(path: Path) -> str:
