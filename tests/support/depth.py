@@ -169,21 +169,16 @@ class DepthData(TrainingData):
 class DepthWriter(PredictionWriter):
     """Writes NAME.npy, metres in fp32."""
 
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        self.make_folder()
+    def begin(self, trainer: Any, module: Any) -> None:
+        super().begin(trainer, module)
         check_output(trainer.datamodule.images, trainer.datamodule.predicted.found, self.folder, ".npy")
 
-    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *place: Any) -> None:
-        if "error" in batch:
-            self.skipped.append(batch["error"])
-            return
-        for name, depth in zip(batch["name"], outputs["depth"], strict=True):
-            self.written.append(self.folder / f"{name}.npy")
-            with replacing(self.written[-1]) as draft:
-                np.save(draft, depth.numpy())
-
-    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        self.check_written()
+    def write(self, batch: dict[str, Any], found: Any, module: Any) -> list[Path]:
+        files = [self.folder / f"{name}.npy" for name in batch["name"]]
+        for file, depth in zip(files, found["depth"], strict=True):
+            with replacing(file) as draft, draft.open("wb") as stream:
+                np.save(stream, depth.numpy())
+        return files
 
 
 class Depth(Task):

@@ -30,9 +30,9 @@ class LabelVolumeWriter(PredictionWriter):
         console = Console(stderr=True)
         self._bar = Progress(console=console, disable=not (bar and console.is_terminal))
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the folder before the work begins."""
-        self.make_folder()
+    def begin(self, trainer: Any, module: Any) -> None:
+        """Make the folder and start the bars."""
+        super().begin(trainer, module)
         self._bar.start()
 
     def on_predict_batch_start(
@@ -47,29 +47,17 @@ class LabelVolumeWriter(PredictionWriter):
         row = self._bar.add_task(scan.name, total=len(scan))
         scan.on_slice = lambda done, total: self._bar.update(row, completed=done)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write the labels of a scan, or note that it could not be read."""
-        error = batch.get("error") or outputs.get("error")
-        if error is not None:
-            self.skipped.append(error)
-            return
+    def write(self, batch: dict[str, Any], found: Any, module: Any) -> list[Path]:
+        """Write the labels of a scan."""
         scan: Scan = batch["volume"]
         self._target(scan).parent.mkdir(parents=True, exist_ok=True)
-        scan.write(outputs["labels"], self._target(scan))
-        self.written.append(self._target(scan))
+        scan.write(found["labels"], self._target(scan))
+        return [self._target(scan)]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a run that had nothing to show."""
+        """Give the terminal back, and finish."""
         self._bar.stop()
-        self.check_written()
+        super().on_predict_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""

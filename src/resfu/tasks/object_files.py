@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
@@ -42,46 +41,36 @@ class ObjectWriter(PredictionWriter):
         self._results: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the folders before the work begins, and number the images."""
+    def begin(self, trainer: Any, module: Any) -> None:
+        """Make the folders, and number the images."""
         if trainer.world_size > 1:
             raise ValueError("objects are predicted in one process, as their files are one list: --trainer.devices 1.")
         self.make_folder("pictures")
-        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        data = trainer.datamodule
         check_output(data.images, data.predicted.found, self.folder / "pictures", ".png")
         names: list[str] = data.predicted.names
         numbers = {int(name) for name in names if name.isdecimal()}
         counted = len(numbers) < len(names)
         self._numbers = {name: place if counted else int(name) for place, name in enumerate(names, start=1)}
-        self._categories: list[Category] = pl_module.categories  # pyright: ignore[reportAttributeAccessIssue]
+        self._categories: list[Category] = module.categories
         self._panoptic = PanopticResults(self.folder / "panoptic", [category.id for category in self._categories])
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the results of a batch, or note the image that could not be read."""
-        if "error" in batch:
-            self.skipped.append(batch["error"])
-            return
-        for name, image, found in zip(batch["name"], batch["image"], outputs, strict=True):
+    def write(self, batch: dict[str, Any], found: Any, module: Any) -> list[Path]:
+        """Keep the results of a batch, and write its pictures."""
+        files = []
+        for name, image, objects in zip(batch["name"], batch["image"], found, strict=True):
             picture = (image.detach().cpu() * 255).round().byte().permute(1, 2, 0).numpy()
             self._images.append(
                 {"id": self._numbers[name], "name": name, "height": picture.shape[0], "width": picture.shape[1]}
             )
-            self._keep(name, found)
-            self.written.append(self.folder / "pictures" / f"{name}.png")
-            with replacing(self.written[-1]) as draft:
-                Image.fromarray(draw_found(picture, found, self._categories)).save(draft)
+            self._keep(name, objects)
+            files.append(self.folder / "pictures" / f"{name}.png")
+            with replacing(files[-1]) as draft:
+                Image.fromarray(draw_found(picture, objects, self._categories)).save(draft)
+        return files
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the lists; refuse a run that had nothing to show."""
-        self.check_written()
+    def finish(self) -> None:
+        """Write the lists."""
         write_instance_results(self.folder / "instances.json", self._results)
         if self._panoptic.folder.is_dir():
             self._panoptic.save()

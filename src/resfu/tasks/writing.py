@@ -1,16 +1,17 @@
 """What the writers of predictions of all tasks share."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(Callback, ABC):
     """Base class of the callbacks that write predictions into a folder.
 
-    A subclass writes three hooks of Lightning: `on_predict_start` calls `make_folder` and refuses names that are
-    taken (`resfu.tasks.files.check_output`), `on_predict_batch_end` writes what `predict_step` found and adds the file
-    to `written`, or the batch's "error" to `skipped`, and `on_predict_end` calls `check_written`.
+    A subclass writes `write`, and `begin` and `finish` where more is to be done before the first batch and after the
+    last.
 
     Attributes:
         kind: what is predicted, for messages: "image" or "scan".
@@ -28,6 +29,62 @@ class PredictionWriter(Callback):
         self.written: list[Path] = []
         self.skipped: list[str] = []
 
+    def begin(self, trainer: Any, module: Any) -> None:
+        """Make the folder. A subclass refuses here what would be overwritten, see `resfu.tasks.files.check_output`.
+
+        Args:
+            trainer: its `datamodule` has the files, `predicted`.
+            module: the network's.
+        """
+        self.make_folder()
+
+    @abstractmethod
+    def write(self, batch: dict[str, Any], found: Any, module: Any) -> list[Path]:
+        """Write what was found in a batch.
+
+        Args:
+            batch: of the data module's `open_files`.
+            found: what the module's `predict_step` gave for it.
+            module: the network's.
+
+        Returns:
+            The files.
+        """
+
+    def finish(self) -> None:
+        """Write what belongs to all batches."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self.begin(trainer, pl_module)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write a batch, or note the file that could not be read: then batch or result holds an "error"."""
+        error = batch.get("error") or (isinstance(outputs, dict) and outputs.get("error"))
+        if error:
+            self.skipped.append(error)
+        else:
+            self.written += self.write(batch, outputs, pl_module)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish; refuse a run of which not one file could be read.
+
+        Raises:
+            ValueError: with the first reason.
+        """
+        if not self.written and self.skipped:
+            reason = self.skipped[0].rstrip(".")
+            raise ValueError(f"no {self.kind} could be read, of {len(self.skipped)}; {reason}.")
+        self.finish()
+
     def make_folder(self, name: str = "") -> None:
         """Make the folder, with a subfolder if wanted, before the work begins.
 
@@ -38,13 +95,3 @@ class PredictionWriter(Callback):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {self.folder} ({error.strerror}): choose another.") from error
-
-    def check_written(self) -> None:
-        """Refuse a run of which not one file could be read.
-
-        Raises:
-            ValueError: with the first reason.
-        """
-        if not self.written and self.skipped:
-            reason = self.skipped[0].rstrip(".")
-            raise ValueError(f"no {self.kind} could be read, of {len(self.skipped)}; {reason}.")
