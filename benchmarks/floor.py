@@ -2,10 +2,12 @@
 
 fp32, two threads, one process that keeps the pages it frees, contenders in turn within every round, medians. In each
 turn the second call counts. Prints and writes every number of the list of targets, met or not, into
-benchmarks/results/floor.json; `--only WORD` measures the rows whose name holds a word and writes nothing.
+benchmarks/results/floor.json; `--only WORD` measures the rows whose name holds a word, and takes over the others that
+were measured on the same kind of machine.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,7 +20,9 @@ from rich.table import Table
 
 from benchmarks import published, results
 from resfu import CARAFE, ReSFU, StackJBU, keep_pages
+from resfu.compare.machine import describe_machine
 from resfu.evaluation.cost import Latency, peak_memory, rounds
+from resfu.ops import reassemble
 
 ROUNDS, THREADS = 9, 2
 Call = Callable[[], object]
@@ -76,6 +80,26 @@ def training_pass(batch: int, channels: int, low: int, ratio: int, at_most: floa
     return Row(name, calls, at_most, grad=True)
 
 
+def window_pass(batch: int, channels: int, low: int, K: int, at_most: float) -> Row:
+    """The sum that CARAFE, SAPA, FADE and A2U share, of given scores, beside the same by PyTorch's operators."""
+    torch.manual_seed(0)
+    high = 2 * low
+    x = torch.randn(batch, channels, low, low, requires_grad=True)
+    scores = torch.randn(batch, K * K, high, high, requires_grad=True)
+    grad = torch.randn(batch, channels, high, high)
+
+    def summed(backend: str) -> Call:
+        return lambda: reassemble(x, scores, neighbours="coarse", softmax=True, backend=backend).backward(grad)
+
+    calls = {
+        "bilinear": lambda: F.interpolate(x, size=(high, high), mode="bilinear", align_corners=False).backward(grad),
+        "ours": summed("auto"),
+        "operators": summed("cpu"),
+    }
+    name = f"window sum x2, K = {K}, forward + backward, batch {batch}, {channels} channels, {low} -> {high}"
+    return Row(name, calls, at_most, at_least=("operators", 2.0), grad=True)
+
+
 def training_step(at_most: float, peak: float) -> Row:
     """A step of the demo: network, loss, gradients and optimiser on a batch of the recipe's size."""
     from resfu.recipes import read_recipe
@@ -120,6 +144,7 @@ def targets() -> Iterator[Callable[[], Row]]:
     yield lambda: forward(64, 32, 4, 15)
     yield lambda: forward(384, 28, 16, 4, peak=1.15)
     yield lambda: training_pass(8, 64, 14, 8, 8)
+    yield lambda: window_pass(8, 64, 56, 5, 2)
     yield lambda: training_step(3, 2)
     yield lambda: doubled("Stack-JBU", StackJBU(256, steps=1), 6, guidance=3)
     yield lambda: doubled("CARAFE", CARAFE(256), 2.5)
@@ -159,7 +184,7 @@ def table(rows: list[dict]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="rows whose name holds this word; nothing is written")
+    parser.add_argument("--only", default="", help="rows whose name holds this word")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     kept = keep_pages()
@@ -173,8 +198,18 @@ def main() -> None:
     console = Console()
     console.print(table(rows))
     console.print(f"pages kept: {kept}")
-    if not arguments.only:
-        console.print(f"written to {results.save('floor', arguments.rounds, rows, pages_kept=kept)}", soft_wrap=True)
+    if arguments.only:
+        rows = beside_others(rows)
+    console.print(f"written to {results.save('floor', arguments.rounds, rows, pages_kept=kept)}", soft_wrap=True)
+
+
+def beside_others(rows: list[dict]) -> list[dict]:
+    """Rows that were measured now, in the place of those of the same name in the file of this kind of machine."""
+    before = json.loads((results.FOLDER / "floor.json").read_text())
+    if before["machine"] != {**describe_machine(), "threads": THREADS}:
+        raise SystemExit("floor.json is of another machine: measure all rows.")
+    found = {row["name"]: row for row in rows}
+    return [found.pop(row["name"], row) for row in before["rows"]] + list(found.values())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def seed():
 
 
 def assert_same_sums(features, weights, **options):
-    assert numba_doubled.takes(features, weights)
+    assert numba_doubled.takes(*features.shape[1:], *weights.shape[-2:])
     got = reassemble(features, weights, neighbours="coarse", backend="numba", **options)
     options.pop("out", None)
     want = reassemble(features.double(), weights.double(), neighbours="coarse", backend="reference", **options)
@@ -61,7 +61,7 @@ def test_a_value_that_is_not_finite_stays_in_its_windows():
 def test_narrow_maps_and_few_channels_take_the_other_kernel():
     for channels, columns in ((3, 16), (4, 15)):
         features, weights = torch.randn(1, channels, 3, columns), torch.randn(1, 9, 6, 2 * columns)
-        assert not numba_doubled.takes(features, weights)
+        assert not numba_doubled.takes(*features.shape[1:], *weights.shape[-2:])
         got = reassemble(features, weights, neighbours="coarse", backend="numba")
         torch.testing.assert_close(got, reassemble(features, weights, neighbours="coarse", backend="reference"))
 

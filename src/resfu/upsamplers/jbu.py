@@ -82,7 +82,8 @@ class JBU(Upsampler):
                 numba_likeness.range_kernel(keys, self._temperature(), self._nearness(), both)
                 both[:, window:] = guidance
                 return torch.add(both[:, :window], self.kernel_fixup(both), alpha=_FIXUP)
-        guidance = channels_last(guidance)  # and so the kernel, as reassembly likes it
+        if which_backend(guidance) != "numba":
+            guidance = channels_last(guidance)  # and so the kernel, as the operators of reassembly like it
         keys = at_least_fp32(self.range_projection(guidance))
         likeness = window_softmax(self._temperature() * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
         kernel = likeness * self._nearness()
@@ -224,7 +225,7 @@ class TwoLayers(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """The second layer of the first."""
-        planar = _without_graph(input, *self.parameters())
+        planar = which_backend(input) == "numba"
         for layer in self:
             input = project(layer, input, planar=planar)  # which calls the other layers
         return input

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import correlate
+from resfu.ops.backends import which_backend
 from resfu.ops.checks import check_int, check_odd
 from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers.base import Upsampler
@@ -100,8 +101,9 @@ class SAPA(Upsampler):
     ) -> Tensor:
         """See `Upsampler.carry`."""
         assert guidance is not None
-        query = at_least_fp32(project(self.query, guidance, self.guidance_norm))
-        key = project(self.key, features, self.features_norm)
+        planar = which_backend(guidance) == "numba"  # its kernels read rows of pixels
+        query = at_least_fp32(project(self.query, guidance, self.guidance_norm, planar=planar))
+        key = project(self.key, features, self.features_norm, planar=planar)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")
         return reassemble_from(self.start, values, scores, size, out=out)
 

@@ -90,23 +90,34 @@ def product(
     return run_either if halves else run
 
 
-@intrinsic
-def window_product(typingctx, out, o, so, w, a, x, b, sx, K, table, t):
-    """For kernels: out[o + so i + p] = sum over k < K of w[a + 32 k + p] x[b + sx i + table[t + k] + p], i < 8, p < 32.
+def window_product(rows: int = ROWS, apart: bool = False) -> Callable[..., Any]:
+    """A function for kernels: window_product(out, o, so, w, a, x, b, sx, K, table, t).
 
-    Weights of their own for every pixel, shared by the rows: `product` with the vectors on the other side.
+    out[o + so i + p] = sum over k < K of w[a + 32 k + p] x[b + sx i + table[t + k] + p], i < rows, p < 32: weights of
+    their own for every pixel, shared by the rows. `product` with the vectors on the other side. With `apart` the
+    function takes one more number, u, and weights begin at w[a + table[u + k]].
     """
-    integer = types.intp
-    signature = types.void(out, integer, integer, w, integer, x, integer, integer, integer, table, integer)
+
+    def signature_of(out, w, x, table, *more):
+        integer = types.intp
+        return types.void(out, integer, integer, w, integer, x, integer, integer, integer, table, integer, *more)
 
     def generate(context, builder, signature, args):
-        out, o, so, w, a, x, b, sx, K, table, t = args
+        out, o, so, w, a, x, b, sx, K, table, t, *u = args
         nothing = (out, o, so, w, a, a, a, x, b, sx, K, x, a, table, t)
         kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 5, 4, 9, 10)))
-        _Emitter(context, builder, kinds, nothing).window_product()
+        _Emitter(context, builder, kinds, nothing).window_product(rows, *u)
         return context.get_dummy_value()
 
-    return signature, generate
+    @intrinsic
+    def run(typingctx, out, o, so, w, a, x, b, sx, K, table, t):  # pyright: ignore
+        return signature_of(out, w, x, table), generate
+
+    @intrinsic
+    def run_apart(typingctx, out, o, so, w, a, x, b, sx, K, table, t, u):  # pyright: ignore
+        return signature_of(out, w, x, table, types.intp), generate
+
+    return run_apart if apart else run
 
 
 def layer_product(streaming: bool = False) -> Callable[..., Any]:
@@ -193,17 +204,21 @@ class _Emitter:
                 self.add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), _number(LANES), results)
         return added
 
-    def window_product(self) -> None:
+    def window_product(self, rows: int, weights_table: Any = None) -> None:
         b = self.b
-        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in range(ROWS)]
-        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in range(ROWS)]
+        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in range(rows)]
+        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in range(rows)]
         before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
         b.branch(loop)
         b.position_at_end(loop)
         k = b.phi(_INT)
         k.add_incoming(_number(0), before)
-        running = [[b.phi(_VECTOR) for _ in range(2)] for _ in range(ROWS)]
-        weights = b.gep(self.w, [b.add(self.a, b.mul(k, _number(PIXELS)))])
+        running = [[b.phi(_VECTOR) for _ in range(2)] for _ in range(rows)]
+        if weights_table is None:
+            along = b.mul(k, _number(PIXELS))
+        else:
+            along = b.load(b.gep(self.table, [b.add(weights_table, k)]))
+        weights = b.gep(self.w, [b.add(self.a, along)])
         weight = [self._load(b.gep(weights, [_number(v * LANES)])) for v in range(2)]
         tap, added = b.load(b.gep(self.table, [b.add(self.t, k)])), []
         for begin, phis in zip(begins, running, strict=True):

@@ -8,7 +8,7 @@ from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths,
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.in_graphs import kernels_in_graph
-from resfu.ops.layout import PADDINGS
+from resfu.ops.layout import PADDINGS, memory_format
 from resfu.ops.precision import exact_dtype
 from resfu.ops.reassembly import operators, portable, reference
 from resfu.ops.reassembly.borders import bordered
@@ -94,12 +94,14 @@ def reassemble(
         return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
-    if backend == "numba" and not recorded and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
-        from resfu.ops.reassembly import numba_doubled, numba_whole
+    planar = memory_format(features) == torch.contiguous_format
+    if backend == "numba" and planar and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
+        from resfu.ops.reassembly import numba_adjoints
 
-        doubled = neighbours == "coarse" and numba_doubled.takes(features, weights)
-        sums = numba_doubled if doubled else numba_whole
-        return sums.window_sum(bordered(features, K // 2, padding), weights, K, *low, softmax, out)
+        padded = bordered(features, K // 2, padding)
+        if not recorded:
+            return numba_adjoints.plain_sum(padded, weights, K, *low, softmax, out)
+        return numba_adjoints.window_sum(padded, window_softmax(weights) if softmax else weights, K, *low)
     if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
         from resfu.ops.reassembly import numba
 
@@ -167,13 +169,17 @@ def correlate(
     backend = which_backend(query, backend)
     if query.numel() == 0:
         return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
-    result = query.dtype
+    result, low = query.dtype, (key.shape[-2], key.shape[-1])
+    if backend == "numba" and operators.compiles_whole(key, query, kernel_size, neighbours):
+        from resfu.ops.reassembly import numba_adjoints
+
+        padded = bordered(key, kernel_size // 2, padding)
+        return numba_adjoints.window_sum_to_weights(query, padded, kernel_size, *low)
     query, key = _summable(query, key, backend)
     if backend in ("reference", "portable"):
         plain = reference if backend == "reference" else portable
         return plain.correlate(query, key, kernel_size, neighbours, padding).to(result)
     refuse_derivatives("correlate", query, key)
-    low = (key.shape[-2], key.shape[-1])
     reach = operators.size(kernel_size, neighbours) // 2
     return operators.correlate(query, bordered(key, reach, padding), low, kernel_size, neighbours).to(result)
 

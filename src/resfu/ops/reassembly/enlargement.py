@@ -35,7 +35,7 @@ def enlarged_sum(
     if _compiles(features, weights, bias):
         from resfu.ops.reassembly import numba_doubled
 
-        if weights.shape[1] == numba_doubled.WINDOW**2 and numba_doubled.takes(features, weights):
+        if weights.shape[1] == numba_doubled.WINDOW**2 and numba_doubled.takes(*features.shape[1:], *size):
             return numba_doubled.enlarged_window_sum(features, weights, bias)
     # Nobody else holds the enlarged map, so that it goes as soon as it has been padded.
     out = reassemble(_bicubic(features, size), weights, size, "dense", "reflect")

@@ -22,7 +22,7 @@ from resfu.ops.reassembly.enlargement import mirrored_bicubic
 WINDOW = 7  # rows and columns of an enlarged map's windows
 TILES = 8  # whose weights are held at once: 100 kB with K = 7
 
-_rows = product(rows=WINDOW)
+_rows, _window = product(rows=WINDOW), window_product()
 _product, _past_the_cache = doubled_product(), doubled_product(streaming=True)
 
 
@@ -54,7 +54,7 @@ def through_enlargement(weights, a, rows, r, columns, c, scratch, between, out, 
             WINDOW * PIXELS, WINDOW, rows, 0, shifts, 0,
         )  # fmt: skip
     for x in range(WINDOW):
-        window_product(
+        _window(
             out, o + x * PIXELS, WINDOW * PIXELS, columns, c + x * WINDOW * PIXELS, scratch, between, WINDOW * PIXELS,
             WINDOW, shifts, 0,
         )  # fmt: skip
@@ -128,9 +128,8 @@ def _taps(K: int, w1: int) -> Tensor:
     return torch.tensor([y * w1 + x for y in range(K) for x in range(K)], device="cpu")
 
 
-def takes(features: Tensor, weights: Tensor) -> bool:
+def takes(C: int, h: int, w: int, H: int, W: int) -> bool:
     """Whether the ratio is 2, with enough channels and columns for a whole tile."""
-    (C, h, w), (H, W) = features.shape[1:], weights.shape[-2:]
     return C >= CHANNELS and w >= LANES and (H, W) == (2 * h, 2 * w)
 
 

@@ -16,6 +16,7 @@ from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS, window_product
 
 WINDOW = 7
+_window = window_product()
 _LEAST = 1e-7  # what the weights are divided by is not smaller
 
 
@@ -40,9 +41,7 @@ def likeness(first, last, keys, D, H, W, S, temperature, nearness, least, out, p
                 for p in range(PIXELS):
                     put(scratch, query + d * PIXELS + p, temperature * get(keys, source + p))
             for x in range(WINDOW):  # 8 shifts at a time, of which the next row replaces the last
-                window_product(
-                    scratch, raw + x * WINDOW * PIXELS, PIXELS, scratch, query, keys, place + x * S, 1, D, table, 0
-                )
+                _window(scratch, raw + x * WINDOW * PIXELS, PIXELS, scratch, query, keys, place + x * S, 1, D, table, 0)
             softmax(scratch, raw, PIXELS, taps, scratch, everywhere, -1, scratch, share)
             total = raw
             for p in range(PIXELS):

@@ -1,5 +1,7 @@
 """The compiled kernel of the window sum over whole low-resolution pixels ("coarse" at a whole ratio, and "dense").
 
+`numba_adjoints.py` has its derivatives.
+
 The rows that a tile of 32 pixels reads are widened to the output's columns once and used by all its windows: then each
 neighbour is a shift of whole vectors, and nothing is multiplied by 0. All arrays are flat and fp32.
 """
@@ -17,7 +19,8 @@ from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS, window_product
 from resfu.ops.layout import memory_format
 
-_BAND = 8  # low-resolution rows of a task
+BAND = 8  # low-resolution rows of a task
+_product = window_product()
 
 
 @no_type_check
@@ -35,6 +38,16 @@ def _widened(low, source, ratio, count, out, o):
         for j in range(count):
             for i in range(ratio):
                 put(out, o + j * ratio + i, get(low, source + j))
+
+
+@no_type_check
+@kernel
+def widened_band(low, b, C, h1, w1, top, rows, column, rw, out, o, plane, S):
+    """Rows of all channels of image b from `column` on, each pixel `rw` times: out [C, rows, S], planes apart."""
+    known = min(w1 - column, S // rw)
+    for c in range(C):
+        for y in range(rows):
+            _widened(low, ((b * C + c) * h1 + top + y) * w1 + column, rw, known, out, o + c * plane + y * S)
 
 
 @no_type_check
@@ -74,21 +87,17 @@ def whole_window_sum(
     everywhere = raw + taps * PIXELS
     edge = everywhere + K * PIXELS
     wide = edge + ROWS * PIXELS
-    plane = (_BAND + K - 1) * S
+    plane = (BAND + K - 1) * S
     for i in range(K * PIXELS):
         put(scratch, everywhere + i, 0)
     for task in range(first, last):
-        b, top = task // bands, task % bands * _BAND
-        rows = min(_BAND, h - top)
+        b, top = task // bands, task % bands * BAND
+        rows = min(BAND, h - top)
         for t in range(T):
             count = min(PIXELS, W - t * PIXELS)
             column = t * PIXELS // rw
             inset = t * PIXELS - column * rw
-            known = min(w1 - column, S // rw)
-            for c in range(C):
-                for y in range(rows + K - 1):
-                    source = ((b * C + c) * h1 + top + y) * w1 + column
-                    _widened(low, source, rw, known, scratch, wide + c * plane + y * S)
+            widened_band(low, b, C, h1, w1, top, rows + K - 1, column, rw, scratch, wide, plane, S)
             for y in range(rows * rh):
                 place = b * sb + (top * rh + y) * sh + t * PIXELS * sw
                 for n in range(taps):
@@ -104,9 +113,9 @@ def whole_window_sum(
                     target = ((b * C + c) * H + top * rh + y) * W + t * PIXELS
                     begins = wide + c * plane + y // rh * S + inset
                     if count == PIXELS and c + ROWS <= C:
-                        window_product(out, target, H * W, scratch, used, scratch, begins, plane, taps, table, 0)
+                        _product(out, target, H * W, scratch, used, scratch, begins, plane, taps, table, 0)
                     else:
-                        window_product(scratch, edge, PIXELS, scratch, used, scratch, begins, plane, taps, table, 0)
+                        _product(scratch, edge, PIXELS, scratch, used, scratch, begins, plane, taps, table, 0)
                         for i in range(min(ROWS, C - c)):
                             for p in range(count):
                                 put(out, target + i * H * W + p, get(scratch, edge + i * PIXELS + p))
@@ -124,7 +133,7 @@ def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax:
     S = (-(-PIXELS // ratio) + K) * ratio
     filled = -(-C // ROWS) * ROWS
     out = torch.empty((B, C, H, W), dtype=padded.dtype) if out is None else out
-    size = (2 * K * K + 2 + K + ROWS) * PIXELS + filled * (_BAND + K - 1) * S + PIXELS
+    size = (2 * K * K + 2 + K + ROWS) * PIXELS + filled * (BAND + K - 1) * S + PIXELS
     space, source, target = scratch(size), flat(padded), flat(out)
     if memory_format(weights) == torch.channels_last:
         numbers = flat(weights.permute(0, 2, 3, 1))
@@ -132,7 +141,7 @@ def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax:
         weights = weights.contiguous()
         numbers = flat(weights)
     table = _taps(K, S, ratio).numpy()
-    bands = -(-h // _BAND)
+    bands = -(-h // BAND)
 
     def task(first: int, last: int, thread: int) -> None:
         whole_window_sum(

@@ -135,22 +135,23 @@ compiled_softmax_window_sum = graph_operator(
 )
 
 
-def compiles_whole(features: Tensor, weights: Tensor, K: int, neighbours: str, groups: int, mask: bool) -> bool:
-    """Whether the compiled kernel of `numba_whole.py` sums these windows where no gradients are recorded."""
-    (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
-    fp32 = features.dtype == weights.dtype == torch.float32
+def compiles_whole(
+    features: Tensor, pixels: Tensor, K: int, neighbours: str, groups: int = 1, mask: bool = False
+) -> bool:
+    """Whether the compiled kernels of `numba_adjoints.py` take such windows; `pixels` are weights or a query."""
+    (h, w), (H, W) = features.shape[-2:], pixels.shape[-2:]
+    fp32 = features.dtype == pixels.dtype == torch.float32
     if (
         neighbours not in ("coarse", "dense")
         or mask
         or groups > 1
         or K not in (3, 5, 7)
         or not fp32
-        or weights.numel() == 0
+        or features.numel() == 0
+        or pixels.numel() == 0
     ):
         return False
-    if H % h or W % w or memory_format(features) != torch.contiguous_format:
-        return False
-    return not operators_are_recorded(features, weights)
+    return not (H % h or W % w or operators_are_recorded(features, pixels))
 
 
 @torch.library.custom_op("resfu::window_sum", mutates_args=())
