@@ -1,6 +1,7 @@
 """Writes small networks for ONNX Runtime and OpenVINO, and prints the largest difference of each at unseen sizes.
 
-In a process of its own, since the shape checks that pytest's hook adds to the package break graph capture.
+Of some only the program that both are made from is run, which is what holds an open size or not. In a process of its
+own, since the shape checks that pytest's hook adds to the package break graph capture.
 """
 
 import gc
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import resfu
 from resfu.deploy.export_program import Shapes, program_of
 from resfu.deploy.export_runtimes import RUNTIMES
 from resfu.hosts.base import SegmentationHost
@@ -18,8 +20,12 @@ from resfu.hosts.lite import LiteHost
 from resfu.hosts.pspnet import PSPHead
 from resfu.hosts.segmenter import Segmenter
 from resfu.hosts.slot import SlotFactory
+from resfu.ops.portable import portable_form
+from resfu.upsamplers import Iterative
 
 EXAMPLE = (1, 96, 128)  # a multiple of what every network pads to, where it is easiest to leave the padding out
+SQUARE = (1, 64, 64)  # where it is easiest to take columns for rows
+PROGRAMS = ("upgraded resfu", "chain")
 SIZES = ((1, 97, 65), (3, 75, 90), (2, 5, 20), (1, 64, 64))
 
 
@@ -48,6 +54,19 @@ class Padding(nn.Module):
         return nn.functional.interpolate(low, size=(3 * rows, 3 * columns), mode="bilinear")
 
 
+class Pyramid(nn.Module):
+    """A network of somebody else, which goes to the size of an earlier map: twice the later one's, or one less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.first(images)
+        second = self.second(first)
+        return first + nn.functional.interpolate(second, size=first.shape[2:], mode="bilinear")
+
+
 def made(name: str) -> nn.Module:
     """The network of a case."""
     torch.manual_seed(0)
@@ -58,6 +77,11 @@ def made(name: str) -> nn.Module:
         return SegmentationHost(Strided(), PSPHead((4, 8), 3, slots, channels=4, auxiliary=False), 3, 2, minimum=16)
     if name == "lite":
         return LiteHost("bilinear", 3, feature_stride=8, channels=4)
+    if name == "chain":
+        steps = Iterative([resfu.create_upsampler("dysample", channels=16, scale_factor=2) for _ in range(2)])
+        return nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), steps)
+    if name.startswith("upgraded"):
+        return resfu.upgrade(Pyramid(), name.split()[1], torch.rand(*SQUARE[:1], 3, *SQUARE[1:]), start="published")
     return Padding()
 
 
@@ -68,15 +92,20 @@ def main(folder: Path, names: list[str]) -> None:
     gc.set_threshold(100_000, 20, 100)
     for name in names:
         net = made(name).eval()
-        program = program_of(net, Shapes((torch.randn(EXAMPLE[0], 3, *EXAMPLE[1:]),), True))
+        example = SQUARE if name.startswith("upgraded") else EXAMPLE
+        program = program_of(net, Shapes((torch.randn(example[0], 3, *example[1:]),), True))
         images = [torch.randn(b, 3, H, W) for b, H, W in SIZES]
         with torch.no_grad():
             wanted = [net(x) for x in images]
-        for suffix in (".onnx", ".xml"):
+        for suffix in ("",) if name in PROGRAMS else (".onnx", ".xml"):
             path = folder / f"{name}{suffix}"
-            RUNTIMES[suffix].write(program, path)
-            run = RUNTIMES[suffix].load(path)
-            found = [run((x,)) for x in images]
+            if suffix:
+                RUNTIMES[suffix].write(program, path)
+                run = RUNTIMES[suffix].load(path)
+                found = [run((x,)) for x in images]
+            else:
+                with portable_form(), torch.no_grad():
+                    found = [program.module(check_guards=False)(x) for x in images]  # as runtimes do
             assert [x.shape for x in found] == [x.shape for x in wanted], path
             worst = [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, wanted, strict=True)]
             print(json.dumps({path.name: max(worst)}), flush=True)

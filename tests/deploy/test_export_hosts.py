@@ -16,7 +16,8 @@ from resfu.ops.canvas import cropped_to, extended_to
 from resfu.ops.portable import portable_form
 from tests.support import apart
 
-NAMES = ("padding", "pspnet", "segmenter")
+NAMES = ("padding", "pspnet", "segmenter", "upgraded carafe")
+PROGRAMS = ("upgraded resfu", "chain")
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,12 @@ def unseen(tmp_path_factory):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package, reason="the extra deploy is not installed")
     script, folder = Path(__file__).parent / "hosts_written.py", tmp_path_factory.mktemp("hosts")
-    lines = apart.run(script, str(folder), *NAMES).splitlines()
+    lines = apart.run(script, str(folder), *NAMES, *PROGRAMS).splitlines()
     return {key: value for line in lines if line[0] == "{" for key, value in json.loads(line).items()}
 
 
 def test_networks_run_at_odd_and_small_sizes_that_the_export_did_not_see(unseen):
-    assert set(unseen) == {name + suffix for name in NAMES for suffix in (".onnx", ".xml")}
+    assert set(unseen) == {*PROGRAMS, *(name + suffix for name in NAMES for suffix in (".onnx", ".xml"))}
     for file, difference in unseen.items():
         assert difference < 1e-4, file
 

@@ -63,7 +63,9 @@ def export(
     program = program_of(module, shapes, runtime.largest)
     with replacing(path) as draft:
         written = runtime.write(program, draft)
-        for example in shapes.examples():
+        for number, example in enumerate(shapes.examples()):
+            if number > 0 and not _runs(module, example):
+                example = shapes.multiple()
             _compare(runtime, module, draft, example, _ALLOWED[dtype])
         for extra in written:
             extra.replace(path.parent / extra.name)
@@ -84,6 +86,16 @@ def _check(module: nn.Module, inputs: tuple[Tensor, ...], dynamic: bool | str) -
             f"{type(module).__name__} takes {'the ratio 2' if ratios == '2' else ratios + ' ratios'} alone: "
             "dynamic='ratio' is for upsamplers of any ratio. Use dynamic=True."
         )
+
+
+def _runs(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the module itself takes these sizes."""
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _compare(runtime: Runtime, module: nn.Module, path: Path, inputs: tuple[Tensor, ...], allowed: float) -> None:

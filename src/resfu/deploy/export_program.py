@@ -1,6 +1,7 @@
 """The exported program behind every runtime's file, and its dynamic sizes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -57,20 +58,29 @@ class Shapes:
         yield self._given
         if not self.dynamic:
             return
-        generator = torch.Generator().manual_seed(0)
         first = self._given[0].shape
         low = [n + 2 - n % 2 - 1 if n > 4 else n + 1 for n in first[2:]]
         low = [n + (2 if n == old else 0) for n, old in zip(low, first[2:], strict=True)]
+        low[1] += 2 * (low[0] == low[1])  # a program must not rely on a square
+        yield self._random(low)
+        if self._enlarged:
+            yield self.inputs
+
+    def multiple(self) -> tuple[Tensor, ...]:
+        """Random inputs twice as high and three times as wide, for networks that take multiples of a stride alone."""
+        return self._random([n * times for n, times in zip(self._given[0].shape[2:], (2, 3), strict=True)])
+
+    def _random(self, low: list[int]) -> tuple[Tensor, ...]:
+        """Of another batch, the first one of this size."""
+        generator, first = torch.Generator().manual_seed(0), self._given[0].shape
         sizes = [low]
         for x, ratios in zip(self._given[1:], self.ratios, strict=True):
             grown = [old * n // n0 for old, n, n0 in zip(x.shape[2:], low, first[2:], strict=True)]
             sizes.append([g if r is None else r * n for g, r, n in zip(grown, ratios, low, strict=True)])
-        yield tuple(
+        return tuple(
             torch.randn(first[0] + 1, x.shape[1], *size, generator=generator).to(x.dtype)
             for x, size in zip(self._given, sizes, strict=True)
         )
-        if self._enlarged:
-            yield self.inputs
 
 
 class _Related(nn.Module):
@@ -107,8 +117,18 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
         ValueError: where the module can't have a size open.
     """
     related = _Related(module, shapes, largest).eval()
-    with portable_form(), torch.no_grad():
-        program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
+    with portable_form(), _ratios_are_printed(), torch.no_grad():
+        try:
+            program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
+        except ValueError:
+            raise
+        except Exception as error:  # PyTorch has many kinds
+            if not shapes.dynamic:
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"PyTorch can't export {type(module).__name__} with open sizes ({reason}): use dynamic=False."
+            ) from error
     own = {
         str(node.target) for node in program.graph.nodes if "resfu" in str(node.target) and node.op == "call_function"
     }
@@ -119,6 +139,23 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
     if shapes.dynamic:
         _check_open(program, shapes)
     return program
+
+
+@contextmanager
+def _ratios_are_printed() -> Iterator[None]:
+    """PyTorch writes down what it assumed of open sizes, and fails at a quotient of two (seen with 2.14)."""
+    from torch.fx.experimental import symbolic_shapes
+
+    class Printer(symbolic_shapes.DynamicDimConstraintPrinter):
+        def _print_Pow(self, expr: Any) -> str:  # noqa: N802
+            return f"({self.doprint(expr.base)})**({self.doprint(expr.exp)})"
+
+    before = symbolic_shapes.DynamicDimConstraintPrinter
+    symbolic_shapes.DynamicDimConstraintPrinter = Printer
+    try:
+        yield
+    finally:
+        symbolic_shapes.DynamicDimConstraintPrinter = before
 
 
 def _check_open(program: ExportedProgram, shapes: Shapes) -> None:

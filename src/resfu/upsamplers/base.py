@@ -12,6 +12,7 @@ from resfu.ops.checks import check_int, pair, triple
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
+from resfu.ops.portable import is_portable, known
 from resfu.ops.precision import autocast_dtype, is_autocast, surrounding_autocast
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
@@ -121,10 +122,12 @@ class Upsampler(nn.Module):
             return connected(nothing, features, guidance, *self.parameters())
         whole = self.whole_size(features, size)
         with surrounding_autocast(features):
-            if whole == size:
+            if _always_equal(whole, size):
                 return self.upsample(features, guidance, size).to(features.dtype)
             guidance = guidance if guidance is None else covering(guidance, size, whole)
-            out = self.upsample(features, guidance, whole)[(..., *(slice(n) for n in size))]
+            out = self.upsample(features, guidance, whole)
+            for axis, n in enumerate(size, 2):
+                out = out.narrow(axis, 0, n)  # a slice would not be written where the example loses nothing
             start = getattr(self, "start", PUBLISHED)
             if start != PUBLISHED:
                 out = started_at(size, out, features, whole, start)
@@ -268,6 +271,13 @@ class Upsampler(nn.Module):
         rows = whole_size(name, self.ratios, ratio, (low[0], low[1]), size[:2])
         columns = whole_size(name, self.ratios, ratio, (low[1], low[2]), size[1:])
         return (*rows, columns[1])
+
+
+def _always_equal(whole: Size, size: Size) -> bool:
+    """Whether nothing is to be cropped; in a program for other runtimes, at whatever sizes it will meet."""
+    if is_portable():
+        return all(known(a == b) for a, b in zip(whole, size, strict=True))
+    return whole == size
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:

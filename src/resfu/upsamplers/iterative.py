@@ -53,11 +53,11 @@ class Iterative(nn.Module):
         if guidances is not None and not single and len(guidances) != last + 1:
             raise ValueError(f"every step needs a guidance, coarse to fine: {last + 1}, got {len(guidances)}.")
         target = size if size is not None or not single else (guidances.shape[-2], guidances.shape[-1])
-        ratios = [cast("Upsampler", step).scale_factor or 2 for step in self.steps]
+        ratios = [_plain(cast("Upsampler", step).scale_factor or 2) for step in self.steps]
         for n, step in enumerate(self.steps):
             assert isinstance(step, Upsampler)
             h, w = features.shape[-2:]
-            reached = (int(h * ratios[n]), int(w * ratios[n]))
+            reached = (_times(h, ratios[n]), _times(w, ratios[n]))
             if step.ratios != "any" and target is not None:
                 reached = _on_the_way(reached, target, ratios[n], prod(ratios[n + 1 :]))
             if guidances is None:
@@ -74,10 +74,19 @@ class Iterative(nn.Module):
         return features
 
 
+def _plain(ratio: int | float) -> int | float:
+    """A whole ratio as an integer: exporters keep an open size only in products with such."""
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
+def _times(pixels: int, ratio: int | float) -> int:
+    return pixels * ratio if isinstance(ratio, int) else int(pixels * ratio)
+
+
 def _on_the_way(
     whole: tuple[int, int], target: tuple[int, int], ratio: int | float, rest: int | float
 ) -> tuple[int, int]:
     """Where a step goes so that the later ones, `rest` in all, end at the target: the whole size or a crop of it."""
-    wanted = (int(-(-target[0] // rest)), int(-(-target[1] // rest)))
+    wanted = [-(-P // rest) if isinstance(rest, int) else int(-(-P // rest)) for P in target]
     rows, columns = (b if 0 <= a - b < ratio else a for a, b in zip(whole, wanted, strict=True))
     return rows, columns

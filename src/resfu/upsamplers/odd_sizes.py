@@ -35,7 +35,7 @@ def whole_size(name: str, ratios: str, ratio: int, low: tuple[int, int], size: t
             f"not {H} x {W}. At the ratio r up to r - 1 rows and columns less are cropped."
         )
     whole, least = (h * ratio, w * ratio), (h * ratio - ratio + 1, w * ratio - ratio + 1)
-    if size == whole or (least[0] <= H <= whole[0] and least[1] <= W <= whole[1]):
+    if least[0] <= H <= whole[0] and least[1] <= W <= whole[1]:  # not `size == whole`: a program would rely on it
         return whole
     raise ValueError(
         f"{name} {'was built for' if ratios == 'fixed' else 'has'} the ratio {ratio}: features of {h} x {w} give "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from resfu.ops.backends import operators_are_recorded
 from resfu.ops.grid import interpolation_matrix
+from resfu.ops.portable import known
 from resfu.ops.precision import without_autocast
 
 
@@ -29,7 +30,7 @@ def upsampled_group_norm(
     shift = value.mean((2, 3, 4), keepdim=True)
     value = value - shift  # keeps the difference of mean square and squared mean accurate
     rows = _moments(x.shape[-2], size[0], neighbours, value)
-    square = x.shape[-2] == x.shape[-1] and size[0] == size[1]
+    square = known(x.shape[-2] == x.shape[-1]) and known(size[0] == size[1])
     columns = rows if square else _moments(x.shape[-1], size[1], neighbours, value)
     with without_autocast(x):
         mean = (value @ columns[0] @ rows[0]).mean(2)
