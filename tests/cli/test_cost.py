@@ -112,3 +112,9 @@ def test_bad_words_are_one_line_and_code_2(words, message, capsys):
     assert captured.out == ""
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--size", "64"], ["--num-classes", "3"], ["--upsamplers", "resfu"]])
+def test_tables_have_settings_of_their_own(words, capsys):
+    assert main(["cost", "--tables", "9", *words]) == 2
+    assert f"{words[0]} is for a HOST" in capsys.readouterr().err

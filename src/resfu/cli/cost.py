@@ -19,6 +19,7 @@ from resfu.files.atomic import write_json
 from resfu.hosts import DETECTION_HOSTS, HOSTS
 from resfu.upsamplers import UPSAMPLERS
 
+_SIZE = (512, 512)
 _WIDTH = 100  # of the output where it goes into a file
 _NOTHING = "nearest"  # no parameters, no work: what is left is the network without an upsampler
 _ALL, _RUN = "nothing\nleft out", "as run\nhere"
@@ -34,6 +35,11 @@ def run(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if (options.host is None) == (options.tables is None):
         raise ValueError("`resfu cost` needs either a HOST or --tables (see `resfu cost --help`)")
+    given = [name for name in ("upsamplers", "size", "num_classes") if getattr(options, name) is not None]
+    if options.tables is not None and given:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{words} is for a HOST: the published tables have their own.")
+    options.size = options.size or _SIZE
     if options.json is not None:
         if options.json.is_dir():
             raise ValueError(f"--json must be a file, and {options.json} is a folder.")
@@ -168,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help=f"of {', '.join(UPSAMPLERS)} (all); with constructor arguments if wanted: resfu+kernel_size=5+groups=2",
     )
-    add("--size", type=size, default=(512, 512), metavar="N | HxW", help="of the image (512x512)")
+    add("--size", type=size, metavar="N | HxW", help="of the image (512x512)")
     add("--num-classes", type=positive, metavar="N", help="logits a pixel (150), or classes of objects (80)")
     known = ", ".join(map(str, COST_TABLES))
     add(

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from resfu.cli.arguments import Parser, positive
-from resfu.data.image_files import read_image
+from resfu.data.image_files import read_image, read_stored
 from resfu.deploy.refinement import refine
 from resfu.files.atomic import replacing
 
@@ -22,13 +22,15 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(f"--output is a PNG file, which keeps numbers as they are: end {target} in .png.")
     if options.threads:
         torch.set_num_threads(options.threads)
-    with Image.open(options.mask) as stored:
-        palette = stored.getpalette() if stored.mode == "P" else None
-        if stored.mode not in ("P", "L", "1"):
-            raise ValueError(
-                f"{options.mask} has the mode {stored.mode}; a mask is a grey or palette picture, a number a pixel."
-            )
-        mask = torch.from_numpy(np.array(stored))
+    if options.method == "upsampler" and not options.fit:
+        raise ValueError("--method upsampler is fitted to the image: give --fit N, the steps (100, for example).")
+    stored = read_stored(Path(options.mask))
+    palette = stored.getpalette() if stored.mode == "P" else None
+    if stored.mode not in ("P", "L", "1"):
+        raise ValueError(
+            f"{options.mask} has the mode {stored.mode}; a mask is a grey or palette picture, a number a pixel."
+        )
+    mask = torch.from_numpy(np.array(stored))
     image = torch.from_numpy(read_image(Path(options.image))).permute(2, 0, 1)
     soft = options.soft and mask.dtype == torch.uint8
     values = mask[None, None].float() / 255 if soft else mask

@@ -190,9 +190,18 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
         return load_shown(image)
 
 
-def _stored(path: Path, modes: tuple[str, ...], wanted: str) -> Image.Image:
+def read_stored(path: Path) -> Image.Image:
+    """Read a file as it is, in Pillow's mode, with its EXIF orientation applied.
+
+    Raises:
+        UnreadableFileError: naming the file.
+    """
     with _reading(path):
-        image, _ = _decode(path)
+        return _decode(path)[0]
+
+
+def _stored(path: Path, modes: tuple[str, ...], wanted: str) -> Image.Image:
+    image = read_stored(path)
     if image.mode not in modes:
         raise ValueError(f"{path} has Pillow mode {image.mode!r}; {wanted}.")
     return image

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from resfu.data.pixels import load_shown, to_rgb
 from resfu.explore.networks import Networks
 from resfu.explore.view import PhotoView, look
 from resfu.visualize import Picture
@@ -135,8 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _read(data: bytes, longest_side: int) -> Picture:
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"this file cannot be read as an image: {error}.") from error
+        with Image.open(io.BytesIO(data)) as stored:
+            image = Image.fromarray(to_rgb(load_shown(stored)[0]))
+    # Pillow's decoders raise any of these for a damaged file.
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"this file cannot be read as an image: {str(error).rstrip('.')}.") from error
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return np.array(image)

@@ -48,6 +48,9 @@ def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence
     else:
         names = [where] if isinstance(where, str) else where
         choices = [Choice(plan.find(name), upsampler) for name in names]
+    if not choices:
+        asked = "the mapping names" if isinstance(upsampler, Mapping) else f"where={where!r} finds"
+        raise ValueError("the network does not upsample." if not len(plan) else f"{asked} no place to replace.")
     for choice in choices:
         place, method = choice.place, choice.method
         if method != SAME and place.left_alone in IMPOSSIBLE:
@@ -139,6 +142,8 @@ def no_start(place: Place, method: str) -> str:
     if not UPSAMPLERS[method].startable:
         able = ", ".join(name for name, one in UPSAMPLERS.items() if one.startable)
         return f"{method} has no such form; {able} have."
+    if place.call.kind == "interpolate" and not place.call.start:
+        return f"it was {place.call.mode} interpolation, which no start gives."
     if not place.call.start:
         return f"the old layer ({place.call.kind}) is learned, and no interpolation gives its result."
     return ""

@@ -75,7 +75,9 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
     tensors = read_safetensors(file)
     repeated = {name for names in _shared(model).values() for name in names}
-    made = install(_without_memory(model), content).state_dict()  # the network itself stays as it is if this is another
+    copied = install(_without_memory(model), content)  # the network itself stays as it is if this is another
+    repeated |= _again(copied)
+    made = copied.state_dict()
     wrong = sorted((made.keys() - repeated) ^ tensors.keys()) or [
         name for name, tensor in made.items() if name in tensors and tensor.shape != tensors[name].shape
     ]
@@ -95,6 +97,13 @@ def _without_memory(model: nn.Module) -> nn.Module:
     memo: dict[int, Tensor] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
     memo |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
     return copy.deepcopy(model, memo)
+
+
+def _again(model: nn.Module) -> set[str]:
+    """The further names of parameters and buffers with several, such as those of a module that is registered twice."""
+    first: dict[int, str] = {}
+    tensors = model.state_dict(keep_vars=True).items()
+    return {name for name, tensor in tensors if first.setdefault(id(tensor), name) != name}
 
 
 def _distinct(model: nn.Module) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from resfu.upgrading.passing import Pass
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 _CHANGED = 1.5  # a ratio that differs by more than this factor means another place
+_POOLED = 6  # rows and columns of the maps of pooling pyramids, which stay whatever the image's size
 
 
 class Owner:
@@ -85,7 +86,8 @@ class Owner:
                 f"is {mode or 'one'} of {list(x.shape)}: its places change from pass to pass. Leave it out "
                 "(where=[...])."
             )
-        if len(self.calls) > 1:
+        pooled = tuple(x.shape[-2:]) == call.low and max(call.low) <= _POOLED
+        if len(self.calls) > 1 and not pooled:
             ratio = size[0] / x.shape[-2] / call.ratio[0]
             if not 1 / _CHANGED < ratio < _CHANGED:
                 raise ValueError(

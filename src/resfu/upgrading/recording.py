@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode, handle_torch_function
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -48,6 +49,8 @@ class Recorder(TorchFunctionMode):
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "Recorder":
+        # Scripted modules have no hooks of their own, and nobody sees what is called in them.
+        self._hooks.append(register_module_forward_hook(self._scripted))
         for module in self.paths:
             if isinstance(module, torch.jit.ScriptModule):
                 continue
@@ -97,6 +100,10 @@ class Recorder(TorchFunctionMode):
                     size = tuple(tensor.shape[2:])
                     self.image = Guide(path, "input", keys, tensor.shape[1], size, "image", self._runs.get(path, 0))
                     break
+
+    def _scripted(self, module: nn.Module, args: tuple, output: Any) -> None:
+        if isinstance(module, torch.jit.ScriptModule) and module in self.paths:
+            self.flow.finished(module, args, [tensor for _, tensor in tensors_in(output)])
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         self._stack.pop()

@@ -85,9 +85,18 @@ def upgrade(
         "owners": {path: _calls([place for place in plan if place.owner == path]) for path in sorted(owners)},
         "exchanges": exchanges,
     }
-    upgraded = install(copy.deepcopy(model), content)
+    upgraded = install(_copied(model), content)
     _check_all_run(upgraded, plan, content, (inputs, dict(named_inputs or {})))
     return upgraded
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy in the same modes: a torch.fx.GraphModule is copied into training mode."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    made = copy.deepcopy(model)
+    for name, module in made.named_modules():
+        module.training = modes[name]
+    return made
 
 
 def _calls(places: list[Place]) -> list[dict[str, Any]]:

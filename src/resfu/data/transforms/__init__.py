@@ -77,7 +77,7 @@ def eval_transform(
     """
     steps: list[v2.Transform] = []
     if longest_side is not None:
-        check_int("longest_side", longest_side)
+        check_int("longest_side", longest_side, least=2)  # PyTorch resizes to no single pixel
         if eval_size is None:
             steps.append(FitImage((longest_side, longest_side), enlarge=False))
         else:
