@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     if (options.host is None) == (options.tables is None):
         raise ValueError("`resfu cost` needs either a HOST or --tables (see `resfu cost --help`)")
     given = [name for name in ("upsamplers", "size", "num_classes") if getattr(options, name) is not None]
-    if options.tables is not None and given:
+    if options.host is None and given:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{words} is for a HOST: the published tables have their own.")
     options.size = options.size or _SIZE

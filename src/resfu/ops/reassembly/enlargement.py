@@ -35,7 +35,8 @@ def enlarged_sum(
     if _compiles(features, weights, bias):
         from resfu.ops.reassembly import numba_doubled
 
-        if weights.shape[1] == numba_doubled.WINDOW**2 and numba_doubled.takes(*features.shape[1:], *size):
+        _, C, h, w = features.shape
+        if weights.shape[1] == numba_doubled.WINDOW**2 and numba_doubled.takes(C, h, w, *size):
             return numba_doubled.enlarged_window_sum(features, weights, bias)
     # Nobody else holds the enlarged map, so that it goes as soon as it has been padded.
     out = reassemble(_bicubic(features, size), weights, size, "dense", "reflect")

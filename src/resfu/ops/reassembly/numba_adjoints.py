@@ -159,9 +159,9 @@ def plain_sum(
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, weights: Tensor, *rest: int) -> Tensor:
-        _keep(ctx, padded, weights, rest)
-        return plain_sum(padded, weights, *rest)
+    def forward(ctx: Any, padded: Tensor, weights: Tensor, K: int, h: int, w: int) -> Tensor:
+        _keep(ctx, padded, weights, (K, h, w))
+        return plain_sum(padded, weights, K, h, w)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
