@@ -25,7 +25,7 @@ from resfu.upsamplers import Iterative
 
 EXAMPLE = (1, 96, 128)  # a multiple of what every network pads to, where it is easiest to leave the padding out
 SQUARE = (1, 64, 64)  # where it is easiest to take columns for rows
-PROGRAMS = ("upgraded resfu", "chain")
+PROGRAMS = ("upgraded resfu", "doubled", "chain")
 SIZES = ((1, 97, 65), (3, 75, 90), (2, 5, 20), (1, 64, 64))
 
 
@@ -77,6 +77,9 @@ def made(name: str) -> nn.Module:
         return SegmentationHost(Strided(), PSPHead((4, 8), 3, slots, channels=4, auxiliary=False), 3, 2, minimum=16)
     if name == "lite":
         return LiteHost("bilinear", 3, feature_stride=8, channels=4)
+    if name == "doubled":  # at odd sizes larger than the image that guides it
+        net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1))
+        return resfu.upgrade(net, "sapa", torch.rand(1, 3, *EXAMPLE[1:]), start="published")
     if name == "chain":
         steps = Iterative([resfu.create_upsampler("dysample", channels=16, scale_factor=2) for _ in range(2)])
         return nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), steps)

@@ -17,7 +17,7 @@ from resfu.ops.portable import portable_form
 from tests.support import apart
 
 NAMES = ("padding", "pspnet", "segmenter", "upgraded carafe")
-PROGRAMS = ("upgraded resfu", "chain")
+PROGRAMS = ("upgraded resfu", "doubled", "chain")
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,8 @@ class Upsampler(nn.Module):
             )
         if guidance is None or not self.guided:
             return None, size
-        return (guidance if tuple(guidance.shape[2:]) == size else self._resized(guidance, size)), size
+        same = _always_equal(tuple(guidance.shape[2:]), size)
+        return (guidance if same else self._resized(guidance, size)), size
 
     def _resized(self, guidance: Tensor, size: Size) -> Tensor:
         """A guidance of another size than the output's, brought to it."""
@@ -273,11 +274,11 @@ class Upsampler(nn.Module):
         return (*rows, columns[1])
 
 
-def _always_equal(whole: Size, size: Size) -> bool:
-    """Whether nothing is to be cropped; in a program for other runtimes, at whatever sizes it will meet."""
+def _always_equal(a: Size, b: Size) -> bool:
+    """Whether two sizes are equal; in a program for other runtimes, whatever sizes it will meet."""
     if is_portable():
-        return all(known(a == b) for a, b in zip(whole, size, strict=True))
-    return whole == size
+        return all(known(n == m) for n, m in zip(a, b, strict=True))
+    return a == b
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:
