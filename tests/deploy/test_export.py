@@ -209,3 +209,43 @@ def test_what_a_compiler_traces_is_larger_and_checked_too():
     large = Shapes((torch.zeros(1, 3, 400, 600),), True, times=4)  # would cost sixteen times its memory
     assert [x.shape[2:] for x in large.inputs] == [(400, 600)]
     assert len([*large.examples()]) == 2
+
+
+class Even(torch.nn.Module):
+    """Takes even sizes alone, as many networks do."""
+
+    def forward(self, x):
+        return x + torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), scale_factor=2)
+
+
+class InPyTorch:
+    """In place of a runtime: runs the module and keeps the sizes."""
+
+    name, times, largest = "PyTorch", 1, None
+
+    def __init__(self):
+        self.sizes = []
+
+    def check(self, dtype, module):
+        pass
+
+    def write(self, program, path):
+        path.write_bytes(b"a file")
+        return []
+
+    def load(self, path):
+        def run(inputs):
+            self.sizes.append(tuple(inputs[0].shape))
+            return Even()(*inputs)
+
+        return run
+
+
+def test_a_network_of_even_sizes_is_checked_at_multiples(tmp_path, monkeypatch):
+    runtime = InPyTorch()
+    monkeypatch.setattr("resfu.deploy.export.runtime_of", lambda path: runtime)
+    monkeypatch.setattr("resfu.deploy.export.program_of", lambda *given: None)
+    resfu.export(Even().eval(), torch.rand(1, 3, 8, 8), tmp_path / "even.onnx")
+    assert runtime.sizes == [(1, 3, 8, 8), (2, 3, 16, 24)]
+    with pytest.raises(RuntimeError, match="must match"):  # not the sizes' fault alone
+        resfu.export(Even().eval(), torch.rand(1, 3, 7, 7), tmp_path / "odd.onnx")

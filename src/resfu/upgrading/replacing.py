@@ -95,7 +95,7 @@ def _copied(model: nn.Module) -> nn.Module:
     modes = {name: module.training for name, module in model.named_modules()}
     made = copy.deepcopy(model)
     for name, module in made.named_modules():
-        module.training = modes[name]
+        module.training = modes.get(name, module.training)
     return made
 
 
