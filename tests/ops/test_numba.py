@@ -199,22 +199,8 @@ def test_twice_the_same():
 
 def test_threads_where_pytorch_has_no_openmp(monkeypatch):
     want = whole(2)
-    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    monkeypatch.setattr(threads, "_parallel", lambda: 0)
     assert all(map(torch.equal, whole(2), want))
-
-
-@pytest.mark.parametrize("openmp", [True, False])
-def test_an_error_in_a_thread_is_raised(monkeypatch, openmp):
-    if not openmp:
-        monkeypatch.setattr(threads, "_openmp", lambda: None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-
-    def task(first, last, thread):
-        if last == 10:
-            raise KeyError("the last piece")
-
-    with pytest.raises(KeyError, match="the last piece"):
-        threads.run(task, 10)
 
 
 class Upsampled(Dataset):

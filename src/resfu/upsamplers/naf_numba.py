@@ -4,7 +4,7 @@ from typing import no_type_check
 
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run
 from resfu.ops.compiled.tile import LANES
@@ -26,8 +26,8 @@ def _turned(x, place, cos, sin, t, F):
 
 
 @no_type_check
-@kernel
-def _rotate(first, last, x, W, heads, F, top, row_cos, row_sin, column_cos, column_sin):
+@shared_kernel
+def _rotate(first, last, thread, x, W, heads, F, top, row_cos, row_sin, column_cos, column_sin):
     for y in range(first, last):
         for i in range(W * heads):
             place = (y * W * heads + i) * 4 * F
@@ -48,4 +48,4 @@ def rotate(query: Tensor, heads: int, cos: list[Tensor], sin: list[Tensor], top:
     rows, W, _ = query.shape
     tables = [flat(t) for pair in zip(cos, sin, strict=True) for t in pair]
     x, F = query.view(-1).numpy(), cos[0].shape[1]
-    run(lambda first, last, thread: _rotate(first, last, x, W, heads, F, top, *tables), rows)
+    run(_rotate, rows, x, W, heads, F, top, *tables)

@@ -44,14 +44,11 @@ def attend(
             q, here = flat(query(top, bottom)), flat(window)
             panel = _whole((bottom - top) * columns.slots, PIXELS)
 
-            def task(a: int, b: int, thread: int, top=top, bottom=bottom, q=q, here=here, N=panel) -> None:
-                kernels.attend(
-                    a, b, q, top, bottom - top, W, D, D16, keys, every, C, C8, w, heads, blocks, here, row_taps,
-                    windows, column_taps, first, H, masked, flat(seen[0]), flat(seen[1]), N, past, target, table,
-                    space, thread * size,
-                )  # fmt: skip
-
-            run(task, w)
+            run(
+                kernels.attend, w, q, top, bottom - top, W, D, D16, keys, every, C, C8, w, heads, blocks, here,
+                row_taps, windows, column_taps, first, H, masked, flat(seen[0]), flat(seen[1]), panel, past, target,
+                table, space, size,
+            )  # fmt: skip
 
 
 def _whole(n: int, step: int) -> int:

@@ -8,7 +8,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -97,11 +97,11 @@ def exponentials(scores, s, taps, columns, masked, by_rows, by_columns, N, work,
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def attend(
-    first_cell, last_cell, query, top, rows, W, D, D16, key, values, C, C8, w, heads, blocks, row_window, row_taps,
-    column_window, column_taps, column_first, H, masked, row_seen, column_seen, N, past, out, table, scratch,
-    begin,
+    first_cell, last_cell, thread, query, top, rows, W, D, D16, key, values, C, C8, w, heads, blocks, row_window,
+    row_taps, column_window, column_taps, column_first, H, masked, row_seen, column_seen, N, past, out, table, scratch,
+    size,
 ):  # fmt: skip
     """Some rows of out [C, H, W] for some cells of a row of cells.
 
@@ -110,6 +110,7 @@ def attend(
     column_first [w + 1]; what is seen, 0 or minus infinity, [H, row_taps] and [W, column_taps]; N, pixels of a panel;
     past, whether results are stored past the cache: cells begin at multiples of 16 pixels then.
     """
+    begin = thread * size
     taps = row_taps * column_taps
     filled = (taps + ROWS - 1) // ROWS * ROWS
     d, width = D // heads, C // blocks

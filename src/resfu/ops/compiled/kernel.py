@@ -1,9 +1,12 @@
 """How kernels are compiled."""
 
 from collections.abc import Callable
-from typing import Any
+from types import FunctionType
+from typing import Any, no_type_check
 
 from numba import njit
+
+from resfu.ops.compiled.sharing import share
 
 # Fused multiply-adds are allowed, and the sign of 0 is open. What is not finite keeps its rules.
 _FAST = {"contract", "nsz"}
@@ -19,3 +22,23 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return njit(**options)(function)
+
+
+def shared_kernel(function: FunctionType) -> Callable[..., Any]:
+    """A kernel (first, last, thread, ...) as what `threads.run` takes: some pieces of work, and which thread does them.
+
+    Numba's cache knows a function by its file, name and line: the launcher has those of the kernel.
+    """
+    place = function.__code__
+    code = _launcher.__code__.replace(
+        co_filename=place.co_filename, co_firstlineno=place.co_firstlineno, co_name=f"{place.co_name}_in_threads",
+        co_qualname=f"{place.co_qualname}_in_threads",
+    )  # fmt: skip
+    launcher = FunctionType(code, {"share": share, "kernel": kernel(function), "__name__": function.__module__})
+    launcher.__doc__ = function.__doc__
+    return kernel(launcher)
+
+
+@no_type_check
+def _launcher(team, counters, *arguments):
+    share(kernel, team, counters, arguments)

@@ -4,53 +4,49 @@ They wait for work busily for a while after each operator. Threads of our own be
 """
 
 import ctypes
-import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_PIECES = 4  # for each thread, so that one that is held up has fewer
+from resfu.ops.compiled.sharing import FAILED
+
+_SHARES = 4  # for each thread, so that one that is held up has fewer
 _LARGE = 1 << 22  # numbers of a result that does not stay in the cache: 16 MB in fp32
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process, threads
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def run(task: Callable[[int, int, int], object], count: int) -> None:
-    """Call task(first, one past the last, thread) until all of `count` pieces of work are done.
+def run(kernel: Callable[..., Any], count: int, *arguments: Any) -> None:
+    """Have a `shared_kernel` do all of `count` pieces of work, in shares of the same size.
 
-    A task releases the interpreter's lock. Which thread does what is open; a result must not depend on it.
+    Which thread does which share is open; a result must not depend on it.
+
+    Args:
+        kernel: of (first, one past the last, thread, *arguments).
+        count: pieces of work.
+        arguments: numbers, and flat arrays of fp32, fp64 or int64.
+
+    Raises:
+        RuntimeError: where the kernel failed.
     """
     threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        task(0, count, 0)
-        return
-    bounds = [count * i // (threads * _PIECES) for i in range(threads * _PIECES + 1)]
-    pieces = iter([(a, b) for a, b in itertools.pairwise(bounds) if a < b])  # next() of it is atomic
-    numbers, errors = iter(range(threads)), []
-
-    def work(_: object = None) -> None:
-        thread = next(numbers)
-        try:
-            for first, last in pieces:
-                task(first, last, thread)
-        except BaseException as error:  # raised again where it is not lost
-            errors.append(error)
-
-    parallel = _openmp()
-    if parallel is not None:
-        parallel(_Callback(work), None, threads, 0)
-    else:
-        helpers = [_executor(threads - 1).submit(work) for _ in range(1, threads)]
-        work()
-        for helper in helpers:
-            helper.result()
-    if errors:
-        raise errors[0]
+    parallel = _parallel() if threads > 1 else 0
+    counters = np.zeros(3, np.int64)
+    team = np.array([parallel, threads, count, min(count, threads * _SHARES) if threads > 1 else 1])
+    helpers = []
+    if threads > 1 and not parallel:
+        pool = _executor(threads - 1)
+        helpers = [pool.submit(kernel, team, counters, *arguments) for _ in range(1, threads)]
+    kernel(team, counters, *arguments)
+    for helper in helpers:
+        helper.result()
+    if counters[FAILED]:
+        raise RuntimeError(f"The compiled kernel {kernel.__name__} failed.")
 
 
 def scratch(size: int) -> Any:
@@ -71,17 +67,15 @@ def flat(x: Tensor) -> Any:
 
 
 @cache
-def _openmp() -> Any:
-    """The function of PyTorch's own OpenMP library that runs another in all threads; None where it has another one."""
+def _parallel() -> int:
+    """The address of the function that runs another in all threads, in PyTorch's own OpenMP library; 0 without one."""
     if "OpenMP" not in torch.__config__.parallel_info():
-        return None
+        return 0
     try:
-        parallel = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+        found = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (AttributeError, OSError):
-        return None
-    parallel.argtypes = (_Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    parallel.restype = None
-    return parallel
+        return 0
+    return ctypes.cast(found, ctypes.c_void_p).value or 0
 
 
 def _executor(threads: int) -> ThreadPoolExecutor:

@@ -72,12 +72,7 @@ def _over_planes(
     arrays = [t.detach().view(-1).numpy() for t in inputs]
     results = [t.view(-1).numpy() for t in outputs]
 
-    def task(first: int, last: int, thread: int) -> None:
-        kernel(
-            first, last, *arrays, share, H, W, P, radius, _fp32(eps), *others, *results, space, thread * size, line
-        )  # fmt: skip
-
-    run(task, B * C)
+    run(kernel, B * C, *arrays, share, H, W, P, radius, _fp32(eps), *others, *results, space, size, line)
 
 
 def _fp32(value: float) -> Any:

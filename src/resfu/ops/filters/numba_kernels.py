@@ -8,7 +8,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES
 from resfu.ops.compiled.vector import fma, load, splat, store, where_positive
@@ -71,9 +71,10 @@ def _coefficients(share, H, P, radius, eps, s, begin, sums, line, keep):
 
 
 @no_type_check
-@kernel
-def guided_filter(first_plane, last_plane, guide, x, share, H, W, P, radius, eps, out, s, begin, line):
+@shared_kernel
+def guided_filter(first_plane, last_plane, thread, guide, x, share, H, W, P, radius, eps, out, s, size, line):
     """out, planes [H, W], of planes guide and x."""
+    begin = thread * size
     n, length = H * P, 2 * radius + 1
     sums = begin + PLANES * n
     fours = sums + SUMS * length * line
@@ -137,12 +138,13 @@ def _gradients_of_means(share, H, P, radius, s, begin, sums, line):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def guided_filter_gradients(
-    first_plane, last_plane, guide, x, grad, share, H, W, P, radius, eps, above, between, h, w, d_guide, d_x, s, begin,
-    line,
+    first_plane, last_plane, thread, guide, x, grad, share, H, W, P, radius, eps, above, between, h, w, d_guide, d_x,
+    s, size, line,
 ):  # fmt: skip
     """Gradients in the planes guide and x [h, w]: the same sums of windows once more."""
+    begin = thread * size
     n, length = H * P, 2 * radius + 1
     sums = begin + PLANES * n
     fours = sums + SUMS * length * line

@@ -57,17 +57,12 @@ def _convolved(
         size = blocks + kernels.SIDE * ((kernels.BLOCK + 2) * D16 + kernels.SIDE * kernels.LANES)
     space, past = scratch(size), not add and past_the_cache(out) == 1
 
-    def task(first: int, last: int, thread: int) -> None:
-        if k == 1:
-            kernels.pointwise(
-                first, last, H * W, source, D, D16, *before, *behind, add, past, total, table, space, thread * size
-            )
-        else:
-            kernels.winograd(
-                first, last, H, W, source, D, D16, *before, mirrored, *behind, total, table, space, thread * size
-            )
-
-    run(task, tasks)
+    if k == 1:
+        given = H * W, source, D, D16, *before, *behind, add, past, total, table, space, size
+        run(kernels.pointwise, tasks, *given)
+    else:
+        given = H, W, source, D, D16, *before, mirrored, *behind, total, table, space, size
+        run(kernels.winograd, tasks, *given)
     both = sums.sum(0, dtype=torch.float64)
     return both[0], both[1]
 

@@ -13,7 +13,7 @@ from typing import no_type_check
 from numba import types
 
 from resfu.ops.compiled.combine import combination
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, fetch, get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, layer_product, product
@@ -83,15 +83,16 @@ def given_out(block, b, M, bias, out, o, add, sums, s):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def pointwise(
-    first, last, pixels, x, D, D16, scale, shift, kind, weight, bias, M, M32, out, add, past, sums, table, scratch,
-    begin,
+    first, last, thread, pixels, x, D, D16, scale, shift, kind, weight, bias, M, M32, out, add, past, sums, table,
+    scratch, size,
 ):  # fmt: skip
     """1 x 1 convolution of [pixels, D] to [pixels, M], stored past the cache if asked.
 
     A task is 64 pixels; sums [tasks, 2, M], zeroed.
     """
+    begin = thread * size
     result = begin + BLOCK * D16
     for task in range(first, last):
         start, moments = task * BLOCK, task * 2 * M
@@ -147,12 +148,13 @@ def _inside(i, n, mirrored):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def winograd(
-    first, last, H, W, x, D, D16, scale, shift, kind, mirrored, weight, bias, M, M32, out, sums, table,
-    scratch, begin,
+    first, last, thread, H, W, x, D, D16, scale, shift, kind, mirrored, weight, bias, M, M32, out, sums, table,
+    scratch, size,
 ):  # fmt: skip
     """3 x 3 convolution of [H, W, D] to [H, W, M]. A task is 4 rows; sums [tasks, 2, M], zeroed."""
+    begin = thread * size
     width = BLOCK + 2
     lines = begin + SIDE * SIDE * LANES
     tiles = lines + SIDE * width * D16

@@ -23,12 +23,6 @@ def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -
     table, space, image = torch.zeros(1, dtype=torch.int64).numpy(), scratch(size), (h + k - 1) * (w + k - 1) * C
 
     for b in range(B):
-
-        def task(first: int, last: int, thread: int, b: int = b) -> None:
-            kernels.unify(
-                first, last, source[b * image :], inverse, w, C, k, weight, M, M32, target[b * h * w * M :], table,
-                space, thread * size,
-            )  # fmt: skip
-
-        run(task, h)
+        here, there = source[b * image :], target[b * h * w * M :]
+        run(kernels.unify, h, here, inverse, w, C, k, weight, M, M32, there, table, space, size)
     return out.movedim(-1, 1).contiguous()  # PyTorch's GroupNorm of maps in channels-last order loses digits

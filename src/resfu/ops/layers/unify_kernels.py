@@ -8,7 +8,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import exponential
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -59,9 +59,10 @@ def mean_of_softmax(y, b, M, C, greatest, totals, work, out, o):
 
 
 @no_type_check
-@kernel
-def unify(first, last, x, inverse, w, C, k, basis, M, M32, out, table, scratch, begin):
+@shared_kernel
+def unify(first, last, thread, x, inverse, w, C, k, basis, M, M32, out, table, scratch, size):
     """Rows of out [h, w, M] from a padded map [h + k - 1, w + k - 1, C]; inverse [h, w] of the taps inside."""
+    begin = thread * size
     C8 = (C + ROWS - 1) // ROWS * ROWS
     window = begin
     y = window + k * k * C8

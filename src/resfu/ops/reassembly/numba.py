@@ -147,12 +147,8 @@ def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = No
     size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
     space, target, streaming = scratch(size), flat(out), past_the_cache(out)
 
-    def task(first: int, last: int, thread: int) -> None:
-        kernels.softmax_window_sum(
-            first, last, *call.before, *call.after, target, streaming, space, thread * size, call.table
-        )
-
-    run(task, call.B * call.cells)
+    given = *call.before, *call.after, target, streaming, space, size, call.table
+    run(kernels.softmax_window_sum, call.B * call.cells, *given)
     return out
 
 
@@ -166,10 +162,6 @@ def _backward(padded: Tensor, scores: Tensor, axes: Axes, grad: Tensor) -> tuple
     size = (2 * kernels.COUNT + 3 + 3 * taps + call.C8) * PIXELS + (kernels.M * J + taps) * call.C8
     space, given, results = scratch(size), flat(grad), (flat(d_low), flat(d_scores))
 
-    def task(first: int, last: int, thread: int) -> None:
-        kernels.softmax_window_sum_gradients(
-            first, last, number, *call.before, *call.after, given, *results, space, thread * size, call.table
-        )
-
-    run(task, call.B * number)
+    arguments = number, *call.before, *call.after, given, *results, space, size, call.table
+    run(kernels.softmax_window_sum_gradients, call.B * number, *arguments)
     return d_low.sum(1)[..., : call.C].permute(0, 3, 1, 2).contiguous(), d_scores

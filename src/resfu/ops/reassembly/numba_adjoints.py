@@ -17,7 +17,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS, window_product
@@ -29,15 +29,16 @@ _product = window_product(apart=True)
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def whole_window_sum_to_weights(
-    first, last, bands, h, W, rh, rw, low, h1, w1, C, K, pixels, out, table, scratch, begin, S
+    first, last, thread, bands, h, W, rh, rw, low, h1, w1, C, K, pixels, out, table, scratch, size, S
 ):  # fmt: skip
     """out [images, K K, h rh, W] of pixels [images, C, h rh, W] and planes [images, C, h1, w1].
 
     A task is a band of low-resolution rows of an image. S: elements of a widened row. table [3 C]: where the channels
     of the widened rows lie, then those of the pixels, then those of a tile that is copied.
     """
+    begin = thread * size
     T, H = (W + PIXELS - 1) // PIXELS, h * rh
     edge = begin
     copied = edge + K * PIXELS
@@ -83,9 +84,9 @@ def _rows_of(K, out, o, so, w, a, x, b, sx, C, table, t, u):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def whole_window_sum_to_features(
-    first, last, h, W, rh, rw, w1, C, K, pixels, weights, out, table, scratch, begin, S, before
+    first, last, thread, h, W, rh, rw, w1, C, K, pixels, weights, out, table, scratch, size, S, before
 ):  # fmt: skip
     """out [images, C, h + K - 1, w1] of pixels [images, C, h rh, W] and weights [images, K K, h rh, W].
 
@@ -93,6 +94,7 @@ def whole_window_sum_to_features(
     S numbers each, `before` of them zeros at the left. Then a tap is a shift. table [2 K rh K]: where the pixels of a
     tap lie, then its weights.
     """
+    begin = thread * size
     h1, H, most = h + K - 1, h * rh, K * rh
     tiles = (w1 * rw + PIXELS - 1) // PIXELS
     sums = begin
@@ -222,12 +224,8 @@ def _to_weights(pixels: Tensor, padded: Tensor, K: int, h: int, w: int) -> Tenso
     table = torch.cat([channels * plane, channels * H * W, channels * PIXELS]).numpy()
     space = scratch(size)
 
-    def task(first: int, last: int, thread: int) -> None:
-        whole_window_sum_to_weights(
-            first, last, bands, h, W, rh, rw, low, h1, w1, C, K, given, target, table, space, thread * size, S
-        )
-
-    run(task, B * bands)
+    arguments = bands, h, W, rh, rw, low, h1, w1, C, K, given, target, table, space, size, S
+    run(whole_window_sum_to_weights, B * bands, *arguments)
     return out
 
 
@@ -241,12 +239,8 @@ def _to_features(pixels: Tensor, weights: Tensor, K: int, h: int, w: int) -> Ten
     given, shares, target = flat(pixels.contiguous()), flat(weights.contiguous()), flat(out)
     table, space = _taps(K, rh, rw, S).numpy(), scratch(size)
 
-    def task(first: int, last: int, thread: int) -> None:
-        whole_window_sum_to_features(
-            first, last, h, W, rh, rw, w1, C, K, given, shares, target, table, space, thread * size, S, before
-        )
-
-    run(task, B * h1)
+    arguments = h, W, rh, rw, w1, C, K, given, shares, target, table, space, size, S, before
+    run(whole_window_sum_to_features, B * h1, *arguments)
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.phases import CHANNELS, PHASES, doubled_product
 from resfu.ops.compiled.softmax import softmax
@@ -61,16 +61,17 @@ def through_enlargement(weights, a, rows, r, columns, c, scratch, between, out, 
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def doubled_window_sum(
-    first, last, h, w, low, C, K, scores, sb, sn, sh, sw, normalise, out, streaming, table, bias, biased, enlarged,
-    rows, columns, shifts, scratch, begin,
+    first, last, thread, h, w, low, C, K, scores, sb, sn, sh, sw, normalise, out, streaming, table, bias, biased,
+    enlarged, rows, columns, shifts, scratch, size,
 ):  # fmt: skip
     """out [images, C, 2 h, 2 w] of planes [images, C, h + K - 1, w + K - 1] and scores [images, K K, ...] with strides.
 
     A task is a low-resolution row of an image. Where the map is `enlarged` first, rows [2 h, 7, 7], columns
     [T, 7, 7, 32] and shifts [7] are what `through_enlargement` reads.
     """
+    begin = thread * size
     T, taps, h1, w1 = (w + LANES - 1) // LANES, K * K, h + K - 1, w + K - 1
     everywhere = begin
     raw = everywhere + K * PIXELS
@@ -156,13 +157,10 @@ def _run(padded: Tensor, weights: Tensor, K: int, softmax: bool, out: Tensor, bi
     added = source if bias is None else flat(bias)
     rows, columns, shifts = (source, source, table) if tables is None else (flat(t) for t in tables)
 
-    def task(first: int, last: int, thread: int) -> None:
-        doubled_window_sum(
-            first, last, h, w, source, C, K, *numbers, int(softmax), target, streaming, table, added,
-            int(bias is not None), int(tables is not None), rows, columns, shifts, space, thread * size,
-        )  # fmt: skip
-
-    run(task, B * h)
+    run(
+        doubled_window_sum, B * h, h, w, source, C, K, *numbers, int(softmax), target, streaming, table, added,
+        int(bias is not None), int(tables is not None), rows, columns, shifts, space, size,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

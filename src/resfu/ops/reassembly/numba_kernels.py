@@ -9,7 +9,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -75,15 +75,16 @@ def features_of_tile(low, start, w1, C8, row, column, J, out, o):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def softmax_window_sum(
-    first_cell, last_cell, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx, place,
-    inside, J, out, streaming, scratch, begin, table,
+    first_cell, last_cell, thread, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx,
+    place, inside, J, out, streaming, scratch, size, table,
 ):  # fmt: skip
     """out [images, C, H, W] of features [images, h1, w1, C8] and the softmax of scores [images, 9, H, W].
 
     A task is a row of cells of an image: cell_rows [cells + 1] are their first rows of pixels.
     """
+    begin = thread * size
     T = (W + PIXELS - 1) // PIXELS
     weights = begin
     panel = weights + (COUNT + 2) * PIXELS
@@ -171,12 +172,13 @@ def _through_softmax(weights, w, d, i, out, o, area, count):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def softmax_window_sum_gradients(
-    first_chunk, last_chunk, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns,
-    fx, place, inside, J, grad, d_low, d_scores, scratch, begin, table,
+    first_chunk, last_chunk, thread, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask,
+    columns, fx, place, inside, J, grad, d_low, d_scores, scratch, size, table,
 ):  # fmt: skip
     """d_low [chunks, h1, w1, C8], zeroed, and d_scores [images, 9, H, W]. A chunk is some rows of cells of an image."""
+    begin = thread * size
     T, taps = (W + PIXELS - 1) // PIXELS, (M * J + LANES - 1) // LANES * LANES
     weights = begin
     panel = weights + (COUNT + 2) * PIXELS

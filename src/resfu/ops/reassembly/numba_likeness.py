@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.threads import flat, run, scratch
@@ -21,9 +21,10 @@ _LEAST = 1e-7  # what the weights are divided by is not smaller
 
 
 @no_type_check
-@kernel
-def likeness(first, last, keys, D, H, W, S, temperature, nearness, least, out, planes, table, scratch, begin):
+@shared_kernel
+def likeness(first, last, thread, keys, D, H, W, S, temperature, nearness, least, out, planes, table, scratch, size):
     """The first 49 planes of out [images, planes, H, W], of keys [images, D, H + 6, S]. A task is a row of an image."""
+    begin = thread * size
     taps, height = WINDOW * WINDOW, H + WINDOW - 1
     everywhere = begin
     query = everywhere + WINDOW * PIXELS
@@ -85,7 +86,4 @@ def range_kernel(keys: Tensor, temperature: Tensor, nearness: Tensor, out: Tenso
     space, source, target, near = scratch(size), flat(padded), flat(out), flat(nearness)
     factor, least = flat(temperature)[0], flat(torch.tensor([_LEAST], device="cpu"))[0]
 
-    def task(first: int, last: int, thread: int) -> None:
-        likeness(first, last, source, D, H, W, S, factor, near, least, target, planes, table, space, thread * size)
-
-    run(task, B * H)
+    run(likeness, B * H, source, D, H, W, S, factor, near, least, target, planes, table, space, size)

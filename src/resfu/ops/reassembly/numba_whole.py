@@ -12,7 +12,7 @@ from typing import no_type_check
 import torch
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.threads import flat, run, scratch
@@ -51,36 +51,16 @@ def widened_band(low, b, C, h1, w1, top, rows, column, rw, out, o, plane, S):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def whole_window_sum(
-    first,
-    last,
-    bands,
-    h,
-    W,
-    rh,
-    rw,
-    low,
-    h1,
-    w1,
-    C,
-    K,
-    scores,
-    sb,
-    sn,
-    sh,
-    sw,
-    normalise,
-    out,
-    table,
-    scratch,
-    begin,
-    S,
-):
+    first, last, thread, bands, h, W, rh, rw, low, h1, w1, C, K, scores, sb, sn, sh, sw, normalise, out, table,
+    scratch, size, S,
+):  # fmt: skip
     """out [images, C, h rh, W] of planes [images, C, h1, w1] and scores [images, K K, ...] with these strides.
 
     A task is a band of low-resolution rows of an image. S: elements of a widened row.
     """
+    begin = thread * size
     T, H, taps = (W + PIXELS - 1) // PIXELS, h * rh, K * K
     weights = begin
     raw = weights + (taps + 2) * PIXELS
@@ -143,11 +123,8 @@ def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax:
     table = _taps(K, S, ratio).numpy()
     bands = -(-h // BAND)
 
-    def task(first: int, last: int, thread: int) -> None:
-        whole_window_sum(
-            first, last, bands, h, W, H // h, ratio, source, h1, w1, C, K, numbers, *weights.stride(), int(softmax),
-            target, table, space, thread * size, S,
-        )  # fmt: skip
-
-    run(task, B * bands)
+    run(
+        whole_window_sum, B * bands, bands, h, W, H // h, ratio, source, h1, w1, C, K, numbers, *weights.stride(),
+        int(softmax), target, table, space, size, S,
+    )  # fmt: skip
     return out

@@ -84,7 +84,7 @@ class _Chunks:
         for b in range(first, last):
             here = partial_scores(self.maps, self.layers, c, b, b + 1)[0] if partial is None else partial[b]
             given = flat(here), flat(self.grad[b]), flat(weighed[b - first])
-            run(lambda y, z, _, given=given: numba_gradients.weighed_scores(y, z, H, W, N, *given), H)
+            run(numba_gradients.weighed_scores, H, H, W, N, *given)
         found = [flat(self.grad.new_empty((last - first, n, M))) for n in (kernels.COUNT, 1, 1)]
         layer = [flat(t) for t in (c.score_weight, c.norm_weight)]
         numba_gradients.through_norm(
@@ -112,19 +112,17 @@ class _Chunks:
         table = maps.table_of(height)
         d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
-        size = (6 * m + 2 * LANES) * PIXELS + maps.is_low * (enlarged_room(M, W) + (maps.w1 + maps.J) * M)
+        size = (6 * m + 2 * LANES + self.layers.first.shape[1]) * PIXELS + maps.is_low * (
+            enlarged_room(M, W) + (maps.w1 + maps.J) * M
+        )
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
         both = (self.d_low, self._correlated)
         results = [*(flat(t[first:last]) for t in both), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)
 
-        def task(a: int, b: int, thread: int) -> None:
-            numba_gradients.gradients(
-                a, b, N, H, W, *head, *given, target, height, table.numpy(), *results, *tail, space, thread * size
-            )
-
-        run(task, B * N)
+        given += [target, height, table.numpy(), *results, *tail, space, size]
+        run(numba_gradients.gradients, B * N, N, H, W, *head, *given)
         return d_planes
 
     def of_layers(self) -> Layers:

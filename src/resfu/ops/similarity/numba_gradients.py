@@ -9,7 +9,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
@@ -20,7 +20,6 @@ from resfu.ops.similarity.numba_low import enlarged_pair
 _product = product(halves=True)
 _into = product(start="out")
 _into_rows = product(start="out", tables="o", halves=True)
-_of_rows = product(start="out", tables="w")
 _few = product(rows=FEW, start="out")
 _narrow = product(vectors=1, start="out")
 
@@ -47,8 +46,8 @@ def _add_rows(x, a, stride, count, out, o):
 
 
 @no_type_check
-@kernel
-def weighed_scores(first_row, last_row, H, W, norm_groups, partial, grad, out):
+@shared_kernel
+def weighed_scores(first_row, last_row, thread, H, W, norm_groups, partial, grad, out):
     """out [images H, norm groups], fp64: the partial scores of a row times the gradients of the scores.
 
     partial [images H, T, norm groups, 9, 32], as `numba_kernels.partial_scores` leaves them; grad [images, 9, H, W].
@@ -124,22 +123,24 @@ def parameters_of_norm(
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def gradients(
-    first_chunk, last_chunk, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, grad,
-    scale, shift, slope, d_planes, d_height, d_table, d_low, correlated, d_first, d_bias, d_second, d_second_bias, G, M,
-    low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, begin,
+    first_chunk, last_chunk, thread, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias,
+    grad, scale, shift, slope, d_planes, d_height, d_table, d_low, correlated, d_first, d_bias, d_second,
+    d_second_bias, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, size,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
 
     scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
     scale^T grad - shift - slope h. correlated: see `parameters_of_norm`.
     """
+    begin = thread * size
     T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
     v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
     dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
     together = g_scores + LANES * PIXELS
-    wide = together + LANES * PIXELS
+    x = together + LANES * PIXELS
+    wide = x + L * PIXELS
     row, held, upper, lower, fraction = M * T * PIXELS, -1, begin, begin, types.float32(0.0)
     d_row = wide + 2 * row
     for i in range(COUNT * PIXELS, LANES * PIXELS):
@@ -164,7 +165,7 @@ def gradients(
                     d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low,
-                        upper + (g * T + t) * m * PIXELS, lower + (g * T + t) * m * PIXELS, fraction, m, g, v, h, 0,
+                        upper + (g * T + t) * m * PIXELS, lower + (g * T + t) * m * PIXELS, fraction, m, g, x, v, h, 0,
                         scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
@@ -208,9 +209,9 @@ def gradients(
                                 scratch, dh_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):
-                            _of_rows(
-                                d_first, (chunk * G + g) * L * m + k * m + c, m, planes, place, 0, 1, scratch,
-                                dv_last + c, m, width, bias, 0, table, k,
+                            _into(
+                                d_first, (chunk * G + g) * L * m + k * m + c, m, scratch, x + k * PIXELS, PIXELS, 1,
+                                scratch, dv_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         if is_low:
                             for j in range(0, J, FEW):

@@ -10,16 +10,16 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.vector import load, store
 from resfu.ops.similarity.numba_low import between_rows, enlarged_pair
 
 COUNT = 9  # neighbours, K K
 FEW = 4  # rows of a product over low-resolution columns
 
-_from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
-_more_relu = product(start="out", tables="x", relu=True, halves=True)
+_more_relu = product(start="out", relu=True, halves=True)
 _layer_relu = product(start="bias", relu=True, halves=True)
 _layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
@@ -29,25 +29,28 @@ _scores = product(rows=COUNT, halves=True)
 @no_type_check
 @kernel
 def hidden(
-    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, v, h, sums, scratch,
+    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, x, v, h, sums, scratch,
     count,
 ):  # fmt: skip
-    """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
+    """x [L, 32], v and h [m, 32] in scratch: a tile's inputs and both layers.
 
-    With `low` the first layer begins between two enlarged rows of scratch, which hold its bias. Of a tile of at most 16
-    pixels only so many columns are computed.
+    Adds h and its squares to sums [m, 2, 16] there, if at all. With `low` the first layer begins between two enlarged
+    rows of scratch, which hold its bias. Of a tile of at most 16 pixels only so many columns are computed.
     """
+    for k in range(L):
+        for p in range(0, PIXELS, LANES):
+            store(scratch, x + k * PIXELS + p, load(planes, place + get(table, k) + p))
     if low:
         between_rows(scratch, upper, lower, between, m, count, v)
     for i in range(0, m, ROWS):
         if low:
             _more_relu(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, 0, table, 0,
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, scratch, x, PIXELS, L, bias, 0, table, 0,
                 count,
             )  # fmt: skip
         else:
-            _from_bias_relu(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
+            _layer_relu(
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, scratch, x, PIXELS, L, bias, g * m + i,
                 table, 0, count,
             )  # fmt: skip
     for i in range(0, m, ROWS):
@@ -64,19 +67,21 @@ def hidden(
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def partial_scores(
-    first_row, last_row, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights, norm_groups,
-    G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, partial, sums, scratch, begin,
+    first_row, last_row, thread, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights,
+    norm_groups, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, partial, sums, scratch, size,
 ):  # fmt: skip
     """Scores of each group of GroupNorm apart, without its statistics, and the sums that give these.
 
     partial [images H, T, norm groups, 9, 32]; sums [images H, 2, M], of the hidden channels and of their squares.
     """
+    begin = thread * size + PIXELS  # 0 stands for no place
     T, d, m, width = (W + PIXELS - 1) // PIXELS, D // G, M // G, M // norm_groups
     v, h = begin, begin + m * PIXELS
     total = h + m * PIXELS
-    wide, upper, lower, fraction = total + m * PIXELS, begin, begin, types.float32(0.0)
+    x = total + m * PIXELS
+    wide, upper, lower, fraction = x + L * PIXELS, begin, begin, types.float32(0.0)
     row, held = M * T * PIXELS, -1
     for r in range(first_row, last_row):
         b, y = r // H, r % H
@@ -95,7 +100,7 @@ def partial_scores(
                 whole = count % LANES == 0
                 hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, upper + (g * T + t) * m * PIXELS,
-                    lower + (g * T + t) * m * PIXELS, fraction, m, g, v, h, total if whole else 0, scratch, count,
+                    lower + (g * T + t) * m * PIXELS, fraction, m, g, x, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):
@@ -157,9 +162,10 @@ def group_statistics(
 
 
 @no_type_check
-@kernel
-def total_scores(first_row, last_row, H, W, partial, norm_groups, inverse, shift, out, table, scratch, begin):
+@shared_kernel
+def total_scores(first_row, last_row, thread, H, W, partial, norm_groups, inverse, shift, out, table, scratch):
     """out [images, 9, H, W]: the sum over the groups, each by 1 / its deviation [images, norm groups], and a shift."""
+    begin = thread * PIXELS
     T = (W + PIXELS - 1) // PIXELS
     for r in range(first_row, last_row):
         b, y = r // H, r % H

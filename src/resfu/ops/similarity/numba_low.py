@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get
 from resfu.ops.compiled.threads import flat, run
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
@@ -22,8 +22,8 @@ _columns = product(start="bias")
 
 
 @no_type_check
-@kernel
-def convolved_rows(first_row, last_row, planes, area, stride, images, h1, table, K, G, m, weight, out, W1):
+@shared_kernel
+def convolved_rows(first_row, last_row, thread, planes, area, stride, images, h1, table, K, G, m, weight, out, W1):
     """Rows of out [images h1, G m, W1]: the 3 x 3 convolution of planes [images, h1 + 2, stride], `images` apart.
 
     weight [G, K, m] of K inputs, which begin at table [K] from a group's first tap on, and groups at area.
@@ -99,5 +99,5 @@ def convolved(key: Tensor, weight: Tensor) -> Tensor:
     out = key.new_empty((B, h1, M, W1))
     given: list[Any] = [flat(planes), d * height * stride, stride, D * height * stride, h1]
     given += [torch.tensor(taps, dtype=torch.int64, device="cpu").numpy(), 9 * d, G, M // G, flat(packed), flat(out)]
-    run(lambda first, last, _: convolved_rows(first, last, *given, W1), B * h1)
+    run(convolved_rows, B * h1, *given, W1)
     return out

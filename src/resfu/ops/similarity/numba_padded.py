@@ -39,20 +39,17 @@ class Source(NamedTuple):
 
     def fill(self, planes: Tensor) -> Tensor:
         """Fill planes [B, all, height, stride]; the statistics of GroupNorm's groups, [B, groups, 2]."""
-        (B, _, _, W), groups = self.x.shape, self._groups
+        B, groups = len(self.x), self._groups
         statistics = planes.new_empty((B, groups, 2))
         size, space, wide = self._scratch(self.smooth)
         head, target, found = self._arguments(), flat(planes), flat(statistics)
         eps = self.norm.eps if self.norm else 0.0
         norm_bias = flat(self.norm.bias) if self.norm else found
 
-        def task(first: int, last: int, thread: int) -> None:
-            kernels.padded_planes(
-                first, last, *head, norm_bias, eps, int(self.smooth), _gaussian(), *self.reach, target, self.begin,
-                planes.shape[1], planes.shape[3], found, space, thread * size, wide, thread * 2 * W,
-            )  # fmt: skip
-
-        run(task, B * groups)
+        run(
+            kernels.padded_planes, B * groups, *head, norm_bias, eps, int(self.smooth), _gaussian(), *self.reach,
+            target, self.begin, planes.shape[1], planes.shape[3], found, space, size, wide,
+        )  # fmt: skip
         return statistics
 
     def gradients(
@@ -68,19 +65,16 @@ class Source(NamedTuple):
             d_bias: [B, D], likewise.
             add: to what d_x holds.
         """
-        (B, _, _, W), groups = self.x.shape, self._groups
+        B, groups = len(self.x), self._groups
         _, chunks, planes, height, stride = parts.shape
         size, space, wide = self._scratch(True)
         head, given = self._arguments(), (flat(parts), chunks, height)
         before, after, target = flat(statistics), (flat(d_weight), flat(d_bias)), flat(d_x)
 
-        def task(first: int, last: int, thread: int) -> None:
-            kernels.plane_gradients(
-                first, last, *given, *head, before, int(self.smooth), _gaussian(), *self.reach, self.begin, planes,
-                stride, int(add), target, *after, space, thread * size, wide, thread * 2 * W,
-            )  # fmt: skip
-
-        run(task, B * groups)
+        run(
+            kernels.plane_gradients, B * groups, *given, *head, before, int(self.smooth), _gaussian(), *self.reach,
+            self.begin, planes, stride, int(add), target, *after, space, size, wide,
+        )  # fmt: skip
 
     @property
     def _groups(self) -> int:

@@ -35,13 +35,9 @@ def partial_scores(
     head, tail = split(arguments(maps, layers, first, last))
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
     m = M // maps.groups
-    size = PIXELS + 3 * m * PIXELS + maps.is_low * enlarged_room(M, W)
+    size = PIXELS + (3 * m + layers.first.shape[1]) * PIXELS + maps.is_low * enlarged_room(M, W)
     space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
 
-    def task(a: int, b: int, thread: int) -> None:
-        kernels.partial_scores(
-            a, b, H, W, *head, weights, c.norm_groups, *tail, *results, space, thread * size + PIXELS
-        )
-
-    run(task, (last - first) * H)
+    given = *head, weights, c.norm_groups, *tail, *results, space, size
+    run(kernels.partial_scores, (last - first) * H, H, W, *given)
     return partial, sums

@@ -8,7 +8,7 @@ from typing import no_type_check
 
 from numba import types
 
-from resfu.ops.compiled.kernel import kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 
 
@@ -64,16 +64,17 @@ def _statistics(x, a, rows, W, eps, wide, w):
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def padded_planes(
-    first, last, x, D, H, W, groups, norm, weight, bias, eps, smooth, gaussian, rows, columns, out, begin, planes, S,
-    statistics, scratch, o, wide, w,
+    first, last, thread, x, D, H, W, groups, norm, weight, bias, eps, smooth, gaussian, rows, columns, out, begin,
+    planes, S, statistics, scratch, size, wide,
 ):  # fmt: skip
     """Maps [images, D, H, W] with their border repeated, as planes `begin` and on of each image's: [H + 2 rows, S].
 
     A task is a group of channels of an image. `columns` are repeated on the left and the rest on the right. With `norm`
     each group is normalised, and statistics [images, groups, 2] are its mean and inverse deviation.
     """
+    o, w = thread * size, thread * 2 * W
     width, area, height = D // groups, H * W, H + 2 * rows
     for task in range(first, last):
         b, c = task // groups, task % groups * width
@@ -154,15 +155,16 @@ def _through_norm(s, grad, x, a, width, H, W, weight, c, mean, inverse, d_weight
 
 
 @no_type_check
-@kernel
+@shared_kernel
 def plane_gradients(
-    first, last, parts, chunks, height, x, D, H, W, groups, norm, weight, statistics, smooth, gaussian, rows, columns,
-    begin, planes, S, add, d_x, d_weight, d_bias, scratch, o, wide, w,
+    first, last, thread, parts, chunks, height, x, D, H, W, groups, norm, weight, statistics, smooth, gaussian, rows,
+    columns, begin, planes, S, add, d_x, d_weight, d_bias, scratch, size, wide,
 ):  # fmt: skip
     """The gradients of `padded_planes`, from chunks of rows: parts [images, chunks, planes, height, S].
 
     d_weight and d_bias [images, D]. Where `add` is set, d_x [images, D, H, W] holds another share already.
     """
+    o, w = thread * size, thread * 2 * W
     width, area = D // groups, H * W
     for task in range(first, last):
         b, c = task // groups, task % groups * width

@@ -94,12 +94,8 @@ class RowScores:
                 found = space.take("scores of a part", (kernels.COUNT, count, self._width))
                 room, target, source = scratch(PIXELS), flat(found), flat(partial)
                 table = self._table(planes.shape[2]).numpy()
-                run(
-                    lambda first, last, thread, n=count, s=source, t=target, g=given, r=room, a=table: (
-                        kernels.total_scores(first, last, n, self._width, s, N, *g, t, a, r, thread * PIXELS)
-                    ),
-                    count,
-                )
+                arguments = count, self._width, source, N, *given, target, table, room
+                run(kernels.total_scores, count, *arguments)
                 out[b, :, part[0] - rows[0] : part[1] - rows[0]] += found
 
     def _partial(
@@ -114,7 +110,7 @@ class RowScores:
         low = planes if key is None else key
         h1, w1 = (low.shape[0], low.shape[2]) if key is not None else (1, 1)
         m = M // self._groups
-        size = PIXELS + 3 * m * PIXELS + self._is_low * enlarged_room(M, W)
+        size = PIXELS + (3 * m + self._layers.first.shape[1]) * PIXELS + self._is_low * enlarged_room(M, W)
         head = (
             flat(planes)[(first - rows[0]) * self._stride :], self._dim, height, self._stride,
             self._table(height).numpy(), self._layers.first.shape[1], *(flat(t) for t in self._layers),
@@ -127,10 +123,7 @@ class RowScores:
         )  # fmt: skip
         weights, results, room = flat(self._weighted), (flat(partial), flat(sums)), scratch(size)
 
-        def task(a: int, b: int, thread: int) -> None:
-            kernels.partial_scores(a, b, H, W, *head, weights, N, *tail, *results, room, thread * size + PIXELS)
-
-        run(task, H)
+        run(kernels.partial_scores, H, H, W, *head, weights, N, *tail, *results, room, size)
         return partial, sums.sum(0, dtype=torch.float64)
 
     def _table(self, height: int) -> Tensor:
