@@ -7,6 +7,7 @@ import torch
 
 from resfu import ReSFU
 from resfu.ops import backends
+from resfu.ops.layers import projection
 from resfu.ops.similarity import numba_padded
 from resfu.upsamplers.normalised_projection import normalised_projection
 from resfu.upsamplers.similarity import SimilarityBlock
@@ -86,8 +87,16 @@ def test_hooked_branch_is_called_with_its_key():
     assert seen[0].shape == (1, 32, 20, 24)
 
 
+def by_operators(x, groups, affine, eps, weight, bias):
+    """What the kernel gives, also in fp64."""
+    (B, C), pixels = x.shape[:2], x.shape[2:].numel()
+    y, mean, inverse = torch.native_group_norm(x, *affine, B, C, pixels, groups, eps)
+    return torch.einsum("dc, bchw -> bdhw", weight, y) + bias[:, None, None], mean, inverse
+
+
 @pytest.mark.parametrize("mean", [0.5, 100.0])  # far from 0, differences of sums would cost digits
-def test_projection_keeps_no_normalised_map(mean):
+def test_gradients_of_the_projection(monkeypatch, mean):
+    monkeypatch.setattr(projection, "normalised_product", by_operators)
     torch.manual_seed(0)
     norm, convolution = torch.nn.GroupNorm(4, 8).double(), torch.nn.Conv2d(8, 16, 1).double()
     torch.nn.init.normal_(norm.weight)
@@ -100,7 +109,7 @@ def test_projection_keeps_no_normalised_map(mean):
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
         got = run(*inputs)
-    assert saved.count(x.shape) == 1
+    assert saved.count(x.shape) == 1  # no normalised map
     want = convolution(norm(x))
     cotangent = torch.randn_like(want)
     torch.testing.assert_close(got, want)
@@ -108,3 +117,34 @@ def test_projection_keeps_no_normalised_map(mean):
     torch.testing.assert_close(found, wanted)
     assert torch.autograd.gradcheck(run, inputs)
     assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "width"),
+    [((1, 32, 40, 40), 32, 32), ((2, 64, 7, 9), 32, 16), ((1, 6, 33, 47), 3, 8), ((3, 96, 1, 5), 32, 8)],
+)
+def test_projection_in_one_kernel(shape, groups, width):
+    torch.manual_seed(0)
+    x, norm = 3 * torch.randn(shape) + 20, torch.nn.GroupNorm(groups, shape[1])
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    convolution = torch.nn.Conv2d(shape[1], width, 1)
+    got = projection.normalised_product(
+        x, groups, (norm.weight, norm.bias), norm.eps, convolution.weight.flatten(1), convolution.bias
+    )
+    want = convolution.double()(norm.double()(x.double()))
+    torch.testing.assert_close(got[0].double(), want, rtol=1e-5, atol=3e-5)
+    value = x.double().unflatten(1, (groups, -1)).flatten(2)
+    torch.testing.assert_close(got[1].double(), value.mean(2), rtol=1e-6, atol=1e-6)
+    inverse = (value.var(2, correction=0) + norm.eps).rsqrt()
+    torch.testing.assert_close(got[2].double(), inverse, rtol=1e-6, atol=1e-6)
+
+
+def test_projection_keeps_nan_in_its_image():
+    x, norm, convolution = torch.randn(2, 8, 6, 7), torch.nn.GroupNorm(2, 8), torch.nn.Conv2d(8, 8, 1)
+    x[1, 5, 2, 3] = float("nan")
+    got = projection.normalised_product(
+        x, 2, (norm.weight, norm.bias), norm.eps, convolution.weight.flatten(1), convolution.bias
+    )[0]
+    assert got[0].isfinite().all()
+    assert got[1].isnan().all()

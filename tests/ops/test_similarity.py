@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resfu.ops import upsampled_group_norm
+from resfu.ops import backends, upsampled_group_norm
 from resfu.ops.similarity import inner_product_scores, reference
 from resfu.upsamplers.similarity import SimilarityBlock
 
@@ -138,3 +138,20 @@ def test_dilated_convolutions_with_gradients_leave_half_precision(dilation, auto
         block(*maps, (2, 3), dilation=dilation).sum().backward()
     assert len(dilated.dtypes) == 2  # forward and backward
     assert set(dilated.dtypes) == {torch.float32}
+
+
+@pytest.mark.skipif(not backends._NUMBA_INSTALLED, reason="needs the extra fast (numba)")
+@pytest.mark.parametrize("neighbours", ["fine", "coarse"])
+@pytest.mark.parametrize(("low", "high"), [((5, 6), (20, 33)), ((1, 7), (4, 7)), ((9, 4), (10, 11))])
+def test_gradients_of_the_compiled_upsampled_norm(neighbours, low, high):
+    torch.manual_seed(0)
+    given = torch.randn(2, 8, *low) + 3, torch.rand(8), torch.randn(8)
+    cotangent, found = torch.randn(2, 8, *low), {}
+    for backend, dtype in (("numba", torch.float32), ("reference", torch.float64)):
+        tensors = [t.to(dtype).requires_grad_() for t in given]
+        out = upsampled_group_norm(tensors[0], high, 4, *tensors[1:], 1e-5, neighbours, backend)
+        first = torch.autograd.grad(out, tensors, cotangent.to(dtype), create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), tensors[:2])
+        found[backend] = [out, *first, *second]
+    for got, want in zip(found["numba"], found["reference"], strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5 * float(want.detach().abs().max()))

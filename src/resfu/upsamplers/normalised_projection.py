@@ -19,12 +19,13 @@ def normalised_projection(
 class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
+        from resfu.ops.layers.projection import normalised_product
+
         x, gamma, beta, weight, bias, groups, eps = given
-        (B, C), pixels = x.shape[:2], x.shape[2:].numel()
-        y, mean, inverse = torch.native_group_norm(x.contiguous(), gamma, beta, B, C, pixels, groups, eps)
+        y, mean, inverse = normalised_product(x.contiguous(), groups, (gamma, beta), eps, weight, bias)
         ctx.save_for_backward(x, gamma, beta, weight, bias, mean, inverse)
         ctx.groups, ctx.eps = groups, eps
-        return _product(y, weight, bias)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -34,10 +35,6 @@ class _Projection(torch.autograd.Function):
             return *_by_operators(ctx, saved, grads[0]), None, None
         x, gamma, beta, weight, _ = saved
         return *_gradients(x, gamma, beta, weight, mean, inverse, grads[0].flatten(2)), None, None
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _gradients(

@@ -25,16 +25,16 @@ def project(
 ) -> Tensor:
     """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order, or `planar`, whatever x is.
 
-    Where no graph is recorded on the CPU, GroupNorm of a large fp32 map becomes a change of the weights: the normalised
-    map would be written and read once more than the arithmetic needs. Where one is, a planar result keeps no normalised
-    map for it. The backend "reference" folds nothing. What is
+    A planar result in fp32 comes from a compiled kernel, which neither writes nor keeps a normalised map. Elsewhere
+    GroupNorm of a large fp32 map on the CPU becomes a change of the weights where no graph is recorded: the normalised
+    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing. What is
     more than a plain 1 x 1 convolution (hooked, parametrized, wrapped, of another class) is called, and so is the norm.
     """
     if not is_plain_convolution(convolution) or convolution.groups > 1:
         return convolution(x if norm is None else norm(x))
     weight, bias = convolution.weight.flatten(1), convolution.bias
     affine = None
-    if planar and bias is not None and norm is not None and is_plain_group_norm(norm) and _keeps_a_graph(x, weight):
+    if planar and bias is not None and norm is not None and is_plain_group_norm(norm) and _compiles(x, norm, weight):
         return normalised_projection(x, norm, weight, bias)
     if norm is not None and backend != "reference" and _foldable(x) and is_plain_group_norm(norm):
         affine = _affine(norm, x)
@@ -47,9 +47,11 @@ def project(
     return images[0] if len(images) == 1 else torch.cat(images)
 
 
-def _keeps_a_graph(x: Tensor, weight: Tensor) -> bool:
-    """Whether gradients are recorded, by nobody but autograd."""
-    return torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not operators_are_recorded(x, weight)
+def _compiles(x: Tensor, norm: nn.GroupNorm, weight: Tensor) -> bool:
+    """Whether a compiled kernel takes these: fp32, and no operator of PyTorch has to be seen but by autograd."""
+    kinds = {x.dtype, norm.weight.dtype, weight.dtype}
+    fits = kinds == {torch.float32} and weight.shape[0] % 8 == 0 and x.numel() > 0
+    return fits and not torch.is_autocast_enabled("cpu") and not operators_are_recorded(x, weight)
 
 
 def _foldable(x: Tensor) -> bool:

@@ -37,7 +37,8 @@ def run(kernel: Callable[..., Any], count: int, *arguments: Any) -> None:
     threads = min(torch.get_num_threads(), count)
     parallel = _parallel() if threads > 1 else 0
     counters = np.zeros(3, np.int64)
-    team = np.array([parallel, threads, count, min(count, threads * _SHARES) if threads > 1 else 1])
+    shares = min(count, threads * _SHARES) if threads > 1 else 1
+    team = np.array([parallel, threads, count, shares], np.int64)
     helpers = []
     if threads > 1 and not parallel:
         pool = _executor(threads - 1)

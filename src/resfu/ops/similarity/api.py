@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from resfu.ops.backends import which_backend
+from resfu.ops.backends import operators_are_recorded, which_backend
 from resfu.ops.checks import check_divides, check_maps, check_odd, check_widths, pair
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands, key_at, row_bands, window
@@ -204,7 +204,7 @@ def upsampled_group_norm(
         bias: [D].
         eps: added to the variance.
         neighbours: "fine" upsamples bilinearly, "coarse" repeats the pixel that contains the pixel.
-        backend: as in `reassemble`: "reference" upsamples; all but it and "portable" run the same PyTorch operators.
+        backend: as in `reassemble`: "reference" upsamples; "cpu" and "triton" run the same PyTorch operators.
 
     Raises:
         ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
@@ -228,5 +228,9 @@ def upsampled_group_norm(
     if neighbours not in ("fine", "coarse"):
         raise ValueError(f"neighbours must be fine or coarse, got {neighbours!r}.")
     exact = at_least_fp32(x)
-    run = {"reference": reference, "portable": portable}.get(which_backend(x, backend), normalization)
+    backend = which_backend(x, backend)
+    if backend == "numba" and exact.numel() > 0 and not operators_are_recorded(x, weight, bias):
+        from resfu.ops.similarity import numba_normalization as run
+    else:
+        run = {"reference": reference, "portable": portable}.get(backend, normalization)
     return run.upsampled_group_norm(exact, size, groups, weight.to(exact), bias.to(exact), eps, neighbours).to(x.dtype)

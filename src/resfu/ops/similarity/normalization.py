@@ -41,19 +41,19 @@ def upsampled_group_norm(
 
 
 def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
     if like.device.type == "cpu" and not operators_are_recorded(like):
         return _kept_moments(p, P, neighbours, like.dtype)
-    return _moments_of(p, P, neighbours, like)
+    return moments(p, P, neighbours, like)
 
 
 @lru_cache(maxsize=64)
 def _kept_moments(p: int, P: int, neighbours: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False), torch.no_grad():
-        return _moments_of(p, P, neighbours, torch.empty(0, dtype=dtype, device="cpu"))
+        return moments(p, P, neighbours, torch.empty(0, dtype=dtype, device="cpu"))
 
 
-def _moments_of(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
+def moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
     U = interpolation_matrix(P, p, like, neighbours)
     with without_autocast(like):
         return U.mean(0), U.T @ U / P

@@ -112,7 +112,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor, kept: bool) -> tuple[Tens
         found = [flat(t[first:last]) for t in (mean, inverse, scale, shift)]
         kernels.group_statistics(last - first, H, W, N, len(layers.bias), flat(sums), *layer, c.eps, *found)
         arrays = [flat(partial), *found[2:], flat(out[first:last])]
-        given = arrays[0], N, *arrays[1:], maps.table.numpy(), space
+        given = arrays[0], N, *arrays[1:], maps.table, space
         run(kernels.total_scores, (last - first) * H, H, W, *given)
     return out, mean, inverse, partial if kept else None
 

@@ -110,10 +110,10 @@ class _Chunks:
         (H, W), M, B = maps.size, len(self.layers.bias), last - first
         head, tail = split(arguments(maps, self.layers, first, last))
         table = maps.table_of(height)
-        d_planes = self.grad.new_zeros((B, N, maps.planes.shape[1], height, maps.stride))
+        d_planes = self.grad.new_empty((B, N, maps.planes.shape[1], height, maps.stride))
         m = M // maps.groups
         size = (6 * m + 2 * LANES + self.layers.first.shape[1]) * PIXELS + maps.is_low * (
-            enlarged_room(M, W) + (maps.w1 + maps.J) * M
+            enlarged_room(M, W) + (maps.w1 + maps.columns.J) * M
         )
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
@@ -121,7 +121,7 @@ class _Chunks:
         results = [*(flat(t[first:last]) for t in both), *(flat(t[first * N : last * N]) for t in shares)]
         space, target = scratch(size), flat(d_planes)
 
-        given += [target, height, table.numpy(), *results, *tail, space, size]
+        given += [target, height, 2 * maps.reach[0], table, *results, *tail, space, size]
         run(numba_gradients.gradients, B * N, N, H, W, *head, *given)
         return d_planes
 

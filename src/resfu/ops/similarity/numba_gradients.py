@@ -38,11 +38,28 @@ def _grad_of_tile(grad, place, area, count, out, o):
 @no_type_check
 @kernel
 def _add_rows(x, a, stride, count, out, o):
-    """Adds 16 numbers of each of some rows to out."""
-    sums = load(out, o)
-    for p in range(count):
-        sums = sums + load(x, a + p * stride)
-    store(out, o, sums)
+    """Adds 16 numbers of each of some rows, a multiple of 4, to out."""
+    one, two, three, four = load(out, o), load(x, a + stride), load(x, a + 2 * stride), load(x, a + 3 * stride)
+    one = one + load(x, a)
+    for p in range(4, count, 4):
+        place = a + p * stride
+        one, two = one + load(x, place), two + load(x, place + stride)
+        three, four = three + load(x, place + 2 * stride), four + load(x, place + 3 * stride)
+    store(out, o, (one + two) + (three + four))
+
+
+@no_type_check
+@kernel
+def _clear(x, begin, planes, height, S, first, last):
+    """0 into rows first .. last - 1 of planes [height, S]."""
+    zero = splat(types.float32(0.0))
+    for plane in range(planes):
+        start, end = begin + (plane * height + first) * S, begin + (plane * height + last) * S
+        whole = start + (end - start) // LANES * LANES
+        for p in range(start, whole, LANES):
+            store(x, p, zero)
+        for p in range(whole, end):
+            put(x, p, types.float32(0.0))
 
 
 @no_type_check
@@ -126,10 +143,12 @@ def parameters_of_norm(
 @shared_kernel
 def gradients(
     first_chunk, last_chunk, thread, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias,
-    grad, scale, shift, slope, d_planes, d_height, d_table, d_low, correlated, d_first, d_bias, d_second,
+    grad, scale, shift, slope, d_planes, d_height, d_before, d_table, d_low, correlated, d_first, d_bias, d_second,
     d_second_bias, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, size,
 ):  # fmt: skip
-    """Gradients in the planes, the convolved LR key and the layers, a share for each chunk. All of them come zeroed.
+    """Gradients in the planes, the convolved LR key and the layers, a share for each chunk.
+
+    All but d_planes come zeroed. d_before, rows of these that lie above and below those of a chunk, together.
 
     scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
     scale^T grad - shift - slope h. correlated: see `parameters_of_norm`.
@@ -148,7 +167,10 @@ def gradients(
     for chunk in range(first_chunk, last_chunk):
         b, part = chunk // chunks, chunk % chunks
         top = H * part // chunks
+        d_begin = chunk * get(table, L) * d_height * S
+        _clear(d_planes, d_begin, get(table, L), d_height, S, 0, d_before)
         for y in range(top, H * (part + 1) // chunks):
+            _clear(d_planes, d_begin, get(table, L), d_height, S, y - top + d_before, y - top + d_before + 1)
             if is_low:
                 line, fraction = b * h1 + get(above, y), get(between, y)
                 held = enlarged_pair(
@@ -162,7 +184,7 @@ def gradients(
                     count = min(PIXELS, W - t * PIXELS)
                     width = PIXELS if count > LANES else LANES
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
-                    d_place = (chunk * get(table, L) + g * d) * d_height * S + (y - top) * S + t * PIXELS
+                    d_place = d_begin + g * d * d_height * S + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low,
                         upper + (g * T + t) * m * PIXELS, lower + (g * T + t) * m * PIXELS, fraction, m, g, x, v, h, 0,

@@ -5,9 +5,10 @@ and costs a multiply-add a number, however many columns of the map its tiles rea
 of sizes as in `numba_kernels`; w1 counts the columns of a row of the convolved map, and W1 those that it has room for.
 """
 
+from functools import lru_cache
 from typing import Any, no_type_check
 
-import torch
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -82,6 +83,11 @@ def enlarged_room(M: int, W: int) -> int:
     return 2 * M * -(-W // PIXELS) * PIXELS
 
 
+@lru_cache(maxsize=64)
+def _places(d: int, height: int, stride: int) -> Any:
+    return np.array([(c * height + y) * stride + x for c in range(d) for y in range(3) for x in range(3)], np.int64)
+
+
 def convolved(key: Tensor, weight: Tensor) -> Tensor:
     """The convolution of `operators.convolved_key` as rows, [B, h + 2, M, W1]: numbers beyond w + 2 do not count.
 
@@ -95,9 +101,8 @@ def convolved(key: Tensor, weight: Tensor) -> Tensor:
     planes = F.pad(key.detach(), (2, 2 + W1 - w1, 2, 2), mode="replicate").contiguous()
     height, stride = planes.shape[2:]
     packed = weight.detach().reshape(G, M // G, d * 9).mT.contiguous()
-    taps = [c * height * stride + y * stride + x for c in range(d) for y in range(3) for x in range(3)]
     out = key.new_empty((B, h1, M, W1))
     given: list[Any] = [flat(planes), d * height * stride, stride, D * height * stride, h1]
-    given += [torch.tensor(taps, dtype=torch.int64, device="cpu").numpy(), 9 * d, G, M // G, flat(packed), flat(out)]
+    given += [_places(d, height, stride), 9 * d, G, M // G, flat(packed), flat(out)]
     run(convolved_rows, B * h1, *given, W1)
     return out

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,8 @@ from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import convolved
 from resfu.ops.similarity.numba_padded import Norm, Source
 
+Array = np.ndarray
+
 
 class Columns(NamedTuple):
     """Where the pixels of an axis lie between those of a low-resolution map with a border of one pixel.
@@ -24,13 +27,15 @@ class Columns(NamedTuple):
         above: [P] the first of the two.
         between: [P] how far to the second.
         start: [T] the first column of a tile.
-        weights: [T, J, 32] how much each column counts for each pixel.
+        weights: [T J 32] how much each column counts for each pixel.
+        J: columns of a tile.
     """
 
-    above: Tensor
-    between: Tensor
-    start: Tensor
-    weights: Tensor
+    above: Array
+    between: Array
+    start: Array
+    weights: Array
+    J: int
 
 
 @lru_cache(maxsize=64)
@@ -47,7 +52,21 @@ def columns(P: int, p: int, neighbours: str) -> Columns:
     weights = torch.stack(
         [wide[t * PIXELS : (t + 1) * PIXELS, int(start) : int(start) + J].T for t, start in enumerate(starts)]
     )
-    return Columns(above, between, starts.clone(), weights.contiguous())
+    arrays = (above, between, starts.clone(), weights.flatten())
+    return Columns(*(t.numpy() for t in arrays), J)
+
+
+@lru_cache(maxsize=64)
+def places(D: int, groups: int, height: int, stride: int, reach: tuple[int, int], is_low: bool) -> Array:
+    """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
+    d, area = D // groups, height * stride
+    (rows, cols), found, begin = reach, [], 0
+    if not is_low:
+        taps = [y * rows * stride + x * cols for y in range(3) for x in range(3)]
+        found = [tap + channel * area for tap in taps for channel in range(d)]
+        begin = D * area + rows * stride + cols
+    found += [begin + channel * area for channel in range(d)]
+    return np.array([*found, D if is_low else 2 * D], np.int64)
 
 
 class Rest(NamedTuple):
@@ -110,20 +129,11 @@ class Maps:
         vertical = columns(H, h, neighbours) if self.is_low else columns(1, 1, "fine")
         self.rows = vertical
         self.columns = columns(W, w, neighbours) if self.is_low else vertical
-        self.J = self.columns.weights.shape[1]
         self.table = self.table_of(self.height)
 
-    def table_of(self, height: int) -> Tensor:
-        """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
-        D = self.shape[1]
-        d, area = D // self.groups, height * self.stride
-        (rows, cols), places, begin = self.reach, [], 0
-        if not self.is_low:
-            taps = [y * rows * self.stride + x * cols for y in range(3) for x in range(3)]
-            places = [tap + channel * area for tap in taps for channel in range(d)]
-            begin = D * area + rows * self.stride + cols
-        places += [begin + channel * area for channel in range(d)]
-        return torch.tensor([*places, self.planes.shape[1]], dtype=torch.int64, device="cpu")
+    def table_of(self, height: int) -> Array:
+        """See `places`, of planes of this height."""
+        return places(self.shape[1], self.groups, height, self.stride, self.reach, self.is_low)
 
     def room_for_gradients(self) -> "MapGradients":
         """Where `gradients` leaves them."""
@@ -200,10 +210,10 @@ def arguments(maps: Maps, layers: Layers, first: int, last: int) -> tuple:
     """What the kernels over tiles have in common: planes to second_bias, then G to start_column."""
     low = maps.low[first:last] if maps.is_low else maps.low
     h1, W1 = maps.low.shape[1], maps.low.shape[3]
-    J = maps.columns.weights.shape[1]
+    columns = maps.columns
     return (
-        flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table.numpy(),
+        flat(maps.planes[first:last]), maps.shape[1], maps.height, maps.stride, maps.table,
         layers.first.shape[1], *(flat(t) for t in layers),
         maps.groups, len(layers.bias), flat(low), int(maps.is_low), h1, maps.w1, W1,
-        maps.rows.above.numpy(), maps.rows.between.numpy(), flat(maps.columns.weights), J, maps.columns.start.numpy(),
+        maps.rows.above, maps.rows.between, columns.weights, columns.J, columns.start,
     )  # fmt: skip

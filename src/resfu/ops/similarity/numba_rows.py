@@ -13,7 +13,7 @@ from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import enlarged_room
-from resfu.ops.similarity.numba_maps import columns, pack
+from resfu.ops.similarity.numba_maps import Array, columns, pack, places
 
 _ROWS = 16  # at once: their partial scores are 72 numbers a pixel
 
@@ -93,7 +93,7 @@ class RowScores:
                 count = part[1] - part[0]
                 found = space.take("scores of a part", (kernels.COUNT, count, self._width))
                 room, target, source = scratch(PIXELS), flat(found), flat(partial)
-                table = self._table(planes.shape[2]).numpy()
+                table = self._table(planes.shape[2])
                 arguments = count, self._width, source, N, *given, target, table, room
                 run(kernels.total_scores, count, *arguments)
                 out[b, :, part[0] - rows[0] : part[1] - rows[0]] += found
@@ -106,36 +106,28 @@ class RowScores:
         M, N, tiles = len(self._layers.bias), self._compressor.norm_groups, -(-W // PIXELS)
         partial = space.take("partial scores", (H, tiles, N, kernels.COUNT, PIXELS))
         sums = space.take("sums", (H, 2, M))
-        height, J = planes.shape[1], self._columns.weights.shape[1]
+        height = planes.shape[1]
         low = planes if key is None else key
         h1, w1 = (low.shape[0], low.shape[2]) if key is not None else (1, 1)
         m = M // self._groups
         size = PIXELS + (3 * m + self._layers.first.shape[1]) * PIXELS + self._is_low * enlarged_room(M, W)
         head = (
             flat(planes)[(first - rows[0]) * self._stride :], self._dim, height, self._stride,
-            self._table(height).numpy(), self._layers.first.shape[1], *(flat(t) for t in self._layers),
+            self._table(height), self._layers.first.shape[1], *(flat(t) for t in self._layers),
         )  # fmt: skip
         vertical = slice(first, last) if self._is_low else slice(0, 1)
         tail = (
             self._groups, M, flat(low), int(self._is_low), h1, w1, w1,
-            self._rows.above[vertical].numpy(), self._rows.between[vertical].numpy(), flat(self._columns.weights), J,
-            self._columns.start.numpy(),
+            self._rows.above[vertical], self._rows.between[vertical], self._columns.weights, self._columns.J,
+            self._columns.start,
         )  # fmt: skip
         weights, results, room = flat(self._weighted), (flat(partial), flat(sums)), scratch(size)
 
         run(kernels.partial_scores, H, H, W, *head, weights, N, *tail, *results, room, size)
         return partial, sums.sum(0, dtype=torch.float64)
 
-    def _table(self, height: int) -> Tensor:
-        """As `numba_maps.Maps.table_of`, of planes of another height."""
-        D, d, area, (rows, cols) = self._dim, self._dim // self._groups, height * self._stride, self.reach
-        places, begin = [], 0
-        if not self._is_low:
-            taps = [y * rows * self._stride + x * cols for y in range(3) for x in range(3)]
-            places = [tap + channel * area for tap in taps for channel in range(d)]
-            begin = D * area + rows * self._stride + cols
-        places += [begin + channel * area for channel in range(d)]
-        return torch.tensor([*places, self.planes], dtype=torch.int64, device="cpu")
+    def _table(self, height: int) -> Array:
+        return places(self._dim, self._groups, height, self._stride, self.reach, self._is_low)
 
 
 def _parts(rows: Rows) -> list[Rows]:

@@ -62,7 +62,7 @@ def compiles(
     tensors = (key, query, weight, bias, *compressor[:6], *others)
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
     width, fits = M // groups, compressor.norm_groups % groups == 0
-    if any(autocast_dtype(t) != torch.float32 for t in tensors) or query.numel() == 0:
+    if any(t.dtype != torch.float32 for t in tensors) or autocast_dtype(query) != torch.float32 or query.numel() == 0:
         return False
     if not in_graph and operators_are_recorded(*tensors):
         return False
