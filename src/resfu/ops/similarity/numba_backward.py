@@ -107,14 +107,13 @@ class _Chunks:
     def gradients(self, slopes: list[Any], first: int, last: int) -> Tensor:
         """In the planes of some images, chunk by chunk [images, chunks, planes, rows, stride]. Notes all others."""
         maps, N, height = self.maps, self.number, self.height
-        (H, W), M, B = maps.size, len(self.layers.bias), last - first
+        (H, W), B = maps.size, last - first
         head, tail = split(arguments(maps, self.layers, first, last))
         table = maps.table_of(height)
         d_planes = self.grad.new_empty((B, N, maps.planes.shape[1], height, maps.stride))
-        m = M // maps.groups
-        size = (6 * m + 2 * LANES + self.layers.first.shape[1]) * PIXELS + maps.is_low * (
-            enlarged_room(M, W) + (maps.w1 + maps.columns.J) * M
-        )
+        m = len(self.layers.bias) // maps.groups
+        size = (6 * m + 2 * LANES + self.layers.first.shape[1]) * PIXELS
+        size += maps.is_low * (enlarged_room(m, W) + (maps.w1 + maps.columns.J) * m)
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])
         both = (self.d_low, self._correlated)

@@ -160,34 +160,37 @@ def gradients(
     together = g_scores + LANES * PIXELS
     x = together + LANES * PIXELS
     wide = x + L * PIXELS
-    row, held, upper, lower, fraction = M * T * PIXELS, -1, begin, begin, types.float32(0.0)
+    row, upper, lower, fraction = T * m * PIXELS, begin, begin, types.float32(0.0)
     d_row = wide + 2 * row
     for i in range(COUNT * PIXELS, LANES * PIXELS):
         put(scratch, g_scores + i, 0)
     for chunk in range(first_chunk, last_chunk):
         b, part = chunk // chunks, chunk % chunks
         top = H * part // chunks
-        d_begin = chunk * get(table, L) * d_height * S
-        _clear(d_planes, d_begin, get(table, L), d_height, S, 0, d_before)
-        for y in range(top, H * (part + 1) // chunks):
-            _clear(d_planes, d_begin, get(table, L), d_height, S, y - top + d_before, y - top + d_before + 1)
-            if is_low:
-                line, fraction = b * h1 + get(above, y), get(between, y)
-                held = enlarged_pair(
-                    low, line, held, w1, W1, columns, J, start_column, T, G, m, bias, table, scratch, wide, row
-                )
-                upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
-                for i in range((w1 + J) * M):
-                    put(scratch, d_row + i, 0)
-            for g in range(G):
+        for g in range(G):  # one after the other: what the rows of a group share stays in the cache
+            held, d_begin = -1, (chunk * get(table, L) + g * d) * d_height * S
+            d_query = d_begin if is_low else d_begin + D * d_height * S
+            for y in range(top, H * (part + 1) // chunks):
+                cleared, last_cleared = 0 if y == top else y - top + d_before, y - top + d_before + 1
+                _clear(d_planes, d_query, d, d_height, S, cleared, last_cleared)
+                if is_low:
+                    line, fraction = b * h1 + get(above, y), get(between, y)
+                    held = enlarged_pair(
+                        low, line, held, w1, W1, columns, J, start_column, T, G, g, m, bias, table, scratch, wide
+                    )
+                    upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
+                    for i in range((w1 + J) * m):
+                        put(scratch, d_row + i, 0)
+                else:
+                    _clear(d_planes, d_begin, d, d_height, S, cleared, last_cleared)
                 for t in range(T):
                     count = min(PIXELS, W - t * PIXELS)
                     width = PIXELS if count > LANES else LANES
                     place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
-                    d_place = d_begin + g * d * d_height * S + (y - top) * S + t * PIXELS
+                    d_place = d_begin + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low,
-                        upper + (g * T + t) * m * PIXELS, lower + (g * T + t) * m * PIXELS, fraction, m, g, x, v, h, 0,
+                        upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, x, v, h, 0,
                         scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
@@ -238,7 +241,7 @@ def gradients(
                         if is_low:
                             for j in range(0, J, FEW):
                                 _few(
-                                    scratch, d_row + (get(start_column, t) + j) * M + g * m + c, M, columns,
+                                    scratch, d_row + (get(start_column, t) + j) * m + c, m, columns,
                                     (t * J + j) * PIXELS, PIXELS, 1, scratch, dv_last + c, m, width, bias, 0, table, 0,
                                 )  # fmt: skip
                     for k in range(0, L, ROWS):
@@ -246,10 +249,12 @@ def gradients(
                             d_planes, d_place, 0, first, (g * L + k) * m, m, 1, scratch, dv, PIXELS, m, bias, 0,
                             d_table, k, count,
                         )  # fmt: skip
-            if is_low:
-                a = (chunk * h1 + get(above, y)) * w1 * M
-                for i in range(w1 * M):
-                    change = get(scratch, d_row + i)
-                    beyond = fraction * change
-                    put(d_low, a + i, get(d_low, a + i) + change - beyond)
-                    put(d_low, a + w1 * M + i, get(d_low, a + w1 * M + i) + beyond)
+                if is_low:
+                    a = (chunk * h1 + get(above, y)) * w1 * M + g * m
+                    for q in range(w1):
+                        for i in range(m):
+                            change = get(scratch, d_row + q * m + i)
+                            beyond = fraction * change
+                            upper_place, lower_place = a + q * M + i, a + (w1 + q) * M + i
+                            put(d_low, upper_place, get(d_low, upper_place) + change - beyond)
+                            put(d_low, lower_place, get(d_low, lower_place) + beyond)

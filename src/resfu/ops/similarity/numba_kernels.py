@@ -82,16 +82,17 @@ def partial_scores(
     total = h + m * PIXELS
     x = total + m * PIXELS
     wide, upper, lower, fraction = x + L * PIXELS, begin, begin, types.float32(0.0)
-    row, held = M * T * PIXELS, -1
-    for r in range(first_row, last_row):
-        b, y = r // H, r % H
-        if is_low:
-            line, fraction = b * h1 + get(above, y), get(between, y)
-            held = enlarged_pair(
-                low, line, held, w1, W1, columns, J, start_column, T, G, m, bias, table, scratch, wide, row
-            )
-            upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
-        for g in range(G):
+    row = T * m * PIXELS
+    for g in range(G):  # one after the other: what the rows of a group share stays in the cache
+        held = -1
+        for r in range(first_row, last_row):
+            b, y = r // H, r % H
+            if is_low:
+                line, fraction = b * h1 + get(above, y), get(between, y)
+                held = enlarged_pair(
+                    low, line, held, w1, W1, columns, J, start_column, T, G, g, m, bias, table, scratch, wide
+                )
+                upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
             for i in range(m * PIXELS):
                 put(scratch, total + i, 0)
             for t in range(T):
@@ -99,8 +100,8 @@ def partial_scores(
                 count = min(PIXELS, W - t * PIXELS)
                 whole = count % LANES == 0
                 hidden(
-                    planes, place, table, L, first, bias, second, second_bias, is_low, upper + (g * T + t) * m * PIXELS,
-                    lower + (g * T + t) * m * PIXELS, fraction, m, g, x, v, h, total if whole else 0, scratch, count,
+                    planes, place, table, L, first, bias, second, second_bias, is_low, upper + t * m * PIXELS,
+                    lower + t * m * PIXELS, fraction, m, g, x, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):

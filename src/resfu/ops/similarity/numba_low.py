@@ -42,28 +42,29 @@ def convolved_rows(first_row, last_row, thread, planes, area, stride, images, h1
 
 @no_type_check
 @kernel
-def enlarged_row(low, line, w1, W1, columns, J, start_column, T, G, m, bias, table, out, o):
-    """A row of low [lines, M, W1] of the image's width, plus a bias [M]: out [G, T, m, 32]."""
+def enlarged_row(low, line, w1, W1, columns, J, start_column, T, G, g, m, bias, table, out, o):
+    """A group's channels in a row of low [lines, G m, W1], of the image's width, plus a bias [G m]: out [T, m, 32]."""
     for t in range(T):
         start = get(start_column, t)
-        for g in range(G):
-            for i in range(0, m, ROWS):
-                _columns(
-                    out, o + ((g * T + t) * m + i) * PIXELS, PIXELS, low, (line * G * m + g * m + i) * W1 + start, W1,
-                    1, columns, t * J * PIXELS, PIXELS, min(J, w1 - start), bias, g * m + i, table, 0,
-                )  # fmt: skip
+        for i in range(0, m, ROWS):
+            _columns(
+                out, o + (t * m + i) * PIXELS, PIXELS, low, (line * G * m + g * m + i) * W1 + start, W1, 1, columns,
+                t * J * PIXELS, PIXELS, min(J, w1 - start), bias, g * m + i, table, 0,
+            )  # fmt: skip
 
 
 @no_type_check
 @kernel
-def enlarged_pair(low, line, held, w1, W1, columns, J, start_column, T, G, m, bias, table, out, o, apart):
-    """This line and the next, enlarged: line n at o + n % 2 apart. The line, to be `held` in the next call (first -1).
+def enlarged_pair(low, line, held, w1, W1, columns, J, start_column, T, G, g, m, bias, table, out, o):
+    """This line and the next, enlarged, one behind the other, line n the (n % 2)th. The line, for the next call.
 
-    What is there already is left.
+    There it is `held`, at first -1: what is there already is left.
     """
     for n in range(line, line + 2):
         if held < 0 or (n != held and n != held + 1):
-            enlarged_row(low, n, w1, W1, columns, J, start_column, T, G, m, bias, table, out, o + n % 2 * apart)
+            enlarged_row(
+                low, n, w1, W1, columns, J, start_column, T, G, g, m, bias, table, out, o + n % 2 * T * m * PIXELS
+            )
     return line
 
 
@@ -78,9 +79,9 @@ def between_rows(s, upper, lower, weight, m, count, o):
             store(s, o + p, fma(far, load(s, lower + p) - value, value))
 
 
-def enlarged_room(M: int, W: int) -> int:
-    """How many numbers of scratch `enlarged_pair` fills."""
-    return 2 * M * -(-W // PIXELS) * PIXELS
+def enlarged_room(m: int, W: int) -> int:
+    """How many numbers of scratch `enlarged_pair` fills, of m channels."""
+    return 2 * m * -(-W // PIXELS) * PIXELS
 
 
 @lru_cache(maxsize=64)
