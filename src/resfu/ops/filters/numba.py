@@ -66,7 +66,7 @@ def _over_planes(
     """Run a kernel over all planes of contiguous maps, the first of which has the size of the result."""
     B, C, H, W = inputs[0].shape
     radius = min(radius, max(H, W))  # which sees all of the image
-    P, share = -(-W // LANES) * LANES, _share(H, W, radius).numpy()
+    P, share = -(-W // LANES) * LANES, _share(H, W, radius)
     size, line = kernels.room(H, P, radius)
     space = scratch(size)
     arrays = [t.detach().view(-1).numpy() for t in inputs]
@@ -80,14 +80,14 @@ def _fp32(value: float) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _share(H: int, W: int, radius: int) -> Tensor:
+def _share(H: int, W: int, radius: int) -> Any:
     """[P + H]: 1 / (pixels of a window in its row) of every column, zeros up to whole vectors, then of every row."""
     share = []
     for length in (W, H):
         position = torch.arange(length, device="cpu")
         counts = (position + radius).clamp(max=length - 1) - (position - radius).clamp(min=0) + 1
         share.append(1 / counts.float())
-    return torch.cat([F.pad(share[0], (0, -W % LANES)), share[1]])
+    return torch.cat([F.pad(share[0], (0, -W % LANES)), share[1]]).numpy()
 
 
 @lru_cache(maxsize=64)

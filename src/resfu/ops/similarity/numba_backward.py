@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS
-from resfu.ops.similarity import numba_gradients, operators
+from resfu.ops.layout import pad
+from resfu.ops.similarity import numba_gradients
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import enlarged_room
@@ -37,7 +39,7 @@ def backward(
         key, weight, reduce_weight = small
         given = [key, tensors[1], weight, tensors[3], reduce_weight, *tensors[5:]]
         maps, layers, c = made_ready(given, rest)
-        low = operators.convolved_key(key, weight).movedim(1, 3).flatten(3) if maps.is_low else None
+        low = F.conv2d(pad(key, 2, 2), weight, groups=maps.groups) if maps.is_low else None  # on the CPU
     found = _Chunks(maps, layers, c, grad)
     of_maps = maps.room_for_gradients()
     for first, last in found.images():
@@ -48,7 +50,7 @@ def backward(
     d_layers = found.of_layers()
     inputs, outputs, cotangents = [weight, reduce_weight], [layers.first, layers.second], [*d_layers[::2]]
     if low is not None:
-        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, found.d_low.sum(1)]
+        inputs, outputs, cotangents = [*inputs, key], [*outputs, low], [*cotangents, found.d_low.sum(1).movedim(3, 1)]
     d_weight, d_reduce, *d_key = torch.autograd.grad(outputs, inputs, cotangents)
     return [
         d_key[0] if d_key else of_maps.key, of_maps.query, d_weight, d_layers.bias, d_reduce, d_layers.second_bias,

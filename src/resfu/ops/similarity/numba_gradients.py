@@ -21,7 +21,7 @@ _product = product(halves=True)
 _into = product(start="out")
 _into_rows = product(start="out", tables="o", halves=True)
 _few = product(rows=FEW, start="out")
-_narrow = product(vectors=1, start="out")
+_narrow = product(rows=2 * ROWS, vectors=1, start="out")
 
 
 @no_type_check
@@ -196,7 +196,7 @@ def gradients(
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for p in range(0, width, LANES):
                         transpose(scratch, together + p * LANES, LANES, scratch, g_scores + p, PIXELS)
-                    for i in range(0, m, ROWS):
+                    for i in range(0, m, 2 * ROWS):
                         _narrow(
                             correlated, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1,
                             scratch, together, LANES, width, bias, 0, table, 0,
