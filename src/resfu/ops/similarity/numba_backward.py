@@ -114,7 +114,7 @@ class _Chunks:
         table = maps.table_of(height)
         d_planes = self.grad.new_empty((B, N, maps.planes.shape[1], height, maps.stride))
         m = len(self.layers.bias) // maps.groups
-        size = (6 * m + 2 * LANES + self.layers.first.shape[1]) * PIXELS
+        size = (6 * m + 2 * LANES) * PIXELS
         size += maps.is_low * (enlarged_room(m, W) + (maps.w1 + maps.columns.J) * m)
         given = [flat(self.grad[first:last]), *slopes]
         shares = (self._layers[0], self._biases[0], self._layers[1], self._biases[1])

@@ -19,6 +19,7 @@ from resfu.ops.similarity.numba_low import enlarged_pair
 
 _product = product(halves=True)
 _into = product(start="out")
+_of_rows = product(start="out", tables="w")
 _into_rows = product(start="out", tables="o", halves=True)
 _few = product(rows=FEW, start="out")
 _narrow = product(rows=2 * ROWS, vectors=1, start="out")
@@ -158,8 +159,7 @@ def gradients(
     v, h, dv, dh = begin, begin + area, begin + 2 * area, begin + 3 * area
     dv_last, dh_last, g_scores = begin + 4 * area, begin + 5 * area, begin + 6 * area
     together = g_scores + LANES * PIXELS
-    x = together + LANES * PIXELS
-    wide = x + L * PIXELS
+    wide = together + LANES * PIXELS
     row, upper, lower, fraction = T * m * PIXELS, begin, begin, types.float32(0.0)
     d_row = wide + 2 * row
     for i in range(COUNT * PIXELS, LANES * PIXELS):
@@ -190,7 +190,7 @@ def gradients(
                     d_place = d_begin + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low,
-                        upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, x, v, h, 0,
+                        upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, v, h, 0,
                         scratch, count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
@@ -234,9 +234,9 @@ def gradients(
                                 scratch, dh_last + c, m, width, bias, 0, table, 0,
                             )  # fmt: skip
                         for k in range(0, L, ROWS):
-                            _into(
-                                d_first, (chunk * G + g) * L * m + k * m + c, m, scratch, x + k * PIXELS, PIXELS, 1,
-                                scratch, dv_last + c, m, width, bias, 0, table, 0,
+                            _of_rows(
+                                d_first, (chunk * G + g) * L * m + k * m + c, m, planes, place, 0, 1, scratch,
+                                dv_last + c, m, width, bias, 0, table, k,
                             )  # fmt: skip
                         if is_low:
                             for j in range(0, J, FEW):

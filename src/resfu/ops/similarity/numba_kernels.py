@@ -13,13 +13,13 @@ from numba import types
 from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
-from resfu.ops.compiled.vector import load, store
 from resfu.ops.similarity.numba_low import between_rows, enlarged_pair
 
 COUNT = 9  # neighbours, K K
 FEW = 4  # rows of a product over low-resolution columns
 
-_more_relu = product(start="out", relu=True, halves=True)
+_from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
+_more_relu = product(start="out", tables="x", relu=True, halves=True)
 _layer_relu = product(start="bias", relu=True, halves=True)
 _layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
@@ -29,28 +29,25 @@ _scores = product(rows=COUNT, halves=True)
 @no_type_check
 @kernel
 def hidden(
-    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, x, v, h, sums, scratch,
+    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, v, h, sums, scratch,
     count,
 ):  # fmt: skip
-    """x [L, 32], v and h [m, 32] in scratch: a tile's inputs and both layers.
+    """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
 
-    Adds h and its squares to sums [m, 2, 16] there, if at all. With `low` the first layer begins between two enlarged
-    rows of scratch, which hold its bias. Of a tile of at most 16 pixels only so many columns are computed.
+    With `low` the first layer begins between two enlarged rows of scratch, which hold its bias. Of a tile of at most 16
+    pixels only so many columns are computed.
     """
-    for k in range(L):
-        for p in range(0, PIXELS, LANES):
-            store(scratch, x + k * PIXELS + p, load(planes, place + get(table, k) + p))
     if low:
         between_rows(scratch, upper, lower, between, m, count, v)
     for i in range(0, m, ROWS):
         if low:
             _more_relu(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, scratch, x, PIXELS, L, bias, 0, table, 0,
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, 0, table, 0,
                 count,
             )  # fmt: skip
         else:
-            _layer_relu(
-                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, scratch, x, PIXELS, L, bias, g * m + i,
+            _from_bias_relu(
+                scratch, v + i * PIXELS, PIXELS, first, g * L * m + i, 1, m, planes, place, 0, L, bias, g * m + i,
                 table, 0, count,
             )  # fmt: skip
     for i in range(0, m, ROWS):
@@ -80,8 +77,7 @@ def partial_scores(
     T, d, m, width = (W + PIXELS - 1) // PIXELS, D // G, M // G, M // norm_groups
     v, h = begin, begin + m * PIXELS
     total = h + m * PIXELS
-    x = total + m * PIXELS
-    wide, upper, lower, fraction = x + L * PIXELS, begin, begin, types.float32(0.0)
+    wide, upper, lower, fraction = total + m * PIXELS, begin, begin, types.float32(0.0)
     row = T * m * PIXELS
     for g in range(G):  # one after the other: what the rows of a group share stays in the cache
         held = -1
@@ -101,7 +97,7 @@ def partial_scores(
                 whole = count % LANES == 0
                 hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, upper + t * m * PIXELS,
-                    lower + t * m * PIXELS, fraction, m, g, x, v, h, total if whole else 0, scratch, count,
+                    lower + t * m * PIXELS, fraction, m, g, v, h, total if whole else 0, scratch, count,
                 )  # fmt: skip
                 if not whole:
                     for i in range(m):

@@ -35,7 +35,7 @@ def partial_scores(
     head, tail = split(arguments(maps, layers, first, last))
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
     m = M // maps.groups
-    size = PIXELS + (3 * m + layers.first.shape[1]) * PIXELS + maps.is_low * enlarged_room(m, W)
+    size = PIXELS + 3 * m * PIXELS + maps.is_low * enlarged_room(m, W)
     space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
 
     given = *head, weights, c.norm_groups, *tail, *results, space, size

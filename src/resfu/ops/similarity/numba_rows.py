@@ -110,7 +110,7 @@ class RowScores:
         low = planes if key is None else key
         h1, w1 = (low.shape[0], low.shape[2]) if key is not None else (1, 1)
         m = M // self._groups
-        size = PIXELS + (3 * m + self._layers.first.shape[1]) * PIXELS + self._is_low * enlarged_room(m, W)
+        size = PIXELS + 3 * m * PIXELS + self._is_low * enlarged_room(m, W)
         head = (
             flat(planes)[(first - rows[0]) * self._stride :], self._dim, height, self._stride,
             self._table(height), self._layers.first.shape[1], *(flat(t) for t in self._layers),
