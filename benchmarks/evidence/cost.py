@@ -19,7 +19,19 @@ from resfu.evaluation.cost import Latency, count_parameters, multiply_accumulate
 
 NAME, THREADS, ROUNDS = "evidence-cost", 2, 5
 SIZE, BATCH, CROP, CLASSES = (360, 480), 8, 224, 11
-SHOWN = ("bilinear", "bilinear-skip", "nearest", "dysample", "carafe", "stack-jbu", "sapa", "fade", "resfu")
+SHOWN = (
+    "bilinear",
+    "bilinear-skip",
+    "nearest",
+    "dysample",
+    "carafe",
+    "stack-jbu",
+    "sapa",
+    "fade",
+    "resfu-detail",
+    "resfu-semantic",
+    "resfu",
+)
 
 
 def inference(host: torch.nn.Module) -> Callable[[], object]:

@@ -19,8 +19,8 @@ TAKEN, BEGUN, FAILED = range(3)
 def share(typingctx, kernel, team, counters, arguments):
     """For launchers: each thread calls kernel(first, last, thread, *arguments) for shares until none is left.
 
-    team [4] and counters [3] of int64, as above. The arguments lie on the caller's stack, so this returns when all
-    threads have.
+    team, four numbers, and counters [3] of int64, as above. The arguments lie on the caller's stack, so this returns
+    when all threads have.
     """
     integer = types.int64
     kinds = (integer, integer, integer, *arguments.types)
@@ -29,24 +29,23 @@ def share(typingctx, kernel, team, counters, arguments):
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         compiled = kernel.dispatcher.get_compile_result(typed)
         context.active_code_library.add_linking_library(compiled.library)
-        numbers = [
-            cgutils.create_struct_proxy(kind)(context, builder, array).data
-            for kind, array in ((team, args[1]), (counters, args[2]))
-        ]
-        values = [*numbers, *(builder.extract_value(args[3], i) for i in range(len(arguments.types)))]
+        _, numbers, shared, given = args
+        team_of = [builder.extract_value(numbers, i) for i in range(4)]
+        counted = cgutils.create_struct_proxy(counters)(context, builder, shared).data
+        values = [counted, team_of[COUNT], team_of[SHARES]]
+        values += [builder.extract_value(given, i) for i in range(len(arguments.types))]
         data = cgutils.alloca_once(builder, ir.LiteralStructType([v.type for v in values]))
         for i, value in enumerate(values):
             builder.store(value, cgutils.gep_inbounds(builder, data, 0, i))
-        work = _work(context, builder.module, compiled, data.type)
-        given, address = builder.bitcast(data, _BYTES), _element(builder, numbers[0], ADDRESS)
+        work, address = _work(context, builder.module, compiled, data.type), team_of[ADDRESS]
         with builder.if_else(builder.icmp_signed("==", address, _number(0))) as (alone, together):
             with alone:
-                builder.call(work, [given])
+                builder.call(work, [builder.bitcast(data, _BYTES)])
             with together:
                 kind = ir.FunctionType(ir.VoidType(), [work.type, _BYTES, _NUMBER, _NUMBER])
-                threads = builder.trunc(_element(builder, numbers[0], THREADS), _NUMBER)
+                threads, nothing = builder.trunc(team_of[THREADS], _NUMBER), ir.Constant(_NUMBER, 0)
                 parallel = builder.inttoptr(address, kind.as_pointer())
-                builder.call(parallel, [work, given, threads, ir.Constant(_NUMBER, 0)])
+                builder.call(parallel, [work, builder.bitcast(data, _BYTES), threads, nothing])
         return context.get_dummy_value()
 
     return types.void(kernel, team, counters, arguments), generate
@@ -58,9 +57,10 @@ def _work(context: Any, module: Any, compiled: Any, kind: Any) -> Any:
     work.linkage = "internal"
     b = ir.IRBuilder(work.append_basic_block("begin"))
     data = b.bitcast(work.args[0], kind)
-    team, counters, *values = (b.load(cgutils.gep_inbounds(b, data, 0, i)) for i in range(len(kind.pointee.elements)))
+    counters, count, shares, *values = (
+        b.load(cgutils.gep_inbounds(b, data, 0, i)) for i in range(len(kind.pointee.elements))
+    )
     thread = _added(b, counters, BEGUN)
-    count, shares = _element(b, team, COUNT), _element(b, team, SHARES)
     following, inside, end = (b.append_basic_block(name) for name in ("next", "share", "end"))
     b.branch(following)
     b.position_at_end(following)
@@ -82,10 +82,6 @@ def _work(context: Any, module: Any, compiled: Any, kind: Any) -> Any:
 def _added(builder: Any, counters: Any, i: int) -> Any:
     """What a counter held before it went up by 1."""
     return builder.atomic_rmw("add", builder.gep(counters, [_number(i)]), _number(1), "seq_cst")
-
-
-def _element(builder: Any, array: Any, i: int) -> Any:
-    return builder.load(builder.gep(array, [_number(i)]))
 
 
 def _number(n: int) -> Any:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,9 +35,8 @@ def run(kernel: Callable[..., Any], count: int, *arguments: Any) -> None:
     """
     threads = min(torch.get_num_threads(), count)
     parallel = _parallel() if threads > 1 else 0
-    counters = np.zeros(3, np.int64)
-    shares = min(count, threads * _SHARES) if threads > 1 else 1
-    team = np.array([parallel, threads, count, shares], np.int64)
+    counters = torch.zeros(3, dtype=torch.int64, device="cpu").numpy()
+    team = (parallel, threads, count, min(count, threads * _SHARES) if threads > 1 else 1)
     helpers = []
     if threads > 1 and not parallel:
         pool = _executor(threads - 1)

@@ -8,7 +8,7 @@ of sizes as in `numba_kernels`; w1 counts the columns of a row of the convolved 
 from functools import lru_cache
 from typing import Any, no_type_check
 
-import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -86,7 +86,8 @@ def enlarged_room(m: int, W: int) -> int:
 
 @lru_cache(maxsize=64)
 def _places(d: int, height: int, stride: int) -> Any:
-    return np.array([(c * height + y) * stride + x for c in range(d) for y in range(3) for x in range(3)], np.int64)
+    taps = [(c * height + y) * stride + x for c in range(d) for y in range(3) for x in range(3)]
+    return torch.tensor(taps, dtype=torch.int64, device="cpu").numpy()
 
 
 def convolved(key: Tensor, weight: Tensor) -> Tensor:

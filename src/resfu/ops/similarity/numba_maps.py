@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +16,7 @@ from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import convolved
 from resfu.ops.similarity.numba_padded import Norm, Source
 
-Array = np.ndarray
+Array = Any  # of NumPy, which nothing here imports
 
 
 class Columns(NamedTuple):
@@ -52,8 +51,7 @@ def columns(P: int, p: int, neighbours: str) -> Columns:
     weights = torch.stack(
         [wide[t * PIXELS : (t + 1) * PIXELS, int(start) : int(start) + J].T for t, start in enumerate(starts)]
     )
-    arrays = (above, between, starts.clone(), weights.flatten())
-    return Columns(*(t.numpy() for t in arrays), J)
+    return Columns(above.numpy(), between.numpy(), starts.clone().numpy(), weights.flatten().numpy(), J)
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +64,7 @@ def places(D: int, groups: int, height: int, stride: int, reach: tuple[int, int]
         found = [tap + channel * area for tap in taps for channel in range(d)]
         begin = D * area + rows * stride + cols
     found += [begin + channel * area for channel in range(d)]
-    return np.array([*found, D if is_low else 2 * D], np.int64)
+    return torch.tensor([*found, D if is_low else 2 * D], dtype=torch.int64, device="cpu").numpy()
 
 
 class Rest(NamedTuple):
