@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from benchmarks import deployment_table, floor_table, frozen, large_tables, pixel_features, upgrade_tables
 from benchmarks.evidence import table as evidence
 
@@ -37,5 +39,6 @@ def filled(text: str, tables: dict[str, Lines]) -> str:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # of the many small sums of the intervals: two beside another program wait for each other
     for page, tables in TABLES.items():
         (DOCS / page).write_text(filled((DOCS / page).read_text("utf-8"), tables), "utf-8")

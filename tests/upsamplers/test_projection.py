@@ -43,3 +43,15 @@ def test_folding_costs_less_than_a_digit(dtype, mean):
         plain = (convolution(norm(x)).double() - want).abs().max()
         folded = (project(convolution, x, norm).double() - want).abs().max()
     assert folded <= 10 * plain
+
+
+@pytest.mark.parametrize("width", [8, 12])  # the compiled kernel takes multiples of 8
+def test_a_planar_projection_of_any_width(width):
+    torch.manual_seed(0)
+    norm, convolution, x = torch.nn.GroupNorm(2, 6), torch.nn.Conv2d(6, width, 1), torch.randn(2, 6, 9, 11) + 2
+    torch.nn.init.normal_(norm.weight)
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            got = project(convolution, x, norm, planar=True)
+            assert got.is_contiguous()
+            torch.testing.assert_close(got, convolution(norm(x)), rtol=1e-5, atol=1e-5)

@@ -201,8 +201,8 @@ class Upsampler(nn.Module):
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
         self.whole_size(features, size)
-        same = any(parameter.dtype == features.dtype for parameter in self.parameters())  # the first one, as a rule
-        weights = set() if same else {p.dtype for p in self.parameters() if p.is_floating_point()}
+        is_own = any(parameter.dtype == features.dtype for parameter in self.parameters())  # the first's, as a rule
+        weights = set() if is_own else {p.dtype for p in self.parameters() if p.is_floating_point()}
         if weights and not is_autocast(features):
             raise ValueError(
                 f"features are {features.dtype} and the weights of {type(self).__name__} are "
