@@ -91,7 +91,7 @@ class CompiledBands:
         return torch.stack(found).unflatten(3, (groups, -1)).sum(4)
 
     def hidden_moments(self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor) -> Tensor:
-        """Moments of the hidden channels of each block, [blocks, 2, B, M]."""
+        """Moments of GroupNorm's groups of hidden channels, of each block, [blocks, 2, B, norm groups]."""
         found = []
         for block, planes, key in self._planes(band, guide, shared, total):
             found.append(self.scores[block].moments(planes, band, key, self.space))

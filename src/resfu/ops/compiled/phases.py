@@ -8,14 +8,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from resfu.ops.compiled.registers import AVX512, parts
 from resfu.ops.compiled.tile import LANES, store_vector
 
-CHANNELS = 4  # of a block: 4 x 4 sums stay in registers
+CHANNELS = 4  # of a block
 PHASES = 4  # pixels of a low-resolution pixel: top left, top right, bottom left, bottom right
+# Of these so many channels and low-resolution pixels at once: their sums stay in registers.
+_CHANNELS_AT_ONCE, _AT_ONCE = (4, 16) if AVX512 else (2, 8)
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
+_VECTOR = ir.VectorType(_FLOAT, _AT_ONCE)
 
 
 def doubled_product(streaming: bool = False) -> Callable[..., Any]:
@@ -42,6 +44,13 @@ def doubled_product(streaming: bool = False) -> Callable[..., Any]:
 
 
 def _generate(given: tuple[Any, ...], streaming: bool) -> Any:
+    for channels in parts(CHANNELS, _CHANNELS_AT_ONCE):
+        for start in range(0, LANES, _AT_ONCE):
+            _generate_part(given, streaming, channels, start)
+    return given[0].get_dummy_value()
+
+
+def _generate_part(given: tuple[Any, ...], streaming: bool, channels: range, start: int) -> None:
     context, b, signature, args = given
 
     def data(i: int) -> Any:
@@ -49,40 +58,40 @@ def _generate(given: tuple[Any, ...], streaming: bool) -> Any:
 
     out, w, x, table, bias = (data(i) for i in (0, 4, 6, 10, 11))
     _, o, so, width, _, a, _, begin, sx, K, _, _, c = args
-    fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-    begins = [b.gep(x, [b.add(begin, b.mul(sx, _number(i)))]) for i in range(CHANNELS)]
-    first = [_splat(b, _bias(b, bias, c, i)) for i in range(CHANNELS)]
+    name = f"llvm.fma.v{_AT_ONCE}f32"
+    fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), name)
+    begins = [b.gep(x, [b.add(begin, b.add(b.mul(sx, _number(i)), _number(start)))]) for i in channels]
+    first = [_splat(b, _bias(b, bias, c, i)) for i in channels]
     targets = [
         [b.gep(out, [b.add(b.add(o, b.mul(so, _number(i))), b.mul(width, _number(y)))]) for y in range(2)]
-        for i in range(CHANNELS)
+        for i in channels
     ]
     before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
     b.branch(loop)
     b.position_at_end(loop)
     k = b.phi(_INT)
     k.add_incoming(_number(0), before)
-    running = [[b.phi(_VECTOR) for _ in range(PHASES)] for _ in range(CHANNELS)]
+    running = [[b.phi(_VECTOR) for _ in range(PHASES)] for _ in channels]
     place = b.gep(w, [b.add(a, b.mul(k, _number(PHASES * LANES)))])
-    weights = [_load(b, b.gep(place, [_number(q * LANES)])) for q in range(PHASES)]
+    weights = [_load(b, b.gep(place, [_number(q * LANES + start)])) for q in range(PHASES)]
     tap, added = b.load(b.gep(table, [k])), []
-    for i in range(CHANNELS):
-        value = _load(b, b.gep(begins[i], [tap]))
-        added.append([b.call(fma, [weights[q], value, running[i][q]]) for q in range(PHASES)])
+    for channel, sums in zip(begins, running, strict=True):
+        value = _load(b, b.gep(channel, [tap]))
+        added.append([b.call(fma, [weight, value, total]) for weight, total in zip(weights, sums, strict=True)])
     following = b.add(k, _number(1))
     k.add_incoming(following, loop)
-    for i in range(CHANNELS):
-        for q in range(PHASES):
-            running[i][q].add_incoming(first[i], before)
-            running[i][q].add_incoming(added[i][q], loop)
+    for sums, bias_of_channel, results in zip(running, first, added, strict=True):
+        for total, result in zip(sums, results, strict=True):
+            total.add_incoming(bias_of_channel, before)
+            total.add_incoming(result, loop)
     b.cbranch(b.icmp_signed("<", following, K), loop, after)
     b.position_at_end(after)
-    for i in range(CHANNELS):
-        for y in range(2):
-            for half in range(2):
-                lanes = [half * LANES // 2 + p // 2 + p % 2 * LANES for p in range(LANES)]
-                pixels = b.shuffle_vector(added[i][2 * y], added[i][2 * y + 1], _lanes(lanes))
-                store_vector(b, pixels, b.gep(targets[i][y], [_number(half * LANES)]), streaming)
-    return context.get_dummy_value()
+    for rows, results in zip(targets, added, strict=True):
+        for y, target in enumerate(rows):
+            for p in range(0, 2 * _AT_ONCE, LANES):
+                lanes = [(p + i) // 2 + i % 2 * _AT_ONCE for i in range(LANES)]
+                pixels = b.shuffle_vector(results[2 * y], results[2 * y + 1], _lanes(lanes))
+                store_vector(b, pixels, b.gep(target, [_number(2 * start + p)]), streaming)
 
 
 def _bias(b: Any, bias: Any, c: Any, i: int) -> Any:
@@ -94,7 +103,7 @@ def _bias(b: Any, bias: Any, c: Any, i: int) -> Any:
 def _splat(b: Any, scalar: Any) -> Any:
     anything = ir.Constant(_VECTOR, ir.Undefined)
     first = b.insert_element(anything, scalar, ir.Constant(ir.IntType(32), 0))
-    return b.shuffle_vector(first, anything, _lanes([0] * LANES))
+    return b.shuffle_vector(first, anything, _lanes([0] * _AT_ONCE))
 
 
 def _load(b: Any, place: Any) -> Any:
@@ -104,7 +113,7 @@ def _load(b: Any, place: Any) -> Any:
 
 
 def _lanes(indices: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), indices)
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), indices)
 
 
 def _number(n: int) -> Any:

@@ -3,7 +3,8 @@
     out[i, p] = start[i] + sum_k w[i, k] x[k, p]        8 rows i (or `rows`), 32 columns p (or 16)
 
 A convolution, its gradients and the weighted sum of neighbours are all this product, with rows that lie anywhere in
-memory. Numba's own loops keep no block of sums in registers, so this one is written in LLVM's instructions.
+memory. Numba's own loops keep no block of sums in registers, so this one is written in LLVM's instructions, in as
+many blocks as `registers` asks for.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from resfu.ops.compiled.registers import ROWS_AT_ONCE, VECTORS_AT_ONCE, parts
 
 LANES = 16  # fp32 numbers of a vector; a processor with shorter ones takes several for each
 PIXELS = 2 * LANES  # of a tile
@@ -30,7 +33,6 @@ def product(
     start: str = "zero",
     relu: bool = False,
     tables: str = "",
-    moments: bool = False,
     streaming: bool = False,
     halves: bool = False,
 ) -> Callable[..., Any]:
@@ -45,7 +47,6 @@ def product(
         start: "zero", "bias" (bias[c + i]), or "out" to add to what is there.
         relu: of the result; NaN stays.
         tables: which arrays have their rows in the table of int64.
-        moments: add the results of row i to out[t + 32 i + lane], and their squares 16 further on.
         streaming: store past the cache, where a large result would be read into it first. All rows of 16 numbers begin
             at multiples of 64 bytes then, and `memory.fence` has to follow.
         halves: the function takes one more number, and where that is at most 16 only 16 columns are computed.
@@ -53,7 +54,7 @@ def product(
 
     def emit(context: Any, builder: Any, signature: Any, args: Any, vectors: int) -> None:
         emitter = _Emitter(context, builder, signature, args)
-        emitter.product(rows, vectors, start, relu, tables, moments, streaming)
+        emitter.product(rows, vectors, start, relu, tables, streaming)
 
     @intrinsic
     def run(typingctx, out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t):  # pyright: ignore
@@ -141,10 +142,12 @@ def layer_product(streaming: bool = False) -> Callable[..., Any]:
             given = (out, o, so, w, a, sw, _number(1), x, b, sx, K, first, f, x, f)
             kinds = types.void(*(signature.args[i] for i in (0, 1, 2, 3, 4, 5, 1, 6, 7, 8, 9, 10, 11, 6, 11)))
             emitter = _Emitter(context, builder, kinds, given)
-            results = emitter.product(ROWS, 2, sf, False, "", False, streaming)
             data = cgutils.create_struct_proxy(signature.args[13])(context, builder, sums).data
-            for v, column in enumerate(zip(*results, strict=True)):
-                emitter.add_moments(builder.gep(data, [builder.add(s, _number(v * LANES))]), further, list(column))
+
+            def add(v: int, column: list[Any]) -> None:
+                emitter.add_moments(builder.gep(data, [builder.add(s, _number(v * LANES))]), further, column)
+
+            emitter.product(ROWS, 2, sf, False, "", streaming, add)
             return context.get_dummy_value()
 
         return signature, generate
@@ -168,13 +171,23 @@ class _Emitter:
         )
 
     def product(
-        self, rows: int, vectors: int, start: Any, relu: bool, tables: str, moments: bool, streaming: bool
+        self, rows: int, vectors: int, start: Any, relu: bool, tables: str, streaming: bool,
+        add: Callable[[int, list[Any]], None] | None = None,
+    ) -> None:  # fmt: skip
+        for i in parts(rows, ROWS_AT_ONCE):
+            for v in parts(vectors, VECTORS_AT_ONCE):
+                results = self._block(i, v, start, relu, tables, streaming)
+                if add is not None:
+                    for n, column in zip(v, zip(*results, strict=True), strict=True):
+                        add(n, list(column))
+
+    def _block(
+        self, rows: range, vectors: range, start: Any, relu: bool, tables: str, streaming: bool
     ) -> list[list[Any]]:
         b = self.b
-        places = [self._row(self.out, self.o, self.so, _number(i), "o" in tables) for i in range(rows)]
-        targets = [[b.gep(p, [_number(v * LANES)]) for v in range(vectors)] for p in places]
-        weights = [self._row(self.w, self.a, self.sw, _number(i), "w" in tables) for i in range(rows)]
-        sums = [[self._start(start, i, v, target) for v, target in enumerate(row)] for i, row in enumerate(targets)]
+        places = [self._row(self.out, self.o, self.so, _number(i), "o" in tables) for i in rows]
+        weights = [self._row(self.w, self.a, self.sw, _number(i), "w" in tables) for i in rows]
+        sums = [[self._start(start, i, v, place) for v in vectors] for i, place in zip(rows, places, strict=True)]
         before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
         b.branch(loop)
         b.position_at_end(loop)
@@ -182,11 +195,11 @@ class _Emitter:
         k.add_incoming(_number(0), before)
         running = [[b.phi(_VECTOR) for _ in row] for row in sums]
         place = self._row(self.x, self.xb, self.sx, k, "x" in tables)
-        columns = [self._load(b.gep(place, [_number(v * LANES)])) for v in range(vectors)]
+        columns = [self._load(b.gep(place, [_number(v * LANES)])) for v in vectors]
         along, added = b.mul(k, self.kw), []
-        for i in range(rows):
-            weight = self._splat(b.load(b.gep(weights[i], [along])))
-            added.append([b.call(self.fma, [weight, c, r]) for c, r in zip(columns, running[i], strict=True)])
+        for begin, phis in zip(weights, running, strict=True):
+            weight = self._splat(b.load(b.gep(begin, [along])))
+            added.append([b.call(self.fma, [weight, c, r]) for c, r in zip(columns, phis, strict=True)])
         following = b.add(k, _number(1))
         k.add_incoming(following, loop)
         for phis, first, last in zip(running, sums, added, strict=True):
@@ -195,34 +208,37 @@ class _Emitter:
                 phi.add_incoming(other, loop)
         b.cbranch(b.icmp_signed("<", following, self.K), loop, after)
         b.position_at_end(after)
-        for i, (row, results) in enumerate(zip(targets, added, strict=True)):
+        for target, results in zip(places, added, strict=True):
             if relu:
                 results = [b.select(b.fcmp_ordered("<", value, _ZERO), _ZERO, value) for value in results]
-            for target, value in zip(row, results, strict=True):
-                self._store(value, target, streaming)
-            if moments:
-                self.add_moments(b.gep(self.out, [b.add(self.t, _number(2 * LANES * i))]), _number(LANES), results)
+            for v, value in zip(vectors, results, strict=True):
+                self._store(value, b.gep(target, [_number(v * LANES)]), streaming)
         return added
 
     def window_product(self, rows: int, weights_table: Any = None) -> None:
+        for i in parts(rows, ROWS_AT_ONCE):
+            for v in parts(2, VECTORS_AT_ONCE):
+                self._window_block(i, v, weights_table)
+
+    def _window_block(self, rows: range, vectors: range, weights_table: Any) -> None:
         b = self.b
-        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in range(rows)]
-        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in range(rows)]
+        places = [b.gep(self.out, [b.add(self.o, b.mul(self.so, _number(i)))]) for i in rows]
+        begins = [b.gep(self.x, [b.add(self.xb, b.mul(self.sx, _number(i)))]) for i in rows]
         before, loop, after = b.block, b.append_basic_block("sum"), b.append_basic_block("summed")
         b.branch(loop)
         b.position_at_end(loop)
         k = b.phi(_INT)
         k.add_incoming(_number(0), before)
-        running = [[b.phi(_VECTOR) for _ in range(2)] for _ in range(rows)]
+        running = [[b.phi(_VECTOR) for _ in vectors] for _ in rows]
         if weights_table is None:
             along = b.mul(k, _number(PIXELS))
         else:
             along = b.load(b.gep(self.table, [b.add(weights_table, k)]))
         weights = b.gep(self.w, [b.add(self.a, along)])
-        weight = [self._load(b.gep(weights, [_number(v * LANES)])) for v in range(2)]
+        weight = [self._load(b.gep(weights, [_number(v * LANES)])) for v in vectors]
         tap, added = b.load(b.gep(self.table, [b.add(self.t, k)])), []
         for begin, phis in zip(begins, running, strict=True):
-            values = [self._load(b.gep(begin, [b.add(tap, _number(v * LANES))])) for v in range(2)]
+            values = [self._load(b.gep(begin, [b.add(tap, _number(v * LANES))])) for v in vectors]
             added.append([b.call(self.fma, [w, x, r]) for w, x, r in zip(weight, values, phis, strict=True)])
         following = b.add(k, _number(1))
         k.add_incoming(following, loop)
@@ -233,7 +249,7 @@ class _Emitter:
         b.cbranch(b.icmp_signed("<", following, self.K), loop, after)
         b.position_at_end(after)
         for place, results in zip(places, added, strict=True):
-            for v, result in enumerate(results):
+            for v, result in zip(vectors, results, strict=True):
                 self._store(result, b.gep(place, [_number(v * LANES)]))
 
     def add_moments(self, place: Any, further: Any, values: list[Any]) -> None:
@@ -249,14 +265,14 @@ class _Emitter:
         place = b.load(b.gep(self.table, [b.add(self.t, i)])) if tabled else b.mul(stride, i)
         return b.gep(base, [b.add(offset, place)])
 
-    def _start(self, start: Any, i: int, v: int, target: Any) -> Any:
+    def _start(self, start: Any, i: int, v: int, row: Any) -> Any:
         if start == "zero":
             return _ZERO
         if not isinstance(start, str):  # the distance of the rows of `bias`
             place = self.b.add(self.c, self.b.mul(start, _number(i)))
             return self._load(self.b.gep(self.bias, [self.b.add(place, _number(v * LANES))]))
         if start == "out":
-            return self._load(target)
+            return self._load(self.b.gep(row, [_number(v * LANES)]))
         return self._splat(self.b.load(self.b.gep(self.bias, [self.b.add(self.c, _number(i))])))
 
     def _load(self, place: Any) -> Any:

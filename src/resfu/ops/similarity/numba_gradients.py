@@ -190,8 +190,8 @@ def gradients(
                     d_place = d_begin + (y - top) * S + t * PIXELS
                     hidden(
                         planes, place, table, L, first, bias, second, second_bias, is_low,
-                        upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, v, h, 0,
-                        scratch, count,
+                        upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, v, h, scratch,
+                        count,
                     )  # fmt: skip
                     _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
                     for p in range(0, width, LANES):
@@ -214,13 +214,13 @@ def gradients(
                         for p in range(i * PIXELS + count, i * PIXELS + width):
                             put(scratch, dh + p, 0)
                     for i in range(0, m, ROWS):
-                        _product(
-                            scratch, dv + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
+                        _product(  # in the place of h, whose values are no longer needed
+                            scratch, h + i * PIXELS, PIXELS, second, (g * m + i) * m, m, 1, scratch, dh, PIXELS, m,
                             bias, 0, table, 0, count,
                         )  # fmt: skip
                     for i in range(m):
                         for p in range(i * PIXELS, i * PIXELS + width, LANES):
-                            store(scratch, dv + p, where_positive(load(scratch, v + p), load(scratch, dv + p)))
+                            store(scratch, dv + p, where_positive(load(scratch, v + p), load(scratch, h + p)))
                     for i in range(0, m, LANES):
                         for p in range(0, width, LANES):
                             transpose(scratch, dh_last + p * m + i, m, scratch, dh + i * PIXELS + p, PIXELS)

@@ -13,6 +13,7 @@ from numba import types
 from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.vector import fma, load, splat, store
 from resfu.ops.similarity.numba_low import between_rows, enlarged_pair
 
 COUNT = 9  # neighbours, K K
@@ -21,7 +22,6 @@ FEW = 4  # rows of a product over low-resolution columns
 _from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
 _more_relu = product(start="out", tables="x", relu=True, halves=True)
 _layer_relu = product(start="bias", relu=True, halves=True)
-_layer_relu_moments = product(start="bias", relu=True, moments=True, halves=True)
 _weighted = product(rows=1, start="bias")
 _scores = product(rows=COUNT, halves=True)
 
@@ -29,10 +29,9 @@ _scores = product(rows=COUNT, halves=True)
 @no_type_check
 @kernel
 def hidden(
-    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, v, h, sums, scratch,
-    count,
-):  # fmt: skip
-    """v and h [m, 32] in scratch: both layers of a tile. Adds h and its squares to sums [m, 2, 16] there, if at all.
+    planes, place, table, L, first, bias, second, second_bias, low, upper, lower, between, m, g, v, h, scratch, count
+):
+    """v and h [m, 32] in scratch: both layers of a tile.
 
     With `low` the first layer begins between two enlarged rows of scratch, which hold its bias. Of a tile of at most 16
     pixels only so many columns are computed.
@@ -51,16 +50,24 @@ def hidden(
                 table, 0, count,
             )  # fmt: skip
     for i in range(0, m, ROWS):
-        if sums:
-            _layer_relu_moments(
-                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, sums + i * PIXELS, count,
-            )  # fmt: skip
-        else:
-            _layer_relu(
-                scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
-                g * m + i, table, 0, count,
-            )  # fmt: skip
+        _layer_relu(
+            scratch, h + i * PIXELS, PIXELS, second, g * m * m + i, 1, m, scratch, v, PIXELS, m, second_bias,
+            g * m + i, table, 0, count,
+        )  # fmt: skip
+
+
+@no_type_check
+@kernel
+def _add_moments(x, o, rows, out, place):
+    """Adds some rows of 32 numbers to out [2, 16], and their squares."""
+    nothing = splat(types.float32(0.0))
+    left, right, left_square, right_square = nothing, nothing, nothing, nothing
+    for p in range(o, o + rows * PIXELS, PIXELS):
+        one, other = load(x, p), load(x, p + LANES)
+        left, right = left + one, right + other
+        left_square, right_square = fma(one, one, left_square), fma(other, other, right_square)
+    store(out, place, load(out, place) + (left + right))
+    store(out, place + LANES, load(out, place + LANES) + (left_square + right_square))
 
 
 @no_type_check
@@ -71,13 +78,13 @@ def partial_scores(
 ):  # fmt: skip
     """Scores of each group of GroupNorm apart, without its statistics, and the sums that give these.
 
-    partial [images H, T, norm groups, 9, 32]; sums [images H, 2, M], of the hidden channels and of their squares.
+    partial [images H, T, norm groups, 9, 32]; sums [images H, 2, norm groups], of hidden channels and of their squares.
     """
-    begin = thread * size + PIXELS  # 0 stands for no place
+    begin = thread * size
     T, d, m, width = (W + PIXELS - 1) // PIXELS, D // G, M // G, M // norm_groups
     v, h = begin, begin + m * PIXELS
     total = h + m * PIXELS
-    wide, upper, lower, fraction = total + m * PIXELS, begin, begin, types.float32(0.0)
+    wide, upper, lower, fraction = total + m // width * PIXELS, begin, begin, types.float32(0.0)
     row = T * m * PIXELS
     for g in range(G):  # one after the other: what the rows of a group share stays in the cache
         held = -1
@@ -89,40 +96,34 @@ def partial_scores(
                     low, line, held, w1, W1, columns, J, start_column, T, G, g, m, bias, table, scratch, wide
                 )
                 upper, lower = wide + line % 2 * row, wide + (line + 1) % 2 * row
-            for i in range(m * PIXELS):
+            for i in range(m // width * PIXELS):
                 put(scratch, total + i, 0)
             for t in range(T):
                 place = (b * get(table, L) + g * d) * height * S + y * S + t * PIXELS
                 count = min(PIXELS, W - t * PIXELS)
-                whole = count % LANES == 0
                 hidden(
                     planes, place, table, L, first, bias, second, second_bias, is_low, upper + t * m * PIXELS,
-                    lower + t * m * PIXELS, fraction, m, g, v, h, total if whole else 0, scratch, count,
+                    lower + t * m * PIXELS, fraction, m, g, v, h, scratch, count,
                 )  # fmt: skip
-                if not whole:
-                    for i in range(m):
-                        value, square = types.float32(0.0), types.float32(0.0)
-                        for p in range(count):
-                            one = get(scratch, h + i * PIXELS + p)
-                            value += one
-                            square += one * one
-                        place = total + i * PIXELS
-                        put(scratch, place, get(scratch, place) + value)
-                        put(scratch, place + LANES, get(scratch, place + LANES) + square)
+                for i in range(h, h + m * PIXELS, PIXELS):
+                    for p in range(i + count, i + PIXELS):
+                        put(scratch, p, 0)
                 for n in range(m // width):
                     group = g * (m // width) + n
+                    _add_moments(scratch, h + n * width * PIXELS, width, scratch, total + n * PIXELS)
                     _scores(
                         partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
                         group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
                         0, count,
                     )  # fmt: skip
-            for i in range(m):
+            for n in range(m // width):
                 value, square = 0.0, 0.0
-                for lane in range(LANES):
-                    value += get(scratch, total + i * PIXELS + lane)
-                    square += get(scratch, total + i * PIXELS + LANES + lane)
-                put(sums, r * 2 * M + g * m + i, value)
-                put(sums, (r * 2 + 1) * M + g * m + i, square)
+                for lane in range(total + n * PIXELS, total + n * PIXELS + LANES):
+                    value += get(scratch, lane)
+                    square += get(scratch, lane + LANES)
+                group = g * (m // width) + n
+                put(sums, r * 2 * norm_groups + group, value)
+                put(sums, (r * 2 + 1) * norm_groups + group, square)
 
 
 @no_type_check
@@ -140,9 +141,8 @@ def group_statistics(
         for n in range(norm_groups):
             total, square = 0.0, 0.0
             for y in range(b * H, (b + 1) * H):
-                for i in range(n * width, (n + 1) * width):
-                    total += get(sums, y * 2 * M + i)
-                    square += get(sums, (y * 2 + 1) * M + i)
+                total += get(sums, y * 2 * norm_groups + n)
+                square += get(sums, (y * 2 + 1) * norm_groups + n)
             middle = total / (H * W * width)
             variance = square / (H * W * width) - middle * middle
             variance = 0.0 if variance < 0.0 else variance

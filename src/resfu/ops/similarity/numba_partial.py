@@ -19,7 +19,7 @@ def room(maps: Maps, c: Compressor, images: int) -> Tensor:
 def partial_scores(
     maps: Maps, layers: Layers, c: Compressor, first: int, last: int, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The partial scores of some images, see `room`; the sums of their hidden channels, [images, H, 2, M].
+    """The partial scores of some images, see `room`; the sums of their hidden channels, [images, H, 2, norm groups].
 
     Args:
         maps: all images.
@@ -29,15 +29,15 @@ def partial_scores(
         last: one past the last.
         out: room for the partial scores of these images or more.
     """
-    (H, W), M = maps.size, len(layers.bias)
+    (H, W), N = maps.size, c.norm_groups
     partial = room(maps, c, last - first) if out is None else out
-    sums = maps.planes.new_empty((last - first, H, 2, M))
+    sums = maps.planes.new_empty((last - first, H, 2, N))
     head, tail = split(arguments(maps, layers, first, last))
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
-    m = M // maps.groups
-    size = PIXELS + 3 * m * PIXELS + maps.is_low * enlarged_room(m, W)
+    m = len(layers.bias) // maps.groups
+    size = 2 * m * PIXELS + N // maps.groups * PIXELS + maps.is_low * enlarged_room(m, W)
     space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
 
-    given = *head, weights, c.norm_groups, *tail, *results, space, size
+    given = *head, weights, N, *tail, *results, space, size
     run(kernels.partial_scores, (last - first) * H, H, W, *given)
     return partial, sums

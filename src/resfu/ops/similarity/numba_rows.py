@@ -63,7 +63,7 @@ class RowScores:
         return planes, planes[..., left : left + self._width]
 
     def moments(self, planes: Tensor, rows: Rows, key: Tensor | None, space: Workspace) -> Tensor:
-        """The sums of the hidden channels and of their squares, [2, B, M] in fp64.
+        """The sums of GroupNorm's groups of hidden channels and of their squares, [2, B, norm groups] in fp64.
 
         Args:
             planes: see `room`.
@@ -81,9 +81,9 @@ class RowScores:
     def scores(
         self, planes: Tensor, rows: Rows, key: Tensor | None, total: Tensor, space: Workspace, out: Tensor
     ) -> None:
-        """Add the scores to `out` [B, 9, rows, W], given the moments of all rows of the image, [2, B, M]."""
+        """Add the scores to `out` [B, 9, rows, W], given the moments of all rows of the image, [2, B, norm groups]."""
         c, N = self._compressor, self._compressor.norm_groups
-        mean, inverse = _group_statistics(total.transpose(0, 1), self._pixels, N, c.eps)
+        mean, inverse = _statistics(total, self._pixels * len(self._weighted) // N, c.eps)
         shift = c.score_bias.double() + c.score_weight.flatten(1).double() @ c.norm_bias.double()
         moved = mean * inverse @ self._weighted.double().unflatten(0, (N, -1)).sum(1)
         for b in range(len(planes)):
@@ -101,16 +101,16 @@ class RowScores:
     def _partial(
         self, planes: Tensor, rows: Rows, part: Rows, key: Tensor | None, space: Workspace
     ) -> tuple[Tensor, Tensor]:
-        """The scores of GroupNorm's groups apart, of some rows of an image; and their moments, [2, M] in fp64."""
+        """The scores of GroupNorm's groups apart, of some rows of an image; and their moments, [2, groups] in fp64."""
         (first, last), H, W = part, part[1] - part[0], self._width
         M, N, tiles = len(self._layers.bias), self._compressor.norm_groups, -(-W // PIXELS)
         partial = space.take("partial scores", (H, tiles, N, kernels.COUNT, PIXELS))
-        sums = space.take("sums", (H, 2, M))
+        sums = space.take("sums", (H, 2, N))
         height = planes.shape[1]
         low = planes if key is None else key
         h1, w1 = (low.shape[0], low.shape[2]) if key is not None else (1, 1)
         m = M // self._groups
-        size = PIXELS + 3 * m * PIXELS + self._is_low * enlarged_room(m, W)
+        size = 2 * m * PIXELS + N // self._groups * PIXELS + self._is_low * enlarged_room(m, W)
         head = (
             flat(planes)[(first - rows[0]) * self._stride :], self._dim, height, self._stride,
             self._table(height), self._layers.first.shape[1], *(flat(t) for t in self._layers),
@@ -134,9 +134,7 @@ def _parts(rows: Rows) -> list[Rows]:
     return [(first, min(first + _ROWS, rows[1])) for first in range(*rows, _ROWS)]
 
 
-def _group_statistics(sums: Tensor, pixels: int, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and inverse deviation of GroupNorm's groups, [B, groups] each, from the sums of channels, [B, 2, M]."""
-    total, square = (t.unflatten(1, (groups, -1)).sum(2) for t in sums.unbind(1))
-    count = pixels * sums.shape[2] // groups
-    mean = total / count
-    return mean, ((square / count - mean * mean).clamp(min=0) + eps).rsqrt()
+def _statistics(sums: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation of GroupNorm's groups, [B, groups] each, from the sums of `count` numbers."""
+    mean, square = sums / count
+    return mean, ((square - mean * mean).clamp(min=0) + eps).rsqrt()
