@@ -17,7 +17,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     It releases the interpreter's lock. Division by 0 gives an infinity or no number, as everywhere in PyTorch.
     """
-    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy", "_nrt": False}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
