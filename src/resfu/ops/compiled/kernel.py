@@ -12,12 +12,20 @@ from resfu.ops.compiled.sharing import share
 _FAST = {"contract", "nsz"}
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any], from_python: bool = True) -> Callable[..., Any]:
     """Compile a function on its first call, into a cache on the disk where there is room for one.
 
-    It releases the interpreter's lock. Division by 0 gives an infinity or no number, as everywhere in PyTorch.
+    It releases the interpreter's lock. Division by 0 gives an infinity or no number, as everywhere in PyTorch. Nobody
+    counts references to its arrays, which the caller holds: threads would wait for each other's counts.
+
+    Args:
+        function: of numbers and flat arrays.
+        from_python: whether it is called from Python, and not from compiled code alone.
     """
-    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy", "_nrt": False}
+    options = {
+        "nogil": True, "fastmath": _FAST, "error_model": "numpy", "no_cfunc_wrapper": True,
+        "no_cpython_wrapper": not from_python, "_nrt": False,
+    }  # fmt: skip
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
@@ -34,7 +42,7 @@ def shared_kernel(function: FunctionType) -> Callable[..., Any]:
         co_filename=place.co_filename, co_firstlineno=place.co_firstlineno, co_name=f"{place.co_name}_in_threads",
         co_qualname=f"{place.co_qualname}_in_threads",
     )  # fmt: skip
-    launcher = FunctionType(code, {"share": share, "kernel": kernel(function), "__name__": function.__module__})
+    launcher = FunctionType(code, {"share": share, "kernel": kernel(function, False), "__name__": function.__module__})
     launcher.__doc__ = function.__doc__
     return kernel(launcher)
 
