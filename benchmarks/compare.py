@@ -1,10 +1,10 @@
 """What became slower than the committed numbers: `make bench-compare`.
 
-Measures `benchmarks.floor` again and compares its ratios with those of benchmarks/results/floor.json. Ratios, since
-times belong to their machine. Ends with 1 where one became worse by more than a tenth.
+Measures `benchmarks.floor` again and compares its ratios with those of benchmarks/results/floor.json, on a processor
+without AVX-512 those of floor-avx2.json. Ratios, since times belong to their machine. Ends with 1 where one became
+worse by more than a tenth.
 """
 
-import json
 import sys
 
 import torch
@@ -33,10 +33,11 @@ def slower(before: list[dict], after: list[dict]) -> list[tuple[str, str, float,
 
 
 def main() -> int:
-    file = results.FOLDER / "floor.json"
-    if not file.is_file():
-        sys.exit(f"{file} is not there yet: run `python -m benchmarks.floor` on a quiet machine and commit it.")
-    committed = json.loads(file.read_text("utf-8"))
+    committed = results.record(floor.NAME)
+    if not committed:
+        sys.exit(
+            f"{floor.NAME}.json is not there yet: run `python -m benchmarks.floor` on a quiet machine and commit it."
+        )
     keep_pages()
     torch.set_num_threads(floor.THREADS)
     found = slower(committed["rows"], [floor.measure(make(), floor.ROUNDS) for make in floor.targets()])

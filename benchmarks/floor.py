@@ -2,12 +2,11 @@
 
 fp32, two threads, one process that keeps the pages it frees, contenders in turn within every round, medians. In each
 turn the second call counts. Prints and writes every number of the list of targets, met or not, into
-benchmarks/results/floor.json; `--only WORD` measures the rows whose name holds a word, and takes over the others that
-were measured on the same kind of machine.
+benchmarks/results/floor.json, or floor-avx2.json on a processor without AVX-512; `--only WORD` measures the rows whose
+name holds a word, and takes over the others that were measured on the same kind of machine.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,10 @@ from resfu.evaluation.cost import Latency, peak_memory, rounds
 from resfu.ops import reassemble
 
 ROUNDS, THREADS = 9, 2
+_CAPABILITY = torch.backends.cpu.get_cpu_capability()
+NAME = (
+    "floor" if _CAPABILITY == "AVX512" else f"floor-{_CAPABILITY.lower()}"
+)  # of the file: other processors, other ratios
 Call = Callable[[], object]
 
 
@@ -200,14 +203,14 @@ def main() -> None:
     console.print(f"pages kept: {kept}")
     if arguments.only:
         rows = beside_others(rows)
-    console.print(f"written to {results.save('floor', arguments.rounds, rows, pages_kept=kept)}", soft_wrap=True)
+    console.print(f"written to {results.save(NAME, arguments.rounds, rows, pages_kept=kept)}", soft_wrap=True)
 
 
 def beside_others(rows: list[dict]) -> list[dict]:
     """Rows that were measured now, in the place of those of the same name in the file of this kind of machine."""
-    before = json.loads((results.FOLDER / "floor.json").read_text())
-    if before["machine"] != {**describe_machine(), "threads": THREADS}:
-        raise SystemExit("floor.json is of another machine: measure all rows.")
+    before = results.record(NAME)
+    if before.get("machine") != {**describe_machine(), "threads": THREADS}:
+        raise SystemExit(f"{NAME}.json is not there or of another machine: measure all rows.")
     found = {row["name"]: row for row in rows}
     return [found.pop(row["name"], row) for row in before["rows"]] + list(found.values())
 

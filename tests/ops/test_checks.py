@@ -22,6 +22,13 @@ def _as_users_have_it():
 CASES = [
     (ops.box_filter, (FLAT, 1), r"x must be \[B, C, H, W\], got the shape \[8, 4, 4\]"),
     (ops.box_filter, (INT, 1), r"x must be floating point, got torch\.int64"),
+    (ops.box_filter, (X.to_sparse(), 1), r"x must be a dense tensor, got torch\.sparse_coo: call \.to_dense\(\) first"),
+    (ops.box_filter, (X.to(torch.float8_e5m2), 1), r"x must be fp16, bf16, fp32 or fp64, got torch\.float8_e5m2"),
+    (
+        ops.box_filter,
+        (torch.nested.nested_tensor([X, X], layout=torch.jagged), 1),
+        "x must be one dense tensor, got a nested one",
+    ),
     (ops.box_filter, (X, 1.5), r"radius must be an int from 0, got 1\.5"),
     (ops.box_filter, (X[..., :0], 1), "x must have at least one pixel"),
     (ops.guided_filter, (FLAT, FLAT), r"guide must be \[B, C, H, W\]"),

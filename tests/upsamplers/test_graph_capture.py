@@ -90,3 +90,28 @@ def test_compiles_and_exports_as_one_graph(captured, name):
         "features must be a tensor [B, C, h, w], got str.",
         "size must be (H, W), got 12.",
     ], captured[name]
+
+
+REPEATED = """
+import torch
+import resfu
+torch.set_num_threads(1)
+torch.manual_seed(0)
+for name in ("nearest", "fade"):
+    up = resfu.create_upsampler(name, channels=32, guidance_channels=32).eval()
+    for low, high in (((1, 1), (2, 2)), ((1, 3), (4, 3)), ((3, 3), (3, 3))):
+        torch._dynamo.reset()
+        x, y = torch.randn(1, 32, *low), torch.randn(1, 32, *high)
+        before = x.clone()
+        with torch.no_grad():
+            got = torch.compile(up, backend="aot_eager", dynamic=False)(x, y, size=high)
+            torch.testing.assert_close(got, up(x, y, size=high), rtol=1e-5, atol=1e-6)
+            want = got + 1
+            assert torch.equal(got.add_(1), want) and torch.equal(x, before), (name, low)
+print("sound")
+"""
+
+
+def test_repetition_has_memory_of_its_own_when_compiled():
+    """Where one pixel is repeated, or each once, `reshape` of an expanded map does not copy."""
+    assert apart.run(REPEATED).split() == ["sound"]

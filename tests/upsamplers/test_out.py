@@ -33,6 +33,8 @@ def test_what_does_not_fit(name):
         up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 15))
     with torch.no_grad(), pytest.raises(ValueError, match=r"got torch.float64"):
         up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 16, dtype=torch.float64))
+    with torch.no_grad(), pytest.raises(ValueError, match="got an expanded tensor"):
+        up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 1).expand(-1, -1, -1, 16))
     with pytest.raises(ValueError, match="out= has no gradients"):
         up(x.requires_grad_(), y, size=(12, 16), out=torch.empty(2, 8, 12, 16))
 

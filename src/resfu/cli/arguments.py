@@ -1,6 +1,7 @@
 """Types of command-line arguments: numbers, sizes, names of upsamplers."""
 
 import argparse
+import math
 from typing import NoReturn
 
 
@@ -23,6 +24,17 @@ def positive(text: str) -> int:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+def rate(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from resfu.cli.arguments import Parser, positive
+from resfu.cli.arguments import Parser, positive, rate
 from resfu.cli.training_options import SETTINGS_HELP, parse
 from resfu.recipes import changes, listed, merge
 
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=positive, default=2000, metavar="N", help="optimiser steps (2000)")
     add("--batch-size", type=positive, default=4, metavar="N", help="images a step (4)")
     add("--crop", type=positive, metavar="N", help="side of the square cut from a photo (256)")
-    add("--lr", type=float, metavar="X", help="learning rate (2e-4)")
+    add("--lr", type=rate, metavar="X", help="learning rate (2e-4)")
     add("--validate-every", type=positive, default=500, metavar="N", help="steps between validations (500)")
     add("--seed", type=int, default=0, metavar="N", help="of weights, order and crops (0)")
     add("--run", metavar="DIR", help="folder of the run (runs/ENCODER_UPSAMPLER_DATA)")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resfu.cli.arguments import positive, size
+from resfu.cli.arguments import positive, rate, size
 from resfu.cli.settings import check_keys, take_settings
 from resfu.recipes import merge, nested, read_recipe
 
@@ -32,7 +32,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=positive, metavar="N", help="length of a training in optimiser steps")
     add("--batch-size", type=positive, metavar="N", help="samples a step and process")
     add("--crop", type=size, metavar="N | HxW", help="size of a training sample")
-    add("--lr", type=float, metavar="X", help="learning rate of everything outside the encoder")
+    add("--lr", type=rate, metavar="X", help="learning rate of everything outside the encoder")
     freeze = parser.add_mutually_exclusive_group()
     freeze.add_argument("--freeze-encoder", action="store_true", default=None, help="leave the encoder as it is")
     freeze.add_argument(

@@ -21,6 +21,7 @@ def check_maps(**maps: Tensor) -> None:
             "PyTorch."
         )
     for name, tensor in maps.items():
+        check_dense(name, tensor)
         if tensor.dim() != 4:
             raise ValueError(f"{name} must be [B, C, H, W], got the shape {list(tensor.shape)}.")
         if not tensor.is_floating_point():
@@ -33,6 +34,20 @@ def check_maps(**maps: Tensor) -> None:
             raise ValueError(f"{first} is on {a.device} and {second} on {b.device}: move one of them.")
         if a.shape[0] != b.shape[0]:
             raise ValueError(f"{first} and {second} differ in batch size: {a.shape[0]} and {b.shape[0]}.")
+
+
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Refuse sparse and nested tensors, and numbers of 8 bits, which PyTorch's operators on maps don't take.
+
+    Raises:
+        ValueError: that names the map, and what to call before.
+    """
+    if tensor.is_nested:
+        raise ValueError(f"{name} must be one dense tensor, got a nested one: call it for each, or pad them.")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: call .to_dense() first.")
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        raise ValueError(f"{name} must be fp16, bf16, fp32 or fp64, got {tensor.dtype}: call .bfloat16() first.")
 
 
 def check_widths(**maps: Tensor) -> None:

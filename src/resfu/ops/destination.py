@@ -21,5 +21,7 @@ def check_destination(out: Tensor, size: tuple[int, ...], *inputs: Tensor | None
             f"out must be {like.dtype} {list(size)} on {like.device}, got {out.dtype} {list(out.shape)} on "
             f"{out.device}."
         )
+    if any(n > 1 and stride == 0 for n, stride in zip(out.shape, out.stride(), strict=True)):
+        raise ValueError("out must have memory for each of its numbers, got an expanded tensor: call .clone() first.")
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (out, *inputs)):
         raise ValueError("out= has no gradients: call it under torch.no_grad() or leave out= away.")

@@ -20,7 +20,8 @@ def repeated(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor
     """
     (h, w), (H, W) = x.shape[-2:], size
     if in_torch_compile() and H % h == 0 and W % w == 0:  # gradients add up in a fixed order, which those below do not
-        return x[..., :, None, :, None].expand(*x.shape[:-2], h, H // h, w, W // w).reshape(*x.shape[:-2], H, W)
+        spread = x[..., :, None, :, None].expand(*x.shape[:-2], h, H // h, w, W // w)
+        return spread.clone(memory_format=torch.contiguous_format).view(*x.shape[:-2], H, W)  # `reshape` may not copy
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         # The operator would keep the ratio, a number: torch.compile takes it for fixed, and other runtimes compute the
         # size of an exported program's output from it.

@@ -21,14 +21,14 @@ def refuse_derivatives(operation: str, *tensors: Tensor) -> None:
     """
     if any(unpack_dual(tensor).tangent is not None for tensor in tensors):
         raise ValueError(
-            f"{operation} has no forward-mode derivative (torch.func.jvp, jacfwd, dual numbers). Use "
-            "backend='reference' where there is one, reverse mode, or torch.autograd.functional.jvp, which makes the "
-            "same product of two reverse passes."
+            f"{operation} has no forward-mode derivative (torch.func.jvp, jacfwd, dual numbers). Use reverse mode, "
+            "torch.autograd.functional.jvp, which makes the same product of two reverse passes, or, of a function that "
+            "takes one, backend='reference'."
         )
     if not torch.compiler.is_compiling() and any(map(_tracked, tensors)):
         raise ValueError(
-            f"{operation} can't be differentiated by torch.func (grad, vjp, jacrev, hessian). Use backend='reference' "
-            "where there is one, or torch.autograd (grad, backward, functional.jacobian)."
+            f"{operation} can't be differentiated by torch.func (grad, vjp, jacrev, hessian). Use torch.autograd "
+            "(grad, backward, functional.jacobian) or, of a function that takes one, backend='reference'."
         )
 
 

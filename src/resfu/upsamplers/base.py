@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.ops.checks import check_int, pair, triple
+from resfu.ops.checks import check_dense, check_int, pair, triple
 from resfu.ops.destination import check_destination
 from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
@@ -118,8 +118,7 @@ class Upsampler(nn.Module):
                 return out.copy_(self.forward(features, guidance, size))
             return self.upsample(features, guidance, size, out=out)  # pyright: ignore[reportCallIssue]
         if features.shape[0] == 0:
-            nothing = features.new_empty((0, features.shape[1], *size))
-            return connected(nothing, features, guidance, *self.parameters())
+            return connected(features.new_empty((0, features.shape[1], *size)), features, guidance, *self.parameters())
         whole = self.whole_size(features, size)
         with surrounding_autocast(features):
             if _always_equal(whole, size):
@@ -290,6 +289,7 @@ def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> N
     """
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a tensor {layout}, got {type(tensor).__name__}.")
+    check_dense(name, tensor)
     if tensor.dim() != layout.count(",") + 1:
         raise ValueError(f"{name} must be {layout}, got the shape {list(tensor.shape)}.")
     if not tensor.is_floating_point():
