@@ -63,6 +63,18 @@ def test_product_in_blocks(blocks, rows, start):
         assert torch.equal(out[:, 4:36], one_after_the_other(w, x).clamp(min=0))
 
 
+@pytest.mark.parametrize("apart", [1, 7, 16, 20, 31])
+def test_rows_that_overlap_are_written_in_order(blocks, apart):
+    """Each row over the end of the one before: AnyUp's layer has rows shorter than a tile, one behind the other."""
+    w, x, out = numbers(8, 6), numbers(6, 32), torch.zeros(7 * apart + 32)
+    arguments = [w.flatten().numpy(), 0, 6, 1, x.flatten().numpy(), 0, 32, 6, x.flatten().numpy(), 0, table(), 0]
+    compiled(tile.product(), out.numpy(), 0, apart, *arguments)
+    expected = torch.zeros_like(out)
+    for i, row in enumerate(one_after_the_other(w, x)):
+        expected[i * apart : i * apart + 32] = row
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+
+
 def one_after_the_other(w, x):
     """The product in fp32 as the kernels round it: of one row after the other, each step once."""
     total = torch.zeros(len(w), x.shape[1])

@@ -3,8 +3,7 @@
     out[i, p] = start[i] + sum_k w[i, k] x[k, p]        8 rows i (or `rows`), 32 columns p (or 16)
 
 A convolution, its gradients and the weighted sum of neighbours are all this product, with rows that lie anywhere in
-memory. Numba's own loops keep no block of sums in registers, so this one is written in LLVM's instructions, in as
-many blocks as `registers` asks for.
+memory. Numba's own loops keep no sums in registers, so this one is written in LLVM's instructions (see `registers`).
 """
 
 from collections.abc import Callable
@@ -38,8 +37,9 @@ def product(
 ) -> Callable[..., Any]:
     """A function for kernels: product(out, o, so, w, a, sw, kw, x, b, sx, K, bias, c, table, t).
 
-    out[o + so i + p] = start + sum over k < K of w[a + sw i + kw k] x[b + sx k + p], of flat fp32 arrays. K is at least
-    1. Where `tables` names "o", "w" or "x", the rows of that array start at table[t + row] instead of so i, sw i, sx k.
+    out[o + so i + p] = start[i] + sum over k < K of w[a + sw i + kw k] x[b + sx k + p], of flat fp32 arrays, K >= 1. If
+    `tables` names "o", "w" or "x", the rows of that array start at table[t + row] instead of so i, sw i, sx k. Rows of
+    out may overlap: each is written over the end of the one before.
 
     Args:
         rows: i < rows.
@@ -175,7 +175,7 @@ class _Emitter:
         add: Callable[[int, list[Any]], None] | None = None,
     ) -> None:  # fmt: skip
         for i in parts(rows, ROWS_AT_ONCE):
-            for v in parts(vectors, VECTORS_AT_ONCE):
+            for v in reversed(parts(vectors, VECTORS_AT_ONCE)):  # rows may overlap: what counts is written last
                 results = self._block(i, v, start, relu, tables, streaming)
                 if add is not None:
                     for n, column in zip(v, zip(*results, strict=True), strict=True):
