@@ -25,9 +25,8 @@ from resfu.ops import reassemble
 
 ROUNDS, THREADS = 9, 2
 _CAPABILITY = torch.backends.cpu.get_cpu_capability()
-NAME = (
-    "floor" if _CAPABILITY == "AVX512" else f"floor-{_CAPABILITY.lower()}"
-)  # of the file: other processors, other ratios
+# Of the file: ratios to interpolation differ between kinds of processors.
+NAME = "floor" if _CAPABILITY == "AVX512" else f"floor-{_CAPABILITY.lower()}"
 Call = Callable[[], object]
 
 
