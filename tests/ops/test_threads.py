@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("numba", reason="needs the extra fast (numba)")
 
 from resfu.ops.compiled import threads
-from resfu.ops.compiled.kernel import shared_kernel
+from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 
 
@@ -59,3 +59,17 @@ def test_every_thread_takes_a_share(monkeypatch):
         if len(set(threads_of.tolist())) == 2:
             return
     pytest.fail("one thread did all of the work 200 times")
+
+
+def test_kernels_count_no_references():
+    """Each inner call would count those of its arrays in memory that all threads share."""
+    scope = {}
+    exec("def inner(x, i):\n    x[i] += 1", scope)  # without a file: compiled here, not read from a cache
+    scope["inner"] = kernel(scope["inner"])
+    exec("def outer(x, count):\n    for i in range(count):\n        inner(x, i)", scope)
+    outer, numbers = kernel(scope["outer"]), torch.zeros(4)
+    outer(numbers.numpy(), 3)
+    assert numbers.tolist() == [1, 1, 1, 0]
+    (code,) = outer.inspect_llvm().values()
+    assert "outer" in code
+    assert "NRT_" not in code
