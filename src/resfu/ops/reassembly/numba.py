@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
-from resfu.ops.compiled.tile import LANES, PIXELS, ROWS
+from resfu.ops.compiled.tile import PIXELS, ROWS
 from resfu.ops.grid import lr_cell, neighbour_in_image
 from resfu.ops.layout import pad
 from resfu.ops.reassembly import numba_kernels as kernels
@@ -28,8 +28,7 @@ class Axes(NamedTuple):
         fy: [H] its way to the next one.
         row_mask: [H] bit ky: whether the neighbours in that row lie inside the image.
         columns: [T] the first column of a tile's windows.
-        fx: [T 32] the way of a pixel to the next column.
-        place: [T 32] its first column in the tile's.
+        shares: [T, 3, J, 32] how much of the weight of a pixel's neighbours in a column each column of the tile takes.
         inside: [T, 3, 32] 0 where the neighbours of a column lie inside the image, else minus infinity.
         J: columns of a tile.
     """
@@ -39,8 +38,7 @@ class Axes(NamedTuple):
     fy: Tensor
     row_mask: Tensor
     columns: Tensor
-    fx: Tensor
-    place: Tensor
+    shares: Tensor
     inside: Tensor
     J: int
 
@@ -63,9 +61,11 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     bits = (seen_rows.long() << torch.arange(K, device="cpu")[:, None]).sum(0)
     inside = torch.zeros(K, W, device="cpu").masked_fill_(~seen_columns, float("-inf"))
     inside = F.pad(inside, (0, tiles * PIXELS - W)).view(K, tiles, PIXELS).transpose(0, 1).contiguous()
-    fx = F.pad(fx, (0, tiles * PIXELS - W))
-    place = (column - start[:, None]).flatten()
-    return Axes(torch.tensor(cells, device="cpu"), rows, fy, bits, start, fx, place, inside, J)
+    fx = F.pad(fx, (0, tiles * PIXELS - W)).view(tiles, 1, 1, PIXELS)
+    first = (column - start[:, None])[:, None, None] + torch.arange(K, device="cpu")[:, None, None]  # [T, 3, 1, 32]
+    place = torch.arange(J, device="cpu")[:, None]
+    shares = (place == first) * (1 - fx) + (place == first + 1) * fx
+    return Axes(torch.tensor(cells, device="cpu"), rows, fy, bits, start, shares, inside, J)
 
 
 def part_of(whole: Axes, first: int, last: int) -> tuple[Axes, int]:
@@ -135,16 +135,23 @@ class _Call:
         self.cells = len(self.axes.cells) - 1
         a = self.axes
         self.before = (self.cells, a.cells.numpy(), self.H, self.W, flat(low), self.h1, self.w1, self.C, self.C8)
-        tables = (a.rows, a.fy, a.row_mask, a.columns, a.fx, a.place, a.inside)
+        tables = (a.rows, a.fy, a.row_mask, a.columns, a.shares, a.inside)
         self.after = (flat(scores), *(t.view(-1).numpy() for t in tables), a.J)
-        self.table = a.rows.numpy()
+        self.table = _table(a.J)
+
+
+@lru_cache(maxsize=64)
+def _table(J: int) -> Any:
+    """Where the columns of a tile follow each other, then where their shares of the neighbours do."""
+    K = kernels.K
+    return torch.tensor([PIXELS * j for j in range(J)] + [PIXELS * J * x for x in range(K)], device="cpu").numpy()
 
 
 def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = None) -> Tensor:
     call = _Call(padded, scores, axes)
     out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
     J = call.axes.J
-    size = (2 * kernels.COUNT + 2 + kernels.M * J + ROWS) * PIXELS + kernels.M * J * call.C8
+    size = (2 * kernels.COUNT + 2 + kernels.M * (J + kernels.K) + ROWS) * PIXELS + kernels.M * J * call.C8
     space, target, streaming = scratch(size), flat(out), past_the_cache(out)
 
     given = *call.before, *call.after, target, streaming, space, size, call.table
@@ -158,8 +165,9 @@ def _backward(padded: Tensor, scores: Tensor, axes: Axes, grad: Tensor) -> tuple
     d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
     d_scores = torch.empty(scores.shape, dtype=scores.dtype)
     J = call.axes.J
-    taps = -(-kernels.M * J // LANES) * LANES
-    size = (2 * kernels.COUNT + 3 + 3 * taps + call.C8) * PIXELS + (kernels.M * J + taps) * call.C8
+    taps = -(-kernels.M * J // PIXELS) * PIXELS
+    size = (2 * kernels.COUNT + 3 + 3 * taps + kernels.M * kernels.K + call.C8) * PIXELS
+    size += (kernels.M * J + taps) * call.C8
     space, given, results = scratch(size), flat(grad), (flat(d_low), flat(d_scores))
 
     arguments = number, *call.before, *call.after, given, *results, space, size, call.table

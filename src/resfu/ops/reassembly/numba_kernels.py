@@ -9,54 +9,40 @@ from typing import no_type_check
 
 from numba import types
 
+from resfu.ops.compiled.copy import copied
 from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.softmax import softmax
-from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
+from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product, window_product
 from resfu.ops.compiled.transpose import transpose
+from resfu.ops.compiled.vector import fma, load, splat, store
 
 K, M = 3, 4
 COUNT = K * K
 
 _product, _past_the_cache = product(), product(streaming=True)
-_narrow = product(vectors=1, start="out")
+_more = product(start="out")
+_of_columns, _of_neighbours = window_product(rows=M, apart=True), window_product(rows=M)
 
 
 @no_type_check
 @kernel
-def row_of_scores(scores, s, stride, width, out, o):
-    """COUNT rows of a tile, with zeros behind its pixels."""
-    for n in range(COUNT):
-        for p in range(width):
-            put(out, o + n * PIXELS + p, get(scores, s + n * stride + p))
-        for p in range(width, PIXELS):
-            put(out, o + n * PIXELS + p, 0)
-
-
-@no_type_check
-@kernel
-def spread(weights, w, fy, fraction, f, place, i, J, out, o):
+def spread(weights, w, fy, shares, i, J, table, mixed, out, o):
     """The weights [3, 3, 32] of neighbours as those of low-resolution columns: out [4, J, 32].
 
-    fraction [32] is each pixel's way to the next column, place [32] its first column in the tile's.
+    shares [3, J, 32]: how much of a neighbour's weight each column takes. mixed: room for [4, 3, 32].
     """
-    zero, one = types.float32(0.0), types.float32(1.0)
-    for n in range(M * J * PIXELS):
-        put(out, o + n, zero)
-    for y in range(M):
-        for p in range(PIXELS):
-            target = o + (y * J + get(place, i + p)) * PIXELS + p
-            fx, last = get(fraction, f + p), zero
-            for x in range(K):
-                value = zero
-                if y < K:
-                    value += (one - fy) * get(weights, w + (y * K + x) * PIXELS + p)
-                if y > 0:
-                    value += fy * get(weights, w + ((y - 1) * K + x) * PIXELS + p)
-                beyond = fx * value
-                put(out, target + x * PIXELS, last + value - beyond)
-                last = beyond
-            put(out, target + K * PIXELS, last)
+    above, below = splat(types.float32(1.0) - fy), splat(fy)
+    for p in range(0, K * PIXELS, LANES):
+        first = load(weights, w + p)
+        store(out, mixed + p, above * first)
+        for y in range(1, K):
+            second = load(weights, w + y * K * PIXELS + p)
+            store(out, mixed + y * K * PIXELS + p, fma(above, second, below * first))
+            first = second
+        store(out, mixed + K * K * PIXELS + p, below * first)
+    for j in range(J):
+        _of_columns(out, o + j * PIXELS, J * PIXELS, shares, i + j * PIXELS, out, mixed, K * PIXELS, K, table, 0, J)
 
 
 @no_type_check
@@ -77,8 +63,8 @@ def features_of_tile(low, start, w1, C8, row, column, J, out, o):
 @no_type_check
 @shared_kernel
 def softmax_window_sum(
-    first_cell, last_cell, thread, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns, fx,
-    place, inside, J, out, streaming, scratch, size, table,
+    first_cell, last_cell, thread, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns,
+    shares, inside, J, out, streaming, scratch, size, table,
 ):  # fmt: skip
     """out [images, C, H, W] of features [images, h1, w1, C8] and the softmax of scores [images, 9, H, W].
 
@@ -90,7 +76,8 @@ def softmax_window_sum(
     panel = weights + (COUNT + 2) * PIXELS
     edge = panel + M * J * PIXELS
     raw = edge + ROWS * PIXELS
-    window = raw + COUNT * PIXELS
+    mixed = raw + COUNT * PIXELS
+    window = mixed + M * K * PIXELS
     for task in range(first_cell, last_cell):
         b, cell = task // cells, task % cells
         for t in range(T):
@@ -99,24 +86,24 @@ def softmax_window_sum(
                 low, b * h1 * w1 * C8, w1, C8, get(rows, get(cell_rows, cell)), get(columns, t), J, scratch, window
             )
             for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
-                row_of_scores(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, raw)
+                copied(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, COUNT, count, scratch, raw)
                 softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
-                spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
+                spread(scratch, weights, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, scratch, panel)
                 for c in range(0, C, ROWS):
                     target = ((b * C + c) * H + y) * W + t * PIXELS
                     if streaming and count == PIXELS and c + ROWS <= C:
                         _past_the_cache(
-                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table,
-                            0,
+                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, shares, 0,
+                            table, 0,
                         )  # fmt: skip
                     elif count == PIXELS and c + ROWS <= C:
                         _product(
-                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0, table,
-                            0,
+                            out, target, H * W, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, shares, 0,
+                            table, 0,
                         )  # fmt: skip
                     else:
                         _product(
-                            scratch, edge, PIXELS, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, fx, 0,
+                            scratch, edge, PIXELS, scratch, window + c, 1, C8, scratch, panel, PIXELS, M * J, shares, 0,
                             table, 0,
                         )  # fmt: skip
                         for i in range(min(ROWS, C - c)):
@@ -127,31 +114,13 @@ def softmax_window_sum(
 
 @no_type_check
 @kernel
-def _grad_of_tile(grad, g, area, C, C8, count, out, o):
-    """[C8, 32] of a tile, 0 behind its pixels and channels."""
-    for c in range(C):
-        for p in range(count):
-            put(out, o + c * PIXELS + p, get(grad, g + c * area + p))
-        for p in range(count, PIXELS):
-            put(out, o + c * PIXELS + p, 0)
-    for i in range(C * PIXELS, C8 * PIXELS):
-        put(out, o + i, 0)
-
-
-@no_type_check
-@kernel
-def _weights_of_columns(d, i0, fy, fraction, f, place, i, J, out, o):
-    """The adjoint of `spread`: d [4, J, 32] to out [3, 3, 32]."""
-    one = types.float32(1.0)
-    for y in range(K):
-        for x in range(K):
-            for p in range(PIXELS):
-                source = i0 + (y * J + get(place, i + p) + x) * PIXELS + p
-                fx = get(fraction, f + p)
-                above = get(d, source) * (one - fx) + get(d, source + PIXELS) * fx
-                source += J * PIXELS
-                below = get(d, source) * (one - fx) + get(d, source + PIXELS) * fx
-                put(out, o + (y * K + x) * PIXELS + p, above * (one - fy) + below * fy)
+def _weights_of_columns(d, i0, fy, shares, i, J, table, mixed, o):
+    """The adjoint of `spread`, in one array: d [4, J, 32] to [3, 3, 32]."""
+    above, below = splat(types.float32(1.0) - fy), splat(fy)
+    for x in range(K):
+        _of_neighbours(d, mixed + x * PIXELS, K * PIXELS, shares, i + x * J * PIXELS, d, i0, J * PIXELS, J, table, 0)
+    for p in range(0, COUNT * PIXELS, LANES):
+        store(d, o + p, fma(above, load(d, mixed + p), below * load(d, mixed + K * PIXELS + p)))
 
 
 @no_type_check
@@ -175,21 +144,24 @@ def _through_softmax(weights, w, d, i, out, o, area, count):
 @shared_kernel
 def softmax_window_sum_gradients(
     first_chunk, last_chunk, thread, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask,
-    columns, fx, place, inside, J, grad, d_low, d_scores, scratch, size, table,
+    columns, shares, inside, J, grad, d_low, d_scores, scratch, size, table,
 ):  # fmt: skip
     """d_low [chunks, h1, w1, C8], zeroed, and d_scores [images, 9, H, W]. A chunk is some rows of cells of an image."""
     begin = thread * size
-    T, taps = (W + PIXELS - 1) // PIXELS, (M * J + LANES - 1) // LANES * LANES
+    T, taps = (W + PIXELS - 1) // PIXELS, (M * J + PIXELS - 1) // PIXELS * PIXELS
     weights = begin
     panel = weights + (COUNT + 2) * PIXELS
     turned = panel + taps * PIXELS
     raw = turned + taps * PIXELS
     change = raw + (COUNT + 1) * PIXELS
-    pixels = change + taps * PIXELS
+    mixed = change + taps * PIXELS
+    pixels = mixed + M * K * PIXELS
     window = pixels + C8 * PIXELS
     d_window = window + M * J * C8
     for i in range(M * J * PIXELS, taps * PIXELS):
         put(scratch, panel + i, 0)
+    for i in range(C * PIXELS, C8 * PIXELS):
+        put(scratch, pixels + i, 0)
     for chunk in range(first_chunk, last_chunk):
         b, part = chunk // chunks, chunk % chunks
         for cell in range(cells * part // chunks, cells * (part + 1) // chunks):
@@ -202,25 +174,25 @@ def softmax_window_sum_gradients(
                     put(scratch, d_window + i, 0)
                 for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
                     at = (b * COUNT * H + y) * W + t * PIXELS
-                    row_of_scores(scores, at, H * W, count, scratch, raw)
+                    copied(scores, at, H * W, COUNT, count, scratch, raw)
                     softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
-                    spread(scratch, weights, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, panel)
-                    _grad_of_tile(grad, (b * C * H + y) * W + t * PIXELS, H * W, C, C8, count, scratch, pixels)
+                    spread(scratch, weights, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, scratch, panel)
+                    copied(grad, (b * C * H + y) * W + t * PIXELS, H * W, C, count, scratch, pixels)
                     for i in range(0, M * J, ROWS):
                         _product(
                             scratch, change + i * PIXELS, PIXELS, scratch, window + i * C8, C8, 1, scratch, pixels,
-                            PIXELS, C8, fx, 0, table, 0,
+                            PIXELS, C8, shares, 0, table, 0,
                         )  # fmt: skip
-                    _weights_of_columns(scratch, change, get(fy, y), fx, t * PIXELS, place, t * PIXELS, J, scratch, raw)
+                    _weights_of_columns(scratch, change, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, raw)
                     _through_softmax(scratch, weights, scratch, raw, d_scores, at, H * W, count)
                     for i in range(0, taps, LANES):
                         for p in range(0, PIXELS, LANES):
                             transpose(scratch, turned + p * taps + i, taps, scratch, panel + i * PIXELS + p, PIXELS)
                     for c in range(0, C8, ROWS):
-                        for i in range(0, taps, LANES):
-                            _narrow(
+                        for i in range(0, taps, PIXELS):
+                            _more(
                                 scratch, d_window + c * taps + i, taps, scratch, pixels + c * PIXELS, PIXELS, 1,
-                                scratch, turned + i, taps, PIXELS, fx, 0, table, 0,
+                                scratch, turned + i, taps, PIXELS, shares, 0, table, 0,
                             )  # fmt: skip
                 for y in range(M):
                     for j in range(min(J, w1 - column)):
