@@ -40,6 +40,39 @@ def upsampled_group_norm(
     return normalised * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
 
 
+def gradients(
+    x: Float[Tensor, "B D h w"],
+    size: tuple[int, int],
+    groups: int,
+    weight: Float[Tensor, "D"],
+    eps: float,
+    neighbours: str,
+    grad: Float[Tensor, "B D h w"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of `upsampled_group_norm` in x, weight and bias, by hand: a small map has more operators than numbers.
+
+    With mean = u v and mean square = v S v of the centred values v, and r = 1 / deviation: the gradient in the mean
+    square is - r^3 / 2 sum g v', and in the mean - r sum g + r^3 mean sum g v', of g = weight grad and v' = v - mean.
+    """
+    value, change = x.unflatten(1, (groups, -1)), grad.unflatten(1, (groups, -1))  # [B, G, D / G, h, w]
+    value = value - value.mean((2, 3, 4), keepdim=True)
+    rows, columns = (_moments(p, P, neighbours, value) for p, P in zip(x.shape[-2:], size, strict=True))
+    weighed = rows[1] @ value @ columns[1]  # S v, times D / G
+    once = rows[0][:, None] * columns[0]  # u, times D / G
+    mean = (value * once).sum((2, 3, 4), keepdim=True) / value.shape[2]
+    mean_square = (weighed * value).sum((2, 3, 4), keepdim=True) / value.shape[2]
+    inverse = (mean_square - mean * mean + eps).rsqrt()
+    plain = change.sum((3, 4))  # [B, G, D / G]
+    times = ((value - mean) * change).sum((3, 4))
+    by_group = weight.view(groups, -1)
+    one, other = ((by_group * t).sum(2)[:, :, None, None, None] for t in (plain, times))
+    steep = inverse**3 * other / value.shape[2]
+    in_mean = steep * mean - inverse * one / value.shape[2]
+    d_x = change * (by_group[..., None, None] * inverse) + in_mean * once - steep * weighed
+    d_weight = (times * inverse[..., 0, 0]).sum(0)
+    return d_x.flatten(1, 2), d_weight.flatten(), plain.sum(0).flatten()
+
+
 def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
     if like.device.type == "cpu" and not operators_are_recorded(like):
         return _kept_moments(p, P, neighbours, like.dtype)

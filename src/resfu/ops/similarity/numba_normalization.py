@@ -86,13 +86,15 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        again, (size, groups, eps, neighbours) = torch.is_grad_enabled(), ctx.rest
-        with torch.enable_grad():  # of a small map: by PyTorch's operators
-            x, weight, bias = (t.view_as(t) if again else t.detach().requires_grad_() for t in ctx.saved_tensors)
+        (x, weight, bias), (size, groups, eps, neighbours) = ctx.saved_tensors, ctx.rest
+        if not torch.is_grad_enabled():
+            return *normalization.gradients(x, size, groups, weight, eps, neighbours, grads[0]), *[None] * 4
+        with torch.enable_grad():  # for derivatives of the derivatives, which stop here
+            x, weight, bias = (t.view_as(t) for t in (x, weight, bias))
             out = normalization.upsampled_group_norm(x, size, groups, weight, bias, eps, neighbours)
         needs = ctx.needs_input_grad[:3]
         wanted = [t for t, needed in zip((x, weight, bias), needs, strict=True) if needed]
-        found = iter(torch.autograd.grad(out, wanted, grads[0], create_graph=again))
+        found = iter(torch.autograd.grad(out, wanted, grads[0], create_graph=True))
         return *(next(found) if needed else None for needed in needs), None, None, None, None
 
 
