@@ -70,11 +70,7 @@ def test_upsampler_makes_no_map_of_its_own(monkeypatch, grad):
     up = ReSFU(8, 8)
     with torch.set_grad_enabled(grad):
         up(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 20, 24))
-    assert [(source.smooth, source.norm is not None) for source in filled] == [
-        (False, True),
-        (True, True),
-        (False, True),
-    ]
+    assert [(source.maps, source.norm is not None) for source in filled] == [(1, True), (2, True)]
 
 
 def test_hooked_branch_is_called_with_its_key():

@@ -95,12 +95,12 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 def total(typingctx, v):
-    """For kernels: the sum of the sixteen, one after the other."""
+    """For kernels: the sum of the sixteen, in pairs, then pairs of pairs."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind, name = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _LLVM]), f"llvm.vector.reduce.fadd.v{LANES}f32"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]])
+        return builder.call(function, [ir.Constant(ir.FloatType(), -0.0), args[0]], fastmath=("reassoc",))
 
     return types.float32(_VECTOR), generate
 

@@ -6,11 +6,11 @@ from numba import types
 
 from resfu.ops.compiled.kernel import shared_kernel
 from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.moments import moments
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
-from resfu.ops.compiled.vector import fma, load, splat, store, total
+from resfu.ops.compiled.vector import fma, load, splat, store
 
 BLOCK = 4 * PIXELS  # of an image, normalised in the cache
-_CHUNK = 64 * LANES  # numbers that are summed up in fp32
 
 _product = product(start="bias")
 
@@ -20,28 +20,9 @@ _product = product(start="bias")
 def group_moments(first, last, thread, x, length, eps, mean, inverse):
     """mean and inverse deviation of groups of `length` numbers each."""
     for group in range(first, last):
-        begin, end = group * length, (group + 1) * length
-        whole = begin + length // LANES * LANES
-        middle, square = 0.0, 0.0
-        for chunk in range(begin, whole, _CHUNK):
-            lanes = splat(types.float32(0.0))
-            for p in range(chunk, min(chunk + _CHUNK, whole), LANES):
-                lanes = lanes + load(x, p)
-            middle += total(lanes)
-        for p in range(whole, end):
-            middle += get(x, p)
-        middle /= length
-        near = types.float32(middle)
-        for chunk in range(begin, whole, _CHUNK):
-            lanes = splat(types.float32(0.0))
-            for p in range(chunk, min(chunk + _CHUNK, whole), LANES):
-                difference = load(x, p) - splat(near)
-                lanes = fma(difference, difference, lanes)
-            square += total(lanes)
-        for p in range(whole, end):
-            square += (get(x, p) - near) * (get(x, p) - near)
-        put(mean, group, near)
-        put(inverse, group, types.float32(1.0 / (square / length + eps) ** 0.5))
+        middle, scale = moments(x, group * length, length, eps)
+        put(mean, group, middle)
+        put(inverse, group, scale)
 
 
 @no_type_check

@@ -9,11 +9,13 @@ from typing import no_type_check
 
 from numba import types
 
+from resfu.ops.compiled.copy import copied
 from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.transpose import transpose
-from resfu.ops.compiled.vector import fma, load, splat, store, total, where_positive
+from resfu.ops.compiled.vector import load, splat, store, where_positive
+from resfu.ops.similarity.numba_correlations import correlate
 from resfu.ops.similarity.numba_kernels import COUNT, FEW, hidden
 from resfu.ops.similarity.numba_low import enlarged_pair
 
@@ -22,18 +24,6 @@ _into = product(start="out")
 _of_rows = product(start="out", tables="w")
 _into_rows = product(start="out", tables="o", halves=True)
 _few = product(rows=FEW, start="out")
-_narrow = product(rows=2 * ROWS, vectors=1, start="out")
-
-
-@no_type_check
-@kernel
-def _grad_of_tile(grad, place, area, count, out, o):
-    """[9, 32] of a tile, 0 behind its pixels."""
-    for n in range(COUNT):
-        for p in range(count):
-            put(out, o + n * PIXELS + p, get(grad, place + n * area + p))
-        for p in range(count, PIXELS):
-            put(out, o + n * PIXELS + p, 0)
 
 
 @no_type_check
@@ -64,42 +54,21 @@ def _clear(x, begin, planes, height, S, first, last):
 
 
 @no_type_check
-@shared_kernel
-def weighed_scores(first_row, last_row, thread, H, W, norm_groups, partial, grad, out):
-    """out [images H, norm groups], fp64: the partial scores of a row times the gradients of the scores.
-
-    partial [images H, T, norm groups, 9, 32], as `numba_kernels.partial_scores` leaves them; grad [images, 9, H, W].
-    """
-    T = (W + PIXELS - 1) // PIXELS
-    for r in range(first_row, last_row):
-        b, y = r // H, r % H
-        for group in range(norm_groups):
-            lanes, rest = splat(types.float32(0.0)), 0.0
-            for t in range(T):
-                count = min(PIXELS, W - t * PIXELS)
-                place = (b * COUNT * H + y) * W + t * PIXELS
-                source = (r * T + t) * norm_groups * COUNT * PIXELS + group * COUNT * PIXELS
-                for n in range(COUNT):
-                    for p in range(0, count - LANES + 1, LANES):
-                        lanes = fma(load(partial, source + n * PIXELS + p), load(grad, place + n * H * W + p), lanes)
-                    for p in range(count // LANES * LANES, count):
-                        rest += get(partial, source + n * PIXELS + p) * get(grad, place + n * H * W + p)
-            put(out, r * norm_groups + group, rest + total(lanes))
-
-
-@no_type_check
 @kernel
 def through_norm(
     images, H, W, M, norm_groups, weighed, sums, score_weight, norm_weight, mean, inverse, scale, shift, slope
 ):
-    """From `weighed_scores` and the sums of the scores' gradients, sums [images, 9], to what `gradients` takes."""
+    """From sums over the image to what `gradients` takes: scale, shift and slope.
+
+    weighed [images, norm groups]: the gradient behind GroupNorm times its weight and the hidden channels. sums [images,
+    9], of the scores' gradients.
+    """
     width = M // norm_groups
     pixels = H * W * width
     for b in range(images):
         for n in range(norm_groups):
-            middle, deviation, times = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n), 0.0
-            for y in range(b * H, (b + 1) * H):
-                times += get(weighed, y * norm_groups + n)
+            middle, deviation = get(mean, b * norm_groups + n), get(inverse, b * norm_groups + n)
+            times = get(weighed, b * norm_groups + n)
             plain = 0.0  # sum of the gradient behind GroupNorm, times its weight
             for i in range(n * width, (n + 1) * width):
                 gamma = types.float64(get(norm_weight, i))
@@ -144,15 +113,15 @@ def parameters_of_norm(
 @shared_kernel
 def gradients(
     first_chunk, last_chunk, thread, chunks, H, W, planes, D, height, S, table, L, first, bias, second, second_bias,
-    grad, scale, shift, slope, d_planes, d_height, d_before, d_table, d_low, correlated, d_first, d_bias, d_second,
-    d_second_bias, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, size,
+    grad, scale, shift, slope, d_planes, d_height, d_before, d_table, d_low, correlated, correlates, d_first, d_bias,
+    d_second, d_second_bias, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, scratch, size,
 ):  # fmt: skip
     """Gradients in the planes, the convolved LR key and the layers, a share for each chunk.
 
     All but d_planes come zeroed. d_before, rows of these that lie above and below those of a chunk, together.
 
     scale [images, 9, M], shift and slope [images, M]: the gradient of hidden channels h is
-    scale^T grad - shift - slope h. correlated: see `parameters_of_norm`.
+    scale^T grad - shift - slope h. correlated: see `parameters_of_norm`, added to where `correlates` is set.
     """
     begin = thread * size
     T, d, m, area = (W + PIXELS - 1) // PIXELS, D // G, M // G, PIXELS * (M // G)
@@ -193,14 +162,9 @@ def gradients(
                         upper + t * m * PIXELS, lower + t * m * PIXELS, fraction, m, g, v, h, scratch,
                         count,
                     )  # fmt: skip
-                    _grad_of_tile(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, count, scratch, g_scores)
-                    for p in range(0, width, LANES):
-                        transpose(scratch, together + p * LANES, LANES, scratch, g_scores + p, PIXELS)
-                    for i in range(0, m, 2 * ROWS):
-                        _narrow(
-                            correlated, (chunk * M + g * m + i) * LANES, LANES, scratch, h + i * PIXELS, PIXELS, 1,
-                            scratch, together, LANES, width, bias, 0, table, 0,
-                        )  # fmt: skip
+                    copied(grad, (b * COUNT * H + y) * W + t * PIXELS, H * W, COUNT, count, scratch, g_scores)
+                    if correlates:
+                        correlate(scratch, h, g_scores, m, width, correlated, (chunk * M + g * m) * LANES, table)
                     for i in range(0, m, ROWS):
                         _product(
                             scratch, dh + i * PIXELS, PIXELS, scale, b * COUNT * M + g * m + i, 1, M, scratch, g_scores,

@@ -11,7 +11,7 @@ from typing import no_type_check
 from numba import types
 
 from resfu.ops.compiled.kernel import kernel, shared_kernel
-from resfu.ops.compiled.memory import get, put
+from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.vector import fma, load, splat, store
 from resfu.ops.similarity.numba_low import between_rows, enlarged_pair
@@ -23,7 +23,7 @@ _from_bias_relu = product(start="bias", tables="x", relu=True, halves=True)
 _more_relu = product(start="out", tables="x", relu=True, halves=True)
 _layer_relu = product(start="bias", relu=True, halves=True)
 _weighted = product(rows=1, start="bias")
-_scores = product(rows=COUNT, halves=True)
+_scores, _past_the_cache = product(rows=COUNT, halves=True), product(rows=COUNT, halves=True, streaming=True)
 
 
 @no_type_check
@@ -74,7 +74,8 @@ def _add_moments(x, o, rows, out, place):
 @shared_kernel
 def partial_scores(
     first_row, last_row, thread, H, W, planes, D, height, S, table, L, first, bias, second, second_bias, weights,
-    norm_groups, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, partial, sums, scratch, size,
+    norm_groups, G, M, low, is_low, h1, w1, W1, above, between, columns, J, start_column, partial, streaming, sums,
+    scratch, size,
 ):  # fmt: skip
     """Scores of each group of GroupNorm apart, without its statistics, and the sums that give these.
 
@@ -111,11 +112,18 @@ def partial_scores(
                 for n in range(m // width):
                     group = g * (m // width) + n
                     _add_moments(scratch, h + n * width * PIXELS, width, scratch, total + n * PIXELS)
-                    _scores(
-                        partial, ((r * T + t) * norm_groups + group) * COUNT * PIXELS, PIXELS, weights,
-                        group * width * COUNT, 1, COUNT, scratch, h + n * width * PIXELS, PIXELS, width, bias, 0, table,
-                        0, count,
-                    )  # fmt: skip
+                    place = ((r * T + t) * norm_groups + group) * COUNT * PIXELS
+                    channels, layer = h + n * width * PIXELS, group * width * COUNT
+                    if streaming:
+                        _past_the_cache(
+                            partial, place, PIXELS, weights, layer, 1, COUNT, scratch, channels, PIXELS, width, bias, 0,
+                            table, 0, count,
+                        )  # fmt: skip
+                    else:
+                        _scores(
+                            partial, place, PIXELS, weights, layer, 1, COUNT, scratch, channels, PIXELS, width, bias, 0,
+                            table, 0, count,
+                        )  # fmt: skip
             for n in range(m // width):
                 value, square = 0.0, 0.0
                 for lane in range(total + n * PIXELS, total + n * PIXELS + LANES):
@@ -124,6 +132,7 @@ def partial_scores(
                 group = g * (m // width) + n
                 put(sums, r * 2 * norm_groups + group, value)
                 put(sums, (r * 2 + 1) * norm_groups + group, square)
+    fence()
 
 
 @no_type_check

@@ -108,3 +108,13 @@ def convolved(key: Tensor, weight: Tensor) -> Tensor:
     given += [_places(d, height, stride), 9 * d, G, M // G, flat(packed), flat(out)]
     run(convolved_rows, B * h1, *given, W1)
     return out
+
+
+def low_gradients(key: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of `convolved` in the key and in the weight, from that of its columns that count, [B, M, h + 2, w + 2]."""
+    border, groups = (2, 2, 2, 2), key.shape[1] // weight.shape[1]
+    aten, wide = torch.ops.aten, F.pad(key, border, mode="replicate")
+    d_wide, d_weight, _ = aten.convolution_backward(
+        grad, wide, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), groups, (True, True, False)
+    )
+    return aten.replication_pad2d_backward(d_wide, key, border), d_weight

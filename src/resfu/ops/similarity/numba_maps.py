@@ -118,9 +118,10 @@ class Maps:
         rows, cols = self.reach
         self.stride = -(-W // PIXELS) * PIXELS + 2 * cols
         self.height = H + 2 * rows
-        self.sources = [] if is_low else [Source(query if key is None else key, key is None, 0, self.reach, norm)]
-        self.sources.append(Source(query, False, len(self.sources) * D, self.reach, norm))
-        self.planes = query.new_empty((B, len(self.sources) * D, self.height, self.stride))
+        own_key = None if is_low else key
+        self.sources = [] if own_key is None else [Source(own_key, 1, 0, self.reach, norm)]
+        self.sources.append(Source(query, 2 - is_low - len(self.sources), len(self.sources) * D, self.reach, norm))
+        self.planes = query.new_empty((B, D if is_low else 2 * D, self.height, self.stride))
         self._statistics = [source.fill(self.planes) for source in self.sources]
         self.w1 = w + 2  # columns of `low`
         self.low = key.contiguous() if is_low and key is not None else self.planes
@@ -136,10 +137,8 @@ class Maps:
     def room_for_gradients(self) -> "MapGradients":
         """Where `gradients` leaves them."""
         B, D = self.shape[:2]
-        own_key = not self.is_low and not self.sources[0].smooth
-        key = self.planes.new_empty(self.shape) if own_key else None
-        affine = (self.planes.new_empty((len(self.sources), B, D)) for _ in range(2))
-        return MapGradients(key, self.planes.new_empty(self.shape), *affine)
+        maps = [self.planes.new_empty(self.shape) for _ in self.sources]
+        return MapGradients(maps, [self.planes.new_empty((B, source.maps, 2, D)) for source in self.sources])
 
     def gradients(self, parts: Tensor, out: "MapGradients", first: int, last: int) -> None:
         """Of some images.
@@ -150,28 +149,20 @@ class Maps:
             first: image.
             last: one past the last.
         """
-        maps = [out.query] if out.key is None else [out.key, out.query]
-        for n in reversed(range(len(self.sources))):  # the query first, to which that of a smoothed key is added
-            source = self.sources[n]
-            target = maps[-1 if source.smooth else n - len(self.sources)]
-            given = [t[first:last] for t in (self._statistics[n], target, out.weight[n], out.bias[n])]
-            source._replace(x=source.x[first:last]).gradients(parts, *given, add=source.smooth)
+        for source, *results in zip(self.sources, self._statistics, *out, strict=True):
+            source._replace(x=source.x[first:last]).gradients(parts, *(t[first:last] for t in results))
 
 
 class MapGradients(NamedTuple):
     """Gradients of `Maps`.
 
     Attributes:
-        key: [B, D, H, W], where there is one of the query's size.
-        query: [B, D, H, W].
-        weight: of the norm, [maps, B, D].
-        bias: likewise.
+        maps: [B, D, H, W] each: of the key, where there is one of the query's size, and of the query.
+        affine: of the norm's weight and bias, of each of these [B, 1 or 2, 2, D].
     """
 
-    key: Tensor | None
-    query: Tensor
-    weight: Tensor
-    bias: Tensor
+    maps: list[Tensor]
+    affine: list[Tensor]
 
 
 def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compressor]:

@@ -25,55 +25,50 @@ class Source(NamedTuple):
 
     Attributes:
         x: [B, D, H, W].
-        smooth: whether the 3 x 3 Gaussian comes first.
+        maps: 1, or 2 where the 3 x 3 Gaussian of x comes before x.
         begin: the first of its planes.
         reach: rows and columns of the border.
-        norm: the normalisation, if any.
+        norm: the normalisation of each map, if any.
     """
 
     x: Tensor
-    smooth: bool
+    maps: int
     begin: int
     reach: tuple[int, int]
     norm: Norm | None
 
     def fill(self, planes: Tensor) -> Tensor:
-        """Fill planes [B, all, height, stride]; the statistics of GroupNorm's groups, [B, groups, 2]."""
+        """Fill planes [B, all, height, stride]; the statistics of GroupNorm's groups, [B, maps, groups, 2]."""
         B, groups = len(self.x), self._groups
-        statistics = planes.new_empty((B, groups, 2))
-        size, space, wide = self._scratch(self.smooth)
+        statistics = planes.new_empty((B, self.maps, groups, 2))
         head, target, found = self._arguments(), flat(planes), flat(statistics)
+        size = self._room() if self.maps > 1 else 0
         eps = self.norm.eps if self.norm else 0.0
         norm_bias = flat(self.norm.bias) if self.norm else found
 
         run(
-            kernels.padded_planes, B * groups, *head, norm_bias, eps, int(self.smooth), _gaussian(), *self.reach,
-            target, self.begin, planes.shape[1], planes.shape[3], found, space, size, wide,
+            kernels.padded_planes, B * groups, *head, norm_bias, eps, self.maps, _gaussian(), *self.reach, target,
+            self.begin, planes.shape[1], planes.shape[3], found, scratch(size), size,
         )  # fmt: skip
         return statistics
 
-    def gradients(
-        self, parts: Tensor, statistics: Tensor, d_x: Tensor, d_weight: Tensor, d_bias: Tensor, add: bool
-    ) -> None:
+    def gradients(self, parts: Tensor, statistics: Tensor, d_x: Tensor, d_affine: Tensor) -> None:
         """From those of chunks of planes, [B, chunks, all, rows, stride].
 
         Args:
             parts: of all planes.
             statistics: what `fill` found.
             d_x: [B, D, H, W], gets the gradient.
-            d_weight: [B, D], that of the norm's weight, where there is one.
-            d_bias: [B, D], likewise.
-            add: to what d_x holds.
+            d_affine: [B, maps, 2, D], those of the norm's weight and bias, where there is one.
         """
-        B, groups = len(self.x), self._groups
+        B, groups, size = len(self.x), self._groups, self._room()
         _, chunks, planes, height, stride = parts.shape
-        size, space, wide = self._scratch(True)
         head, given = self._arguments(), (flat(parts), chunks, height)
-        before, after, target = flat(statistics), (flat(d_weight), flat(d_bias)), flat(d_x)
+        before, results = flat(statistics), (flat(d_x), flat(d_affine))
 
         run(
-            kernels.plane_gradients, B * groups, *given, *head, before, int(self.smooth), _gaussian(), *self.reach,
-            self.begin, planes, stride, int(add), target, *after, space, size, wide,
+            kernels.plane_gradients, B * groups, *given, *head, before, self.maps, _gaussian(), *self.reach, self.begin,
+            planes, stride, *results, scratch(size), size,
         )  # fmt: skip
 
     @property
@@ -84,12 +79,10 @@ class Source(NamedTuple):
         (_, D, H, W), weight = self.x.shape, self.norm.weight if self.norm else self.x
         return flat(self.x), D, H, W, self._groups, int(self.norm is not None), flat(weight)
 
-    def _scratch(self, needed: bool) -> tuple[int, Any, Any]:
-        """How many numbers a thread has, room for those of all threads, and two lines in fp64 for each."""
+    def _room(self) -> int:
+        """How many numbers of scratch a thread needs."""
         _, D, H, W = self.x.shape
-        size = needed * (2 * D // self._groups * H * W + 2 * (W + 2))
-        wide = torch.empty(2 * W * torch.get_num_threads(), dtype=torch.float64, device="cpu").numpy()
-        return size, scratch(size), wide
+        return 2 * D // self._groups * H * W + kernels.room_of_lines(W)
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
@@ -36,7 +36,7 @@ def partial_scores(
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
     m = len(layers.bias) // maps.groups
     size = 2 * m * PIXELS + N // maps.groups * PIXELS + maps.is_low * enlarged_room(m, W)
-    space, results, weights = scratch(size), (flat(partial), flat(sums)), flat(weighted)
+    space, results, weights = scratch(size), (flat(partial), past_the_cache(partial), flat(sums)), flat(weighted)
 
     given = *head, weights, N, *tail, *results, space, size
     run(kernels.partial_scores, (last - first) * H, H, W, *given)

@@ -121,7 +121,7 @@ class RowScores:
             self._rows.above[vertical], self._rows.between[vertical], self._columns.weights, self._columns.J,
             self._columns.start,
         )  # fmt: skip
-        weights, results, room = flat(self._weighted), (flat(partial), flat(sums)), scratch(size)
+        weights, results, room = flat(self._weighted), (flat(partial), 0, flat(sums)), scratch(size)
 
         run(kernels.partial_scores, H, H, W, *head, weights, N, *tail, *results, room, size)
         return partial, sums.sum(0, dtype=torch.float64)
