@@ -31,7 +31,9 @@ def test_it_appears_at_the_end_and_the_last_part_last(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_failure_leaves_nothing(tmp_path, made):
+def test_a_failure_leaves_nothing(tmp_path, made, request):
+    muted = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, muted))
     out = tmp_path / "out"
     if made:
         out.mkdir()
