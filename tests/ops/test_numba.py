@@ -129,7 +129,18 @@ def test_gradients_without_partial_scores(low, high, monkeypatch):
     assert_near(*both(scores(low, "fine"), (*maps, *layers())), digits=5e-6)
 
 
-@pytest.mark.parametrize(("radius", "eps"), [(8, 1e-3), (2, 1e-2), (0, 1e-3), (1, 0.0)])
+@pytest.mark.parametrize("low", [(4, 5), (16, 40)])  # a key on the low-resolution map, and one of the query's size
+def test_partial_scores_stored_past_the_cache(low, monkeypatch):
+    tensors = (torch.randn(2, D, *low), torch.randn(2, D, 16, 40), *layers())
+    found = []
+    for large in (1 << 22, 0):
+        monkeypatch.setattr(threads, "_LARGE", large)
+        found.append(both(scores((4, 5), "fine"), tensors)[0])
+    for got, want in zip(*found, strict=True):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(("radius", "eps"), [(8, 1e-3), (2, 1e-2), (20, 1e-3), (0, 1e-3), (1, 0.0)])
 @pytest.mark.parametrize(("low", "high"), [SIZES[0], SIZES[2], SIZES[4]])
 def test_guided_filter(low, high, radius, eps):
     def run(guide, x, backend):
