@@ -29,7 +29,7 @@ def backward(
         rest: what belongs to them.
         mean: of GroupNorm's groups, [B, norm groups].
         inverse: likewise, 1 / their deviation.
-        partial: what `numba_partial.partial_scores` found; None to find it once more.
+        partial: what `numba_partial.partial_scores` found, where forward kept it.
         grad: the scores' gradient.
     """
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read
@@ -48,7 +48,7 @@ def backward(
     d_key = of_maps.maps[0] if len(of_maps.maps) > 1 else None
     if maps.is_low:
         d_key, through_low = low_gradients(tensors[0], weight.detach(), found.d_low.sum(1).movedim(3, 1))
-        d_weight += through_low
+        d_weight = d_weight + through_low
     own_weight, own_bias = torch.stack([t.sum((0, 1)) for t in of_maps.affine]).sum(0)
     return [
         d_key, of_maps.maps[-1], d_weight, d_layers.bias, d_reduce, d_layers.second_bias, norm_weight, norm_bias,
