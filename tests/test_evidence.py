@@ -1,8 +1,12 @@
 """The arithmetic behind docs/evidence.md."""
 
+import json
+
 import pytest
 import torch
+from PIL import Image
 
+from benchmarks.evidence import picture
 from benchmarks.evidence.counts import curve, image_counts, scores
 from benchmarks.evidence.intervals import paired_difference
 from benchmarks.evidence.protocol import DISTANCES, ROWS, Training
@@ -73,3 +77,15 @@ def test_choosing_a_rate_never_sees_the_validation_images():
     assert (final["data"]["train_split"], final["data"]["val_split"]) == ("train", "val")
     assert final["model"]["host_options"] == {"skip_channels": 32}
     assert final["model"]["freeze_encoder"] is False
+
+
+def test_the_picture_is_that_of_the_numbers():
+    with Image.open(picture.OUTPUT) as drawn:
+        assert json.loads(drawn.text["Description"]) == picture.points(), "run python -m benchmarks.evidence.picture"
+
+
+def test_a_picture_is_drawn(tmp_path):
+    picture.draw(tmp_path / "drawn.png")
+    with Image.open(tmp_path / "drawn.png") as drawn, Image.open(picture.OUTPUT) as kept:
+        assert drawn.size == kept.size
+        assert drawn.text == kept.text
