@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import published, results
-from resfu import ReSFU
+from resfu import ReSFU, keep_pages
 from resfu.evaluation.cost import Latency, multiply_accumulates, peak_memory, rounds
 
 ROUNDS = 9
@@ -62,6 +62,7 @@ def case(h: int, r: int, channels: int = 384, guidance: int = 32, train: bool = 
 
 def main() -> None:
     torch.set_num_threads(THREADS)
+    kept = keep_pages()
     rows = [
         case(32, 4),
         case(32, 4, train=True),
@@ -80,7 +81,7 @@ def main() -> None:
         cells += [f"{row['multiply_accumulates'] / 1e9:.3f}" if "multiply_accumulates" in row else ""]
         table.add_row(name, *cells)
     Console().print(table)
-    results.save("cpu", ROUNDS, rows)
+    results.save("cpu", ROUNDS, rows, pages_kept=kept)
 
 
 if __name__ == "__main__":

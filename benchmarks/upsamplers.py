@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import plain, results
-from resfu import CARAFE, FADE, SAPA, DySample, StackJBU, Upsampler
+from resfu import CARAFE, FADE, SAPA, DySample, StackJBU, Upsampler, keep_pages
 from resfu.evaluation.cost import Latency, multiply_accumulates, peak_memory, rounds
 
 ROUNDS = 9
@@ -83,6 +83,7 @@ def table(rows: list[dict]) -> Table:
 
 def main() -> None:
     torch.set_num_threads(THREADS)
+    kept = keep_pages()
     rows = [
         case("carafe", CARAFE(CHANNELS), plain.carafe),
         *(case(f"sapa, guidance {c}", SAPA(CHANNELS, c), plain.sapa) for c in (64, 256)),
@@ -92,7 +93,8 @@ def main() -> None:
     ]
     console = Console()
     console.print(table(rows))
-    console.print(f"written to {results.save('upsamplers', ROUNDS, rows)}", soft_wrap=True, highlight=False)
+    file = results.save("upsamplers", ROUNDS, rows, pages_kept=kept)
+    console.print(f"written to {file}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":
