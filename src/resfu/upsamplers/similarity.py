@@ -57,7 +57,7 @@ class SimilarityBlock(nn.Module):
         """
         size = (query.shape[-2], query.shape[-1])
         compressor = self._compressor() if dilation is None else None
-        if compressor is not None and self._is_compiled(key, query, compressor, step, backend):
+        if compressor is not None and self._is_compiled(key, query, compressor, backend):
             return self._compiled(key, query, compressor, step, neighbours, backend)
         key = gaussian_filter(query) if key is None else key
         if dilation is not None and key.shape[-2:] != size:
@@ -73,14 +73,12 @@ class SimilarityBlock(nn.Module):
             hidden = neighbour_convolution(*maps, *options)
         return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
 
-    def _is_compiled(
-        self, key: Tensor | None, query: Tensor, compressor: Compressor, step: tuple[int, int], backend: str
-    ) -> bool:
+    def _is_compiled(self, key: Tensor | None, query: Tensor, compressor: Compressor, backend: str) -> bool:
         """Whether compiled kernels smooth, normalise and compare in one go."""
         if self.similarity != "pcdc" or not is_plain_group_norm(self.norm):
             return False
         affine = self.norm.weight, self.norm.bias
-        return takes(key, query, affine, self.weight, self.bias, compressor, step, backend)
+        return takes(key, query, affine, self.weight, self.bias, compressor, backend)
 
     def _compiled(
         self,

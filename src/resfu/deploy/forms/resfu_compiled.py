@@ -43,7 +43,7 @@ def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[in
         compressor = block._compressor()
         if compressor is None or not is_plain_group_norm(block.norm) or D // block.norm.num_groups > _AT_ONCE:
             return False
-        if not operators.compiles(*like, block.weight, block.bias, compressor, low):
+        if not operators.compiles(*like, block.weight, block.bias, compressor):
             return False
     return True
 

@@ -69,7 +69,7 @@ def similarity_scores(
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
         return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
-    if backend == "numba" and similarity == "pcdc" and operators.compiles(key, query, weight, bias, compressor, step):
+    if backend == "numba" and similarity == "pcdc" and operators.compiles(key, query, weight, bias, compressor):
         from resfu.ops.similarity import numba
 
         return numba.similarity_scores(key, query, weight, bias, compressor, step, neighbours)

@@ -18,11 +18,10 @@ def takes(
     weight: Tensor,
     bias: Tensor,
     compressor: Compressor,
-    step: tuple[int, int],
     backend: str,
 ) -> bool:
     """Whether `normalised_scores` computes the scores of these maps."""
-    given = query if key is None else key, query, weight, bias, compressor, step, *affine
+    given = query if key is None else key, query, weight, bias, compressor, *affine
     in_graph = kernels_in_graph(query, backend)
     chosen = in_graph or which_backend(query, backend) == "numba"
     return chosen and operators.compiles(*given, in_graph=in_graph)

@@ -54,17 +54,59 @@ def columns(P: int, p: int, neighbours: str) -> Columns:
     return Columns(above.numpy(), between.numpy(), starts.clone().numpy(), weights.flatten().numpy(), J)
 
 
+class Taps(NamedTuple):
+    """The pixels that a key of the query's size is read at, seen from a pixel of the query.
+
+    Attributes:
+        rows: their offsets down the columns.
+        columns: along the rows.
+        shares: [taps, 9] how much each neighbour's value counts at each of these; None where they are the neighbours.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    shares: Tensor | None
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of border."""
+        return self.rows[-1], self.columns[-1]
+
+
 @lru_cache(maxsize=64)
-def places(D: int, groups: int, height: int, stride: int, reach: tuple[int, int], is_low: bool) -> Array:
-    """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes."""
-    d, area = D // groups, height * stride
-    (rows, cols), found, begin = reach, [], 0
-    if not is_low:
-        taps = [y * rows * stride + x * cols for y in range(3) for x in range(3)]
-        found = [tap + channel * area for tap in taps for channel in range(d)]
+def taps(size: tuple[int, int], step: tuple[int, int]) -> Taps:
+    """Of neighbours H / h and W / w pixels apart. At other than whole ratios a neighbour lies between two pixels."""
+    offsets, matrices = zip(*(_axis_taps(P, p) for P, p in zip(size, step, strict=True)), strict=True)
+    whole = all(P % p == 0 for P, p in zip(size, step, strict=True))
+    return Taps(*offsets, shares=None if whole else torch.kron(*matrices))
+
+
+def _axis_taps(P: int, p: int) -> tuple[tuple[int, ...], Tensor]:
+    """Offsets, and the shares of three neighbours, [offsets, 3]."""
+    shares: dict[int, list[float]] = {}
+    for neighbour in (-1, 0, 1):
+        before, rest = divmod(neighbour * P, p)
+        for offset, share in ((before, 1 - rest / p), (before + 1, rest / p)):
+            if share > 0:
+                shares.setdefault(offset, [0.0] * 3)[neighbour + 1] += share
+    offsets = tuple(sorted(shares))
+    return offsets, torch.tensor([shares[offset] for offset in offsets], dtype=torch.float32, device="cpu")
+
+
+@lru_cache(maxsize=64)
+def places(D: int, groups: int, height: int, stride: int, read: Taps | None) -> Array:
+    """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes.
+
+    Without `read` there is no key among them: it lies on the LR map.
+    """
+    d, area, found, begin = D // groups, height * stride, [], 0
+    if read is not None:
+        rows, cols = read.reach
+        at = [(y + rows) * stride + x + cols for y in read.rows for x in read.columns]
+        found = [tap + channel * area for tap in at for channel in range(d)]
         begin = D * area + rows * stride + cols
     found += [begin + channel * area for channel in range(d)]
-    return torch.tensor([*found, D if is_low else 2 * D], dtype=torch.int64, device="cpu").numpy()
+    return torch.tensor([*found, D if read is None else 2 * D], dtype=torch.int64, device="cpu").numpy()
 
 
 class Rest(NamedTuple):
@@ -114,7 +156,8 @@ class Maps:
         (B, D, H, W), (h, w) = query.shape, step
         self.size, self.shape, self.groups = (H, W), query.shape, groups
         self.is_low = is_low
-        self.reach = (0, 0) if self.is_low else (H // h, W // w)
+        self.taps = None if is_low else taps((H, W), (h, w))
+        self.reach = (0, 0) if self.taps is None else self.taps.reach
         rows, cols = self.reach
         self.stride = -(-W // PIXELS) * PIXELS + 2 * cols
         self.height = H + 2 * rows
@@ -132,7 +175,7 @@ class Maps:
 
     def table_of(self, height: int) -> Array:
         """See `places`, of planes of this height."""
-        return places(self.shape[1], self.groups, height, self.stride, self.reach, self.is_low)
+        return places(self.shape[1], self.groups, height, self.stride, self.taps)
 
     def room_for_gradients(self) -> "MapGradients":
         """Where `gradients` leaves them."""
@@ -177,15 +220,18 @@ def made_ready(tensors: Sequence[Any], rest: Rest) -> tuple[Maps, Layers, Compre
         None if read is None else read.detach(), query.detach(), (rest.h, rest.w), rest.neighbours, groups,
         not dilated, norm,
     )  # fmt: skip
-    return maps, pack(weight, bias, compressor, groups, dilated), compressor
+    return maps, pack(weight, bias, compressor, groups, maps.taps), compressor
 
 
-def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, dilated: bool) -> Layers:
-    """The parameters in the kernels' order, differentiably."""
+def pack(weight: Tensor, bias: Tensor, compressor: Compressor, groups: int, read: Taps | None) -> Layers:
+    """The parameters in the kernels' order, differentiably; `read` as in `places`."""
     M, d, K, _ = weight.shape
     by_tap = weight.reshape(groups, M // groups, d, K * K).permute(0, 3, 2, 1)  # [G, K K, d, m]
-    centre = -by_tap.sum(1, keepdim=True)
-    first = torch.cat([by_tap, centre], 1) if dilated else centre
+    first = -by_tap.sum(1, keepdim=True)
+    if read is not None:
+        if read.shares is not None:
+            by_tap = torch.einsum("tn, gndm -> gtdm", read.shares, by_tap)
+        first = torch.cat([by_tap, first], 1)
     second = compressor.reduce_weight.reshape(groups, M // groups, M // groups).mT
     return Layers(first.flatten(1, 2).contiguous(), bias, second.contiguous(), compressor.reduce_bias)
 

@@ -13,7 +13,7 @@ from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import enlarged_room
-from resfu.ops.similarity.numba_maps import Array, columns, pack, places
+from resfu.ops.similarity.numba_maps import Array, columns, pack, places, taps
 
 _ROWS = 16  # at once: their partial scores are 72 numbers a pixel
 
@@ -45,8 +45,9 @@ class RowScores:
     ) -> None:
         (H, W), (h, w), self._groups = size, low, dim // weight.shape[1]
         self._dim, self._width, self._pixels, self._is_low, self._compressor = dim, W, H * W, is_low, compressor
-        self._layers = pack(weight, bias, compressor, self._groups, not is_low)
-        self.reach = (0, 0) if is_low else (H // h, W // w)
+        self._taps = None if is_low else taps(size, low)
+        self._layers = pack(weight, bias, compressor, self._groups, self._taps)
+        self.reach = (0, 0) if self._taps is None else self._taps.reach
         self.planes = dim if is_low else 2 * dim
         self._stride = -(-W // PIXELS) * PIXELS + 2 * self.reach[1]
         self._rows = columns(H, h, "fine") if is_low else columns(1, 1, "fine")
@@ -127,7 +128,7 @@ class RowScores:
         return partial, sums.sum(0, dtype=torch.float64)
 
     def _table(self, height: int) -> Array:
-        return places(self._dim, self._groups, height, self._stride, self.reach, self._is_low)
+        return places(self._dim, self._groups, height, self._stride, self._taps)
 
 
 def _parts(rows: Rows) -> list[Rows]:

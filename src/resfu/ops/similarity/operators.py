@@ -48,7 +48,6 @@ def compiles(
     weight: Tensor,
     bias: Tensor,
     compressor: Compressor,
-    step: tuple[int, int],
     *others: Tensor,
     in_graph: bool = False,
 ) -> bool:
@@ -56,8 +55,7 @@ def compiles(
 
     Where PyTorch's operators are recorded they do only `in_graph`, as an operator of torch.compile. They
     take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
-    GroupNorm's groups in each, and a key on the LR map, or one of the query's size at whole ratios. `others` are
-    parameters of layers before.
+    GroupNorm's groups in each. `others` are parameters of layers before.
     """
     tensors = (key, query, weight, bias, *compressor[:6], *others)
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
@@ -66,16 +64,8 @@ def compiles(
         return False
     if not in_graph and operators_are_recorded(*tensors):
         return False
-    if (
-        weight.shape[1:] != (weight.shape[1] // 8 * 8, 3, 3)
-        or not fits
-        or width % 32
-        or width != compressor.reduce_weight.shape[1]
-    ):
-        return False
-    if key.shape[-2:] != query.shape[-2:]:
-        return True
-    return all(integer_ratio(P, p) is not None for P, p in zip(query.shape[-2:], step, strict=True))
+    eights = weight.shape[1:] == (weight.shape[1] // 8 * 8, 3, 3)
+    return eights and fits and width % 32 == 0 and width == compressor.reduce_weight.shape[1]
 
 
 def paired_scores(
