@@ -14,7 +14,6 @@ from resfu.deploy.forms.base import Guide, Rows, channel_moments, mean_and_scale
 from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops import gaussian_filter, guided_filter
 from resfu.ops.backends import which_backend
-from resfu.ops.grid import integer_ratio
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import operators
 from resfu.upsamplers.plain import all_plain, is_plain_group_norm
@@ -34,8 +33,7 @@ def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[in
         return False
     if any(t.dtype != torch.float32 for t in (guidance, *up.parameters())):
         return False
-    ratios = [integer_ratio(P, p) for P, p in zip(size, low, strict=True)]
-    if up.kernel_size != 3 or None in ratios or which_backend(features, up.backend) != "numba":
+    if up.kernel_size != 3 or which_backend(features, up.backend) != "numba":
         return False
     D = up.query.out_channels
     like = features.new_empty(1, D, 1, 1).expand(1, D, *low), features.new_empty(1, D, 1, 1).expand(1, D, *size)
@@ -129,7 +127,8 @@ class CompiledBands:
         """Rows of the query beyond a band."""
         up = self.up
         filtered = 2 * up.guided_filter_radius if up.alignment != "detail" and up.guided_query else 0
-        return max(filtered, self.size[0] // self.low[0] + 1 if up.alignment != "semantic" else 0)
+        smoothed = -(-self.size[0] // self.low[0]) + 1  # a neighbour, and a row more for the Gaussian
+        return max(filtered, smoothed if up.alignment != "semantic" else 0)
 
     def _filtered(self, band: Rows, q: Tensor, top: int, shared: Sequence[Tensor]) -> Tensor:
         """The semantic query of the band, [B, D, rows, W], valid until the next one is taken."""
