@@ -75,7 +75,8 @@ class SimilarityBlock(nn.Module):
 
     def _is_compiled(self, key: Tensor | None, query: Tensor, compressor: Compressor, backend: str) -> bool:
         """Whether compiled kernels smooth, normalise and compare in one go."""
-        if self.similarity != "pcdc" or not is_plain_group_norm(self.norm):
+        counts = isinstance(self.norm, UpsampledGroupNorm)  # a low-resolution map as upsampled; others must be called
+        if self.similarity != "pcdc" or not counts or not is_plain_group_norm(self.norm):
             return False
         affine = self.norm.weight, self.norm.bias
         return takes(key, query, affine, self.weight, self.bias, compressor, backend)
