@@ -14,7 +14,7 @@ from resfu.ops.filters import operators
 
 pytest.importorskip("triton", reason="needs the package triton")
 # Of the largest value. In fp32 and fp64 the roundings of up to 256 columns add up, to about 16, since the interpreter
-# sums one by one. It also truncates where hardware rounds to bf16.
+# sums one by one.
 BOUNDS = {"torch.float64": 1e-14, "torch.float32": 2e-6, "torch.bfloat16": 2**-7, "torch.float16": 2**-10}
 
 

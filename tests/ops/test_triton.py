@@ -13,7 +13,7 @@ from resfu.ops import correlate, reassemble, which_backend
 
 pytest.importorskip("triton", reason="needs the package triton")
 # Of the largest value: a few roundings of fp32 and fp64. In bf16 and fp16 a weight is rounded once and the sum once.
-# The interpreter truncates where hardware rounds: one unit in the last place each, 2^-7 in bf16.
+# One unit in the last place each, 2^-7 in bf16.
 BOUNDS = {"torch.float64": 1e-14, "torch.float32": 1e-6, "torch.bfloat16": 2 * 2**-7, "torch.float16": 2 * 2**-10}
 
 
