@@ -46,7 +46,6 @@ class Launches(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-
 def as_on_a_gpu() -> None:
     """Every module takes the Triton kernels for CPU tensors, and does not see the mode that counts."""
     backends._get_current_dispatch_mode_stack = list
@@ -55,7 +54,7 @@ def as_on_a_gpu() -> None:
     chosen = backends.which_backend
     for module in list(sys.modules.values()):
         if getattr(module, "which_backend", None) is chosen:
-            module.which_backend = lambda *_: "triton"  # pyright: ignore[reportAttributeAccessIssue]
+            module.which_backend = lambda _, backend="auto": "triton" if backend == "auto" else backend  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def launched(up: torch.nn.Module, *inputs: torch.Tensor) -> list[str]:
@@ -66,14 +65,43 @@ def launched(up: torch.nn.Module, *inputs: torch.Tensor) -> list[str]:
     return launches.names
 
 
+def hooked(layer: torch.nn.Module) -> None:
+    layer.register_forward_hook(lambda *_: None)
+
+
+def another_class(parent: torch.nn.Module, name: str) -> None:
+    layer = getattr(parent, name)
+    layer.__class__ = type("Another", (type(layer),), {})
+
+
+# What the fused path must see, and leave alone.
+SEEN = {
+    "plain": lambda up: None,
+    "a hook on the guidance's norm": lambda up: hooked(up.guidance_norm),
+    "a hook on the query's projection": lambda up: hooked(up.query),
+    "a hook on the block's norm": lambda up: hooked(up.semantic_similarity.norm),
+    "a hook on the last layer": lambda up: hooked(up.detail_similarity.score),
+    "a hook on a block": lambda up: hooked(up.detail_similarity),
+    "a norm of another class": lambda up: another_class(up, "guidance_norm"),
+    "a projection of another class": lambda up: another_class(up, "key"),
+    "a block's norm of another class": lambda up: another_class(up.semantic_similarity, "norm"),
+    "a compressor of another class": lambda up: another_class(up.detail_similarity, "reduce"),
+}
+
+
 def main() -> None:
     as_on_a_gpu()
     for dtype in (torch.float32, torch.bfloat16):
-        up = ReSFU(384, 32).to(dtype).eval()
         features, guidance = torch.randn(1, 384, 4, 4, dtype=dtype), torch.randn(1, 32, 16, 16, dtype=dtype)
-        with torch.no_grad():
-            print(json.dumps({"case": f"inference, {dtype}", "launches": launched(up, features, guidance)}))
-        print(json.dumps({"case": f"gradients, {dtype}", "launches": launched(up, features, guidance)}))
+        for name, change in SEEN.items():
+            up = ReSFU(384, 32).to(dtype).eval()
+            change(up)
+            with torch.no_grad():
+                print(json.dumps({"case": name, "dtype": str(dtype), "launches": launched(up, features, guidance)}))
+        up = ReSFU(384, 32).to(dtype).eval()
+        print(json.dumps({"case": "gradients", "dtype": str(dtype), "launches": launched(up, features, guidance)}))
+        up.requires_grad_(False)
+        print(json.dumps({"case": "frozen", "dtype": str(dtype), "launches": launched(up, features, guidance)}))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def interpreted():
 
 def test_the_interpreter_agrees_with_the_definition(interpreted):
     for result in interpreted:
-        # No worse than PyTorch's operators in that type by more than one unit: the interpreter truncates to bf16.
+        # No worse than PyTorch's operators in that type by more than one unit.
         bound = result["eager"] + torch.finfo(getattr(torch, result["dtype"][6:])).eps if "eager" in result else 2e-6
         assert result["difference"] <= bound, result
 
@@ -58,7 +58,7 @@ def test_a_wrong_tap_is_noticed(interpreted):
 
 
 def test_every_kernel_compiles_for_ampere_and_hopper():
-    assert len(run("triton_compiled.py", "similarity")) == 4 * 3 * 2
+    assert len(run("triton_compiled.py", "similarity")) == 8 * 3 * 2
 
 
 CASES = [

@@ -11,21 +11,24 @@ from triton.compiler import ASTSource
 
 kernels = importlib.import_module("resfu.ops.reassembly.triton_kernels")
 POINTERS = {"x", "w", "s", "out", "grad", "guide", "key", "query", "paired", "reduce", "score"}
-SUMS = {"m", "n", "bias", "reduce_bias", "score_bias"}
+POINTERS |= {"weight", "bias", "reduce_bias", "score_bias"}
+SUMS = {"m", "n", "affine", "key_affine", "query_affine", "hidden_affine", "sums"}
 LAST, FIRST = {"xc", "gc", "oc", "mc", "kc", "qc"}, {"xw", "gw", "ow", "mw", "kw", "qw"}
 LEAST = 99 << 10  # bytes of shared memory that a program may have on every GPU from sm_80 on: that of sm_86 and sm_89
 
 
 def compile_kernel(
-    kernel, dtype: str, channels_last: bool, capability: int, softmax: bool = False, products: bool = True, **chosen
-) -> None:
+    kernel, dtype: str, channels_last: bool, capability: int, softmax: bool = False, products: bool = True,
+    exact: tuple[str, ...] = (), **chosen
+) -> None:  # fmt: skip
+    """`exact`: the maps in fp32 that have a name of others. Constants are chosen; "i32" leaves one to the launch."""
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {
         "READ": 1, "M": 4, "K": 3 if softmax else 4, "SOFTMAX": softmax, "MASK": softmax, "ROWS": 4, "COLUMNS": 16,
         "SPAN_Y": 4, "SPAN_X": 7, "TAPS": 32, "PIXELS": 32, "CHANNELS": 64,
         "SUM": tl.float64 if dtype == "fp64" else tl.float32,
     }  # fmt: skip
-    constants = {name: value for name, value in (constants | chosen).items() if name in names}
+    constants = {name: value for name, value in (constants | chosen).items() if name in names and value != "i32"}
     ones = {n for n in names if n in (LAST if channels_last else FIRST)}
     signature = {}
     for name in names:
@@ -34,7 +37,8 @@ def compile_kernel(
         elif name in ones:  # a stride of 1 is known at compile time
             signature[name], constants[name] = "constexpr", 1
         else:
-            kinds = ((f"*{dtype}", POINTERS), ("*fp64" if dtype == "fp64" else "*fp32", SUMS))
+            sums = SUMS.union(exact)
+            kinds = (("*fp64" if dtype == "fp64" else "*fp32", sums), (f"*{dtype}", POINTERS))
             signature[name] = next((kind for kind, of in kinds if name in of), "i32")
     binary = triton.compile(
         ASTSource(fn=kernel, signature=signature, constexprs=constants), target=GPUTarget("cuda", capability, 32)
@@ -64,15 +68,40 @@ def compile_similarity(dtype: str, channels_last: bool, capability: int) -> None
     similarity = importlib.import_module("resfu.ops.similarity.triton")
     precision = "tf32x3" if dtype == "fp32" else "ieee"
     ones = dict.fromkeys(("H", "W", "h", "w_low", "rows", "columns", "tiles"), 1)  # known at compile time, too
-    for reading, scores, sizes in (
-        ("dilated", True, {}), ("dilated", False, ones), ("fine", True, {}), ("coarse", False, ones),
+    for reading, normalised, scores, sizes in (
+        ("dilated", False, True, {}), ("dilated", False, False, ones), ("fine", False, True, {}),
+        ("coarse", False, False, ones), ("dilated", True, True, {}), ("dilated", True, False, ones),
+        ("fine", True, True, ones), ("coarse", True, False, {}),
     ):  # fmt: skip
         compile_kernel(
             similarity.similarity_kernel, dtype, channels_last, capability,
-            READING=reading, K=3, D=8, M=32, GROUPS=4, COUNT=9, LENGTH=80 if reading == "dilated" else 16, N=32, S=16,
-            PIXELS=64 if dtype == "fp32" else 128, BLOCK=16, PRECISION=precision, SCORES=scores,
-            **sizes,
+            READING=reading, K=3, D=8, M=32, GROUPS=4, COUNT=9, N=32, S=16, PIXELS=64 if dtype == "fp32" else 128,
+            BLOCK=16, PRECISION=precision, NORMALISED=normalised, SCORES=scores, **sizes,
         )  # fmt: skip
+
+
+def compile_inference(dtype: str, channels_last: bool, capability: int) -> None:
+    """What the scores and `normalised_product` launch beside the passes."""
+    parts = importlib.import_module("resfu.ops.similarity.triton_parts")
+    layers = importlib.import_module("resfu.ops.layers.triton")
+    gaussian = importlib.import_module("resfu.ops.filters.triton_gaussian")
+    sizes = ("C", "width", "area", "H", "W", "h", "w_low", "rows", "columns", "wide", "tiles", "count")
+    ones = dict.fromkeys(sizes, 1) if dtype == "fp16" else {}  # known at compile time, too
+    precision = "tf32x3" if dtype == "fp32" else "ieee"
+    product = {"N": 32, "PIXELS": 64, "PRECISION": precision, "M": 32, "D": 8, "K": 3, "GROUPS": 4, **ones}
+    alone = {"products": False, "EPS": 1e-5, **ones}
+    where = dtype, channels_last, capability
+    for reading, index in (("own", tl.int32), ("fine", tl.int32), ("coarse", tl.int64)):
+        chosen = {"READING": reading, "INDEX": index, "PIXELS": 2048, "CHANNELS": 4}
+        compile_kernel(layers.affine_kernel, *where, exact=("out",), **chosen, **alone)
+    compile_kernel(layers.projection_kernel, *where, BLOCK=32, BIASED=True, **product | {"PIXELS": 128, "D": "i32"})
+    compile_kernel(layers.projection_kernel, *where, BLOCK=32, BIASED=False, **product | {"N": 128, "D": "i32"})
+    for normalised in (False, True):
+        compile_kernel(parts.convolved_key_kernel, *where, BLOCK=16, NORMALISED=normalised, **product)
+    compile_kernel(parts.hidden_affine_kernel, *where, exact=("out",), TILES=128, CHANNELS=16, M="i32", **alone)
+    compile_kernel(parts.paired_kernel, *where, TAPS=9, T=16, N=32, M="i32", **alone)
+    shares = {"CENTRE": 0.4519, "BESIDE": 0.2741}
+    compile_kernel(gaussian.gaussian_kernel, *where, PIXELS=64, CHANNELS=32, **shares, **alone)
 
 
 def compile_reassembly(dtype: str, channels_last: bool, capability: int) -> None:
@@ -98,7 +127,7 @@ def compile_large_windows(dtype: str, channels_last: bool, capability: int) -> N
             compile_kernel(kernel, dtype, channels_last, capability, **options)
 
 
-FILTERS, SIMILARITY, LARGE = (word in sys.argv for word in ("filters", "similarity", "large"))
+FILTERS, SIMILARITY, INFERENCE, LARGE = (word in sys.argv for word in ("filters", "similarity", "inference", "large"))
 if LARGE:
     for dtype in ("fp32", "bf16"):
         compile_large_windows(dtype, False, 86)
@@ -107,6 +136,10 @@ for dtype, channels_last in (("fp32", False), ("bf16", True), ("fp16", False), (
     for capability in (80, 90):
         if FILTERS:
             compile_filters(dtype, channels_last, capability)
+            continue
+        if INFERENCE:
+            if dtype != "fp64":
+                compile_inference(dtype, channels_last, capability)
             continue
         if SIMILARITY:
             if dtype != "fp64":

@@ -69,6 +69,11 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
     )
 
 
+def gradients_are_recorded(*tensors: Tensor) -> bool:
+    """Whether autograd will want derivatives in any of these."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
 def numba_obstacle(features: Tensor) -> str | None:
     """Why compiled kernels can't take this tensor; None where they can."""
     if features.device.type != "cpu":

@@ -5,14 +5,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resfu.ops.backends import operators_are_recorded
+from resfu.ops.backends import gradients_are_recorded, operators_are_recorded, which_backend
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
 from resfu.ops.portable import is_portable
+from resfu.ops.precision import autocast_dtype
 from resfu.upsamplers.normalised_projection import normalised_projection
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
+_ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
+_WIDEST = 128  # channels of a projection that a tile's registers on the GPU have room for
 _FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
 
 
@@ -25,15 +28,21 @@ def project(
 ) -> Tensor:
     """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order, or `planar`, whatever x is.
 
-    A planar result in fp32 comes from a compiled kernel, which neither writes nor keeps a normalised map. Elsewhere
-    GroupNorm of a large fp32 map on the CPU becomes a change of the weights where no graph is recorded: the normalised
-    map would be written and read once more than the arithmetic needs. The backend "reference" folds nothing. What is
+    On the GPU, where no gradients are recorded, two kernels do it and write no normalised map. A planar result in fp32
+    comes from a compiled kernel, which neither writes nor keeps one. Elsewhere GroupNorm of a large fp32 map on the CPU
+    becomes a change of the weights where no graph is recorded: the normalised map would be written and read once more
+    than the arithmetic needs. The backend "reference" folds nothing. What is
     more than a plain 1 x 1 convolution (hooked, parametrized, wrapped, of another class) is called, and so is the norm.
     """
     if not is_plain_convolution(convolution) or convolution.groups > 1:
         return convolution(x if norm is None else norm(x))
     weight, bias = convolution.weight.flatten(1), convolution.bias
     affine = None
+    if norm is not None and is_plain_group_norm(norm) and _on_gpu(x, norm, weight, bias, backend):
+        from resfu.ops.layers import triton
+
+        given = norm.num_groups, (norm.weight, norm.bias), norm.eps, weight, bias, autocast_dtype(x)
+        return triton.normalised_product(x, *given)
     if planar and bias is not None and norm is not None and is_plain_group_norm(norm) and _compiles(x, norm, weight):
         return normalised_projection(x, norm, weight, bias)
     if norm is not None and backend != "reference" and _foldable(x) and is_plain_group_norm(norm):
@@ -45,6 +54,15 @@ def project(
         for b, (scale, shift) in enumerate(zip(*affine, strict=True))
     ]
     return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def _on_gpu(x: Tensor, norm: nn.GroupNorm, weight: Tensor, bias: Tensor | None, backend: str) -> bool:
+    """Whether Triton's kernels take these: nobody has to see PyTorch's operators, and autograd neither."""
+    tensors = [t for t in (x, norm.weight, norm.bias, weight, bias) if t is not None]
+    fits = {autocast_dtype(t) for t in tensors} <= {autocast_dtype(x)} <= set(_ON_GPU) and len(weight) <= _WIDEST
+    if not fits or x.numel() == 0 or which_backend(x, backend) != "triton":
+        return False
+    return not operators_are_recorded(*tensors) and not gradients_are_recorded(*tensors)
 
 
 def _compiles(x: Tensor, norm: nn.GroupNorm, weight: Tensor) -> bool:

@@ -57,7 +57,7 @@ class SimilarityBlock(nn.Module):
         """
         size = (query.shape[-2], query.shape[-1])
         compressor = self._compressor() if dilation is None else None
-        if compressor is not None and self._is_compiled(key, query, compressor, backend):
+        if compressor is not None and self._is_compiled(key, query, compressor, step, backend):
             return self._compiled(key, query, compressor, step, neighbours, backend)
         key = gaussian_filter(query) if key is None else key
         if dilation is not None and key.shape[-2:] != size:
@@ -73,13 +73,15 @@ class SimilarityBlock(nn.Module):
             hidden = neighbour_convolution(*maps, *options)
         return self.score(self.reduce_norm(self.reduce(hidden.relu_()).relu()))
 
-    def _is_compiled(self, key: Tensor | None, query: Tensor, compressor: Compressor, backend: str) -> bool:
+    def _is_compiled(
+        self, key: Tensor | None, query: Tensor, compressor: Compressor, step: tuple[int, int], backend: str
+    ) -> bool:
         """Whether compiled kernels smooth, normalise and compare in one go."""
         counts = isinstance(self.norm, UpsampledGroupNorm)  # a low-resolution map as upsampled; others must be called
         if self.similarity != "pcdc" or not counts or not is_plain_group_norm(self.norm):
             return False
         affine = self.norm.weight, self.norm.bias
-        return takes(key, query, affine, self.weight, self.bias, compressor, backend)
+        return takes(key, query, affine, self.weight, self.bias, compressor, step, backend)
 
     def _compiled(
         self,
@@ -90,11 +92,8 @@ class SimilarityBlock(nn.Module):
         neighbours: str,
         backend: str,
     ) -> Tensor:
-        size = (query.shape[-2], query.shape[-1])
-        if key is not None and tuple(key.shape[-2:]) != size:
-            key = self._normalised(key, size, neighbours, backend)
         norm = (self.norm.weight, self.norm.bias), self.norm.num_groups, self.norm.eps
-        return normalised_scores(key, query, *norm, self.weight, self.bias, compressor, step, neighbours)
+        return normalised_scores(key, query, *norm, self.weight, self.bias, compressor, step, neighbours, backend)
 
     def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:
         """The key as its norm leaves it: still on the LR map, or upsampled for a norm of another class.

@@ -38,8 +38,8 @@ def coefficients_kernel(
     n += b * mb + c[None, :] * mc + q[:, None].to(tl.int64) * mw
     first, _, seen, _ = _ends(q, known, edge, wide, W)
     count = tl.minimum(W - edge, COLUMNS)
-    g0 = tl.sum(_value(guide, 0.0, p, first, seen, H, W, H, W, gh, gw, False, INDEX, SUM), 0)[None, :] / count
-    x0 = tl.sum(_value(x, 0.0, p, first, seen, H, W, h, w_low, xh, xw, RESIZED, INDEX, SUM), 0)[None, :] / count
+    g0 = tl.sum(value_at(guide, 0.0, p, first, seen, H, W, H, W, gh, gw, False, INDEX, SUM), 0)[None, :] / count
+    x0 = tl.sum(value_at(x, 0.0, p, first, seen, H, W, h, w_low, xh, xw, RESIZED, INDEX, SUM), 0)[None, :] / count
     sum_g = tl.zeros((COLUMNS, CHANNELS), SUM)
     sum_x, sum_gx, sum_gg = sum_g, sum_g, sum_g
     for new in range(tl.maximum(p - tall, 0), tl.minimum(p + ROWS, H) + tall):
@@ -141,15 +141,15 @@ def _products(
 ):  # fmt: skip
     """The same difference of guide, x, guide x and guide^2, with guide and x counted from their origins."""
     entering, left, enters, leaves = _ends(q, seen, edge, wide, W)
-    g = _value(guide, g0, row, entering, enters, H, W, H, W, gh, gw, False, INDEX, SUM)
-    y = _value(x, x0, row, entering, enters, H, W, h, w, xh, xw, RESIZED, INDEX, SUM)
-    old_g = _value(guide, g0, row, left, leaves, H, W, H, W, gh, gw, False, INDEX, SUM)
-    old_y = _value(x, x0, row, left, leaves, H, W, h, w, xh, xw, RESIZED, INDEX, SUM)
+    g = value_at(guide, g0, row, entering, enters, H, W, H, W, gh, gw, False, INDEX, SUM)
+    y = value_at(x, x0, row, entering, enters, H, W, h, w, xh, xw, RESIZED, INDEX, SUM)
+    old_g = value_at(guide, g0, row, left, leaves, H, W, H, W, gh, gw, False, INDEX, SUM)
+    old_y = value_at(x, x0, row, left, leaves, H, W, h, w, xh, xw, RESIZED, INDEX, SUM)
     return g - old_g, y - old_y, g * y - old_g * old_y, g * g - old_g * old_g
 
 
 @triton.jit
-def _value(
+def value_at(
     x, origin, row, column, seen, H, W, h, w, xh, xw, RESIZED: tl.constexpr, INDEX: tl.constexpr, SUM: tl.constexpr
 ):
     """x - origin, of x [H, W] at some pixels or of x [h, w] bilinearly at their positions; 0 where it is not seen."""

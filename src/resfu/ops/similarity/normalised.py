@@ -4,10 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from resfu.ops.backends import which_backend
+from resfu.ops.backends import gradients_are_recorded, operators_are_recorded, which_backend
 from resfu.ops.compiling import in_torch_compile
 from resfu.ops.in_graphs import graph_operator, kernels_in_graph
+from resfu.ops.precision import autocast_dtype
 from resfu.ops.similarity import operators
+from resfu.ops.similarity.api import upsampled_group_norm
 from resfu.ops.similarity.compressor import Compressor
 
 
@@ -18,13 +20,18 @@ def takes(
     weight: Tensor,
     bias: Tensor,
     compressor: Compressor,
+    step: tuple[int, int],
     backend: str,
 ) -> bool:
-    """Whether `normalised_scores` computes the scores of these maps."""
-    given = query if key is None else key, query, weight, bias, compressor, *affine
+    """Whether `normalised_scores` computes the scores of these maps: on the GPU where there will be no gradients."""
+    first = query if key is None else key
     in_graph = kernels_in_graph(query, backend)
-    chosen = in_graph or which_backend(query, backend) == "numba"
-    return chosen and operators.compiles(*given, in_graph=in_graph)
+    chosen = "numba" if in_graph else which_backend(query, backend)
+    if chosen == "triton":
+        tensors = first, query, weight, bias, *compressor[:6], *affine
+        hidden = operators_are_recorded(*tensors) or gradients_are_recorded(*tensors)
+        return not hidden and operators.takes(first, query, weight, compressor, step)
+    return chosen == "numba" and operators.compiles(first, query, weight, bias, compressor, *affine, in_graph=in_graph)
 
 
 def normalised_scores(
@@ -38,25 +45,36 @@ def normalised_scores(
     compressor: Compressor,
     step: tuple[int, int],
     neighbours: str,
+    backend: str,
 ) -> Tensor:
-    """`similarity_scores` of paired central differences, with GroupNorm of the query, and of a key of its size.
+    """`similarity_scores` of paired central differences, with GroupNorm of key and query.
 
     Args:
-        key: [B, D, H, W], or [B, D, h, w], which is not normalised. None stands for the query smoothed by
-            `gaussian_filter`.
+        key: [B, D, H, W], or [B, D, h, w], which counts as enlarged to the query's size. None stands for the query
+            smoothed by `gaussian_filter`.
         query: [B, D, H, W].
         affine: GroupNorm's weight and bias, [D] each.
         groups: GroupNorm's.
         eps: GroupNorm's.
-        weight: [M, D / G, 3, 3].
+        weight: [M, D / G, K, K].
         bias: [M].
         compressor: the layers that follow.
         step: (h, w).
         neighbours: how an LR key is read.
+        backend: as in `takes`.
 
     Returns:
-        [B, 9, H, W].
+        [B, K * K, H, W].
     """
+    if not in_torch_compile() and which_backend(query, backend) == "triton":
+        from resfu.ops.similarity import triton
+
+        dtype = autocast_dtype(query)
+        maps = None if key is None else key.to(dtype), query.to(dtype)
+        return triton.normalised_scores(*maps, affine, groups, eps, weight, bias, compressor, step, neighbours)
+    size = (query.shape[-2], query.shape[-1])
+    if key is not None and tuple(key.shape[-2:]) != size:
+        key = upsampled_group_norm(key, size, groups, *affine, eps, neighbours, backend)
     tensors = key, query, weight, bias, *compressor[:6], *affine
     settings = groups, eps, compressor.norm_groups, compressor.eps, *step, neighbours
     return (_in_graph if in_torch_compile() else _run)(*tensors, *settings)

@@ -114,8 +114,6 @@ def similarity_scores(
     with torch.cuda.device_of(query), without_autocast(query):
         if key.shape[-2:] == query.shape[-2:]:
             reading, key = "dilated", pad(key, H // h * reach, W // w * reach)
-        else:
-            key = convolved_key(key, weight)
         return triton.similarity_scores(key, query, weight, bias, compressor, (h, w), reading)
 
 

@@ -6,18 +6,21 @@ No atomics: every program writes its own place, and the tiles' sums are added in
 
 v is one matrix product a group. Along its inner axis lie K K taps of D channels, then the query, whose weights are
 minus the sum over the taps. A key on the LR map comes convolved: then the query is all of it, and v begins as the
-convolved key at the pixel's position.
+convolved key at the pixel's position. GroupNorm of key and query is applied to their values where they are read.
 """
 # To a type checker, kernels are Python that gets integers for `tl.constexpr`:
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportAssignmentType=false, reportCallIssue=false
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from resfu.ops.similarity.compressor import Compressor, normalised_convolution
+from resfu.ops.filters.triton_gaussian import padded_gaussian
+from resfu.ops.layers.triton import group_affine, normalised
+from resfu.ops.layout import pad
+from resfu.ops.similarity.compressor import Compressor
+from resfu.ops.similarity.triton_parts import convolved_key, hidden_affine, paired_weights
 from resfu.ops.tuned import tuned
 
 _SMALLEST = 16  # side of a matrix product on tensor cores
@@ -25,12 +28,12 @@ _SMALLEST = 16  # side of a matrix product on tensor cores
 
 @triton.jit
 def similarity_kernel(
-    key, query, paired, bias, reduce, reduce_bias, score, score_bias, out,
+    key, query, key_affine, query_affine, paired, bias, reduce, reduce_bias, hidden_affine, score, score_bias, out,
     H, W, h, w_low, rows, columns, tiles,
     kb, kg, kc, kh, kw, qb, qc, qh, qw,
     READING: tl.constexpr, K: tl.constexpr, D: tl.constexpr, M: tl.constexpr, GROUPS: tl.constexpr,
-    COUNT: tl.constexpr, LENGTH: tl.constexpr, N: tl.constexpr, S: tl.constexpr,
-    PIXELS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr, SCORES: tl.constexpr,
+    COUNT: tl.constexpr, N: tl.constexpr, S: tl.constexpr, PIXELS: tl.constexpr, BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr, NORMALISED: tl.constexpr, SCORES: tl.constexpr,
 ):  # fmt: skip
     """COUNT scores of a tile of pixels, or their hidden channels' sums and sums of squares. D and M are a group's."""
     place = tl.program_id(0).to(tl.int64)
@@ -43,11 +46,12 @@ def similarity_kernel(
     dtype = query.dtype.element_ty
     scores = tl.zeros((PIXELS, S), tl.float32)
     for g in tl.range(0, GROUPS, num_stages=1):  # pipelined, it would fill the shared memory
-        v = tl.zeros((PIXELS, N), tl.float32) + tl.load(bias + g * N + n)[None, :]
+        m = g * M + n
+        v = tl.zeros((PIXELS, N), tl.float32) + tl.load(bias + m, n < M, 0).to(tl.float32)[None, :]
         if TAPS == 0:
             low, known = key + b * kb + g * kg + (n * kc)[None, :], inside[:, None] & (n < M)[None, :]
             v += sampled(low, known, p, q, H, W, h, w_low, kh, kw, READING == "fine")
-        for first in range(0, LENGTH, BLOCK):
+        for first in range(0, (TAPS + 1) * D, BLOCK):
             i = (first + tl.arange(0, BLOCK)).to(tl.int64)
             tap, c = i // D, g * D + i % D
             source = query + (b * qb + p * qh + q * qw)[:, None] + (c * qc)[None, :]
@@ -56,21 +60,27 @@ def similarity_kernel(
                 neighbour = key + (b * kb + p * kh + q * kw)[:, None] + (c * kc + y * kh + x * kw)[None, :]
                 source = tl.where((tap < TAPS)[None, :], neighbour, source)
             value = tl.load(source, inside[:, None] & (tap <= TAPS)[None, :], 0)
-            part = tl.load(paired + ((g * LENGTH + i) * N)[:, None] + n[None, :])
+            if NORMALISED:
+                factor = b * 2 * GROUPS * D + c
+                factor = tl.where(tap < TAPS, key_affine + factor, query_affine + factor)
+                value = normalised(value, factor, tap <= TAPS, GROUPS * D, dtype)
+            weights = paired + ((g * (K * K + 1) + K * K - TAPS) * D + i) * N  # of the taps that there are
+            part = tl.load(weights[:, None] + n[None, :], (tap <= TAPS)[:, None], 0)
             v = tl.dot(value, part, v, input_precision=PRECISION)
-        part = tl.load(reduce + ((g * N + n) * N)[:, None] + n[None, :])
-        hidden = tl.dot(relu(v).to(dtype), part, input_precision=PRECISION)
-        hidden = relu(hidden + tl.load(reduce_bias + g * N + n)[None, :])
+        part = tl.load(reduce + (m * M)[None, :] + n[:, None], (n < M)[:, None] & (n < M)[None, :], 0)
+        hidden = tl.dot(relu(v).to(dtype), part.to(dtype), input_precision=PRECISION)
+        hidden = relu(hidden + tl.load(reduce_bias + m, n < M, 0).to(tl.float32)[None, :])
         if SCORES:
-            part = tl.load(score + (((b * GROUPS + g) * N + n) * S)[:, None] + s[None, :])
-            scores = tl.dot(hidden.to(dtype), part, scores, input_precision=PRECISION)
+            hidden = normalised(hidden, hidden_affine + b * 2 * GROUPS * M + m, n < M, GROUPS * M, dtype)
+            part = tl.load(score + m[:, None] + (s * GROUPS * M)[None, :], (n < M)[:, None] & (s < COUNT)[None, :], 0)
+            scores = tl.dot(hidden, part.to(dtype), scores, input_precision=PRECISION)
         else:
             hidden = tl.where(inside[:, None], hidden, 0)
-            total = out + (place * 2 * GROUPS + g) * N + n
-            tl.store(total, tl.sum(hidden, 0))
-            tl.store(total + GROUPS * N, tl.sum(hidden * hidden, 0))
+            total = out + place * 2 * GROUPS * M + m
+            tl.store(total, tl.sum(hidden, 0), n < M)
+            tl.store(total + GROUPS * M, tl.sum(hidden * hidden, 0), n < M)
     if SCORES:
-        scores += tl.load(score_bias + b * S + s)[None, :]
+        scores += tl.load(score_bias + s, s < COUNT, 0).to(tl.float32)[None, :]
         target = out + ((b * COUNT + s) * H * W)[None, :] + pixel[:, None]
         tl.store(target, scores.to(out.dtype.element_ty), inside[:, None] & (s < COUNT)[None, :])
 
@@ -109,18 +119,20 @@ def similarity_scores(
     compressor: Compressor,
     step: tuple[int, int],
     reading: str,
+    affine: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The scores of a key that has been made ready.
+    """The scores of paired central differences.
 
     Args:
         key: "dilated": [B, D, H + .., W + ..], padded by K // 2 LR pixels on every side. "fine" and "coarse":
-            [B, G, h + 2, w + 2, M / G], the convolved LR key with a border of one pixel, as `operators.convolved_key`.
-        query: [B, D, H, W], fp32, bf16 or fp16. Sums run in fp32.
-        weight: [M, D / G, K, K].
+            [B, D, h, w], the LR map.
+        query: [B, D, H, W], of the key's dtype, fp32, bf16 or fp16, which is that of the products. Sums run in fp32.
+        weight: [M, D / G, K, K]; parameters may have another dtype.
         bias: [M].
         compressor: the layers that follow.
         step: (h, w); for "dilated" H and W are multiples.
         reading: how pixels find their neighbours in the key.
+        affine: of key and query, as `group_affine` gives them; None for maps that are compared as they are.
 
     Returns:
         [B, K K, H, W], contiguous.
@@ -129,44 +141,62 @@ def similarity_scores(
     groups, count, dtype = channels // D, compressor.score_weight.shape[0], query.dtype
     width = M // groups
     N, S = (max(_SMALLEST, triton.next_power_of_2(size)) for size in (width, count))
-    dilated = reading == "dilated"
-    block = 32 if (K * K * dilated + 1) * D % 32 == 0 else 16
     choice = tuned("similarity", reading, N, dtype)
     pixels = min(choice["pixels"], _pixels(H * W, 16, dtype)) if choice else _pixels(H * W, N, dtype)
     tiles = triton.cdiv(H * W, pixels)
-    by_tap = weight.reshape(groups, width, D, K * K).permute(0, 3, 2, 1)  # [G, K K, D, M / G]
-    centre = -by_tap.sum(1, keepdim=True)
-    paired = (torch.cat([by_tap, centre], 1) if dilated else centre).flatten(1, 2)
-    paired = _filled(paired, triton.cdiv(paired.shape[1], block) * block, N)
-    reduce = _filled(compressor.reduce_weight.reshape(groups, width, width).mT, N, N).to(dtype)
-    biases = [_filled(each.reshape(groups, width), groups, N).float() for each in (bias, compressor.reduce_bias)]
-    key = key.unsqueeze(1) if dilated else key.movedim(4, 2)  # [B, groups or 1, channels, rows, columns]
+    precision = "tf32x3" if dtype == torch.float32 else "ieee"
+    paired = paired_weights(weight, groups, N, dtype)
+    if reading == "dilated":
+        key, block = key.unsqueeze(1), 32 if (K * K + 1) * D % 32 == 0 else 16
+    else:
+        key = convolved_key(key, paired, None if affine is None else affine[0], K, width, precision)
+        block = 32 if D % 32 == 0 else 16
+    key_affine, query_affine = affine or (bias, bias)
+    reduce, score = compressor.reduce_weight.contiguous(), compressor.score_weight.contiguous()
 
-    def run(score: Tensor, score_bias: Tensor, out: Tensor, scores: bool) -> None:
+    def run(hidden: Tensor, out: Tensor, scores: bool) -> Tensor:
         similarity_kernel[(B * tiles,)](
-            key, query, paired, biases[0], reduce, biases[1], score, score_bias, out,
+            key, query, key_affine, query_affine, paired, bias, reduce, compressor.reduce_bias,
+            hidden, score, compressor.score_bias, out,
             H, W, h, w, H // h, W // w, tiles, *key.stride(), *query.stride(),
-            READING=reading, K=K, D=D, M=width, GROUPS=groups, COUNT=count, LENGTH=paired.shape[1], N=N, S=S,
-            PIXELS=pixels, BLOCK=block, PRECISION="tf32x3" if dtype == torch.float32 else "ieee", SCORES=scores,
+            READING=reading, K=K, D=D, M=width, GROUPS=groups, COUNT=count, N=N, S=S, PIXELS=pixels, BLOCK=block,
+            PRECISION=precision, NORMALISED=affine is not None, SCORES=scores,
             num_warps=choice.get("warps", 8 if N >= 64 else 4),
         )  # fmt: skip
+        return out
 
-    sums = torch.empty((B, tiles, 2, groups, N), dtype=torch.float32, device=query.device)
-    run(reduce, biases[0], sums, False)  # this pass reads neither score nor its bias
-    total, square = sums[..., :width].sum(1, dtype=torch.float64).flatten(2).unbind(1)
-    score, score_bias = normalised_convolution(total, square, H * W, compressor)
-    score = _filled(score.unflatten(2, (groups, width)).permute(0, 2, 3, 1), N, S).to(dtype)  # [B, G, N, S]
-    out = torch.empty((B, count, H, W), dtype=dtype, device=query.device)
-    run(score, _filled(score_bias, B, S).float(), out, True)
-    return out
+    sums = torch.empty((B, tiles, 2, M), dtype=torch.float32, device=query.device)
+    hidden = hidden_affine(run(sums, sums, False), H * W, compressor)  # the first pass reads none
+    return run(hidden, torch.empty((B, count, H, W), dtype=dtype, device=query.device), True)
+
+
+def normalised_scores(
+    key: Tensor | None,
+    query: Tensor,
+    norm: tuple[Tensor, Tensor],
+    groups: int,
+    eps: float,
+    weight: Tensor,
+    bias: Tensor,
+    compressor: Compressor,
+    step: tuple[int, int],
+    neighbours: str,
+) -> Tensor:
+    """`normalised.normalised_scores`: maps are read as they are, and the Gaussian of the query comes padded."""
+    size, reach = (query.shape[-2], query.shape[-1]), weight.shape[-1] // 2
+    rows, columns = (P // p * reach for P, p in zip(size, step, strict=True))
+    reading = "dilated" if key is None or key.shape[-2:] == query.shape[-2:] else neighbours
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        if key is None:
+            read = padded_gaussian(query, rows, columns)
+            key = read[..., rows : rows + size[0], columns : columns + size[1]]
+        else:
+            read = pad(key, rows, columns) if reading == "dilated" else key
+        affine = tuple(group_affine(x, groups, norm, eps, size, neighbours) for x in (key, query))
+        return similarity_scores(read, query, weight, bias, compressor, step, reading, affine)
 
 
 def _pixels(area: int, N: int, dtype: torch.dtype) -> int:
     """Pixels of a tile: as many as leave registers free, no more than the image has."""
     most = 128 if N <= 32 and dtype != torch.float32 else 64
     return max(_SMALLEST, min(most, triton.next_power_of_2(area)))
-
-
-def _filled(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Contiguous, with zeros to the given size of the last two axes."""
-    return F.pad(x, (0, columns - x.shape[-1], 0, rows - x.shape[-2])).contiguous()
