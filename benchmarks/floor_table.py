@@ -33,4 +33,24 @@ def targets(name: str) -> list[str]:
     return lines + where(name)
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {name: partial(targets, name) for name in ("floor", "floor-avx2")}
+def growth() -> list[str]:
+    """How `benchmarks.growth` found the time to grow with the pixels at x4, and to change with the ratio."""
+    rows = measured("growth")
+    if not rows:
+        return []
+    sizes, ratios = ([row for row in rows if row["what"] == what] for what in ("size", "ratio"))
+    lines = ["| output at x4 | ms | ns a pixel | ratio to 256 x 256 | ms |", "|:--|--:|--:|--:|--:|"]
+    for n in range(max(len(sizes), len(ratios))):
+        cells = ["", "", ""]
+        if n < len(sizes):
+            row = sizes[n]
+            cells = [f"{row['high']} x {row['high']}", f"{row['ms']:.0f}", f"{1e6 * row['ms'] / row['high'] ** 2:.0f}"]
+        row = ratios[n]
+        lines.append("| " + " | ".join([*cells, f"{row['high'] / row['low']:.2f}", f"{row['ms']:.0f}"]) + " |")
+    return lines + where("growth")
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    **{name: partial(targets, name) for name in ("floor", "floor-avx2")},
+    "growth": growth,
+}
