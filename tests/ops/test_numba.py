@@ -87,6 +87,13 @@ def test_scores_of_a_high_resolution_key(low, high):
     assert_near(*both(scores(low, "fine"), (*maps, *layers())), digits=5e-6)
 
 
+def test_what_inference_keeps_serves_training():
+    maps = torch.randn(1, D, 11, 13), torch.randn(1, D, 11, 13)
+    with torch.inference_mode():  # the shares of a ratio that no other test has
+        scores((4, 5), "fine")(*maps, *layers(), backend="numba")
+    assert_near(*both(scores((4, 5), "fine"), (*maps, *layers())), digits=5e-6)
+
+
 def test_scores_of_a_map_that_is_far_from_zero():
     maps = torch.randn(1, D, 4, 5), 3 + torch.randn(1, D, 16, 20)
     assert_near(*both(scores((4, 5), "fine"), (*maps, *layers())), digits=2e-5)

@@ -76,9 +76,10 @@ class Taps(NamedTuple):
 @lru_cache(maxsize=64)
 def taps(size: tuple[int, int], step: tuple[int, int]) -> Taps:
     """Of neighbours H / h and W / w pixels apart. At other than whole ratios a neighbour lies between two pixels."""
-    offsets, matrices = zip(*(_axis_taps(P, p) for P, p in zip(size, step, strict=True)), strict=True)
     whole = all(P % p == 0 for P, p in zip(size, step, strict=True))
-    return Taps(*offsets, shares=None if whole else torch.kron(*matrices))
+    with torch.inference_mode(False), torch.no_grad():  # kept, also for calls that record gradients
+        offsets, matrices = zip(*(_axis_taps(P, p) for P, p in zip(size, step, strict=True)), strict=True)
+        return Taps(*offsets, shares=None if whole else torch.kron(*matrices))
 
 
 def _axis_taps(P: int, p: int) -> tuple[tuple[int, ...], Tensor]:
