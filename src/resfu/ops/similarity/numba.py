@@ -108,7 +108,7 @@ def forward(maps: Maps, layers: Layers, c: Compressor, kept: bool) -> tuple[Tens
     layer = [flat(t) for t in (c.score_weight, c.score_bias, c.norm_weight, c.norm_bias)]
     for first in range(0, B, at_once):
         last = min(B, first + at_once)
-        _, sums = partial_scores(maps, layers, c, first, last, partial)
+        sums = partial_scores(maps, layers, c, first, last, partial)
         found = [flat(t[first:last]) for t in (mean, inverse, scale, shift)]
         kernels.group_statistics(last - first, H, W, N, len(layers.bias), flat(sums), *layer, c.eps, *found)
         arrays = [flat(partial), *found[2:], flat(out[first:last])]

@@ -29,7 +29,7 @@ def backward(
         rest: what belongs to them.
         mean: of GroupNorm's groups, [B, norm groups].
         inverse: likewise, 1 / their deviation.
-        partial: what `numba_partial.partial_scores` found, where forward kept it.
+        partial: the partial scores, where forward kept them.
         grad: the scores' gradient.
     """
     with torch.enable_grad():  # of the small steps from the parameters to what the kernels read

@@ -16,10 +16,8 @@ def room(maps: Maps, c: Compressor, images: int) -> Tensor:
     return maps.planes.new_empty((images, H, -(-W // PIXELS), c.norm_groups, kernels.COUNT, PIXELS))
 
 
-def partial_scores(
-    maps: Maps, layers: Layers, c: Compressor, first: int, last: int, out: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The partial scores of some images, see `room`; the sums of their hidden channels, [images, H, 2, norm groups].
+def partial_scores(maps: Maps, layers: Layers, c: Compressor, first: int, last: int, out: Tensor) -> Tensor:
+    """The sums of some images' hidden channels and of their squares, [images, H, 2, norm groups].
 
     Args:
         maps: all images.
@@ -27,17 +25,16 @@ def partial_scores(
         c: the layers behind them.
         first: image.
         last: one past the last.
-        out: room for the partial scores of these images or more.
+        out: see `room`; gets the partial scores of these images.
     """
     (H, W), N = maps.size, c.norm_groups
-    partial = room(maps, c, last - first) if out is None else out
     sums = maps.planes.new_empty((last - first, H, 2, N))
     head, tail = split(arguments(maps, layers, first, last))
     weighted = (c.score_weight.detach().flatten(1) * c.norm_weight.detach()).T.contiguous()  # [M, 9]
     m = len(layers.bias) // maps.groups
     size = 2 * m * PIXELS + N // maps.groups * PIXELS + maps.is_low * enlarged_room(m, W)
-    space, results, weights = scratch(size), (flat(partial), past_the_cache(partial), flat(sums)), flat(weighted)
+    space, results, weights = scratch(size), (flat(out), past_the_cache(out), flat(sums)), flat(weighted)
 
     given = *head, weights, N, *tail, *results, space, size
     run(kernels.partial_scores, (last - first) * H, H, W, *given)
-    return partial, sums
+    return sums
