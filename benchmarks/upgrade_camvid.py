@@ -27,7 +27,7 @@ from resfu.data import create_dataset
 from resfu.data.transforms import eval_transform, train_transform
 from resfu.evaluation.semantic import SemanticMetrics
 from resfu.files.atomic import replacing, write_json
-from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite
 from resfu.training.schedule import Schedule
 
 CLASSES, CROP, STRIDE = 11, 224, 32
@@ -73,7 +73,7 @@ def build(name: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     make, options, _ = NETWORKS[name]
     net = make("tu-tf_efficientnet_lite0", encoder_weights=None, classes=CLASSES, **options)
-    encoder = EfficientNetLite0()
+    encoder = EfficientNetLite()
     encoder.load(True)
     net.encoder.model.load_state_dict(encoder.state_dict())
     net.encoder.requires_grad_(False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.evidence import picture
-from benchmarks.evidence.counts import curve, image_counts, scores
+from benchmarks.evidence import picture, table, volumes
+from benchmarks.evidence.counts import class_scores, curve, image_counts, scores
 from benchmarks.evidence.intervals import paired_difference
 from benchmarks.evidence.protocol import DISTANCES, ROWS, Training
 from resfu.evaluation.semantic import SemanticMetrics
@@ -77,6 +77,40 @@ def test_choosing_a_rate_never_sees_the_validation_images():
     assert (final["data"]["train_split"], final["data"]["val_split"]) == ("train", "val")
     assert final["model"]["host_options"] == {"skip_channels": 32}
     assert final["model"]["freeze_encoder"] is False
+    assert final["model"]["host"] == "efficientnet-lite0"
+    faster = Training(ROWS["resfu-rate-x3"], 0.01, 0, host="efficientnet-lite2")
+    assert faster.name == "lite2-frozen-800/final/resfu-rate-x3-0.01-seed0"
+    settings = faster.experiment("anywhere").settings["model"]
+    assert (settings["host"], settings["optimisation"]["similarity_multiplier"]) == ("efficientnet-lite2", 3)
+
+
+def test_scores_of_classes_have_the_mean_of_all():
+    counts = image_counts(Guess(), batches())
+    assert sum(class_scores(counts)) / K == pytest.approx(scores(counts)["miou"])
+
+
+def test_gains_are_those_over_the_first_row():
+    results = {"bilinear": [result(0, 0)], "resfu": [result(0, 9)], "other": [result(3, 0)]}
+    assert table.gains(results, "bilinear", "resfu")[0].startswith("+")
+    assert table.gains(results, "resfu", "bilinear")[0].startswith("-")
+    for first, second in (("resfu", "resfu"), ("resfu", "other"), ("resfu", "missing")):
+        assert table.gains(results, first, second) == ["", ""]
+
+
+def test_published_differences_of_resfus_parts():
+    results = {name: [result(0, 0)] for name in ("resfu", "resfu-coarse", "resfu-start")}
+    coarse, start = (line.split(" | ") for line in table.parts(results)[2:])
+    assert coarse[-2:] == ["-0.17 / -0.26", "-0.72 / -0.82 |"]
+    assert start[-2:] == ["", " |"]
+
+
+def test_no_slice_of_the_scan_is_beside_one_that_is_predicted():
+    first, second = (volumes.predicted_slices(52, half) for half in volumes.HALVES)
+    assert (first ^ second).all()
+    for predicted in (first, second):
+        trained = volumes.training_slices(predicted).nonzero()[0]
+        assert len(trained) >= 16
+        assert abs(trained[:, None] - predicted.nonzero()[0]).min() == 2
 
 
 def test_the_picture_is_that_of_the_numbers():

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.evidence.counts import curve, image_counts, scores
-from benchmarks.evidence.protocol import RATES, ROWS, Row, Training
+from benchmarks.evidence.protocol import HOSTS, RATES, ROWS, Row, Training
 from resfu.compare.machine import describe_machine, describe_versions
 from resfu.files.atomic import write_json
 from resfu.tasks.loading import load_module
@@ -33,14 +33,14 @@ def main() -> None:
         for row in (ROWS[name] for name in options.rows):
             rate = options.rate or best_rate(row, options, console)
             if not options.only_rates:
-                run(Training(row, rate, seed, encoder=options.encoder, steps=options.steps), options, console)
+                run(Training(row, rate, seed, False, options.encoder, options.steps, options.host), options, console)
 
 
 def best_rate(row: Row, options: argparse.Namespace, console: Console) -> float:
     """The rate of a row with the best mIoU on the held-out frames, at seed 0."""
     tried = {}
     for rate in RATES:
-        training = Training(row, rate, 0, choosing=True, encoder=options.encoder, steps=options.steps)
+        training = Training(row, rate, 0, True, options.encoder, options.choosing_steps or options.steps, options.host)
         tried[rate] = run(training, options, console)["metrics"]["miou"]
     return max(tried, key=tried.__getitem__)
 
@@ -69,6 +69,7 @@ def run(training: Training, options: argparse.Namespace, console: Console) -> di
         "row": training.row.name,
         "seed": training.seed,
         "rate": training.rate,
+        "host": training.host,
         "encoder": training.encoder,
         "steps": training.steps,
         "measured_on": data.splits["validate"],
@@ -98,8 +99,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=lambda word: word.split(","), default=list(ROWS), help="of " + ", ".join(ROWS))
     parser.add_argument("--seeds", type=lambda word: [int(n) for n in word.split(",")], default=[0])
     parser.add_argument("--encoder", choices=("frozen", "trained"), default="frozen")
+    parser.add_argument("--host", choices=HOSTS, default=HOSTS[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--rate", type=float, help="of the head; default: chosen on the held-out frames")
+    parser.add_argument(
+        "--choosing-steps", type=int, help="steps of a training that chooses the rate; default: --steps"
+    )
     parser.add_argument("--only-rates", action="store_true", help="choose the rates and stop")
     parser.add_argument("--runs", default="runs/evidence", help="folder of checkpoints")
     parser.add_argument("--threads", type=int, default=1)

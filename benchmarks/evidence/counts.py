@@ -60,6 +60,12 @@ def scores(counts: dict[str, Any], images: Any = slice(None)) -> dict[str, float
     return found
 
 
+def class_scores(counts: dict[str, Any]) -> list[float]:
+    """IoU of each class in percent, NaN where there is none."""
+    intersection, union = (torch.tensor(counts[part]).sum(0) for part in _PARTS)
+    return (100 * intersection.double() / union).tolist()
+
+
 def curve(counts: dict[str, Any]) -> dict[int, float]:
     """Boundary IoU in percent by the width of the band in pixels."""
     return {

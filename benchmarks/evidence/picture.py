@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.evidence import cost
 from benchmarks.evidence.intervals import row_scores
 from benchmarks.evidence.protocol import ROWS
-from benchmarks.evidence.table import PROTOCOL, read
+from benchmarks.evidence.table import FROZEN, read
 from benchmarks.results import measured
 
 OUTPUT = Path(__file__).parents[2] / "docs" / "images" / "evidence.png"
@@ -31,8 +31,8 @@ def points() -> dict[str, dict[str, Any]]:
     """For each upsampler its boundary IoU over the seeds, and its times in those of bilinear interpolation."""
     costs = {row["name"]: row for row in measured(cost.NAME)}
     found = {}
-    for name, runs in read(PROTOCOL).items():
-        if ROWS[name].options or name not in costs:
+    for name, runs in read(FROZEN).items():
+        if ROWS[name].changes or name not in costs:
             continue
         scores = row_scores(runs)["biou"]
         found[name] = {"seeds": len(runs), "biou": round(statistics.fmean(scores), 2)}

@@ -12,6 +12,9 @@ from resfu.tasks.experiment import Experiment
 RATES = (0.0025, 0.005, 0.01)
 """Learning rates of the head. Each row takes the one with the best mIoU on the held-out frames."""
 
+HOSTS = ("efficientnet-lite0", "efficientnet-lite2")
+"""The networks: small ones whose ImageNet weights come as packages."""
+
 DISTANCES = (1, 2, 4, 8, 16)
 """Widths of the boundary bands in pixels, for the curve of quality by distance."""
 
@@ -24,13 +27,22 @@ class Row:
         name: in the tables and in the names of files.
         upsampler: a key of `resfu.UPSAMPLERS`.
         options: its constructor arguments.
+        changes: what is different from the whole ReSFU, in words, for rows that change it.
         skip: width of a plain skip connection from the image to the classifier.
+        optimisation: settings of the optimiser that differ from the recipe's.
     """
 
     name: str
     upsampler: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    changes: str = ""
     skip: int = 0
+    optimisation: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _similarity(factor: float) -> Row:
+    changes = f"learning rate of the similarity blocks x {factor:g}"
+    return Row(f"resfu-rate-x{factor:g}", "resfu", changes=changes, optimisation={"similarity_multiplier": factor})
 
 
 ROWS = {
@@ -49,13 +61,22 @@ ROWS = {
         Row("a2u", "a2u"),
         Row("deconv", "deconv"),
         Row("pixelshuffle", "pixelshuffle"),
-        Row("resfu-plain-query", "resfu", {"guided_query": False}),
-        Row("resfu-plain-key", "resfu", {"smoothed_key": False}),
-        Row("resfu-semantic", "resfu", {"alignment": "semantic"}),
-        Row("resfu-detail", "resfu", {"alignment": "detail"}),
-        Row("resfu-concat", "resfu", {"similarity": "concat"}),
-        Row("resfu-inner-product", "resfu", {"similarity": "inner_product"}),
-        Row("resfu-coarse", "resfu", {"neighbours": "coarse"}),
+        Row("resfu-plain-query", "resfu", {"guided_query": False}, "without the guided filter"),
+        Row("resfu-plain-key", "resfu", {"smoothed_key": False}, "without the Gaussian"),
+        Row("resfu-semantic", "resfu", {"alignment": "semantic"}, "semantic space alone (Table V c)"),
+        Row("resfu-detail", "resfu", {"alignment": "detail"}, "detail space alone (V e)"),
+        Row("resfu-inner-product", "resfu", {"similarity": "inner_product"}, "inner product for PCDC (VI a)"),
+        Row("resfu-concat", "resfu", {"similarity": "concat"}, "convolution of both maps for PCDC (VI b)"),
+        Row("resfu-coarse", "resfu", {"neighbours": "coarse"}, "coarse neighbours (VII)"),
+        Row("resfu-start", "resfu", {"start": "bilinear"}, "begins as bilinear interpolation"),
+        Row(
+            "resfu-no-norms",
+            "resfu",
+            {"normalize_features": False, "normalize_guidance": False},
+            "no normalisation of features and guidance",
+        ),
+        _similarity(3.0),
+        _similarity(0.3),
     )
 }
 
@@ -71,6 +92,7 @@ class Training:
         choosing: train on "fit" and measure on "held-out", to choose the rate; else on "train" and "val".
         encoder: "frozen" or "trained".
         steps: of 8 crops of 224 x 224.
+        host: which network, one of `HOSTS`.
     """
 
     row: Row
@@ -79,12 +101,14 @@ class Training:
     choosing: bool = False
     encoder: str = "frozen"
     steps: int = 800
+    host: str = HOSTS[0]
 
     @property
     def name(self) -> str:
         """The name of its files."""
         part = "choosing" if self.choosing else "final"
-        return f"{self.encoder}-{self.steps}/{part}/{self.row.name}-{self.rate:g}-seed{self.seed}"
+        kind = self.encoder if self.host == HOSTS[0] else f"{self.host.rpartition('-')[2]}-{self.encoder}"
+        return f"{kind}-{self.steps}/{part}/{self.row.name}-{self.rate:g}-seed{self.seed}"
 
     @property
     def result(self) -> Path:
@@ -107,11 +131,16 @@ class Training:
                 "val_split": "held-out" if self.choosing else "val",
             },
             "model": {
+                "host": self.host,
                 "upsampler": self.row.upsampler,
                 "upsampler_options": dict(self.row.options) or None,
                 "host_options": {"skip_channels": self.row.skip} if self.row.skip else None,
                 "freeze_encoder": self.encoder == "frozen",
-                "optimisation": {"learning_rate": self.rate / multiplier, "head_multiplier": multiplier},
+                "optimisation": {
+                    "learning_rate": self.rate / multiplier,
+                    "head_multiplier": multiplier,
+                    **self.row.optimisation,
+                },
             },
             "trainer": {"max_steps": self.steps, "val_check_interval": max(self.steps // 4, 1)},
         }

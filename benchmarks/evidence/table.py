@@ -3,17 +3,23 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import results as measurements
-from benchmarks.evidence import cost
+from benchmarks.evidence import cost, volumes
+from benchmarks.evidence.counts import class_scores
 from benchmarks.evidence.intervals import paired_difference, row_scores
 from benchmarks.evidence.protocol import DISTANCES, ROWS
 from benchmarks.results import FOLDER
+from resfu.data import CamVid
+from resfu.evaluation.published import published_rows
 
 Results = dict[str, list[dict[str, Any]]]
+FROZEN, TRAINED = "frozen-2400", "trained-2400"
 
 
 def read(protocol: str, folder: Path = FOLDER / "evidence") -> Results:
@@ -31,19 +37,36 @@ def read(protocol: str, folder: Path = FOLDER / "evidence") -> Results:
 
 
 def table(results: Results) -> list[str]:
-    """Quality, gain over bilinear and cost of each row, as lines of Markdown."""
+    """Quality of each row, its gain over bilinear and what ReSFU gains over it, as lines of Markdown."""
     lines = [
-        "| upsampler | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | learning rate | training (s) |",
+        "| upsampler | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | ReSFU's mIoU over it "
+        "| ReSFU's bIoU over it |",
         "|:--|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
         found = row_scores(runs)
-        gains = ["", ""]
-        if name != "bilinear" and "bilinear" in results:
-            gains = [_interval(gain) for gain in paired_difference(results["bilinear"], runs).values()]
-        seconds = statistics.median(run["training_seconds"] for run in runs)
-        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou")), *gains]
-        lines.append("| " + " | ".join([*cells, f"{runs[0]['rate']:g}", f"{seconds:.0f}"]) + " |")
+        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
+        cells += gains(results, "bilinear", name) + gains(results, name, "resfu")
+        lines.append("| " + " | ".join(cells) + " |")
+    trainings = [run for runs in results.values() for run in runs]
+    hours = sum(run["training_seconds"] for run in trainings) / 3600
+    return [*lines, "", f"{len(trainings)} trainings, {hours:.0f} hours of one thread."]
+
+
+def gains(results: Results, first: str, second: str) -> list[str]:
+    """mIoU and bIoU of the second row over the first with their intervals; empty where a row or a common seed lacks."""
+    seeds = [{run["seed"] for run in results.get(name, [])} for name in (first, second)]
+    if first == second or not seeds[0] & seeds[1]:
+        return ["", ""]
+    return [_interval(gain) for gain in paired_difference(results[first], results[second]).values()]
+
+
+def classes(results: Results) -> list[str]:
+    """IoU of each class in percent, mean over the seeds."""
+    lines = ["| upsampler | " + " | ".join(CamVid.classes) + " |", "|:--|" + "--:|" * len(CamVid.classes)]
+    for name, runs in results.items():
+        each = torch.tensor([class_scores(run["counts"]) for run in runs]).mean(0).tolist()
+        lines.append(f"| {name} | " + " | ".join(f"{value:.1f}" for value in each) + " |")
     return lines
 
 
@@ -68,6 +91,30 @@ def ends(results: Results) -> list[str]:
     return lines
 
 
+def parts(results: Results) -> list[str]:
+    """What each change of ReSFU costs here, and what it cost in the published tables."""
+    lines = [
+        "| row | ReSFU | seeds | mIoU | bIoU | published: Segmenter-S | published: SegFormer-B1 |",
+        "|:--|:--|--:|--:|--:|--:|--:|",
+    ]
+    for name, runs in results.items():
+        if ROWS[name].changes:
+            cells = [name, ROWS[name].changes, str(len(runs)), *gains(results, "resfu", name)]
+            cells += [_published(ROWS[name].options, host) for host in ("segmenter-vit-s", "segformer-mit-b1")]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _published(options: Mapping[str, Any], host: str) -> str:
+    """mIoU and bIoU of these options less those of the whole, in Tables V to VII; empty where they are not there."""
+    rows = published_rows((5, 6, 7), host, "resfu")
+    whole = next(row for row in rows if row.label == "f").metrics
+    for row in rows:
+        if options and row.upsampler_options == options:
+            return " / ".join(f"{row.metrics[key] - whole[key]:+.2f}" for key in ("miou", "biou"))
+    return ""
+
+
 def _spread(values: Sequence[float]) -> str:
     mean = statistics.fmean(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
@@ -86,7 +133,7 @@ def summary(results: Results) -> list[str]:
         "|:--|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
-        if ROWS[name].options:
+        if ROWS[name].changes:
             continue
         found = row_scores(runs)
         gain = "" if name == "bilinear" else _interval(paired_difference(results["bilinear"], runs)["biou"])
@@ -123,15 +170,29 @@ def _times(costs: dict[str, dict[str, Any]], name: str, key: str) -> str:
     return f"{costs[name][key]['median_ms'] / costs['bilinear'][key]['median_ms']:.1f} x"
 
 
-def _of_protocol(lines: Callable[[Results], list[str]]) -> Callable[[], list[str]]:
-    return lambda: lines(read(PROTOCOL))
+def _upsamplers(results: Results) -> Results:
+    return {name: runs for name, runs in results.items() if not ROWS[name].changes}
 
 
-PROTOCOL = "frozen-2400"
+def _of(lines: Callable[[Results], list[str]], protocol: str = FROZEN, whole: bool = False) -> Callable[[], list[str]]:
+    """A table of a protocol: of all rows, or without those that change ReSFU."""
+
+    def filled() -> list[str]:
+        results = read(protocol) if whole else _upsamplers(read(protocol))
+        return lines(results) if results else []
+
+    return filled
+
+
 TABLES = {
-    "evidence": _of_protocol(table),
-    "evidence-bands": _of_protocol(bands),
-    "evidence-curves": _of_protocol(ends),
+    "evidence": _of(table),
+    "evidence-bands": _of(bands),
+    "evidence-classes": _of(classes),
+    "evidence-curves": _of(ends, whole=True),
     "evidence-cost": costs,
+    "evidence-trained": _of(table, TRAINED),
+    "evidence-trained-curves": _of(ends, TRAINED),
+    "evidence-parts": _of(parts, whole=True),
+    "evidence-volumes": volumes.table,
 }
-SUMMARY = {"evidence-summary": _of_protocol(summary)}
+SUMMARY = {"evidence-summary": _of(summary)}

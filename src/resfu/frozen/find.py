@@ -11,6 +11,7 @@ from resfu.frozen.encoder import FrozenEncoder
 from resfu.frozen.transformers_encoder import load_transformers, of_transformers
 from resfu.ops.checks import check_int
 
+_STRIDE = 16  # of an EfficientNet-Lite
 Encoder = str | os.PathLike[str] | nn.Module | Callable[..., Any]
 
 
@@ -55,9 +56,7 @@ def find_encoder(
 def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
     source, _, rest = name.partition(":")
     if name.startswith("efficientnet-lite"):
-        from resfu.frozen.efficientnet_lite import efficientnet_lite
-
-        return efficientnet_lite(name, pretrained)
+        return _embedded(name, pretrained)
     if source == "transformers" or Path(name).expanduser().is_dir():
         model = load_transformers(rest if source == "transformers" else name, pretrained)
         return _of_transformers(model, name)
@@ -83,6 +82,14 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
             continue
         return _of_timm(model, f"timm:{rest}")
     raise ValueError(f"timm could not create {rest}.")
+
+
+def _embedded(name: str, pretrained: bool) -> FrozenEncoder:
+    from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite
+
+    network = EfficientNetLite(_STRIDE, name)
+    network.load(pretrained)
+    return FrozenEncoder(network, f"{name}:{'imagenet' if pretrained else ''}", MEAN, STD, stride=_STRIDE)
 
 
 def _of_module(module: nn.Module) -> FrozenEncoder:

