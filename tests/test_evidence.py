@@ -79,7 +79,7 @@ def test_choosing_a_rate_never_sees_the_validation_images():
     assert final["model"]["freeze_encoder"] is False
     assert final["model"]["host"] == "efficientnet-lite0"
     faster = Training(ROWS["resfu-rate-x3"], 0.01, 0, host="efficientnet-lite2")
-    assert faster.name == "lite2-frozen-800/final/resfu-rate-x3-0.01-seed0"
+    assert faster.name == "lite2-frozen-2400/final/resfu-rate-x3-0.01-seed0"
     settings = faster.experiment("anywhere").settings["model"]
     assert (settings["host"], settings["optimisation"]["similarity_multiplier"]) == ("efficientnet-lite2", 3)
 

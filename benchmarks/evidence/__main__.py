@@ -100,7 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=lambda word: [int(n) for n in word.split(",")], default=[0])
     parser.add_argument("--encoder", choices=("frozen", "trained"), default="frozen")
     parser.add_argument("--host", choices=HOSTS, default=HOSTS[0])
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--rate", type=float, help="of the head; default: chosen on the held-out frames")
     parser.add_argument(
         "--choosing-steps", type=int, help="steps of a training that chooses the rate; default: --steps"

@@ -100,7 +100,7 @@ class Training:
     seed: int
     choosing: bool = False
     encoder: str = "frozen"
-    steps: int = 800
+    steps: int = 2400
     host: str = HOSTS[0]
 
     @property
