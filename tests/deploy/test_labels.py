@@ -1,5 +1,7 @@
 """Labels without large logits are those of interpolation and argmax, to the last tie."""
 
+from threading import Thread
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resfu
+from resfu.deploy import labels
 from resfu.deploy.boxes import boxes_within
 from resfu.deploy.linear import linear_taps
 
@@ -173,9 +176,10 @@ def test_labels_go_straight_into_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (9,)}, "size must be 2 whole numbers"),
+        ({"size": (9,)}, r"size must be \(H, W\), got \(9,\)"),
         ({"mode": "cubic"}, "mode must be linear, nearest, nearest-exact or 2 of them"),
-        ({"size": 50}, r"size must be 2 whole numbers from 1 for \[1, 3, 4, 4\], got \(50,\)"),
+        ({"size": 50}, r"size must be \(H, W\), got 50"),
+        ({"size": (9, 0)}, r"size must be whole numbers from 1, got \(9, 0\)"),
         ({"threshold": 0.5}, "threshold is for one channel, got 3"),
         ({"regions": (1, 2)}, "a label from 0 for each of the 3 channels"),
         ({"regions": (1, 2, 3), "return_confidence": True}, "exclude one another"),
@@ -188,6 +192,28 @@ def test_labels_go_straight_into_a_file(tmp_path):
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         resfu.upsample_labels(torch.randn(1, 3, 4, 4), **{"size": (9, 9), **options})
+
+
+def test_sizes_of_numpy():
+    logits = torch.randn(1, 3, 4, 4)
+    assert torch.equal(resfu.upsample_labels(logits, np.array([9, 9])), resfu.upsample_labels(logits, (9, 9)))
+
+
+def test_calls_at_once_leave_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with labels._one_thread_each():
+            found = []
+            other = Thread(target=lambda: found.append(resfu.upsample_labels(torch.randn(1, 3, 4, 4), (9, 9))))
+            other.start()  # this thread begins with one
+            other.join()
+        later = Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found[1] == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -106,6 +106,13 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
     assert f"cannot read the image file {tmp_path / 'mask.png'}" in " ".join(capsys.readouterr().err.split())
 
 
+def test_an_upsampler_is_fitted_to_sizes_that_lack_a_column():
+    values, image = torch.rand(1, 1, 8, 8), torch.rand(1, 3, 32, 31)
+    assert resfu.refine(values, image, method="upsampler", fit=1).shape == (1, 1, 32, 31)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside of torch\.inference_mode"):
+        resfu.refine(values, image, method="upsampler", fit=1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -113,6 +120,7 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
         ({"rounds": -1}, "rounds must be a whole number from 0, got -1"),
         ({"fit": 5}, "belong to method='upsampler'"),
         ({"method": "upsampler"}, "needs an upsampler with weights, or fit"),
+        ({"method": "upsampler", "fit": 5, "size": (15, 15)}, "6 x 6 to 15 x 15 is no power of two: give an upsampler"),
         ({"size": (4, 4)}, "at least as large as the values"),
         ({"values": torch.zeros(4, 4)}, r"floating point must be \[B, K, h, w\]"),
         ({"values": torch.zeros(4, 4, dtype=torch.int64)}, "floating point, bool or uint8"),

@@ -184,6 +184,10 @@ def test_consumers(tmp_path):
     file = np.memmap(tmp_path / "features", np.float32, "w+", shape=tuple(bands.shape))
     resfu.stream(up, features, guidance, size, to=file)
     np.testing.assert_array_equal(file, bands.numpy())
+    half, single = up.bfloat16(), np.empty(bands.shape, np.float32)
+    found = list(resfu.stream(half, features.bfloat16(), guidance.bfloat16(), size))
+    resfu.stream(half, features.bfloat16(), guidance.bfloat16(), size, to=single)
+    np.testing.assert_array_equal(single, torch.cat(found, 2).float().numpy())
 
 
 def test_what_has_no_bands_is_refused():

@@ -8,6 +8,7 @@ from resfu import ops
 
 X, INT, FLAT = torch.ones(1, 8, 4, 4), torch.ones(1, 8, 4, 4).long(), torch.ones(8, 4, 4)
 Y, AFFINE, WEIGHTS = torch.ones(1, 8, 8, 8), (torch.ones(8), torch.ones(8)), torch.ones(1, 9, 8, 8)
+KERNEL, BIAS = torch.ones(16, 8, 3, 3), torch.ones(16)
 COMPRESSOR = ops.Compressor(*[torch.ones(1)] * 6)
 
 
@@ -56,7 +57,23 @@ CASES = [
     (ops.inner_product_scores, (Y, Y, 4, (4, 4)), "kernel_size must be odd, got 4"),
     (ops.inner_product_scores, (Y[:, :2], Y, 3, (4, 4)), "query and key differ in width: 8 and 2 channels"),
     (ops.inner_product_scores, (FLAT, Y, 3, (4, 4)), r"key must be \[B, C, H, W\]"),
+    (ops.inner_product_scores, (Y, Y, 3, (0, 4)), r"step must be the size of the LR map, from 1 on, got \(0, 4\)"),
     (ops.similarity_scores, (X, INT, X, X, COMPRESSOR, (4, 4)), "query must be floating point"),
+    (ops.similarity_scores, (X, Y[:, :2], KERNEL, BIAS, COMPRESSOR, (4, 4)), "query and key differ in width"),
+    (
+        ops.similarity_scores,
+        (X, Y, KERNEL[..., :2, :2], BIAS, COMPRESSOR, (4, 4)),
+        "window of weight must be odd, got 2",
+    ),
+    (ops.similarity_scores, (X, Y, KERNEL[..., :2], BIAS, COMPRESSOR, (4, 4)), r"weight must be \[M, D / G, K, K\]"),
+    (ops.similarity_scores, (X, Y, KERNEL[:, :3], BIAS, COMPRESSOR, (4, 4)), r"must be \[M, 8 / G, K, K\]"),
+    (ops.similarity_scores, (X, Y, KERNEL, BIAS, COMPRESSOR, (4, 0)), "step must be the size of the LR map"),
+    (ops.similarity_scores, (X, Y, KERNEL, BIAS, COMPRESSOR, 4), r"step must be \(H, W\), got 4"),
+    (
+        ops.similarity_scores,
+        (X, Y, KERNEL, BIAS, COMPRESSOR, (4, 4), "pcdc", "fien"),
+        "neighbours must be fine or coarse",
+    ),
     (ops.reassemble, (X, WEIGHTS, 8), r"size must be \(H, W\), got 8"),
     (ops.reassemble, (X, WEIGHTS, torch.ones(2).long().to("meta")), r"size must be \(H, W\), got tensor"),
     (ops.reassemble, (X.to("meta"), WEIGHTS.to("meta"), (9, 8)), "is not the weights' size"),

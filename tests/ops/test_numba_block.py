@@ -8,6 +8,7 @@ import torch
 from resfu import ReSFU
 from resfu.ops import backends
 from resfu.ops.layers import projection
+from resfu.ops.similarity import numba as similarity_numba
 from resfu.ops.similarity import numba_padded
 from resfu.upsamplers.normalised_projection import normalised_projection
 from resfu.upsamplers.similarity import SimilarityBlock
@@ -68,9 +69,13 @@ def test_upsampler_makes_no_map_of_its_own(monkeypatch, grad):
     fill = numba_padded.Source.fill
     monkeypatch.setattr(numba_padded.Source, "fill", lambda s, planes: filled.append(s) or fill(s, planes))
     up = ReSFU(8, 8)
+    keeps = []
+    forward = similarity_numba.forward
+    monkeypatch.setattr(similarity_numba, "forward", lambda *given: keeps.append(given[3]) or forward(*given))
     with torch.set_grad_enabled(grad):
         up(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 20, 24))
     assert [(source.maps, source.norm is not None) for source in filled] == [(1, True), (2, True)]
+    assert keeps == [False, grad]  # what backward will read, of the key that takes twice the time
 
 
 def test_hooked_branch_is_called_with_its_key():

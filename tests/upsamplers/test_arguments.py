@@ -9,6 +9,19 @@ import pytest
 import resfu
 
 
+def test_arguments_have_names_and_defaults():
+    class Own(resfu.Upsampler):
+        def upsample(self, features, guidance, size):
+            return features
+
+    class More(Own):
+        def __init__(self, channels, width=3):
+            super().__init__(channels)
+
+    assert Own(8, scale_factor=3).arguments == {"channels": 8, "guidance_channels": None, "scale_factor": 3}
+    assert More(8).arguments == {"channels": 8, "width": 3}
+
+
 def test_unknown_names_list_the_choices():
     choices = "nearest bilinear bicubic deconv pixelshuffle stack-jbu carafe indexnet fade sapa dysample a2u resfu"
     choices += " resfu-image naf anyup"

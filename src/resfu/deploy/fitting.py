@@ -29,10 +29,12 @@ def fit_upsampler(up: Upsampler, values: Tensor, image: Tensor, steps: int) -> t
         A fitted copy in evaluation mode, and the seconds that it took.
 
     Raises:
-        ValueError: where the upsampler is unguided, or the values are too small to be averaged down.
+        ValueError: where the upsampler is unguided, the values are too small to be averaged down, or in inference mode.
     """
     if not up.guided:
         raise ValueError(f"{type(up).__name__} has no guidance to be fitted to: take a guided upsampler.")
+    if torch.is_inference_mode_enabled():
+        raise ValueError("fitting needs gradients: call it outside of torch.inference_mode().")
     h, w = values.shape[-2:]
     ratio = int(up.scale_factor or max(2, round(image.shape[-1] / w)))
     low = (h // ratio, w // ratio)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from resfu.deploy.budget import parse_budget
 from resfu.deploy.decisions import Decision, Largest, Regions, Threshold
 from resfu.deploy.linear import Taps, linear_taps, nearest_taps
 from resfu.deploy.three import label_box_of_three
+from resfu.ops.checks import pair, triple
 
 Axis = Literal["linear", "nearest", "nearest-exact"]
 # Up to this sum of rows and columns, PyTorch uses another kernel with other rounding.
@@ -131,12 +133,12 @@ def _checked_size(logits: Tensor, size: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(logits, Tensor) or logits.dim() not in (4, 5) or not logits.is_floating_point():
         what = f"{logits.dtype} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"logits must be floating point [B, K, h, w] or [B, K, d, h, w], got {what}.")
-    size = tuple(size) if isinstance(size, Sequence) else (size,)
-    if len(size) != logits.dim() - 2 or not all(isinstance(P, int) and P >= 1 for P in size):
-        raise ValueError(f"size must be {logits.dim() - 2} whole numbers from 1 for {list(logits.shape)}, got {size}.")
+    numbers = pair("size", size) if logits.dim() == 4 else triple("size", size)
+    if min(numbers) < 1:
+        raise ValueError(f"size must be whole numbers from 1, got {numbers}.")
     if 0 in logits.shape[1:]:
         raise ValueError(f"logits must have at least one class and one pixel, got {list(logits.shape)}.")
-    return size
+    return numbers
 
 
 def _modes(mode: str | Sequence[Axis], axes: int) -> list[str]:
@@ -224,10 +226,28 @@ def _workers(logits: Tensor, threads: int | None) -> int:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Run each operator on one thread: blocks are too small for parallel operators."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Run each operator on one thread: blocks are too small for parallel operators.
+
+    PyTorch has one number for all threads that begin. Of several calls at once the first notes it.
+    """
+    with _threads.lock:
+        if _threads.calls == 0:
+            _threads.number = torch.get_num_threads()
+        _threads.calls += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _threads.lock:
+            _threads.calls -= 1
+            torch.set_num_threads(_threads.number)
+
+
+class _Threads:
+    """What the calls of a process that are under way share."""
+
+    def __init__(self) -> None:
+        self.lock, self.calls, self.number = Lock(), 0, 1
+
+
+_threads = _Threads()

@@ -78,7 +78,8 @@ def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
         mode: "nearest" (the pixel that holds its upper left corner) or "nearest-exact" (its centre; order 0).
         device: of the maps.
     """
-    return Taps(F.interpolate(torch.arange(float(p))[None, None], size=P, mode=mode)[0, 0].long().to(device))
+    pixels = torch.arange(p, dtype=torch.float32, device="cpu")[None, None]
+    return Taps(F.interpolate(pixels, size=P, mode=mode)[0, 0].long().to(device))
 
 
 def interpolate_axis(x: Tensor, taps: Taps, axis: int) -> Tensor:

@@ -154,14 +154,25 @@ def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tens
     return F.interpolate(guide, size=(H, W), mode="bilinear", align_corners=False, antialias=True)
 
 
+def _power_of_two(maps: Tensor, guide: Tensor) -> int:
+    """The ratio of a Stack-JBU that takes maps to the guide's size, which may lack some rows and columns of it."""
+    (h, w), (H, W) = maps.shape[-2:], guide.shape[-2:]
+    for ratio in (1 << n for n in range(1, 12)):
+        if -(-H // ratio) == h and -(-W // ratio) == w:
+            return ratio
+    raise ValueError(
+        f"without an upsampler of yours a Stack-JBU is fitted, and {h} x {w} to {H} x {W} is no power of two: give an "
+        "upsampler for any ratio, such as resfu.ReSFUImage, or resize the values."
+    )
+
+
 def _fitted(
     maps: Tensor, guide: Tensor, upsampler: Upsampler | None, fit: int, report: Callable[[str], object] | None
 ) -> Upsampler:
     if upsampler is None:
         if not fit:
             raise ValueError("method='upsampler' needs an upsampler with weights, or fit=STEPS (100, for example).")
-        ratio = max(2, round(guide.shape[-1] / maps.shape[-1]))
-        upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=1 << (ratio - 1).bit_length()).eval()
+        upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=_power_of_two(maps, guide)).eval()
     if not fit:
         return upsampler
     fitted, seconds = fit_upsampler(upsampler, maps, guide, fit)

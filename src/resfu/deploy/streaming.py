@@ -105,7 +105,9 @@ def _filled(bands: Iterator[Tensor], to: Any, features: Tensor, size: tuple[int,
     row = 0
     for band in bands:
         rows = slice(row, row + band.shape[2])
-        part: Any = band if isinstance(to, Tensor) else band.cpu().numpy()
+        part: Any = band
+        if not isinstance(to, Tensor):
+            part = (band.float() if band.dtype == torch.bfloat16 else band).cpu().numpy()  # NumPy has no bf16
         to[:, :, rows] = part
         row = rows.stop
     return to

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from resfu.files.atomic import replacing
+from resfu.files.libraries import library
 from resfu.frozen.encoder import FrozenEncoder
 
 _DEPTH = 8  # of lists within lists, and functions within functions
@@ -43,19 +44,16 @@ class FeatureCache:
 
     def get(self, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
         """The features [1, C, h, w] of an image [1, 3, H, W]; None if there are none, or the file is damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        load_file, damaged = library("safetensors.torch", "frozen").load_file, library("safetensors").SafetensorError
         file = self._file(image, size, dtype)
         try:
             return load_file(file)["features"].to(image.device) if file.is_file() else None
-        except (SafetensorError, KeyError):
+        except (damaged, KeyError):
             return None
 
     def put(self, image: Tensor, size: tuple[int, int], features: Tensor, dtype: torch.dtype) -> None:
         """Store the features of an image."""
-        from safetensors.torch import save_file
-
+        save_file = library("safetensors.torch", "frozen").save_file
         with replacing(self._file(image, size, dtype), durable=False) as draft:
             save_file({"features": features.detach().cpu().contiguous()}, draft)
 

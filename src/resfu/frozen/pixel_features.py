@@ -112,7 +112,8 @@ class PixelFeatures(nn.Module):
     def at(self, image: Any, points: Any) -> Tensor:
         """The features at points: equal to `forward` and bilinear sampling, but without the map of all pixels.
 
-        Nearest, bilinear, ReSFU, NAF and AnyUp compute only what the points need; other methods compute the whole map.
+        Nearest, bilinear, ReSFU, NAF and AnyUp sum up the features at the points alone; what is computed of the image
+        (ReSFU's scores, the queries of NAF and AnyUp) still is a map. Other methods compute the whole result.
 
         Args:
             image: as in `forward`.
@@ -172,7 +173,8 @@ class PixelFeatures(nn.Module):
 
     def _images(self, image: Any) -> Tensor:
         parameter = next(self.parameters(), None)
-        return images_of(image).to("cpu" if parameter is None else parameter.device)
+        images = images_of(image)
+        return images if parameter is None else images.to(parameter.device)
 
     def _low(self, images: Tensor) -> Tensor:
         size = self.encoder.size_for((images.shape[-2], images.shape[-1]))

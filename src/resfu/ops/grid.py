@@ -83,25 +83,14 @@ def interpolation_matrix(
     return sample_axis(identity, key_position(P, p, neighbours, like.device) + border, 0)
 
 
-def key_at(
-    key: Float[Tensor, "B D h1 w1"],
-    size: tuple[int, int],
-    step: tuple[int, int],
-    offset: tuple[int, int],
-    neighbours: str = "fine",
-) -> Float[Tensor, "B D H W"]:
-    """The key that each pixel of an H x W image sees at an offset counted in LR pixels, clamped to the map.
+def key_at(key: Float[Tensor, "B D H W"], step: tuple[int, int], offset: tuple[int, int]) -> Float[Tensor, "B D H W"]:
+    """The key that each pixel of an image sees at an offset counted in LR pixels of a map of size `step`, clamped.
 
-    The LR map has the size `step`. The key lies on it, or it has the image's size: then the offset is H / h or W / w of
-    its pixels, and a real ratio is sampled bilinearly.
+    The offset is H / h or W / w of the key's pixels, and a real ratio is sampled bilinearly.
     """
     positions = []
-    for n in range(2):
-        P, p, o = size[n], step[n], offset[n]
-        if key.shape[-2:] == size:
-            positions.append(torch.arange(P, device=key.device, dtype=torch.float64) + o * P / p)
-        else:
-            positions.append(key_position(P, p, neighbours, key.device) + o)
+    for P, p, o in zip(key.shape[-2:], step, offset, strict=True):
+        positions.append(torch.arange(P, device=key.device, dtype=torch.float64) + o * P / p)
     return sample(key, *positions)
 
 

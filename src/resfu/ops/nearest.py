@@ -1,5 +1,7 @@
 """Nearest-neighbour repetition, exact at any ratio."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,20 +13,22 @@ from resfu.ops.layout import memory_format
 # The operator multiplies p by h / H in fp32: where p h / H is whole, both roundings may take it to the pixel before (12
 # -> 74 does at 37). This makes up for them, and reaches no later pixel while h H / gcd(h, H) is below 2^21.
 _LESS = 1 - 2**-22
+_EXACT = 1 << 21
 
 
 def repeated(x: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
     """out[p, q] = x[floor(p h / H), floor(q w / W)].
 
-    `F.interpolate` reads the pixel before where p h / H is whole and rounds down; exact here up to h H = 2^21.
+    `F.interpolate` reads the pixel before where p h / H is whole and rounds down.
     """
     (h, w), (H, W) = x.shape[-2:], size
     if in_torch_compile() and H % h == 0 and W % w == 0:  # gradients add up in a fixed order, which those below do not
         spread = x[..., :, None, :, None].expand(*x.shape[:-2], h, H // h, w, W // w)
         return spread.clone(memory_format=torch.contiguous_format).view(*x.shape[:-2], H, W)  # `reshape` may not copy
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        # The operator would keep the ratio, a number: torch.compile takes it for fixed, and other runtimes compute the
-        # size of an exported program's output from it.
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if recorded or any(math.lcm(P, p) >= _EXACT for P, p in ((H, h), (W, w))):
+        # Recorded, the operator would keep the ratio, a number: torch.compile takes it for fixed, and other runtimes
+        # compute the size of an exported program's output from it.
         rows, columns = containing_cell(H, h, x.device), containing_cell(W, w, x.device)
         out = x.index_select(-2, rows).index_select(-1, columns)
         return out.contiguous(memory_format=memory_format(x))  # as the operator leaves it

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resfu.files.atomic import replacing, write_json
+from resfu.files.libraries import library
 from resfu.upgrading.installing import FORMAT, install
 from resfu.upgrading.network import RECORD, is_upgraded
 from resfu.upsamplers.pretrained import read_safetensors
@@ -26,6 +27,7 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
 
     Raises:
         ValueError: for a network that is not upgraded.
+        ModuleNotFoundError: without safetensors.
 
     >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
     >>> net = torch.nn.Sequential(*layers)
@@ -33,8 +35,7 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
     >>> resfu.save_upgraded(better, "upgraded")
     >>> again = resfu.load_upgraded("upgraded", net)
     """
-    from safetensors.torch import save_file  # the extra `hosts`
-
+    save_file = library("safetensors.torch", "hosts").save_file
     if not is_upgraded(model):
         raise ValueError(f"this {type(model).__name__} is not upgraded: save what resfu.upgrade returned.")
     content = {**model.__dict__[RECORD].plan, "network": type(model).__name__}

@@ -64,7 +64,7 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
         raise ValueError(f"unknown upsampler {name!r}; choose one of {', '.join(UPSAMPLERS)}.")
     method = UPSAMPLERS[name]
     parameters = inspect.signature(method).parameters
-    accepted = [p for p in parameters if p != "self"]
+    accepted = list(parameters)
     unknown = [o for o in options if o not in accepted and o not in _COMMON]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it takes {', '.join(accepted)}.")

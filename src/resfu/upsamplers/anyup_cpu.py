@@ -28,7 +28,7 @@ def upsample(anyup: "AnyUp", features: Tensor, image: Tensor, size: tuple[int, i
         query, image_key = _encode(anyup, image[b], (h, w), size, space)
         key = anyup.key(image_key[None], features[b : b + 1])[0]
         if out is None:  # after the encoders' maps, whose room it takes
-            out = torch.empty((B, C, H, W), dtype=features.dtype, memory_format=memory_format(features))
+            out = torch.empty((B, C, H, W), dtype=features.dtype, device="cpu", memory_format=memory_format(features))
         axes = share(H, h, anyup.window_ratio), share(W, w, anyup.window_ratio)
         scale = 1 / math.sqrt(len(key) // anyup.heads)
 
@@ -93,7 +93,7 @@ def _run_blocks(blocks: list, x: Tensor, inner: Tensor, sums: Sums, space: Works
 def _place(x: Tensor, frequencies: Tensor, space: Workspace) -> None:
     """`AnyUp.placed` on [Hy, Wy, D], in place: the cosine of a sum of two angles from those of each."""
     (H, W, D), half = x.shape, x.shape[2] // 2
-    places = [torch.arange(P, dtype=torch.float64)[:, None] / max(P - 1, 1) for P in (H, W)]
+    places = [torch.arange(P, dtype=torch.float64, device=x.device)[:, None] / max(P - 1, 1) for P in (H, W)]
     angles = [place * frequency.double() for place, frequency in zip(places, frequencies, strict=True)]
     (row_cos, column_cos), (row_sin, column_sin) = (
         [f(angle).to(x.dtype) for angle in angles] for f in (torch.cos, torch.sin)

@@ -63,11 +63,11 @@ class Upsampler(nn.Module):
         """Note the constructor's arguments, whatever the subclass does with them."""
         module = super().__new__(cls)
         try:
-            bound = inspect.signature(cls).bind(*arguments, **options)
+            bound = inspect.signature(cls.__init__).bind(module, *arguments, **options)
         except TypeError:  # wrong arguments, of which __init__ complains, or a copy, which gets its attributes later
             return module
         bound.apply_defaults()
-        module.__dict__["arguments"] = dict(bound.arguments)
+        module.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])  # without self
         return module
 
     def __init__(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from resfu.ops.attention.axis import shifted
 from resfu.ops.attention.cpu import attend
 from resfu.ops.backends import which_backend
+from resfu.ops.layout import memory_format
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import bands, embed, run
 from resfu.upsamplers.pooling import pooling_matrix
@@ -58,9 +59,7 @@ class Query:
 def upsample(naf: "NAF", features: Tensor, image: Tensor, size: tuple[int, int]) -> Tensor:
     """See `NAF.upsample`."""
     (B, C), (H, W) = features.shape[:2], size
-    last = features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
-    out = torch.empty((B, C, H, W), dtype=features.dtype, memory_format=layout)
+    out = torch.empty((B, C, H, W), dtype=features.dtype, device="cpu", memory_format=memory_format(features))
     for b in range(B):
         _one(naf, features[b], image[b], out[b])
     return out

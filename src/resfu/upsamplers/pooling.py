@@ -1,10 +1,10 @@
 """Adaptive average pooling as a matrix."""
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from resfu.ops.kept import kept
 
 
 def pooling_matrix(P: int, p: int, like: Tensor) -> Float[Tensor, "p P"]:
@@ -12,7 +12,7 @@ def pooling_matrix(P: int, p: int, like: Tensor) -> Float[Tensor, "p P"]:
     return _matrix(P, p, like.dtype)
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _matrix(P: int, p: int, dtype: torch.dtype) -> Tensor:
     cell, pixel = torch.arange(p, device="cpu")[:, None], torch.arange(P, device="cpu")
     inside = (pixel >= cell * P // p) & (pixel < -(-(cell + 1) * P // p))

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from resfu.files.atomic import replacing, write_json, write_text
+from resfu.files.libraries import library
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -67,7 +67,7 @@ def save_pretrained(module: nn.Module, folder: str | Path, measured: str = "") -
     folder = Path(folder)
     configuration = {"library": "resfu", "format": _FORMAT, **described(module)}
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    save_file = _library("safetensors.torch").save_file
+    save_file = library("safetensors.torch").save_file
     with replacing(folder / WEIGHTS) as draft:
         save_file(weights, draft, metadata={"format": "pt"})
     write_json(folder / CONFIG, configuration)
@@ -78,7 +78,7 @@ def push_to_hub(module: nn.Module, repository: str, measured: str = "", private:
     """See `resfu.Upsampler.push_to_hub`."""
     import tempfile
 
-    hub = _library("huggingface_hub").HfApi()
+    hub = library("huggingface_hub").HfApi()
     hub.create_repo(repository, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(module, folder, measured)
@@ -92,7 +92,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         ValueError: naming the file, if it is damaged.
         ModuleNotFoundError: without safetensors.
     """
-    load, damaged = _library("safetensors.torch").load_file, _library("safetensors").SafetensorError
+    load, damaged = library("safetensors.torch").load_file, library("safetensors").SafetensorError
     try:
         return load(file)
     except damaged as error:
@@ -142,7 +142,7 @@ def _classes() -> dict[str, type[nn.Module]]:
 
 
 def _downloaded(repository: str, revision: str | None) -> Path:
-    hub = _library("huggingface_hub")
+    hub = library("huggingface_hub")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
         raise ValueError(f"{repository} is neither a folder nor the name of a repository, owner/name.")
     try:
@@ -151,15 +151,6 @@ def _downloaded(repository: str, revision: str | None) -> Path:
         raise ValueError(
             f"{repository} is no folder here, and cannot be fetched from the Hugging Face Hub: "
             f"{' '.join(str(error).split())}"
-        ) from error
-
-
-def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f'saving and loading need {name.partition(".")[0]}: pip install "resfu[hub]".', name=error.name
         ) from error
 
 

@@ -44,7 +44,7 @@ class ReSFU(Upsampler):
         neighbours: "fine", or "coarse" for low-resolution pixels as they stand (Table VII).
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
-        backend: of the operations: "auto", "cpu", "numba", "triton" or "reference".
+        backend: of the operations, as in `resfu.ops.reassemble`.
         dilation: pixels of the output from a neighbour to the next in the scores and the border's mask, as in the
             published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
             neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain

@@ -70,7 +70,6 @@ def reassemble_from(
     features: Tensor,
     scores: Tensor,
     size: tuple[int, int],
-    padding: str = "zero",
     groups: int = 1,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -81,7 +80,6 @@ def reassemble_from(
         features: [B, C, h, w].
         scores: [B, groups * K * K, H, W].
         size: (H, W).
-        padding: beyond the features' border, as in `resfu.ops.reassemble`.
         groups: blocks of channels with weights of their own.
         out: [B, C, H, W], which the result is written into.
 
@@ -89,8 +87,8 @@ def reassemble_from(
         [B, C, H, W].
     """
     if start == PUBLISHED:
-        return reassemble(features, scores, size, "coarse", padding, groups=groups, softmax=True, out=out)
+        return reassemble(features, scores, size, "coarse", groups=groups, softmax=True, out=out)
     weights = learned_change(scores, lambda values: window_softmax(values, groups))
-    learned = reassemble(features, weights, size, "coarse", padding, groups=groups, out=out)
+    learned = reassemble(features, weights, size, "coarse", groups=groups, out=out)
     first = interpolated(features, size, start)
     return first + learned if out is None else out.add_(first)

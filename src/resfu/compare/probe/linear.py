@@ -72,7 +72,7 @@ def _places(images: int, mirrored: bool, batch_size: int, steps: int, seed: int)
     order: list[int] = []
     batches = []
     for _ in range(steps):
-        if len(order) < batch_size:
+        while len(order) < batch_size:
             order += torch.randperm(images // forms, generator=generator).tolist()
         turns = torch.randint(forms, (batch_size,), generator=generator).tolist()
         batches.append([forms * order.pop(0) + turn for turn in turns])

@@ -60,7 +60,7 @@ class CompiledBands:
         from resfu.ops.similarity.numba_rows import RowScores
 
         self.up, self.low, self.size, self.room = up, low, size, room
-        self.space = Workspace(torch.empty(0, dtype=torch.float32))
+        self.space = Workspace(torch.empty(0, dtype=torch.float32, device="cpu"))
         self.kept: dict[Rows, Tensor] = {}
         self.scores = {}
         for block in _blocks(up):

@@ -1,12 +1,12 @@
 """Which low-resolution pixels the pixels of an axis attend to."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from resfu.ops.grid import central_cell
+from resfu.ops.kept import kept
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Axis:
     seen: Tensor | None = None
 
 
-@lru_cache(maxsize=64)
+@kept()
 def shifted(P: int, p: int, K: int) -> Axis:
     """Windows of K around each pixel's own, moved inwards at the borders; of fewer where the map has fewer."""
     return _axis(P, p, min(K, p), K // 2)
 
 
-@lru_cache(maxsize=64)
+@kept()
 def share(P: int, p: int, ratio: float) -> Axis:
     """Windows that reach so far, as a share of the axis, from each pixel's centre; see `seen_cells`."""
     first, last = seen_cells(P, p, ratio)

@@ -33,9 +33,9 @@ def attend(
     rest = max(_whole(C // blocks, ROWS), D16) + 2 + row_taps + column_taps + D16 + 2 * filled
     size = filled * (D16 + C8) + rest * N
     masked = rows.seen is not None or columns.seen is not None
-    seen = [_as_scores(axis, P) if masked else torch.zeros(1) for axis, P in ((rows, H), (columns, W))]
+    seen = [_as_scores(axis, P) if masked else out.new_zeros(1) for axis, P in ((rows, H), (columns, W))]
     keys, every = (flat(x.movedim(0, -1)) for x in (key, values))
-    table, first = torch.zeros(1, dtype=torch.int64).numpy(), torch.tensor(columns.first).numpy()
+    table, first = (torch.tensor(n, dtype=torch.int64, device="cpu").numpy() for n in ([0], columns.first))
     target, space, windows = out.view(-1).numpy(), scratch(size), flat(columns.window)
     past = past_the_cache(out) == 1 and all(place % LANES == 0 for place in columns.first)
     for i, window in enumerate(rows.window):
@@ -57,5 +57,5 @@ def _whole(n: int, step: int) -> int:
 
 def _as_scores(axis: Axis, P: int) -> Tensor:
     """What pixels see as what is added to their scores, [P, L]."""
-    seen = torch.ones(P, axis.window.shape[1], dtype=torch.bool) if axis.seen is None else axis.seen
-    return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
+    scores = torch.zeros(P, axis.window.shape[1], dtype=torch.float32, device="cpu")
+    return scores if axis.seen is None else scores.masked_fill_(~axis.seen, float("-inf"))

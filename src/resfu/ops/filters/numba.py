@@ -1,6 +1,5 @@
 """The guided filter with stride 1 by compiled kernels, in fp32 on the CPU: channel by channel, nothing else kept."""
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from resfu.ops.compiled.tile import LANES
 from resfu.ops.filters import numba_kernels as kernels
 from resfu.ops.filters import operators
 from resfu.ops.grid import lr_cell
+from resfu.ops.kept import kept
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
@@ -79,7 +79,7 @@ def _fp32(value: float) -> Any:
     return torch.tensor(value, dtype=torch.float32, device="cpu").numpy()[()]
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _share(H: int, W: int, radius: int) -> Any:
     """[P + H]: 1 / (pixels of a window in its row) of every column, zeros up to whole vectors, then of every row."""
     share = []
@@ -90,7 +90,7 @@ def _share(H: int, W: int, radius: int) -> Any:
     return torch.cat([F.pad(share[0], (0, -W % LANES)), share[1]]).numpy()
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _between(H: int, W: int, h: int, w: int) -> tuple[Tensor, Tensor]:
     """For each row, then each column: the low-resolution one before it, and how far it is from that to the next."""
     cells, fractions = zip(*(lr_cell(P, p, "cpu", torch.float32) for P, p in ((H, h), (W, w))), strict=True)

@@ -46,9 +46,9 @@ def _convolved(
     source, target = flat(x), out.view(-1).numpy()
     before = (flat(scale), flat(shift), kind)
     behind = (flat(_in_panels(weight, k, D16, M32)), flat(biases), M, M32, target)
-    table = torch.zeros(1, dtype=torch.int64).numpy()
+    table = torch.zeros(1, dtype=torch.int64, device="cpu").numpy()
     tasks = -(-H * W // kernels.BLOCK) if k == 1 else -(-H // 4)
-    sums = torch.zeros(tasks, 2, M)
+    sums = x.new_zeros(tasks, 2, M)
     total = flat(sums)
     if k == 1:
         size = kernels.BLOCK * D16 + kernels.ROWS * M32

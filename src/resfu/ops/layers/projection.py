@@ -38,4 +38,4 @@ def normalised_product(
     return out, mean, inverse
 
 
-_TABLE = torch.zeros(1, dtype=torch.int64).numpy()
+_TABLE = torch.zeros(1, dtype=torch.int64, device="cpu").numpy()

@@ -44,5 +44,5 @@ INPUT, _FILTER, OUTPUT = _matrices()
 
 def transformed(weight: Tensor) -> Tensor:
     """A filter [M, D, 3, 3] at the 6 x 6 points, [36, M, D], in fp64."""
-    matrix = torch.tensor(_FILTER, dtype=torch.float64)
+    matrix = torch.tensor(_FILTER, dtype=torch.float64, device="cpu")
     return torch.einsum("ik, jl, mdkl -> ijmd", matrix, matrix, weight.detach().double().cpu()).flatten(0, 1)

@@ -54,8 +54,9 @@ def reassemble(
             Default: the published rule, "replicate" for fine, "zero" for coarse, "shift" for central, "reflect" for
             dense.
         groups: number of channel blocks with weights of their own; divides C.
-        backend: "reference" (as the equation reads, any device), "cpu", "triton" (fast), "portable" (standard operators
-            alone, for other runtimes) or "auto".
+        backend: "reference" (as the equation reads, any device), "cpu" (fast PyTorch operators), "numba" and "triton"
+            (compiled kernels), "portable" (standard operators alone, for other runtimes) or "auto", see
+            `which_backend`.
         softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
             in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
         mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
@@ -112,7 +113,7 @@ def reassemble(
         and out is None
         and operators.fits(features, weights, K, neighbours, groups)
     )
-    if fits and backend in ("cpu", "numba") and kernels_in_graph(features, requested):
+    if fits and kernels_in_graph(features, requested):
         return operators.compiled_softmax_window_sum(bordered(features, 2, padding), weights, *low, mask)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
@@ -150,7 +151,7 @@ def correlate(
         kernel_size: K, odd.
         neighbours: "fine", "coarse", "central" or "dense".
         padding: what lies beyond the key's border, as in `reassemble`.
-        backend: "reference", "cpu", "triton", "portable" or "auto".
+        backend: as in `reassemble`.
 
     Returns:
         [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.

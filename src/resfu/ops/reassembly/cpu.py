@@ -46,7 +46,7 @@ def sum_on(grid: Tiles, padded: Tensor, weights: Tensor, M: int, groups: int) ->
     """`window_sum` of the pixels of a grid, which may be some rows of the image."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     width = C // groups
-    out = torch.empty((B, C, H, W), dtype=padded.dtype, memory_format=memory_format(padded))
+    out = torch.empty((B, C, H, W), dtype=padded.dtype, device="cpu", memory_format=memory_format(padded))
     channels_last = memory_format(padded) == torch.channels_last
     space = Workspace(padded)
     for b, block in product(range(B), grid.blocks(C)):
@@ -104,7 +104,7 @@ def weights_on(grid: Tiles, grad: Tensor, padded: Tensor, M: int, groups: int, l
     """`window_sum_to_weights` of the pixels of a grid, in a memory format."""
     B, C, H, W = grad.shape
     last = layout == torch.channels_last
-    out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, memory_format=layout)
+    out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, device="cpu", memory_format=layout)
     space = Workspace(grad)
     for b, block in product(range(B), grid.blocks(C)):
         pixels = _pixels(grad[b], grid, block, groups, space)

@@ -73,5 +73,5 @@ def mirrored_bicubic(p: int, K: int) -> Float[Tensor, "P M M"]:
     far = _CUBIC * (((distance - 5) * distance + 8) * distance - 4)
     weight = torch.where(distance <= 1, near, far).float()
     place = before[:, :, None] + torch.arange(-1, 3, device="cpu") - (pixel // 2)[:, None, None] + K // 2
-    table = torch.zeros(2 * p, K, K, device="cpu").scatter_add_(2, place, weight)  # [P, pixels of the window, low]
+    table = weight.new_zeros(2 * p, K, K).scatter_add_(2, place, weight)  # [P, pixels of the window, low]
     return table.mT.contiguous()

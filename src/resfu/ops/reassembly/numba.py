@@ -1,6 +1,5 @@
 """The softmax and the window sum in one compiled kernel, in fp32 on the CPU."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS
 from resfu.ops.grid import lr_cell, neighbour_in_image
+from resfu.ops.kept import kept
 from resfu.ops.layout import pad
 from resfu.ops.reassembly import numba_kernels as kernels
 from resfu.ops.reassembly import operators
@@ -43,7 +43,7 @@ class Axes(NamedTuple):
     J: int
 
 
-@lru_cache(maxsize=64)
+@kept()
 def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     """Of an image over a map; without `mask` all neighbours count."""
     K = kernels.K
@@ -59,7 +59,7 @@ def axes(H: int, W: int, h: int, w: int, mask: bool) -> Axes:
     if not mask:
         seen_rows, seen_columns = torch.ones_like(seen_rows), torch.ones_like(seen_columns)
     bits = (seen_rows.long() << torch.arange(K, device="cpu")[:, None]).sum(0)
-    inside = torch.zeros(K, W, device="cpu").masked_fill_(~seen_columns, float("-inf"))
+    inside = torch.zeros(K, W, dtype=torch.float32, device="cpu").masked_fill_(~seen_columns, float("-inf"))
     inside = F.pad(inside, (0, tiles * PIXELS - W)).view(K, tiles, PIXELS).transpose(0, 1).contiguous()
     fx = F.pad(fx, (0, tiles * PIXELS - W)).view(tiles, 1, 1, PIXELS)
     first = (column - start[:, None])[:, None, None] + torch.arange(K, device="cpu")[:, None, None]  # [T, 3, 1, 32]
@@ -140,7 +140,7 @@ class _Call:
         self.table = _table(a.J)
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _table(J: int) -> Any:
     """Where the columns of a tile follow each other, then where their shares of the neighbours do."""
     K = kernels.K
@@ -149,7 +149,7 @@ def _table(J: int) -> Any:
 
 def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = None) -> Tensor:
     call = _Call(padded, scores, axes)
-    out = torch.empty((call.B, call.C, call.H, call.W), dtype=padded.dtype) if out is None else out
+    out = padded.new_empty((call.B, call.C, call.H, call.W)) if out is None else out
     J = call.axes.J
     size = (2 * kernels.COUNT + 2 + kernels.M * (J + kernels.K) + ROWS) * PIXELS + kernels.M * J * call.C8
     space, target, streaming = scratch(size), flat(out), past_the_cache(out)
@@ -163,7 +163,7 @@ def _backward(padded: Tensor, scores: Tensor, axes: Axes, grad: Tensor) -> tuple
     call = _Call(padded, scores, axes)
     number = max(1, min(_CHUNKS, call.cells // 4))
     d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
-    d_scores = torch.empty(scores.shape, dtype=scores.dtype)
+    d_scores = scores.new_empty(scores.shape)
     J = call.axes.J
     taps = -(-kernels.M * J // PIXELS) * PIXELS
     size = (2 * kernels.COUNT + 3 + 3 * taps + kernels.M * kernels.K + call.C8) * PIXELS

@@ -10,7 +10,6 @@ low-resolution pixel that holds (y, p):
 Each is linear in both its maps, and its derivatives are the other two. All arrays are flat and fp32.
 """
 
-from functools import lru_cache
 from typing import Any, no_type_check
 
 import torch
@@ -21,6 +20,7 @@ from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS, window_product
+from resfu.ops.kept import kept
 from resfu.ops.reassembly import numba_doubled, numba_whole
 from resfu.ops.reassembly.numba_whole import BAND, widened_band
 
@@ -244,7 +244,7 @@ def _to_features(pixels: Tensor, weights: Tensor, K: int, h: int, w: int) -> Ten
     return out
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _taps(K: int, rh: int, rw: int, S: int) -> Tensor:
     """Where the pixels of each row and shift lie, then their weights: [2 K rh K]."""
     row, shift = torch.arange(K * rh, device="cpu")[:, None], torch.arange(K, device="cpu")

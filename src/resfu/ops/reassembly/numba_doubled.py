@@ -4,7 +4,6 @@ The four pixels of a low-resolution pixel read the same neighbours: each value t
 arrays are flat and fp32. The last tile of a row, and the last block of channels, overlap those before: all are whole.
 """
 
-from functools import lru_cache
 from typing import Any, no_type_check
 
 import torch
@@ -16,6 +15,7 @@ from resfu.ops.compiled.phases import CHANNELS, PHASES, doubled_product
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, product, window_product
+from resfu.ops.kept import kept
 from resfu.ops.layout import pad
 from resfu.ops.reassembly.enlargement import mirrored_bicubic
 
@@ -124,7 +124,7 @@ def doubled_window_sum(
     fence()
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _taps(K: int, w1: int) -> Tensor:
     return torch.tensor([y * w1 + x for y in range(K) for x in range(K)], device="cpu")
 
@@ -136,15 +136,15 @@ def takes(C: int, h: int, w: int, H: int, W: int) -> bool:
 
 def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax: bool, out: Tensor | None) -> Tensor:
     """[B, C, h + K - 1, w + K - 1], weights or scores [B, K K, 2 h, 2 w] -> [B, C, 2 h, 2 w]."""
-    out = torch.empty((*padded.shape[:2], 2 * h, 2 * w), dtype=padded.dtype) if out is None else out
+    out = padded.new_empty((*padded.shape[:2], 2 * h, 2 * w)) if out is None else out
     _run(padded, weights, K, softmax, out, None, None)
     return out
 
 
 def enlarged_window_sum(features: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
-    """See `enlarged.enlarged_sum`: [B, C, h, w], weights [B, 49, 2 h, 2 w], bias [C] -> [B, C, 2 h, 2 w]."""
+    """See `enlargement.enlarged_sum`: [B, C, h, w], weights [B, 49, 2 h, 2 w], bias [C] -> [B, C, 2 h, 2 w]."""
     h, w = features.shape[-2:]
-    out = torch.empty((*features.shape[:2], 2 * h, 2 * w), dtype=features.dtype)
+    out = features.new_empty((*features.shape[:2], 2 * h, 2 * w))
     _run(pad(features, WINDOW // 2, WINDOW // 2), weights, WINDOW, False, out, bias, _enlargement(h, w))
     return out
 
@@ -163,7 +163,7 @@ def _run(padded: Tensor, weights: Tensor, K: int, softmax: bool, out: Tensor, bi
     )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _enlargement(h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and shifts as `doubled_window_sum` reads them."""
     rows, columns = (mirrored_bicubic(p, WINDOW) for p in (h, w))  # [2 p, 7 low, 7]

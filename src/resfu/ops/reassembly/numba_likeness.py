@@ -84,6 +84,6 @@ def range_kernel(keys: Tensor, temperature: Tensor, nearness: Tensor, out: Tenso
     size = (WINDOW + D + 2 * WINDOW**2 + 3) * PIXELS
     table = ((H + 2 * reach) * S * torch.arange(D, device="cpu")).numpy()
     space, source, target, near = scratch(size), flat(padded), flat(out), flat(nearness)
-    factor, least = flat(temperature)[0], flat(torch.tensor([_LEAST], device="cpu"))[0]
+    factor, least = flat(temperature)[0], flat(torch.tensor([_LEAST], dtype=torch.float32, device="cpu"))[0]
 
     run(likeness, B * H, source, D, H, W, S, factor, near, least, target, planes, table, space, size)

@@ -6,7 +6,6 @@ The rows that a tile of 32 pixels reads are widened to the output's columns once
 neighbour is a shift of whole vectors, and nothing is multiplied by 0. All arrays are flat and fp32.
 """
 
-from functools import lru_cache
 from typing import no_type_check
 
 import torch
@@ -17,6 +16,7 @@ from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS, window_product
+from resfu.ops.kept import kept
 from resfu.ops.layout import memory_format
 
 BAND = 8  # low-resolution rows of a task
@@ -101,7 +101,7 @@ def whole_window_sum(
                                 put(out, target + i * H * W + p, get(scratch, edge + i * PIXELS + p))
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _taps(K: int, S: int, ratio: int) -> Tensor:
     return torch.tensor([y * S + x * ratio for y in range(K) for x in range(K)], device="cpu")
 
@@ -112,7 +112,7 @@ def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax:
     ratio = W // w
     S = (-(-PIXELS // ratio) + K) * ratio
     filled = -(-C // ROWS) * ROWS
-    out = torch.empty((B, C, H, W), dtype=padded.dtype) if out is None else out
+    out = padded.new_empty((B, C, H, W)) if out is None else out
     size = (2 * K * K + 2 + K + ROWS) * PIXELS + filled * (BAND + K - 1) * S + PIXELS
     space, source, target = scratch(size), flat(padded), flat(out)
     if memory_format(weights) == torch.channels_last:

@@ -87,7 +87,7 @@ def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Te
     """[a b, K K, (K + 2)^2]: the bilinear weights of the taps around each of a pixel's K x K neighbours."""
     axes = []
     for ratio in (rows, columns):
-        axis = torch.zeros((ratio, K, K + 2), dtype=torch.float64)
+        axis = torch.zeros((ratio, K, K + 2), dtype=torch.float64, device="cpu")
         for place in range(ratio):
             beyond = 2 * place + 1 - ratio  # twice the ratio times the distance from the centre
             cell = beyond // (2 * ratio)

@@ -71,8 +71,8 @@ def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, co
 
 def _places(T: int, M: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """[rows T columns M (T + M - 1)]: where a value's weight for a pixel stands among [M M + 1, rows, T columns]."""
-    pixel = torch.arange(T * columns)[:, None, None]
-    column = torch.arange(T + M - 1) - pixel // columns  # in the pixel's window
-    tap = torch.arange(M)[:, None] * M + column
+    pixel = torch.arange(T * columns, device=device)[:, None, None]
+    column = torch.arange(T + M - 1, device=device) - pixel // columns  # in the pixel's window
+    tap = torch.arange(M, device=device)[:, None] * M + column
     tap = torch.where((column >= 0) & (column < M), tap, M * M)  # [T columns, M, T + M - 1]
-    return ((tap * rows + torch.arange(rows)[:, None, None, None]) * T * columns + pixel).flatten().to(device)
+    return ((tap * rows + torch.arange(rows, device=device)[:, None, None, None]) * T * columns + pixel).flatten()

@@ -9,13 +9,13 @@ product.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resfu.ops.grid import central_cell, containing_cell, lr_cell
+from resfu.ops.kept import kept
 from resfu.ops.reassembly.blocks import Block, Row, blocks_of
 from resfu.ops.reassembly.workspace import Workspace, by_stride
 
@@ -112,7 +112,7 @@ class Tiles:
             yield columns[..., tail:], slots[..., 1 + count, : W - tail]
 
 
-@lru_cache(maxsize=64)
+@kept()
 def tiles(H: int, W: int, h: int, w: int, neighbours: str, part: tuple[int, int] | None = None) -> Tiles:
     """The tiles of an H x W image over an h x w map, or of some of its rows, `part`."""
     step = (_together(H, h), _together(W, w))

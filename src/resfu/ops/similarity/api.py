@@ -55,8 +55,9 @@ def similarity_scores(
         [B, K * K, H, W], n = iy K + ix.
 
     Raises:
-        ValueError: for anything but floating point maps, an unknown similarity, a backend that can't run here, or
-            a derivative in forward mode or by torch.func where the kernels run.
+        ValueError: for anything but floating point maps of one width, a weight of another shape, an even K, an unknown
+            similarity, other neighbours, a step below 1, a backend that can't run here, or a derivative in forward mode
+            or by torch.func where the kernels run.
 
     >>> ones, zeros = torch.ones(16), torch.zeros(16)
     >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
@@ -65,7 +66,7 @@ def similarity_scores(
     >>> resfu.ops.similarity_scores(key, query, weight, zeros, layers, step=(2, 2)).shape
     torch.Size([1, 9, 4, 4])
     """
-    name = _form(key, query, similarity)
+    name = _form(key, query, weight, step, similarity, neighbours)
     backend = which_backend(query, backend)
     if backend == "triton" and similarity == "pcdc" and operators.takes(key, query, weight, compressor, step):
         return operators.paired_scores(key, query, weight, bias, compressor, step, neighbours)
@@ -124,7 +125,7 @@ def neighbour_convolution(
     Raises:
         ValueError: as `similarity_scores`.
     """
-    name = _form(key, query, similarity)
+    name = _form(key, query, weight, step, similarity, neighbours)
     backend = which_backend(query, backend)
     if backend in ("reference", "portable"):
         plain = reference if backend == "reference" else portable
@@ -133,11 +134,26 @@ def neighbour_convolution(
     return getattr(cpu, name)(key, query, weight, bias, step, neighbours)(0, query.shape[-2])
 
 
-def _form(key: Tensor, query: Tensor, similarity: str) -> str:
+def _form(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], similarity: str, neighbours: str) -> str:
     check_maps(key=key, query=query)
+    check_widths(query=query, key=key)
     if similarity not in ("pcdc", "concat"):
         raise ValueError(f"similarity must be pcdc or concat, got {similarity!r}.")
+    _check_neighbours(neighbours, step)
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+        raise ValueError(f"weight must be [M, D / G, K, K], got {list(weight.shape)}.")
+    check_odd("the window of weight", weight.shape[3])
+    width = query.shape[1] * (1 if similarity == "pcdc" else 2)
+    if width % weight.shape[1] or weight.shape[0] % (width // weight.shape[1]):
+        raise ValueError(f"weight {list(weight.shape)} must be [M, {width} / G, K, K], and G must divide M.")
     return "paired_central_difference" if similarity == "pcdc" else "concatenation"
+
+
+def _check_neighbours(neighbours: str, step: tuple[int, int]) -> None:
+    if neighbours not in ("fine", "coarse"):
+        raise ValueError(f"neighbours must be fine or coarse, got {neighbours!r}.")
+    if min(pair("step", step)) < 1:
+        raise ValueError(f"step must be the size of the LR map, from 1 on, got {tuple(step)}.")
 
 
 def inner_product_scores(
@@ -156,13 +172,14 @@ def inner_product_scores(
         kernel_size: K, odd.
         step: (h, w), the size of the LR map.
         neighbours: how an LR key is read, as in `similarity_scores`.
-        backend: as in `reassemble`; all but "reference" run the same PyTorch operators here.
+        backend: as in `reassemble`, for a key on the LR map that of `correlate`.
 
     Returns:
         [B, K * K, H, W].
 
     Raises:
-        ValueError: for anything but floating point maps of one width, an even K, or what `correlate` refuses.
+        ValueError: for anything but floating point maps of one width, an even K, other neighbours, a step below 1, or
+            what `correlate` refuses.
 
     >>> key, query = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4)
     >>> resfu.ops.inner_product_scores(key, query, kernel_size=3, step=(2, 2)).shape
@@ -171,6 +188,7 @@ def inner_product_scores(
     check_maps(key=key, query=query)
     check_odd("kernel_size", kernel_size)
     check_widths(query=query, key=key)
+    _check_neighbours(neighbours, step)
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) != size:
         return correlate(query, key, kernel_size, neighbours, "replicate", backend)
@@ -178,7 +196,7 @@ def inner_product_scores(
         taps = fractional_taps(key, kernel_size, step)(0, size[0])  # [B, D, K, K, H, W]
         return (query[:, :, None, None] * taps).sum(1).flatten(1, 2)
     offsets = [(oy, ox) for oy in window(kernel_size) for ox in window(kernel_size)]
-    return torch.stack([(query * key_at(key, size, step, o)).sum(1) for o in offsets], 1)
+    return torch.stack([(query * key_at(key, step, o)).sum(1) for o in offsets], 1)
 
 
 def upsampled_group_norm(

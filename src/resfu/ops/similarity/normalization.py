@@ -4,14 +4,13 @@ With U the upsampling matrix of an axis of P pixels, the mean of the upsampled m
 column means of U, and its mean square is sum (U^T U / P)_rows x (U^T U / P)_columns * x.
 """
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.backends import operators_are_recorded
 from resfu.ops.grid import interpolation_matrix
+from resfu.ops.kept import kept
 from resfu.ops.portable import known
 from resfu.ops.precision import without_autocast
 
@@ -79,10 +78,9 @@ def _moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Ten
     return moments(p, P, neighbours, like)
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _kept_moments(p: int, P: int, neighbours: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False), torch.no_grad():
-        return moments(p, P, neighbours, torch.empty(0, dtype=dtype, device="cpu"))
+    return moments(p, P, neighbours, torch.empty(0, dtype=dtype, device="cpu"))
 
 
 def moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:

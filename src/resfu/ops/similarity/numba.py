@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resfu.ops.backends import gradients_are_recorded
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.filters import gaussian_filter
@@ -51,15 +52,17 @@ def similarity_scores(
     if norm is not None:
         rest = rest._replace(own_groups=norm.groups, own_eps=norm.eps)
     affine = (None, None) if norm is None else norm[:2]
-    return _Scores.apply(rest, key, query, weight, bias, *compressor[:6], *affine)  # pyright: ignore[reportReturnType]
+    tensors = key, query, weight, bias, *compressor[:6], *affine
+    trained = gradients_are_recorded(*(t for t in tensors if t is not None))
+    return _Scores.apply(rest, trained, *tensors)  # pyright: ignore[reportReturnType]
 
 
 class _Scores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rest: Rest, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Any, rest: Rest, trained: bool, *tensors: Tensor | None) -> Tensor:
         maps, layers, c = made_ready(tensors, rest)
         # Those of a key of the query's size take twice the time of others: backward then saves a pass over the map.
-        kept = any(ctx.needs_input_grad) and not maps.is_low and _number(maps, c) * len(maps.planes) <= _KEPT
+        kept = trained and not maps.is_low and _number(maps, c) * len(maps.planes) <= _KEPT
         out, mean, inverse, partial = forward(maps, layers, c, kept)
         ctx.save_for_backward(*tensors, mean, inverse, partial)
         ctx.rest = rest
@@ -68,11 +71,12 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, mean, inverse, partial = ctx.saved_tensors
+        needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # for derivatives of the derivatives
-            found = _by_operators(tensors, ctx.rest, ctx.needs_input_grad[1:], grads[0])
+            found = _by_operators(tensors, ctx.rest, needs, grads[0])
         else:
             found = backward(tensors, ctx.rest, mean, inverse, partial, grads[0].contiguous())
-        return (None, *(each if need else None for each, need in zip(found, ctx.needs_input_grad[1:], strict=True)))
+        return None, None, *(each if need else None for each, need in zip(found, needs, strict=True))
 
 
 def _by_operators(tensors: Sequence[Any], rest: Rest, needs: Sequence[bool], grad: Tensor) -> list[Tensor | None]:

@@ -5,7 +5,6 @@ and costs a multiply-add a number, however many columns of the map its tiles rea
 of sizes as in `numba_kernels`; w1 counts the columns of a row of the convolved map, and W1 those that it has room for.
 """
 
-from functools import lru_cache
 from typing import Any, no_type_check
 
 import torch
@@ -17,6 +16,7 @@ from resfu.ops.compiled.memory import get
 from resfu.ops.compiled.threads import flat, run
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product
 from resfu.ops.compiled.vector import fma, load, splat, store
+from resfu.ops.kept import kept
 
 _taps = product(tables="x", halves=True)
 _columns = product(start="bias")
@@ -84,7 +84,7 @@ def enlarged_room(m: int, W: int) -> int:
     return 2 * m * -(-W // PIXELS) * PIXELS
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _places(d: int, height: int, stride: int) -> Any:
     taps = [(c * height + y) * stride + x for c in range(d) for y in range(3) for x in range(3)]
     return torch.tensor(taps, dtype=torch.int64, device="cpu").numpy()

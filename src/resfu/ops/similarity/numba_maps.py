@@ -1,7 +1,6 @@
 """What the compiled kernels of the scores read: padded planes, tables of an axis, weights in their order."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from resfu.ops.compiled.threads import flat
 from resfu.ops.compiled.tile import PIXELS
 from resfu.ops.grid import interpolation_matrix
+from resfu.ops.kept import kept
 from resfu.ops.similarity import numba_kernels as kernels
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.similarity.numba_low import convolved
@@ -37,7 +37,7 @@ class Columns(NamedTuple):
     J: int
 
 
-@lru_cache(maxsize=64)
+@kept()
 def columns(P: int, p: int, neighbours: str) -> Columns:
     """Of P pixels over p."""
     U = interpolation_matrix(P, p, torch.empty(0, dtype=torch.float32, device="cpu"), neighbours, 1)  # [P, p + 2]
@@ -73,13 +73,12 @@ class Taps(NamedTuple):
         return self.rows[-1], self.columns[-1]
 
 
-@lru_cache(maxsize=64)
+@kept()
 def taps(size: tuple[int, int], step: tuple[int, int]) -> Taps:
     """Of neighbours H / h and W / w pixels apart. At other than whole ratios a neighbour lies between two pixels."""
     whole = all(P % p == 0 for P, p in zip(size, step, strict=True))
-    with torch.inference_mode(False), torch.no_grad():  # kept, also for calls that record gradients
-        offsets, matrices = zip(*(_axis_taps(P, p) for P, p in zip(size, step, strict=True)), strict=True)
-        return Taps(*offsets, shares=None if whole else torch.kron(*matrices))
+    offsets, matrices = zip(*(_axis_taps(P, p) for P, p in zip(size, step, strict=True)), strict=True)
+    return Taps(*offsets, shares=None if whole else torch.kron(*matrices))
 
 
 def _axis_taps(P: int, p: int) -> tuple[tuple[int, ...], Tensor]:
@@ -94,7 +93,7 @@ def _axis_taps(P: int, p: int) -> tuple[tuple[int, ...], Tensor]:
     return offsets, torch.tensor([shares[offset] for offset in offsets], dtype=torch.float32, device="cpu")
 
 
-@lru_cache(maxsize=64)
+@kept()
 def places(D: int, groups: int, height: int, stride: int, read: Taps | None) -> Array:
     """Where the inputs of a tile lie from its first pixel's top left tap on, then the number of planes.
 

@@ -1,6 +1,5 @@
 """GroupNorm of an upsampled map by a compiled kernel, in fp32 on the CPU. See `normalization.py`."""
 
-from functools import lru_cache
 from typing import Any, no_type_check
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from resfu.ops.compiled.kernel import shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.threads import flat, run
+from resfu.ops.kept import kept
 from resfu.ops.similarity import normalization
 
 
@@ -98,10 +98,9 @@ class _Normalised(torch.autograd.Function):
         return *(next(found) if needed else None for needed in needs), None, None, None, None
 
 
-@lru_cache(maxsize=64)
+@kept()
 def _moments(p: int, P: int, neighbours: str) -> tuple[Any, Any]:
     """Of the matrix that upsamples an axis, in fp64: its column means [p], and U^T U / P as two diagonals [p, 2]."""
-    with torch.inference_mode(False), torch.no_grad():
-        mean, square = normalization.moments(p, P, neighbours, torch.empty(0, dtype=torch.float64, device="cpu"))
-        beside = torch.cat([square.diagonal(1), square.new_zeros(1)])
-        return mean.numpy(), torch.stack([square.diagonal(), beside], 1).flatten().numpy()
+    mean, square = normalization.moments(p, P, neighbours, torch.empty(0, dtype=torch.float64, device="cpu"))
+    beside = torch.cat([square.diagonal(1), square.new_zeros(1)])
+    return mean.numpy(), torch.stack([square.diagonal(), beside], 1).flatten().numpy()

@@ -1,6 +1,5 @@
 """Maps as the planes that the compiled kernels of the scores read: smoothed, normalised and with their border."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from resfu.ops.compiled.threads import flat, run, scratch
 from resfu.ops.filters.api import gaussian_weight
+from resfu.ops.kept import kept
 from resfu.ops.similarity import numba_planes as kernels
 
 
@@ -85,7 +85,7 @@ class Source(NamedTuple):
         return 2 * D // self._groups * H * W + kernels.room_of_lines(W)
 
 
-@lru_cache(maxsize=1)
+@kept(1)
 def _gaussian() -> Any:
     """The weights of the centre, of what lies beside it and of the corners."""
     weight = gaussian_weight(torch.device("cpu"))

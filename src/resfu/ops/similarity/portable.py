@@ -98,7 +98,7 @@ def _group_mean(x: Tensor) -> Tensor:
 
 def _second_moments(ratio: int, like: Tensor) -> Tensor:
     """[3]: of the two bilinear weights of a pixel, the mean product and, in the centre, twice the mean square."""
-    fraction = ((2 * torch.arange(ratio, dtype=torch.float64) + 1 - ratio) / (2 * ratio)) % 1
+    fraction = ((2 * torch.arange(ratio, dtype=torch.float64, device=like.device) + 1 - ratio) / (2 * ratio)) % 1
     beside = (fraction * (1 - fraction)).mean()
     centre = (fraction**2 + (1 - fraction) ** 2).mean()
     return torch.stack([beside, centre, beside]).to(like)
