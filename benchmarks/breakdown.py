@@ -1,7 +1,8 @@
-"""Where the time of the x2 reassembly on the CPU goes, and what choices are worth: `python -m benchmarks.breakdown`.
+"""Where the time of the x2 reassembly by PyTorch's operators goes: `python -m benchmarks.breakdown`.
 
-fp32, 256 channels, 120 x 120 -> 240 x 240, 2 threads, contenders in turn within every round; in each turn the second
-call counts. Writes benchmarks/results/breakdown.json, the source of the numbers in docs/performance.md.
+That is what the CPU runs without Numba. fp32, 256 channels, 120 x 120 -> 240 x 240, 2 threads, contenders in turn
+within every round; in each turn the second call counts. Writes benchmarks/results/breakdown.json, the source of the
+numbers in docs/performance.md.
 """
 
 import time
@@ -18,7 +19,7 @@ from rich.table import Table
 from benchmarks import results
 from resfu import SAPA
 from resfu.evaluation.cost import Latency, rounds
-from resfu.ops import reassemble
+from resfu.ops import backends, reassemble
 from resfu.ops.reassembly import cpu, tiles
 from resfu.upsamplers import projection
 
@@ -55,6 +56,7 @@ def with_cells(rows: int, columns: int) -> tiles.Tiles:
 
 
 @torch.no_grad()
+@mock.patch.object(backends, "_NUMBA_INSTALLED", False)
 def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -1,9 +1,11 @@
-"""Adaptive average pooling, also for runtimes that have none at sizes unknown before."""
+"""Adaptive average pooling as a matrix, also for runtimes that have none at sizes unknown before."""
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
+from resfu.ops.kept import kept
 from resfu.ops.portable import is_portable, whole_ratio
 
 
@@ -17,14 +19,19 @@ def adaptive_average(x: Tensor, size: tuple[int, int]) -> Tensor:
     rows, columns = (whole_ratio(P, p) for P, p in zip(x.shape[-2:], size, strict=True))
     if rows is not None and columns is not None:
         return x if rows == columns == 1 else F.avg_pool2d(x, (rows, columns))
-    rows, columns = (_pooling_matrix(P, p, x) for P, p in zip(x.shape[-2:], size, strict=True))
+    rows, columns = (_matrix(P, p, x.dtype, x.device) for P, p in zip(x.shape[-2:], size, strict=True))
     return rows @ (x @ columns.mT)
 
 
-def _pooling_matrix(P: int, p: int, like: Tensor) -> Tensor:
-    """[p, P]: row i has the mean of the pixels floor(i P / p) .. ceil((i + 1) P / p) - 1."""
-    cell, pixel = (torch.arange(n, device=like.device) for n in (p, P))
+@kept(32)
+def pooling_matrix(P: int, p: int, dtype: torch.dtype) -> Float[Tensor, "p P"]:
+    """The matrix that averages pixels floor(i P / p) to ceil((i + 1) P / p), without the last, to pixel i of p."""
+    return _matrix(P, p, torch.float64, torch.device("cpu")).to(dtype)
+
+
+def _matrix(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    cell, pixel = (torch.arange(n, device=device) for n in (p, P))
     first = torch.div(cell * P, p, rounding_mode="floor")[:, None]
     last = torch.div((cell + 1) * P + p - 1, p, rounding_mode="floor")[:, None]
-    inside = ((pixel >= first) & (pixel < last)).to(like.dtype)
+    inside = ((pixel >= first) & (pixel < last)).to(dtype)
     return inside / (last - first)

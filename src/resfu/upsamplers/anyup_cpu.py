@@ -11,9 +11,9 @@ from resfu.ops.attention.axis import share
 from resfu.ops.attention.cpu import attend
 from resfu.ops.backends import which_backend
 from resfu.ops.layout import memory_format
+from resfu.ops.pooling import pooling_matrix
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import Sums, bands, embed, layer
-from resfu.upsamplers.pooling import pooling_matrix
 
 if TYPE_CHECKING:
     from resfu.upsamplers.anyup import AnyUp
@@ -62,7 +62,7 @@ def _encode(
     _place(x, anyup.frequencies, space)
     key = torch.empty_like(x)
     _run_encoder(anyup.key_encoder, x, key, inner, space)
-    down, across = pooling_matrix(Hy, low[0], x), pooling_matrix(Wy, low[1], x)
+    down, across = pooling_matrix(Hy, low[0], x.dtype), pooling_matrix(Wy, low[1], x.dtype)
     pooled = x.new_zeros(low[0], low[1] * D)
     for first, last in bands(Hy, Wy):
         pooled.addmm_(down[:, first:last], torch.matmul(across, key[first:last]).flatten(1))

@@ -16,7 +16,7 @@ from resfu.upsamplers.options import check_whole
 from resfu.upsamplers.plain import is_plain, is_plain_convolution
 from resfu.upsamplers.projection import project
 
-_FIXUP = 0.1
+FIXUP = 0.1
 
 
 class JBU(Upsampler):
@@ -81,14 +81,14 @@ class JBU(Upsampler):
                 both = guidance.new_empty((len(guidance), window + guidance.shape[1], *guidance.shape[2:]))
                 numba_likeness.range_kernel(keys, self._temperature(), self._nearness(), both)
                 both[:, window:] = guidance
-                return torch.add(both[:, :window], self.kernel_fixup(both), alpha=_FIXUP)
+                return torch.add(both[:, :window], self.kernel_fixup(both), alpha=FIXUP)
         if which_backend(guidance) != "numba":
             guidance = channels_last(guidance)  # and so the kernel, as the operators of reassembly like it
         keys = at_least_fp32(self.range_projection(guidance))
         likeness = window_softmax(self._temperature() * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
         kernel = likeness * self._nearness()
         kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-7)
-        return kernel + _FIXUP * self.kernel_fixup(torch.cat([kernel.to(guidance.dtype), guidance], 1))
+        return kernel + FIXUP * self.kernel_fixup(torch.cat([kernel.to(guidance.dtype), guidance], 1))
 
     def _temperature(self) -> Float[Tensor, ""]:
         return at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
@@ -158,7 +158,7 @@ class StackJBU(Upsampler):
         folds = self._folds(features, guidance)
         if folds:  # All channels of a pixel are weighed alike, so the correction, which mixes them, can come first.
             weight = self.fixup.weight.flatten(1)
-            weight = torch.eye(len(weight), dtype=weight.dtype, device=weight.device) + _FIXUP * weight
+            weight = torch.eye(len(weight), dtype=weight.dtype, device=weight.device) + FIXUP * weight
             features = (weight @ features.flatten(2)).unflatten(2, features.shape[2:])
         for n, stage in enumerate(self.stages.values(), 1):
             doubled = (2 * features.shape[-2], 2 * features.shape[-1])
@@ -166,9 +166,9 @@ class StackJBU(Upsampler):
             if folds and n == len(self.stages):
                 assert isinstance(stage, JBU)
                 assert self.fixup.bias is not None
-                return stage.upsample(features, image, doubled, _FIXUP * self.fixup.bias)
+                return stage.upsample(features, image, doubled, FIXUP * self.fixup.bias)
             features = stage(features, image)
-        return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=_FIXUP)
+        return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=FIXUP)
 
     def _folds(self, features: Tensor, guidance: Tensor) -> bool:
         """Whether dropout leaves the map as it is, the last convolution is a matrix, and nobody looks in between."""

@@ -11,9 +11,9 @@ from resfu.ops.attention.axis import shifted
 from resfu.ops.attention.cpu import attend
 from resfu.ops.backends import which_backend
 from resfu.ops.layout import memory_format
+from resfu.ops.pooling import pooling_matrix
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import bands, embed, run
-from resfu.upsamplers.pooling import pooling_matrix
 
 if TYPE_CHECKING:
     from resfu.upsamplers.naf import NAF
@@ -76,7 +76,7 @@ def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
         _encode(stack, image, (H, W), store, n * half, space)
     angles = naf.angles(D, (H, W), out.device)
     cos, sin = ([f(angle).mT.to(out.dtype) for angle in angles] for f in (torch.cos, torch.sin))  # [P, F] each
-    down, across = pooling_matrix(H, h, out), pooling_matrix(W, w, out)
+    down, across = pooling_matrix(H, h, out.dtype), pooling_matrix(W, w, out.dtype)
     key = out.new_zeros(h, w * D)
 
     def read(first: int, last: int) -> Tensor:

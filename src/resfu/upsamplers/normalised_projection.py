@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
+FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
 
 
 def normalised_projection(
@@ -30,7 +30,7 @@ class _Projection(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *saved, mean, inverse = ctx.saved_tensors
-        is_far = (mean.abs() * inverse > _FAR).any()
+        is_far = (mean.abs() * inverse > FAR).any()
         if torch.is_grad_enabled() or is_far or not saved[0].is_contiguous():
             return *_by_operators(ctx, saved, grads[0]), None, None
         x, gamma, beta, weight, _ = saved

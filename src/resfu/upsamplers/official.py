@@ -123,8 +123,8 @@ def convert_state_dict(name: str, official: Mapping[str, Any], prefix: str | Non
     Args:
         name: the upsampler, as in `resfu.UPSAMPLERS`; also "jbu" for one module and "fade-lite".
         official: parameters and buffers under the names of its authors' code: one upsampler's, or those of a whole
-            network that holds it. Also a checkpoint with them under "state_dict", "model_state_dict", "model" or "anyup".
-            A "module." or "_orig_mod." before all names is taken off.
+            network that holds it. Also a checkpoint with them under "state_dict", "model_state_dict", "model" or
+            "anyup". A "module." or "_orig_mod." before all names is taken off.
         prefix: what stands before the upsampler's names in a network, such as "decode_head.upsampler.". Default: found,
             if the network holds one such upsampler.
 

@@ -10,13 +10,12 @@ from resfu.ops.compiling import in_torch_compile
 from resfu.ops.grid import in_bands
 from resfu.ops.portable import is_portable
 from resfu.ops.precision import autocast_dtype
-from resfu.upsamplers.normalised_projection import normalised_projection
+from resfu.upsamplers.normalised_projection import FAR, normalised_projection
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
 _LARGE = 1 << 20  # elements of a map that does not stay in the cache
 _ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
 _WIDEST = 128  # channels of a projection that a tile's registers on the GPU have room for
-_FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
 
 
 def project(
@@ -111,7 +110,7 @@ def _affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor] | None:
         for g in range(norm.num_groups):
             difference = (value[b, g] - mean[b, g]).flatten()
             variance[b, g] = torch.dot(difference, difference) / len(difference)
-    if (mean * mean > _FAR**2 * (variance + norm.eps)).any():
+    if (mean * mean > FAR**2 * (variance + norm.eps)).any():
         return None
     scale = (variance + norm.eps).rsqrt()[:, :, None] * norm.weight.view(norm.num_groups, -1)
     shift = norm.bias.view(norm.num_groups, -1) - mean[:, :, None] * scale

@@ -14,7 +14,7 @@ from resfu.upsamplers.carafe import CARAFE
 from resfu.upsamplers.fade import FADE
 from resfu.upsamplers.fixed import Deconv, PixelShuffle
 from resfu.upsamplers.indexnet import IndexNet
-from resfu.upsamplers.jbu import StackJBU
+from resfu.upsamplers.jbu import FIXUP, StackJBU
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 _WINDOW, _CUBIC = 3, 2  # rows that a step of Stack-JBU sees beyond one: of its own result, and of its input
@@ -111,7 +111,7 @@ class StackJBUForm(Form[StackJBU]):
         for n, (stage, image) in enumerate(zip(self.up.stages.values(), shared, strict=True)):
             top, bottom = 2 * parts[n][0], 2 * parts[n][1]
             x = stage(x, image[:, :, top:bottom])[:, :, parts[n + 1][0] - top : parts[n + 1][1] - top]
-        return x + (0.1 * self.up.fixup(x)).to(x.dtype)
+        return x + (FIXUP * self.up.fixup(x)).to(x.dtype)
 
     def _parts(self, band: Rows) -> list[Rows]:
         """The rows of each map that a band needs: of the features, then of each step's result."""

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Rows, factor_and_summand, mean_and_scale, normalised
+from resfu.ops.pooling import pooling_matrix
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.upsamplers.bands import embed, layer, on_cpu_without_graph
 from resfu.upsamplers.plain import all_plain
-from resfu.upsamplers.pooling import pooling_matrix
 
 Box = tuple[Rows, Rows]  # rows and columns, (first, one past the last) each
 
@@ -95,7 +95,7 @@ def pooled(x: Tensor, seen: Box, box: Box, image: tuple[int, int], size: tuple[i
         return at_least_fp32(x)
     x = at_least_fp32(x)
     down, across = (
-        pooling_matrix(P, p, x).to(x.device)[slice(*to), slice(*of)]
+        pooling_matrix(P, p, x.dtype).to(x.device)[slice(*to), slice(*of)]
         for P, p, to, of in zip(image, size, box, seen, strict=True)
     )
     return down @ (x @ across.mT)
@@ -110,7 +110,7 @@ def share_of_pool(x: Tensor, box: Box, image: tuple[int, int], size: tuple[int, 
     """What a box of a map of the image's size adds to its average at another size."""
     x = at_least_fp32(x)
     down, across = (
-        pooling_matrix(P, p, x).to(x.device)[:, slice(*of)] for P, p, of in zip(image, size, box, strict=True)
+        pooling_matrix(P, p, x.dtype).to(x.device)[:, slice(*of)] for P, p, of in zip(image, size, box, strict=True)
     )
     return down @ (x @ across.mT)
 

@@ -16,12 +16,12 @@ from resfu.ops import gaussian_filter, guided_filter
 from resfu.ops.backends import which_backend
 from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.similarity import operators
+from resfu.upsamplers.normalised_projection import FAR
 from resfu.upsamplers.plain import all_plain, is_plain_group_norm
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
 from resfu.upsamplers.starts import PUBLISHED
 
-_FAR = 8.0  # deviations of a mean from 0, from which folding a norm into what follows loses digits
 _AT_ONCE = 8  # channels that are filtered together: a multiple of any group of GroupNorm's here
 
 
@@ -114,7 +114,7 @@ class CompiledBands:
         norm = up.guidance_norm
         for b in range(len(x)):
             image, matrix, shift = x[b].flatten(1), weight, bias
-            if isinstance(norm, nn.GroupNorm) and (shared[0][b] * shared[1][b]).abs().max() > _FAR:
+            if isinstance(norm, nn.GroupNorm) and (shared[0][b] * shared[1][b]).abs().max() > FAR:
                 image = normalised(x[b : b + 1], norm, shared[0][b : b + 1], shared[1][b : b + 1])[0].flatten(1)
             elif isinstance(norm, nn.GroupNorm):
                 scale, offset = _affine(norm, shared[0][b], shared[1][b])

@@ -65,6 +65,14 @@ def flat(x: Tensor) -> Any:
     return x.detach().numpy().ravel()  # `reshape` would leave the strides of an expanded number
 
 
+def in_memory(x: Tensor) -> tuple[Any, ...]:
+    """The elements of a map in the order in which they lie there, and the strides of its axes."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return (flat(x.permute(0, 2, 3, 1)), *x.stride())
+    x = x.contiguous()
+    return (flat(x), *x.stride())
+
+
 @cache
 def _parallel() -> int:
     """The address of the function that runs another in all threads, in PyTorch's own OpenMP library; 0 without one."""

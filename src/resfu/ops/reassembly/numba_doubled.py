@@ -13,7 +13,7 @@ from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import fence, get, put
 from resfu.ops.compiled.phases import CHANNELS, PHASES, doubled_product
 from resfu.ops.compiled.softmax import softmax
-from resfu.ops.compiled.threads import flat, past_the_cache, run, scratch
+from resfu.ops.compiled.threads import flat, in_memory, past_the_cache, run, scratch
 from resfu.ops.compiled.tile import LANES, PIXELS, product, window_product
 from resfu.ops.kept import kept
 from resfu.ops.layout import pad
@@ -170,11 +170,3 @@ def _enlargement(h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
     tiles = [columns[2 * min(t, w - LANES) : 2 * min(t, w - LANES) + PIXELS] for t in range(0, w, LANES)]
     by_phase = torch.stack(tiles).unflatten(1, (LANES, 2)).permute(0, 3, 4, 2, 1).contiguous()
     return rows.contiguous(), by_phase, PIXELS * torch.arange(WINDOW, device="cpu")
-
-
-def in_memory(x: Tensor) -> tuple[Any, ...]:
-    """The elements of a map in the order in which they lie there, and the strides of its axes."""
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return (flat(x.permute(0, 2, 3, 1)), *x.stride())
-    x = x.contiguous()
-    return (flat(x), *x.stride())

@@ -14,10 +14,9 @@ from torch import Tensor
 from resfu.ops.compiled.kernel import kernel, shared_kernel
 from resfu.ops.compiled.memory import get, put
 from resfu.ops.compiled.softmax import softmax
-from resfu.ops.compiled.threads import flat, run, scratch
+from resfu.ops.compiled.threads import flat, in_memory, run, scratch
 from resfu.ops.compiled.tile import PIXELS, ROWS, window_product
 from resfu.ops.kept import kept
-from resfu.ops.layout import memory_format
 
 BAND = 8  # low-resolution rows of a task
 _product = window_product()
@@ -115,16 +114,11 @@ def window_sum(padded: Tensor, weights: Tensor, K: int, h: int, w: int, softmax:
     out = padded.new_empty((B, C, H, W)) if out is None else out
     size = (2 * K * K + 2 + K + ROWS) * PIXELS + filled * (BAND + K - 1) * S + PIXELS
     space, source, target = scratch(size), flat(padded), flat(out)
-    if memory_format(weights) == torch.channels_last:
-        numbers = flat(weights.permute(0, 2, 3, 1))
-    else:
-        weights = weights.contiguous()
-        numbers = flat(weights)
     table = _taps(K, S, ratio).numpy()
     bands = -(-h // BAND)
 
     run(
-        whole_window_sum, B * bands, bands, h, W, H // h, ratio, source, h1, w1, C, K, numbers, *weights.stride(),
+        whole_window_sum, B * bands, bands, h, W, H // h, ratio, source, h1, w1, C, K, *in_memory(weights),
         int(softmax), target, table, space, size, S,
     )  # fmt: skip
     return out
