@@ -14,7 +14,7 @@ from resfu.compare.summary import Spread
 ROOT = Path(__file__).parent.parent
 COMPARISONS = {
     "demo": "README.md",
-    "scenes-all": "docs/comparison.md",
+    "scenes": "docs/evidence.md",
     "ct": "docs/evidence.md",
     "scenes-instances": "docs/evidence.md",
     "scenes-panoptic": "docs/evidence.md",

@@ -134,6 +134,8 @@ def test_what_is_refused(explorer, address):
     assert "must lie in 0..1" in ask(address, "/similarity", row=2, column=0)[1]["error"]
     assert main(["explore", "--run", "nowhere", "--no-browser"]) == 2
     assert main(["explore", "--weights", "naf.safetensors", "--no-browser"]) == 2
+    with pytest.raises(ValueError, match=r"no weights at none\.safetensors"):
+        Networks(weights={"naf": Path("none.safetensors")})
 
 
 READER = """

@@ -32,6 +32,12 @@ def write_nifti(path):
     nibabel.save(nibabel.Nifti1Image(NOISE, np.eye(4)), path)
 
 
+def write_safetensors(path):
+    import safetensors.torch
+
+    safetensors.torch.save_file({"label": torch.from_numpy(NOISE)}, path)
+
+
 def save_tensor(path):
     with path.open("wb") as file:
         torch.save(torch.from_numpy(NOISE), file)
@@ -46,6 +52,7 @@ WRITERS = {
     "x.nii.gz": write_nifti,
     "x.png": lambda path: Image.fromarray(NOISE.reshape(512, 512)).save(path),
     "x.ckpt": save_tensor,
+    "x.safetensors": write_safetensors,
 }
 
 

@@ -94,6 +94,13 @@ def test_of_another_machine_it_is_said_how_to_remove_the_lock(tmp_path, holder, 
         pass
 
 
+def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path):
+    (tmp_path / "x").symlink_to(tmp_path / "nowhere" / "y")
+    words = r"^cannot make the folder .*/x \(File exists\): give another --run\.$"
+    with pytest.raises(OSError, match=words), locked(tmp_path / "x", "resfu fit", "give another --run"):
+        pass
+
+
 def test_a_folder_that_stayed_empty_is_removed(tmp_path):
     with locked(tmp_path / "a" / "b", "resfu fit"):
         assert (tmp_path / "a" / "b" / LOCK).is_file()

@@ -184,6 +184,9 @@ def test_mistakes_are_named(images, tmp_path):
     refused("no place to replace", network=nn.Sequential(nn.Conv2d(3, 4, 1)))
     refused("upgraded already", network=upgrade(model, "same", images))
     refused("wrapped in OptimizedModule", network=torch.compile(model))
+    compiled = Decoder()
+    compiled.compile()
+    refused(r"compiled in place \(.compile\(\)\): upgrade it first", network=compiled)
     refused("resfu has no option|has no option", options={"kernel": 3})
     hooked = Decoder()
     hooked.forward = hooked.forward

@@ -28,6 +28,24 @@ check(YoloNeck(), "carafe", images, start="published")
 layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 4, 3, 2, 1)
 logits = torch.nn.Sequential(*layers, torch.nn.Upsample(scale_factor=4, mode="bilinear"))
 check(logits, "resfu", images)  # by way of the first layer
+
+class Two(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x):
+        a = self.a(x)
+        b = torch.nn.functional.interpolate(self.b(a), size=a.shape[-2:], mode="bilinear")
+        return torch.nn.functional.interpolate(a + b, size=x.shape[-2:], mode="bilinear")
+
+model = upgrade(Two().eval(), "bilinear", images, start="published")
+multiple = {2: 4 * torch.export.Dim("h", min=4, max=64), 3: 4 * torch.export.Dim("w", min=4, max=64)}
+program = torch.export.export(model, (images,), dynamic_shapes=(multiple,)).module()  # of the size that upgrade saw
+traced = torch.jit.trace(model, images, check_trace=False)
+other = torch.randn(1, 3, 40, 24)
+for given in (program, traced):
+    torch.testing.assert_close(given(other), model(other), rtol=1e-5, atol=1e-6)
 """
 
 

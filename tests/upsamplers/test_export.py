@@ -23,6 +23,14 @@ resfu.ops.backends._NUMBA_INSTALLED = False  # programs hold PyTorch's operators
 def maps(low, high, width):
     return torch.randn(2, 32, *low), torch.randn(2, width, *high)
 
+class Sized(torch.nn.Module):
+    def __init__(self, up):
+        super().__init__()
+        self.up = up
+
+    def forward(self, x, y):
+        return self.up(x, y, size=(2 * x.shape[-2], 2 * x.shape[-1]))
+
 def export(name):
     torch.manual_seed(0)
     width = 3 if resfu.UPSAMPLERS[name].image_guided else 32
@@ -37,12 +45,13 @@ def export(name):
     got = program.module()(x, y)  # outside, and at another size
     assert got.dtype == torch.float32
     difference = (got - want).abs().max().item()
+    sized = Sized(up)
     try:
-        traced = torch.jit.trace(up, (x, y), check_trace=False)
+        traced = [torch.jit.trace(net, (x, y), check_trace=False) for net in (up, sized)]
     except ValueError as error:
         return difference, str(error)
     x, y = maps((5, 7), (10, 14), width)
-    return difference, (traced(x, y) - up(x, y)).abs().max().item()
+    return difference, max((net(x, y) - up(x, y)).abs().max().item() for net in traced)
 
 auto = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
 nearest = torch.export.export(resfu.Nearest(), maps((16, 20), (37, 45), 2), dynamic_shapes=(auto, auto))

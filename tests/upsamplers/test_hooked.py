@@ -194,6 +194,17 @@ def test_dropout_that_is_on_by_itself_drops(create, maps):
     assert not torch.equal(up(x, y), want)
 
 
+def test_quantised_weights_are_called_not_folded():
+    quantization = pytest.importorskip("torchao.quantization", reason="needs torchao")
+    torch.manual_seed(0)
+    up = resfu.create_upsampler("anyup", channels=16).eval()
+    x, image = torch.randn(1, 16, 6, 7), torch.rand(1, 3, 12, 14)
+    with torch.no_grad():
+        expected = up(x, image)
+        quantization.quantize_(up, quantization.Int8WeightOnlyConfig())
+        assert (up(x, image) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_only_what_is_plain_counts_as_plain():
     convolution = nn.Conv2d(4, 4, 1)
     assert plain.is_plain_convolution(convolution)

@@ -41,7 +41,8 @@ class Networks:
         weights: of upsamplers for frozen encoders, by name, files of `resfu distill`; the others start at random.
 
     Raises:
-        ValueError: for a path without a finished run, or weights of an upsampler that frozen encoders do not have.
+        ValueError: for a path without a finished run, weights that are not there, or of an upsampler that frozen
+            encoders do not have.
     """
 
     runs: Sequence[Path] = ()
@@ -62,6 +63,10 @@ class Networks:
             raise ValueError(
                 f"weights of {unknown[0]!r}: frozen encoders have the upsamplers {', '.join(PIXEL_UPSAMPLERS)}."
             )
+
+        missing = [file for file in self.weights.values() if not Path(file).expanduser().exists()]
+        if missing:
+            raise ValueError(f"no weights at {missing[0]}: give a file of `resfu distill`.")
 
     @property
     def choices(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         os.replace(draft, target)
         if durable:
             flush(target.parent)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a library that writes has its own kinds
         if (named := _named(error, Path(path), folder)) is None:
             raise
         raise named from error
@@ -129,9 +129,9 @@ def _is_stream(path: Path) -> bool:
 
 def _named(error: Exception, path: Path, folder: Path) -> OSError | None:
     """The error in terms of the file that was wanted; None for one about something else."""
-    # PyTorch hides what the file said in a RuntimeError, HDF5 writes the number into the text of one.
+    # PyTorch hides what the file said in a RuntimeError, HDF5 and safetensors write the number into a text.
     cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ is not None else error
-    told = re.search(r"errno = (\d+)", str(error))
+    told = re.search(r"(?:errno =|os error) (\d+)", str(error))
     number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
     if number not in _WRITING and not (isinstance(error, OSError) and str(folder) in str(error)):
         return None

@@ -79,7 +79,10 @@ def locked(folder: str | Path, command: str, otherwise: str = "choose another fo
     """
     folder = Path(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"cannot make the folder {folder} ({error.strerror}): {otherwise}.") from error
     owner = Owner.here(command)
     try:
         _take(folder, owner, otherwise)

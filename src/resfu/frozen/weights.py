@@ -22,7 +22,7 @@ def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: if they do not fit; the message names the first missing or unexpected ones.
     """
-    weights = read_weights(path)
+    weights = read_weights(path, "give the path of a file, or of a folder that holds one")
     own = up.state_dict()
     if not own.keys() & weights.keys():
         name = next((name for name, method in UPSAMPLERS.items() if type(up) is method), "")

@@ -12,12 +12,15 @@ from torch import Tensor
 _IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_weights(
+    path: str | os.PathLike[str], hint: str = "pretrained takes True, False or the path of a file or folder"
+) -> dict[str, Tensor]:
     """Read the tensors of a file.
 
     Args:
         path: a `.safetensors` file, anything that `torch.load` reads (`.pt`, `.pth`, `.bin`), or a folder that holds
             `model.safetensors` or `pytorch_model.bin`. Weights under a key `state_dict` are found.
+        hint: what else the argument takes, for the message where nothing is there.
 
     Returns:
         Tensors by name, on the CPU.
@@ -32,7 +35,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if file == folder:
             raise ValueError(f"no weights in the folder {folder}: expected {' or '.join(_IN_A_FOLDER)}.")
     if not file.is_file():
-        raise ValueError(f"no weights at {file}: pretrained takes True, False or the path of a file or folder.")
+        raise ValueError(f"no weights at {file}: {hint}.")
     try:
         content = _read(file)
     except Exception as error:  # the many ways in which a file can fail to be one of weights

@@ -62,6 +62,7 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
     """Whether somebody has to see PyTorch's operators, and a kernel of another library would hide them."""
     return (
         torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
         or bool(_get_current_dispatch_mode_stack())
         or peek_interpreter_stack() is not None  # torch.func
         or (forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors))

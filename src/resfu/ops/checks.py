@@ -125,8 +125,9 @@ def triple(name: str, value: object) -> tuple[int, int, int]:
 
 def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple[int, ...]:
     try:
-        # Under torch.compile a symbolic size counts as an int, and operator.index and int() would make it a number.
-        whole = (int, torch.SymInt)
+        # Under torch.compile a symbolic size counts as an int, under torch.jit.trace it is a tensor: operator.index and
+        # int() would make it a number.
+        whole = (int, torch.SymInt, Tensor) if torch.jit.is_tracing() else (int, torch.SymInt)
         numbers = tuple(n if isinstance(n, whole) else operator.index(n) for n in value)  # pyright: ignore
     except (TypeError, ValueError, RuntimeError):  # a tensor on the meta device raises the last
         numbers = ()

@@ -42,7 +42,7 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
 
 def _adds_up_in_order(x: Tensor) -> bool:
     """Whether gradients of PyTorch's padding add up in a fixed order, in the map's layout, and nobody records them."""
-    plain = x.device.type == "cpu" and not torch.jit.is_tracing() and not operators_are_recorded(x)
+    plain = x.device.type == "cpu" and not operators_are_recorded(x)
     return plain and x.numel() > 0 and x.is_contiguous()
 
 

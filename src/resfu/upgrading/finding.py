@@ -14,6 +14,8 @@ from resfu.upgrading.places import Guide, Place, Plan
 from resfu.upgrading.recording import Recorder
 from resfu.upgrading.running import evaluating, milliseconds, run
 
+_WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel")
+
 
 def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, Any] | None = None) -> Plan:
     """Find every call by which one forward pass of a network changes the resolution of a map.
@@ -31,7 +33,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
         The places in the order in which they run: a list that prints as a table.
 
     Raises:
-        ValueError: without inputs, or for inputs that the network does not take.
+        ValueError: without inputs, for inputs that the network does not take, or a network that is wrapped or compiled.
 
     >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
     >>> net = torch.nn.Sequential(*layers)
@@ -42,6 +44,11 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     kwargs = dict(named_inputs or {})
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    kind = type(model).__name__
+    if kind in _WRAPPERS:
+        raise ValueError(f"the network is wrapped in {kind}: upgrade it first, then wrap the result.")
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        raise ValueError(f"this {kind} is compiled in place (.compile()): upgrade it first, then compile the result.")
     if not inputs and not kwargs:
         raise ValueError("find_upsampling runs the network once: give it the inputs that its forward takes.")
     recorder = Recorder(model)

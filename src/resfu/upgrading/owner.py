@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resfu.ops.portable import known
 from resfu.ops.precision import is_autocast
 from resfu.upgrading.building import Replacement
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
@@ -86,7 +87,8 @@ class Owner:
                 f"is {mode or 'one'} of {list(x.shape)}: its places change from pass to pass. Leave it out "
                 "(where=[...])."
             )
-        pooled = tuple(x.shape[-2:]) == call.low and max(call.low) <= _POOLED
+        # Asked last: torch.export would keep the size of its example.
+        pooled = max(call.low) <= _POOLED and all(_equal(n, m) for n, m in zip(x.shape[-2:], call.low, strict=True))
         if len(self.calls) > 1 and not pooled:
             ratio = size[0] / x.shape[-2] / call.ratio[0]
             if not 1 / _CHANGED < ratio < _CHANGED:
@@ -95,6 +97,12 @@ class Owner:
                     f"{tuple(x.shape[-2:])} to {tuple(size)}: the order of its places changes from pass to pass. "
                     "Upgrade it with inputs of this kind, or leave it out (where=[...])."
                 )
+
+
+def _equal(n: Any, m: int) -> bool:
+    """Whether a size, which torch.export knows as a symbol and torch.jit.trace as a tensor, is this one."""
+    same = n == m
+    return bool(same) if isinstance(same, Tensor) else known(same)
 
 
 class Redirected:

@@ -66,9 +66,6 @@ def upgrade(
         raise ValueError(
             "this network is upgraded already: upgrade the original, with a mapping of places to upsamplers."
         )
-    kind = type(model).__name__
-    if kind in ("OptimizedModule", "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"):
-        raise ValueError(f"the network is wrapped in {kind}: upgrade it first, then wrap the result.")
     plan = find_upsampling(model, *inputs, named_inputs=named_inputs)
     exchanges = []
     for choice in chosen(plan, upsampler, where):

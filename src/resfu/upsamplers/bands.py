@@ -25,7 +25,6 @@ def on_cpu_without_graph(*tensors: Tensor) -> bool:
     return (
         all(in_bands(x) and x.dtype in (torch.float32, torch.float64) and not is_batched(x) for x in tensors)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
         and not operators_are_recorded(*tensors)
     )
 

@@ -18,7 +18,7 @@ def is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
     """Whether a module is of one of these classes, and calling it comes to no more than their arithmetic.
 
     Wrappers and parametrizations are of another class; hooks, and with them `prune` and the old `weight_norm`, are
-    registered in the module or for all modules.
+    registered in the module or for all modules; quantised weights are tensors that hold others.
     """
     own = vars(module)
     return (
@@ -27,6 +27,7 @@ def is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
         and not torch_module._has_any_global_hook()
         and "forward" not in own  # replaced in this object alone
         and own.get("_compiled_call_impl") is None  # set by module.compile()
+        and not any(hasattr(type(p), "__tensor_flatten__") for p in own["_parameters"].values())
     )
 
 
