@@ -28,12 +28,15 @@ SHOWN = (
     "stack-jbu",
     "sapa",
     "fade",
-    "resfu-inner-product",
-    "resfu-plain-query",
-    "resfu-coarse",
-    "resfu-detail",
-    "resfu-semantic",
     "resfu",
+    "resfu-plain-query",
+    "resfu-plain-key",
+    "resfu-semantic",
+    "resfu-detail",
+    "resfu-inner-product",
+    "resfu-concat",
+    "resfu-coarse",
+    "resfu-start",
 )
 
 

@@ -23,6 +23,7 @@ _NAMES = {
     "bilinear-skip": (-7, -11, "right"),
     "dysample": (-7, 5, "right"),
     "fade": (7, -9, "left"),
+    "resfu": (-8, -4, "right"),
     "stack-jbu": (-7, 5, "right"),
 }
 
