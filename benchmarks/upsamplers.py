@@ -2,8 +2,13 @@
 
 fp32, forward, everything in one process, the contenders in turn within every round. Plain forms ("unfold" and
 "shifts", see `plain`) must give our numbers before they are timed. Writes benchmarks/results/upsamplers.json.
+
+Unfolded maps of 3 GB are more than `keep_pages` keeps. For them, and what is measured beside them:
+
+    MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 python -m benchmarks.upsamplers
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -83,7 +88,7 @@ def table(rows: list[dict]) -> Table:
 
 def main() -> None:
     torch.set_num_threads(THREADS)
-    kept = keep_pages()
+    kept = keep_pages() or "MALLOC_TRIM_THRESHOLD_" in os.environ
     rows = [
         case("carafe", CARAFE(CHANNELS), plain.carafe),
         *(case(f"sapa, guidance {c}", SAPA(CHANNELS, c), plain.sapa) for c in (64, 256)),

@@ -1,6 +1,5 @@
 """DySample: upsampling by dynamic sampling."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from resfu.ops.checks import check_divides
 from resfu.ops.grid import lr_position
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import at_least_fp32
+from resfu.ops.sampling import sample
 from resfu.upsamplers.base import Size, Upsampler
 from resfu.upsamplers.options import check_choice, check_dims, check_flags, check_whole
 from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated
@@ -115,11 +115,7 @@ class DySample(Upsampler):
         x = at_least_fp32(values)
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
-        # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.
-        positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
-        blocks = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
-        out = sampled(blocks, positions)
-        out = out.unflatten(0, (-1, self.groups)).flatten(1, 2)
+        out = sample(x, columns, rows)
         if self.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
             out = out + interpolated(x, size, self.start) - interpolated(x, size, BILINEAR)
         return out.to(values.dtype, memory_format=memory_format(values))
@@ -133,14 +129,3 @@ class DySample(Upsampler):
         if self.style == "lp":
             offsets = shuffle(offsets, self.ratio)
         return offsets.unflatten(1, (self.dims, self.groups))
-
-
-def sampled(x: Float[Tensor, "B C h w"], positions: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B C H W"]:
-    """Bilinear values of x, clamped to the border; NaN where a position is NaN.
-
-    On the CPU grid_sample takes such a position for the first pixel, and its backward ends the process.
-    """
-    nowhere = positions[..., 0].isnan() | positions[..., 1].isnan()
-    positions = positions.masked_fill(nowhere[..., None], 0)
-    out = F.grid_sample(x, positions, mode="bilinear", padding_mode="border", align_corners=False)
-    return out.add_(torch.zeros_like(out[:, :1]).masked_fill_(nowhere[:, None], float("nan")))

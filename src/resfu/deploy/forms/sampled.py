@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from resfu.deploy.forms.base import Form, Guide, Rows
@@ -11,7 +10,8 @@ from resfu.deploy.linear import interpolate_axis, linear_taps
 from resfu.ops.grid import containing_cell, lr_position
 from resfu.ops.nearest import repeated
 from resfu.ops.precision import at_least_fp32
-from resfu.upsamplers.dysample import DySample, sampled
+from resfu.ops.sampling import sample
+from resfu.upsamplers.dysample import DySample
 from resfu.upsamplers.fixed import Bicubic, Bilinear, Nearest
 from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
@@ -93,9 +93,7 @@ class DySampleForm(Form[DySample]):
         x = at_least_fp32(features)
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[slice(*band), None] + offsets[:, 1]
-        positions = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], -1).flatten(0, 1)
-        out = sampled(x.unflatten(1, (up.groups, -1)).flatten(0, 1), positions)
-        out = out.unflatten(0, (-1, up.groups)).flatten(1, 2)
+        out = sample(x, columns, rows)
         if up.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
             first, plain = (interpolated_rows(x, band, self.size, start) for start in (up.start, BILINEAR))
             out = out + first - plain
