@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resfu.ops.grid import integer_ratio, lr_cell, window
+from resfu.ops.grid import integer_ratio, lr_cell
 from resfu.ops.layout import pad
 from resfu.ops.similarity.convolution import dilated_convolution
+from resfu.ops.similarity.fractional import sampled_taps, weighed_taps
 
 Rows = tuple[int, int]
 
@@ -70,19 +71,5 @@ def detail_rows(
         x = x[:, :, top - rh * (K // 2) : x.shape[2] - top + rh * (K // 2)]
         x = x[:, :, :, left - rw * (K // 2) : x.shape[3] - left + rw * (K // 2)]
         return dilated_convolution(x, weight, (rh, rw), groups)
-    taps = []
-    for oy in window(K):
-        line = _tap(x, oy, H, h, 2, top, rows[1] - rows[0])
-        taps += [_tap(line, ox, W, w, 3, left, W) for ox in window(K)]
-    stacked = torch.stack(taps, 2)  # [B, D, K K, n, W]
-    matrix = weight.flatten(1).unflatten(0, (groups, -1))  # [G, M / G, d K K]
-    product = matrix @ stacked.flatten(3).unflatten(1, (groups, -1)).flatten(2, 3)
-    return product.flatten(1, 2).unflatten(2, (rows[1] - rows[0], W))
-
-
-def _tap(x: Tensor, offset: int, P: int, p: int, dim: int, origin: int, count: int) -> Tensor:
-    """x along an axis, `offset` low-resolution pixels from each of `count` pixels that begin at `origin`."""
-    start = origin + offset * P // p
-    low = x.narrow(dim, start, count)
-    fraction = offset * P % p / p
-    return torch.lerp(low, x.narrow(dim, start + 1, count), fraction) if fraction else low
+    taps = sampled_taps(x, K, size, low, (top, left), rows[1] - rows[0])
+    return weighed_taps(taps, weight, groups)

@@ -27,12 +27,27 @@ def fractional_taps(key: Tensor, K: int, step: tuple[int, int]) -> Callable[[int
     (H, W), (h, w), reach = key.shape[-2:], step, K // 2
     top, left = reach * H // h + 1, reach * W // w + 1
     padded = pad(key.contiguous(), top, left)
+    return lambda first, last: sampled_taps(padded, K, (H, W), step, (top + first, left), last - first)
 
-    def rows(first: int, last: int) -> Tensor:
-        taps = _shifted(padded[:, :, None], K, (H, h), -2, top + first, last - first)  # [B, D, K, rows, W + 2 left]
-        return _shifted(taps[:, :, :, None], K, (W, w), -1, left, W)
 
-    return rows
+def sampled_taps(
+    padded: Tensor, K: int, size: tuple[int, int], step: tuple[int, int], origin: tuple[int, int], rows: int
+) -> Tensor:
+    """The taps of some rows of a map with a border.
+
+    Args:
+        padded: [B, D, .., ..], with all that the taps read.
+        K: odd.
+        size: (H, W) of the map.
+        step: (h, w), the size of the LR map.
+        origin: where the first pixel lies in `padded`, (row, column).
+        rows: how many.
+
+    Returns:
+        [B, D, K, K, rows, W].
+    """
+    taps = _shifted(padded[:, :, None], K, (size[0], step[0]), -2, origin[0], rows)  # [B, D, K, rows, columns]
+    return _shifted(taps[:, :, :, None], K, (size[1], step[1]), -1, origin[1], size[1])
 
 
 def fractional_convolution(
@@ -47,14 +62,14 @@ def fractional_convolution(
         step: (h, w), the size of the LR map.
     """
     taps = fractional_taps(key, weight.shape[-1], step)
+    return lambda first, last: weighed_taps(taps(first, last), weight, groups)
+
+
+def weighed_taps(taps: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """The convolution of taps [B, D, K, K, rows, W] with a weight [M, D / groups, K, K]: [B, M, rows, W]."""
     matrix = weight.flatten(1).unflatten(0, (groups, -1))  # [G, M / G, d K K]
-
-    def rows(first: int, last: int) -> Tensor:
-        values = taps(first, last)
-        product = matrix @ values.flatten(4).unflatten(1, (groups, -1)).flatten(2, 4)  # [B, G, M / G, rows W]
-        return product.flatten(1, 2).unflatten(2, values.shape[-2:])
-
-    return rows
+    product = matrix @ taps.flatten(4).unflatten(1, (groups, -1)).flatten(2, 4)  # [B, G, M / G, rows W]
+    return product.flatten(1, 2).unflatten(2, taps.shape[-2:])
 
 
 def _shifted(x: Tensor, K: int, ratio: tuple[int, int], dim: int, first: int, count: int) -> Tensor:
