@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from benchmarks.half_precision import CASES, WHO
 from benchmarks.results import measured, where
 
 _WORDS = {
@@ -50,7 +51,26 @@ def growth() -> list[str]:
     return lines + where("growth")
 
 
+def half_precision() -> list[str]:
+    """What `benchmarks.half_precision` measured without the compiled kernels and with them."""
+    rows = measured("half-precision")
+    if not rows:
+        return []
+    lines = ["| | fp32 | autocast | autocast, forward + backward | bf16 | bf16, forward + backward |"]
+    lines.append("|:--|" + "--:|" * 5)
+    for row in rows:
+        pairs = [[f"{row['times'][f'{case}, {who}']['median_ms']:.1f}" for who in WHO] for case in CASES[1:]]
+        cells = [
+            row["name"],
+            f"{row['times']['fp32, kernels']['median_ms']:.1f}",
+            *(" -> ".join(pair) for pair in pairs),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines + where("half-precision")
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     **{name: partial(targets, name) for name in ("floor", "floor-avx2")},
+    "half-precision": half_precision,
     "growth": growth,
 }

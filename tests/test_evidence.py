@@ -97,6 +97,15 @@ def test_gains_are_those_over_the_first_row():
         assert table.gains(results, first, second) == ["", ""]
 
 
+def test_the_best_rate_is_marked(tmp_path):
+    folder = tmp_path / "frozen-800" / "choosing"
+    folder.mkdir(parents=True)
+    for name, rate, miou in (("sapa", 0.0025, 40), ("sapa", 0.005, 42), ("sapa", 0.01, 41.5), ("resfu", 0.005, 50)):
+        found = {"row": name, "rate": rate, "metrics": {"miou": miou}}
+        (folder / f"{name}-{rate}.json").write_text(json.dumps(found), "utf-8")
+    assert table.rates(tmp_path)[2:] == ["| sapa | 40.0 | **42.0** | 41.5 |"]
+
+
 def test_published_differences_of_resfus_parts():
     results = {name: [result(0, 0)] for name in ("resfu", "resfu-coarse", "resfu-start")}
     coarse, start = (line.split(" | ") for line in table.parts(results)[2:])

@@ -13,24 +13,25 @@ from benchmarks import results as measurements
 from benchmarks.evidence import cost, volumes
 from benchmarks.evidence.counts import class_scores
 from benchmarks.evidence.intervals import paired_difference, row_scores
-from benchmarks.evidence.protocol import DISTANCES, ROWS
+from benchmarks.evidence.protocol import DISTANCES, RATES, ROWS
 from benchmarks.results import FOLDER
 from resfu.data import CamVid
 from resfu.evaluation.published import published_rows
 
 Results = dict[str, list[dict[str, Any]]]
-FROZEN, TRAINED = "frozen-2400", "trained-2400"
+FROZEN, TRAINED, CHOOSING = "frozen-2400", "trained-2400", "frozen-800"
 
 
-def read(protocol: str, folder: Path = FOLDER / "evidence") -> Results:
+def read(protocol: str, folder: Path = FOLDER / "evidence", part: str = "final") -> Results:
     """The finished trainings of a protocol, by row in the order of `ROWS`.
 
     Args:
         protocol: encoder and steps, such as "frozen-2400".
         folder: of the JSON files.
+        part: "final", or "choosing" for those that choose a rate.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted((folder / protocol / "final").glob("*.json")):
+    for path in sorted((folder / protocol / part).glob("*.json")):
         result = json.loads(path.read_text("utf-8"))
         found[result["row"]].append(result)
     return {name: found[name] for name in ROWS if name in found}
@@ -89,6 +90,19 @@ def ends(results: Results) -> list[str]:
         cells = [f"{statistics.fmean(each):.1f}" if len(each) == len(found) else "-" for each in values]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def rates(folder: Path = FOLDER / "evidence") -> list[str]:
+    """mIoU on the held-out frames with each rate, the best in bold; of rows that have been tried with all of them."""
+    lines = ["| upsampler | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|:--|" + "--:|" * len(RATES)]
+    for name, runs in read(CHOOSING, folder, "choosing").items():
+        tried = {run["rate"]: run["metrics"]["miou"] for run in runs}
+        if set(tried) != set(RATES):
+            continue
+        best = max(tried.values())
+        cells = [f"**{tried[rate]:.1f}**" if tried[rate] == best else f"{tried[rate]:.1f}" for rate in RATES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines if len(lines) > 2 else []
 
 
 def parts(results: Results) -> list[str]:
@@ -185,6 +199,7 @@ def _of(lines: Callable[[Results], list[str]], protocol: str = FROZEN, whole: bo
 
 
 TABLES = {
+    "evidence-rates": rates,
     "evidence": _of(table),
     "evidence-bands": _of(bands),
     "evidence-classes": _of(classes),

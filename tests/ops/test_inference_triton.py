@@ -67,12 +67,12 @@ PLAIN = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 class TestLaunches:
-    """By the counter of launches.py. docs/performance.md names the number."""
+    """By the counter of launches.py. docs/performance_gpu.md names the number."""
 
     def test_inference(self, launches, dtype):
         assert launches["plain", str(dtype)] == PLAIN
         assert launches["frozen", str(dtype)] == PLAIN  # autograd is on, and nothing has a gradient
-        page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
+        page = (Path(__file__).parents[2] / "docs" / "performance_gpu.md").read_text(encoding="utf-8")
         assert f"to {len(PLAIN)} launches" in page
 
     def test_gradients_run_the_operators(self, launches, dtype):

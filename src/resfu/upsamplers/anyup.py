@@ -55,6 +55,7 @@ class AnyUp(Upsampler):
     guided = True
     image_guided = True
     paper = "2510.12764"
+    compiled = True
 
     def __init__(
         self,

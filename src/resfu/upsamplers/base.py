@@ -14,6 +14,7 @@ from resfu.ops.empty import connected
 from resfu.ops.layout import memory_format
 from resfu.ops.portable import is_portable, known
 from resfu.ops.precision import autocast_dtype, is_autocast, surrounding_autocast
+from resfu.upsamplers.half_precision import in_fp32
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
 from resfu.upsamplers.starts import PUBLISHED, started_at
@@ -35,6 +36,7 @@ class Upsampler(nn.Module):
         paper: where it is published, as an arXiv identifier; "" for textbook methods.
         arguments: what the constructor was given, by name, defaults included: its configuration.
         startable: whether its constructor takes a `start`, with which it first gives what an interpolation gives.
+        compiled: whether compiled kernels do most of it on the CPU, in fp32, which half precision is brought to.
 
     Args:
         channels: width of the features; None accepts any.
@@ -57,6 +59,7 @@ class Upsampler(nn.Module):
     paper: ClassVar[str] = ""
     dims: int = 2  # 3 for the methods that were asked for volumes [B, C, D, H, W]
     startable: ClassVar[bool] = False
+    compiled: ClassVar[bool] = False
     arguments: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **options: Any) -> "Upsampler":
@@ -112,9 +115,10 @@ class Upsampler(nn.Module):
                 than the features, or a ratio that is not taken.
         """
         guidance, size = self.prepared(features, guidance, size)
+        upsample = in_fp32(self, features, guidance)
         if out is not None:
             check_destination(out, (*features.shape[:2], *size), features, guidance, *self.parameters())
-            if not self._writes_into(features, size):
+            if upsample is not None or not self._writes_into(features, size):
                 return out.copy_(self.forward(features, guidance, size))
             return self.upsample(features, guidance, size, out=out)  # pyright: ignore[reportCallIssue]
         if features.shape[0] == 0:
@@ -122,9 +126,9 @@ class Upsampler(nn.Module):
         whole = self.whole_size(features, size)
         with surrounding_autocast(features):
             if _always_equal(whole, size):
-                return self.upsample(features, guidance, size).to(features.dtype)
+                return (upsample or self.upsample)(features, guidance, size).to(features.dtype)
             guidance = guidance if guidance is None else covering(guidance, size, whole)
-            out = self.upsample(features, guidance, whole)
+            out = (upsample or self.upsample)(features, guidance, whole)
             for axis, n in enumerate(size, 2):
                 out = out.narrow(axis, 0, n)  # a slice would not be written where the example loses nothing
             start = getattr(self, "start", PUBLISHED)
@@ -218,11 +222,7 @@ class Upsampler(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print(module)` shows of the configuration."""
-        known = {
-            "channels": self.channels,
-            "guidance_channels": self.guidance_channels,
-            "scale_factor": self.scale_factor,
-        }
+        known = {name: getattr(self, name) for name in ("channels", "guidance_channels", "scale_factor")}
         return ", ".join(f"{name}={value}" for name, value in known.items() if value is not None)
 
     def _check_guidance(self, guidance: Tensor, features: Tensor) -> None:

@@ -46,6 +46,7 @@ class CARAFE(Upsampler):
 
     ratios = "fixed"
     paper = "1905.02188"
+    compiled = True
     startable = True
 
     def __init__(

@@ -56,6 +56,7 @@ class DySample(Upsampler):
 
     ratios = "fixed"
     paper = "2308.15085"
+    compiled = True
     startable = True
 
     def __init__(

@@ -46,6 +46,7 @@ class FADE(Upsampler):
     guided = True
     ratios = "integer"
     paper = "2207.10392"
+    compiled = True
     startable = True
 
     def __init__(

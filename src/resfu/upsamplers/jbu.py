@@ -44,6 +44,7 @@ class JBU(Upsampler):
     guided = True
     image_guided = True
     paper = "2403.10516"
+    compiled = True
 
     def __init__(self, guidance_channels: int = 3, key_dim: int = 32, radius: int = 3) -> None:
         super().__init__(guidance_channels=guidance_channels)
@@ -130,6 +131,7 @@ class StackJBU(Upsampler):
     image_guided = True
     ratios = "fixed"
     paper = "2403.10516"
+    compiled = True
 
     def __init__(
         self, channels: int, guidance_channels: int = 3, steps: int | None = None, scale_factor: int | None = None

@@ -54,6 +54,7 @@ class NAF(Upsampler):
     guided = True
     image_guided = True
     paper = "2511.18452"
+    compiled = True
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class ReSFU(Upsampler):
 
     guided = True
     paper = "2407.02283"
+    compiled = True
     startable = True
 
     def __init__(

@@ -42,6 +42,7 @@ class ReSFUImage(Upsampler):
     guided = True
     image_guided = True
     paper = "2407.02283"
+    compiled = True
     startable = True
 
     def __init__(

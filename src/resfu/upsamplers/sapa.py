@@ -49,6 +49,7 @@ class SAPA(Upsampler):
 
     guided = True
     paper = "2209.12866"
+    compiled = True
     startable = True
 
     def __init__(
