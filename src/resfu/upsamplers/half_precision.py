@@ -29,7 +29,7 @@ def in_fp32(up: "Upsampler", features: Tensor, guidance: Tensor | None) -> Calla
     if operators_are_recorded(*given) or which_backend(features.new_empty(0, dtype=torch.float32)) != "numba":
         return None
     if any(parameter.dtype in _HALF for parameter in parameters):
-        if not all_plain(up):
+        if not all_plain(up) or next(up.buffers(), None) is not None:  # a copy would lose what a module notes
             return None
         up = _in_fp32(up)
 
@@ -41,13 +41,12 @@ def in_fp32(up: "Upsampler", features: Tensor, guidance: Tensor | None) -> Calla
 
 
 def _in_fp32(module: _Module) -> _Module:
-    """The module with parameters and buffers in fp32, of which autograd knows where they come from.
+    """The module with its parameters in fp32, of which autograd knows where they come from.
 
     A copy, since other threads may run the module itself.
     """
     other = copy.copy(module)
-    for name in ("_parameters", "_buffers"):
-        tensors = getattr(module, name).items()
-        setattr(other, name, {key: t.float() if t is not None and t.dtype in _HALF else t for key, t in tensors})
-    other._modules = {key: None if child is None else _in_fp32(child) for key, child in module._modules.items()}
+    weights = {name: p if p is None or p.dtype not in _HALF else p.float() for name, p in module._parameters.items()}
+    vars(other)["_parameters"] = weights
+    other._modules = {name: None if child is None else _in_fp32(child) for name, child in module._modules.items()}
     return other
