@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Where each public name is defined. They are imported when they are first used, so that the command line can refuse a
-# misspelt word without waiting for PyTorch.
+# The module that defines each public name. A name is imported when it is first used, so that the command line can
+# reject a misspelt word without waiting for PyTorch to load.
 _MODULES = {
     "A2U": "resfu.upsamplers.a2u",
     "CARAFE": "resfu.upsamplers.carafe",

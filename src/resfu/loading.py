@@ -1,4 +1,4 @@
-"""A trained network back in Python."""
+"""Load a trained network from its run folder or checkpoint."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ def load(path: str | Path) -> TrainingModule:
     """Load a trained network with its weights, classes and normalisation.
 
     Args:
-        path: the folder of a run of `resfu fit` (its best checkpoint, else the last) or of one run of `resfu compare`,
-            or a `.ckpt` file.
+        path: the folder of a run of `resfu fit` or of one run of `resfu compare`, or a `.ckpt` file. From a folder, the
+            best checkpoint is loaded; if there is none, the last one.
 
     Returns:
-        The task's module in evaluation mode on the CPU: `predict(image)` takes a photo, by path or as an array;
-        `host` is the network; `classes` (or `categories`) and `palette` say what it predicts.
+        The task's module, in evaluation mode and on the CPU. Its method `predict(image)` takes a photo, as a path or
+        as an array. `host` is the network itself. `classes` (or `categories`) and `palette` give the names and colours
+        of what it predicts.
 
     Raises:
         FileNotFoundError: when there is nothing at `path`.
-        ValueError: for a file that is no checkpoint, or a folder with several networks.
+        ValueError: for a file that is not a checkpoint, or a folder that does not hold exactly one trained network.
 
     >>> net = load("runs/scenes")  # doctest: +SKIP
     >>> labels = net.predict("photo.jpg")  # doctest: +SKIP

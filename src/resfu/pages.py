@@ -1,15 +1,15 @@
-"""Memory pages that a process keeps, on Linux with glibc.
+"""A switch that lets a process keep its freed memory pages, on Linux with glibc.
 
-glibc gives blocks above a threshold back to the system as soon as they are free, and every new map of that size then
-costs a page fault for each 4 kB: about as much as writing it.
+glibc returns memory blocks above a threshold to the system as soon as they are freed. Every new feature map of that
+size then costs one page fault for each 4 kB, which takes about as long as writing the map itself.
 """
 
 import ctypes
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
-_LARGEST = (2**31 - 1, 2**25)  # bytes; the second is the most that older versions take for blocks
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # their numbers in <malloc.h>
+_LARGEST = (2**31 - 1, 2**25)  # bytes; the second is the largest M_MMAP_THRESHOLD that older glibc versions accept
 _SWITCH = "RESFU_KEEP_PAGES"
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
@@ -17,10 +17,11 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES
 def keep_pages() -> bool:
     """Let this process keep the memory that it frees, so that the next large map costs no page faults.
 
-    It sets glibc's two thresholds at their largest, for the whole process: call it once, before the work. The process
-    then stays as large as it once was. Left alone are other systems and C libraries (macOS, Windows, musl), processes
-    whose environment sets the thresholds itself (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ or GLIBC_TUNABLES), and
-    those with RESFU_KEEP_PAGES=0.
+    It sets glibc's two thresholds to their largest values, for the whole process. Call it once, before the work starts.
+    The process then never becomes smaller than its largest size so far.
+
+    It does nothing on other systems and C libraries (macOS, Windows, musl), in processes whose environment sets the
+    thresholds itself (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ or GLIBC_TUNABLES), and with RESFU_KEEP_PAGES=0.
 
     Returns:
         Whether the thresholds were set.
@@ -44,5 +45,5 @@ def keep_pages() -> bool:
 def _is_glibc() -> bool:
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (ValueError, OSError):  # a name that another C library does not know
+    except (ValueError, OSError):  # other C libraries do not know this name
         return False
