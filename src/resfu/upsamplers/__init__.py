@@ -1,4 +1,4 @@
-"""One module a method, one call for all of them."""
+"""The upsampling methods, one module each, and `create_upsampler`, which builds any of them by name."""
 
 import inspect
 from typing import Any
@@ -38,7 +38,7 @@ UPSAMPLERS: dict[str, type[Upsampler]] = {
     "anyup": AnyUp,
 }
 
-# What every caller may pass, whatever the method: a method without use for one of them does not see it.
+# Options that callers may pass for every method. They are not passed on to a method that has no use for them.
 _COMMON = ("channels", "guidance_channels", "scale_factor")
 
 
@@ -48,13 +48,15 @@ def create_upsampler(name: str, **options: Any) -> Upsampler:
     Args:
         name: a key of `UPSAMPLERS`.
         **options: the constructor's arguments. `channels`, `guidance_channels` and `scale_factor` may always be given;
-            a method that has no use for one of them leaves it aside. A method of one ratio refuses another.
+            a method that has no use for one of them ignores it. A method that only upsamples by 2 refuses any other
+            ratio.
 
     Returns:
         The upsampler, with its published initialisation.
 
     Raises:
-        ValueError: for an unknown name or option (the message lists the known ones), a bad value or ratio.
+        ValueError: for an unknown name or option (the message lists the known ones), a missing option, or a value or
+            ratio that the method does not take.
 
     >>> up = resfu.create_upsampler("resfu", channels=64, guidance_channels=32)
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape

@@ -18,13 +18,15 @@ _KERNEL, _FILTER, _NORM_GROUPS = 3, 6, 32
 class A2U(Upsampler):
     """Upsampling by 2 with kernels from second-order statistics of the guidance (arXiv 2011.14288).
 
-    The guidance predicts two 6 x 6 filters for each image, shared by all channels. Both filter it with stride 2; after
-    GroupNorm and LeakyReLU the inner product of the two results at a pixel is its affinity. Times 36 numbers predicted
-    from the guidance's mean and interleaved, it gives the scores of 3 x 3 neighbours for each of the four pixels; the
-    softmax of their sigmoid weighs the features. Neighbours beyond the border keep their weight and contribute 0, so
-    borders darken: at uniform weights a constant 1 gives 4/9 in a corner. torch's initialisation.
+    The guidance predicts two 6 x 6 filters for each image, shared by all channels, and is filtered with each of them at
+    stride 2. After GroupNorm and LeakyReLU, the inner product of the two results over the channels is the affinity of a
+    low-resolution pixel. It is multiplied by 36 numbers predicted from the guidance's mean, which gives the scores of
+    3 x 3 neighbours for each of its four output pixels. The softmax of the sigmoid of these scores weighs the features.
+    Neighbours beyond the border keep their weight and contribute 0, so borders darken: at uniform weights a constant 1
+    gives 4/9 in a corner. torch's initialisation.
 
-    This is the form for upsampling alone, shared over channels, that later comparisons use: 42 c + 38 parameters.
+    This is the form for upsampling alone, with kernels shared by all channels, that later papers compare with: it has
+    42 c + 38 parameters.
 
     Args:
         channels: C, width of the features.
@@ -86,7 +88,7 @@ class A2U(Upsampler):
 
 
 def _filtered(x: Tensor, filters: Float[Tensor, "B 2 6 6"]) -> Float[Tensor, "B 2 c h w"]:
-    """Every image by its own pair of filters, the same for all channels: images as groups, channels as the batch."""
+    """Filter every image with its own pair of filters, by one convolution: images as groups, channels as the batch."""
     images = x.shape[0]
     channels = x.transpose(0, 1).contiguous()  # no view: inductor can't order its symbolic strides
     both = F.conv2d(channels, filters.flatten(0, 1)[:, None], stride=2, padding=2, groups=images)
@@ -94,7 +96,7 @@ def _filtered(x: Tensor, filters: Float[Tensor, "B 2 6 6"]) -> Float[Tensor, "B 
 
 
 def _filtered_by_a_product(x: Tensor, filters: Float[Tensor, "B 2 6 6"]) -> Float[Tensor, "B 2 c h w"]:
-    """The same for runtimes whose convolutions have a fixed number of groups: a product of matrices."""
+    """`_filtered` as a product of matrices, for runtimes whose convolutions need a fixed number of groups."""
     h, w = x.shape[-2] // 2, x.shape[-1] // 2
     x = F.pixel_unshuffle(F.pad(x, (2, 2, 2, 2)), 2).unflatten(1, (-1, 4)).transpose(1, 2)  # [B, a b, c, h + 2, w + 2]
     ends = [slice(n, n - 2 or None) for n in range(3)]

@@ -1,4 +1,4 @@
-"""AnyUp: attention from the image to the features of any encoder, which its keys have seen."""
+"""AnyUp: attention from the image to the features of any encoder, with keys computed from image and features."""
 
 import math
 
@@ -23,25 +23,25 @@ from resfu.upsamplers.unify import Unify
 class AnyUp(Upsampler):
     """Windowed attention from the image to the features of any encoder (arXiv 2510.12764).
 
-    The image, encoded pixel by pixel with its position, gives the query at the output's size and half of the key at
-    the features'; the other half is read from the features by a layer that takes any width. Per pixel, the softmax of
-    the scores over the low-resolution pixels within `window_ratio` of it, averaged over the heads, weighs the features
-    as they are: constants stay constant and values within those of the window. Any real ratio. GroupNorm's statistics
-    are the whole image's.
+    The image is encoded pixel by pixel, with its position. The query is computed from it at the output's size. The key
+    is computed at the features' size, from the encoded image and from the features, which a layer for any number of
+    channels reads (`Unify`). For every pixel, the softmax of the scores over the low-resolution pixels within
+    `window_ratio` of it, averaged over the heads, weighs the unchanged features. So constants stay constant, and values
+    stay within those of the window. It takes any real ratio. GroupNorm's statistics are those of the whole image.
 
-    The released weights need the released axis order of that layer, the default: with it, the result depends on the
-    order of the features' channels.
+    The released weights need the axis order that the released code has in `Unify`; this is the default. With it, the
+    result depends on the order of the features' channels.
 
     Args:
         channels: C, width of the features; None takes any.
-        guidance_channels: width of the image, which has at least 2 rows and columns and any size; so have the features.
+        guidance_channels: channels of the image. Image and features may have any size from 2 rows and columns.
         dim: D, width of query and key; a multiple of 8 and of `heads`.
-        heads: blocks of channels with a softmax of their own.
-        window_ratio: half the width of the window, as a share of the map; 0 sees all of it.
+        heads: number of blocks of channels, each with a softmax of its own.
+        window_ratio: half the width of the window, as a share of the map; 0 makes the whole map the window.
         kernel_size: of the first convolution on the image.
-        feature_kernel_size: of the filters that read the features.
-        feature_dim: M, their number, a multiple of 8. Default: D.
-        any_order: read the features as in the paper, whatever the order of their channels.
+        feature_kernel_size: size of the filters that read the features.
+        feature_dim: M, number of these filters, a multiple of 8. Default: D.
+        any_order: read the features as the paper describes, so that the order of their channels does not matter.
 
     Raises:
         ValueError: for an even kernel, widths that do not divide or, when called, an image or features of one row or
@@ -112,7 +112,7 @@ class AnyUp(Upsampler):
         for name, x in (("the image", guidance), ("the features", features)):
             if min(x.shape[-2:]) < 2:
                 raise ValueError(f"{name} must have at least 2 rows and columns, got {list(x.shape)}: borders mirror.")
-        guidance = guidance.contiguous()  # one order whatever it comes in: so do the roundings
+        guidance = guidance.contiguous()  # rounding errors should not depend on the memory format
         if on_cpu_without_graph(features, guidance) and all_plain(self):
             out = anyup_cpu.upsample(self, features, guidance, size)
             return out.contiguous(memory_format=memory_format(features))
@@ -121,7 +121,7 @@ class AnyUp(Upsampler):
         return out.contiguous(memory_format=memory_format(features))
 
     def query_and_key_of(self, features: Tensor, image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """[B, D, H, W] and [B, D, h, w]."""
+        """Query [B, D, H, W] and key [B, D, h, w]."""
         encoded = self.placed(self.image_encoder(image))
         query = self.query_convolution(F.adaptive_avg_pool2d(self.query_encoder(encoded), size))
         low = (features.shape[-2], features.shape[-1])
@@ -129,12 +129,12 @@ class AnyUp(Upsampler):
         return self.projected(query, "query").movedim(-1, 1), key
 
     def key(self, image: Float[Tensor, "B D h w"], features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
-        """What the encoded image and the features say of each low-resolution pixel, in fp32 at least."""
+        """The key, from the encoded image and the features at low resolution, in at least fp32."""
         seen = self.feature_encoder(features)
         return self.projected(self.aggregation(torch.cat([image, seen], 1)), "key").movedim(-1, 1)
 
     def projected(self, x: Float[Tensor, "B D H W"], part: str) -> Float[Tensor, "B H W D"]:
-        """A map as "query" or "key": normalised over its channels and projected."""
+        """Normalise a map over its channels and project it, with the layers of `part` ("query" or "key")."""
         norm, n = (self.query_norm, 0) if part == "query" else (self.key_norm, 1)
         x = at_least_fp32(x).movedim(1, -1)
         if not all_plain(self):
@@ -146,14 +146,14 @@ class AnyUp(Upsampler):
     def placed(
         self, x: Float[Tensor, "B D n m"], first: tuple[int, int] = (0, 0), image: tuple[int, int] | None = None
     ) -> Tensor:
-        """Mix each channel with the one D / 2 further on, by angles of the pixel's place.
+        """Encode positions: mix channels i and i + D / 2 by the cosine and sine of angles of the pixel's position.
 
-        Both of a pair have angles of their own, as published, so that this is no rotation.
+        As in the published code, the two channels of a pair have different angles, so this is not a rotation.
 
         Args:
-            x: a part of the image's map.
-            first: row and column of the image at its upper left corner.
-            image: (Hy, Wy). Default: the size of x.
+            x: a part of the encoded image.
+            first: row and column of the image at the upper left corner of x.
+            image: (Hy, Wy), size of the whole image. Default: the size of x.
         """
         axes = zip(image or x.shape[-2:], first, x.shape[-2:], strict=True)
         rows, columns = (
@@ -169,13 +169,13 @@ class AnyUp(Upsampler):
 
 
 def _coordinates(P: int, device: torch.device) -> Tensor:
-    """Of an axis: 0 at the first pixel, 1 at the last; 0 if there is but one."""
+    """Coordinates [P] of an axis: 0 at the first pixel, 1 at the last; 0 if there is only one pixel."""
     return torch.arange(P, device=device, dtype=torch.float64) / max(P - 1, 1)
 
 
 def _first_frequencies(dim: int) -> Tensor:
-    """[2, D]: 2 pi to 2 pi / 100, twice, of rows in the first half of the channels, of columns in the second."""
-    # The device by name: after transformers has loaded a model, `with torch.device(...)` does not reach linspace.
+    """Frequencies [2, D] for rows and columns: 2 pi to 2 pi / 100, twice; rows in the first half of the channels."""
+    # linspace gets the device by name: after transformers has loaded a model, `with torch.device(...)` has no effect.
     frequency = 2 * math.pi * 100 ** -torch.linspace(0, 1, dim // 4, device=torch.get_default_device())
     twice, none = frequency.repeat(2), torch.zeros(dim // 2)
     return torch.stack([torch.cat([twice, none]), torch.cat([none, twice])])

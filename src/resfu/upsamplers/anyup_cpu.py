@@ -1,4 +1,4 @@
-"""AnyUp on the CPU without gradients: the image encoders in bands, the query made as it is asked for."""
+"""AnyUp on the CPU without gradients: image encoders in bands of rows, and the query computed a few rows at a time."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ def upsample(anyup: "AnyUp", features: Tensor, image: Tensor, size: tuple[int, i
     for b in range(B):
         query, image_key = _encode(anyup, image[b], (h, w), size, space)
         key = anyup.key(image_key[None], features[b : b + 1])[0]
-        if out is None:  # after the encoders' maps, whose room it takes
+        if out is None:  # allocated after the encoders' maps are freed, so that it reuses their memory
             out = torch.empty((B, C, H, W), dtype=features.dtype, device="cpu", memory_format=memory_format(features))
         axes = share(H, h, anyup.window_ratio), share(W, w, anyup.window_ratio)
         scale = 1 / math.sqrt(len(key) // anyup.heads)
@@ -53,7 +53,7 @@ def _projected(anyup: "AnyUp", query: Tensor) -> Tensor:
 def _encode(
     anyup: "AnyUp", image: Tensor, low: tuple[int, int], size: tuple[int, int], space: Workspace
 ) -> tuple[Tensor, Tensor]:
-    """The query before it is normalised and projected, [H, W, D], and the image's part of the key, [D, h, w]."""
+    """The query [H, W, D], before it is normalised and projected, and the image's part of the key, [D, h, w]."""
     parts: list[Any] = list(anyup.image_encoder)
     stem, *blocks = parts
     (Hy, Wy), D = image.shape[-2:], stem.out_channels
@@ -77,21 +77,21 @@ def _encode(
 
 
 def _run_encoder(encoder: nn.Sequential, x: Tensor, out: Tensor, inner: Tensor, space: Workspace) -> None:
-    """Convolution and blocks of x [Hy, Wy, D] into `out`, which may be x."""
+    """Apply an encoder (a convolution and residual blocks) to x [Hy, Wy, D], into `out`, which may be x."""
     parts: list[Any] = list(encoder)
     stem, *blocks = parts
     _run_blocks(blocks, out, inner, layer(x, None, stem, out, space), space)
 
 
 def _run_blocks(blocks: list, x: Tensor, inner: Tensor, sums: Sums, space: Workspace) -> None:
-    """Residual blocks of 1 x 1 convolutions on x [Hy, Wy, D], in place; `inner` holds what lies between two."""
+    """Apply residual blocks to x [Hy, Wy, D], in place; `inner` holds the result of a block's first convolution."""
     for block in blocks:
         between = layer(x, sums.affine(block.norm1, x), block.conv1, inner, space)
         sums = layer(inner, between.affine(block.norm2, inner), block.conv2, x, space, add=True)
 
 
 def _place(x: Tensor, frequencies: Tensor, space: Workspace) -> None:
-    """`AnyUp.placed` on [Hy, Wy, D], in place: the cosine of a sum of two angles from those of each."""
+    """`AnyUp.placed` on [Hy, Wy, D], in place; cos(a + b) and sin(a + b) come from the cosines and sines of a and b."""
     (H, W, D), half = x.shape, x.shape[2] // 2
     places = [torch.arange(P, dtype=torch.float64, device=x.device)[:, None] / max(P - 1, 1) for P in (H, W)]
     angles = [place * frequency.double() for place, frequency in zip(places, frequencies, strict=True)]

@@ -1,7 +1,8 @@
-"""Image encoders on the CPU without gradients, in bands of rows that stay in the cache.
+"""Image encoders on the CPU without gradients, computed in bands of rows that stay in the cache.
 
-A layer reads its map once and writes the next one over it: GroupNorm, whose statistics the layer before has summed up,
-SiLU and convolution of a band happen in memory that is taken once. In fp32 with Numba compiled kernels do the same.
+A layer (GroupNorm, SiLU, convolution) reads its map once, band by band, and writes its result over it. The layer before
+has already summed up GroupNorm's statistics. The bands use memory that is allocated once. In fp32, if Numba is
+installed, compiled kernels do the same.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,12 @@ from resfu.ops.reassembly.workspace import Workspace
 from resfu.ops.transforms import is_batched
 from resfu.upsamplers.image_encoder import Convolution
 
-_FAR = 64.0  # square of a mean over the variance, from which the variance is computed again
-_BAND = 4096  # pixels: 2 MB of 128 channels in fp32
+_FAR = 64.0  # if mean^2 / variance is larger, the variance is computed again, by a more accurate formula
+_BAND = 4096  # pixels of a band: 2 MB at 128 channels in fp32
 
 
 def on_cpu_without_graph(*tensors: Tensor) -> bool:
-    """Whether work can go in bands: on the CPU in fp32 or fp64, no graph recorded or captured, outside torch.func."""
+    """Whether work may go in bands: on the CPU in fp32 or fp64, no graph recorded or captured, not in torch.func."""
     return (
         all(in_bands(x) and x.dtype in (torch.float32, torch.float64) and not is_batched(x) for x in tensors)
         and not torch.is_autocast_enabled("cpu")
@@ -30,12 +31,12 @@ def on_cpu_without_graph(*tensors: Tensor) -> bool:
 
 
 class Sums:
-    """What GroupNorm needs to know of a map, summed up band by band.
+    """The statistics of a map that GroupNorm needs, summed up band by band.
 
     Args:
-        count: pixels that have been summed up elsewhere.
-        total: their sum, [D] in fp64.
-        squares: that of their squares.
+        count: number of pixels that have been summed up elsewhere.
+        total: the sum of these pixels, [D] in fp64.
+        squares: the sum of their squares, [D] in fp64.
     """
 
     def __init__(self, count: int = 0, total: Tensor | float = 0.0, squares: Tensor | float = 0.0) -> None:
@@ -44,14 +45,14 @@ class Sums:
         self._squares = squares
 
     def add(self, x: Tensor, space: Workspace) -> None:
-        """Take in some pixels, [..., D]."""
+        """Add some pixels, [..., D], to the sums."""
         x = x.reshape(-1, x.shape[-1])
         self._count += len(x)
         self._sum = self._sum + x.sum(0).double()
         self._squares = self._squares + torch.square(x, out=space.take("squares", tuple(x.shape))).sum(0).double()
 
     def affine(self, norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
-        """GroupNorm of the map x [H, W, D], whose pixels were added, as a scale and a shift of each channel."""
+        """GroupNorm of the map x [H, W, D], which the sums are of, as a scale and a shift for each channel."""
         assert isinstance(self._sum, Tensor)
         assert isinstance(self._squares, Tensor)
         size = self._count * x.shape[-1] // norm.num_groups
@@ -60,7 +61,7 @@ class Sums:
         )
         mean = total / size
         variance = squares / size - mean.square()
-        if (mean.square() > _FAR * variance).any():  # their difference has lost digits
+        if (mean.square() > _FAR * variance).any():  # the subtraction has lost digits
             groups = x.flatten(0, 1).unflatten(1, (norm.num_groups, -1))
             variance = (groups - mean.to(x.dtype)).square().mean((0, 2)).double()[:, None]
         scale = norm.weight.double().unflatten(0, (norm.num_groups, -1)) * (variance + norm.eps).rsqrt()
@@ -75,7 +76,7 @@ def bands(H: int, W: int) -> Iterator[tuple[int, int]]:
 
 
 def embedded(convolution: Convolution, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """A first convolution of an image [c, H, W]: bands [rows, W, D]."""
+    """Yield the first convolution of an image [c, H, W] in bands: (first row, one past the last, [rows, W, D])."""
     k = convolution.kernel_size[0]
     padded = F.pad(image[None], (k // 2,) * 4, mode="reflect") if k > 1 else image[None]
     padded = padded.contiguous(memory_format=torch.channels_last)
@@ -87,21 +88,22 @@ def embedded(convolution: Convolution, image: Tensor) -> Iterator[tuple[int, int
 def convolved(
     x: Tensor, affine: tuple[Tensor, Tensor] | None, convolution: nn.Conv2d, space: Workspace, mirrored: bool = True
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """The next layer of a map [H, W, D]: bands [rows, W, D'], each valid until the next, of the convolution.
+    """Yield the next layer of a map x [H, W, D] in bands: (first row, one past the last, [rows, W, D']).
 
-    The band's rows of x may be written over as soon as it is there.
+    A band is valid until the next one is asked for. The same rows of x may be overwritten as soon as their band has
+    been yielded.
 
     Args:
         x: [H, W, D].
-        affine: normalise x by this scale and shift and apply SiLU first.
+        affine: first normalise x by this scale and shift, then apply SiLU.
         convolution: 1 x 1 or 3 x 3.
-        space: memory.
-        mirrored: beyond the border x is mirrored; otherwise 0.
+        space: memory for intermediates.
+        mirrored: whether x is mirrored at the border; otherwise it is padded with 0.
     """
     H, W, D = x.shape
     reach = convolution.kernel_size[0] // 2
     weight = convolution.weight.contiguous(memory_format=torch.channels_last)
-    read = 0  # rows of x that have been
+    read = 0  # number of rows of x that have been read
     for first, last in bands(H, W):
         rows, to = last - first, min(last + reach, H)
         y = space.take("activated", (rows + 2 * reach, W + 2 * reach, D))
@@ -134,7 +136,7 @@ def _activate(x: Tensor, affine: tuple[Tensor, Tensor] | None, out: Tensor) -> N
 
 
 def _fill_border(y: Tensor, W: int, top: bool, bottom: bool, mirrored: bool, filled: int) -> None:
-    """The row and column beyond the map, of rows [rows + 2, W + 2, D] of which `filled` are there."""
+    """Fill the padding around rows y [rows + 2, W + 2, D], whose first `filled` rows hold values."""
     for beyond, inside in ((0, 2), (W + 1, W - 1)):
         y[:, beyond] = y[:, inside] if mirrored else 0
     if top:
@@ -152,19 +154,19 @@ def layer(
     add: bool = False,
     mirrored: bool = True,
 ) -> Sums:
-    """The next layer of a map [H, W, D] into another one, [H, W, D'].
+    """Compute the next layer of a map [H, W, D] and write it into `out` [H, W, D'].
 
     Args:
-        x: the map, in order.
-        affine: normalise x by this scale and shift and apply SiLU first.
+        x: the map, contiguous.
+        affine: first normalise x by this scale and shift, then apply SiLU.
         convolution: 1 x 1 or 3 x 3.
-        out: may be x where `works_in_place` says so.
-        space: memory.
-        add: to what is in `out`, for 1 x 1 convolutions.
-        mirrored: beyond the border x is mirrored; otherwise 0.
+        out: may be x itself if `works_in_place` allows it.
+        space: memory for intermediates.
+        add: add the result to the values in `out`; only for 1 x 1 convolutions.
+        mirrored: whether x is mirrored at the border; otherwise it is padded with 0.
 
     Returns:
-        The sums of the result.
+        The sums of the result, for the next GroupNorm.
     """
     if _is_compiled(x, convolution):
         from resfu.ops.layers.numba import layer as compiled
@@ -178,7 +180,7 @@ def layer(
 
 
 def embed(convolution: Convolution, image: Tensor, out: Tensor, space: Workspace) -> Sums:
-    """A first convolution, of an image [c, H, W], into [H, W, D]."""
+    """Compute the first convolution of an image [c, H, W] and write it into `out` [H, W, D]."""
     if _is_compiled(image, convolution):
         return layer(image.permute(1, 2, 0).contiguous(), None, convolution, out, space)
     sums = Sums()
@@ -189,7 +191,7 @@ def embed(convolution: Convolution, image: Tensor, out: Tensor, space: Workspace
 
 
 def works_in_place(x: Tensor, convolution: nn.Conv2d) -> bool:
-    """Whether `layer` may write over x."""
+    """Whether `layer` may write its result over x."""
     return convolution.kernel_size[0] == 1 or not _is_compiled(x, convolution)
 
 
@@ -200,14 +202,14 @@ def _is_compiled(x: Tensor, convolution: nn.Conv2d) -> bool:
 def run(
     layers: list[tuple[nn.GroupNorm, Convolution]], x: Tensor, sums: Sums, space: Workspace, second: Tensor | None
 ) -> Tensor:
-    """Layers of GroupNorm, SiLU and convolution on a map [H, W, D], one after the other.
+    """Apply layers of GroupNorm, SiLU and convolution to a map [H, W, D], one after the other.
 
     Args:
-        layers: whose width does not change.
-        x: the map, which is written over.
-        sums: of x.
-        space: memory.
-        second: room for another map like x; None takes it where it is needed.
+        layers: (norm, convolution) pairs that keep the number of channels.
+        x: the map, which is overwritten.
+        sums: the sums of x.
+        space: memory for intermediates.
+        second: memory for a second map like x; None allocates it when it is needed.
 
     Returns:
         The result: x or `second`.

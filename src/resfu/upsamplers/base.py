@@ -1,4 +1,4 @@
-"""The contract that every upsampler keeps."""
+"""`Upsampler`, the base class with the call signature and the checks that all upsamplers share."""
 
 import inspect
 from pathlib import Path
@@ -19,32 +19,32 @@ from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
 from resfu.upsamplers.starts import PUBLISHED, started_at
 
-Size = Any  # (H, W); (D, H, W) of the methods that take volumes, when they were made with dims=3
+Size = Any  # (H, W); for upsamplers of volumes (built with dims=3) it is (D, H, W)
 
 
 class Upsampler(nn.Module):
-    """Base of all upsamplers: checks what comes in, determines the output size, calls `upsample`.
+    """Base class of all upsamplers: it checks the input, determines the output size and calls `upsample`.
 
-    A subclass sets the class attributes, passes its widths to `__init__` and writes
-    `upsample(features, guidance, size)`; it may take `out` too, if its last step can write into a given map.
+    A subclass sets the class attributes, passes its widths to `__init__` and implements
+    `upsample(features, guidance, size)`, with a fourth argument `out` if its last step can write into a given tensor.
 
     Attributes:
-        guided: whether it needs a guidance.
-        image_guided: whether that guidance is the image itself rather than a feature map.
-        ratios: which ratios of output to features it takes: "any" real one from 1, "integer", "fixed" (those of
-            `scale_factor`) or "2".
-        paper: where it is published, as an arXiv identifier; "" for textbook methods.
-        arguments: what the constructor was given, by name, defaults included: its configuration.
-        startable: whether its constructor takes a `start`, with which it first gives what an interpolation gives.
-        compiled: whether compiled kernels do most of it on the CPU, in fp32, which half precision is brought to.
+        guided: whether the method needs a guidance.
+        image_guided: whether the guidance is the image itself rather than a feature map.
+        ratios: the supported ratios of output size to feature size: "any" (real numbers from 1), "integer", "fixed"
+            (the `scale_factor` it was built for) or "2".
+        paper: arXiv identifier of the paper; "" for textbook methods.
+        arguments: the constructor's arguments by name, including defaults.
+        startable: whether the constructor takes a `start`: an interpolation that the untrained upsampler equals.
+        compiled: whether compiled fp32 kernels do most of the work on the CPU (half precision is converted to fp32).
 
     Args:
-        channels: width of the features; None accepts any.
-        guidance_channels: width of the guidance; None where there is none.
-        scale_factor: ratio of the output to the features where neither `size` nor a guidance settles it.
+        channels: number of channels of the features; None accepts any.
+        guidance_channels: number of channels of the guidance; None for methods without guidance.
+        scale_factor: ratio of output size to feature size, used when neither `size` nor a guidance is given.
 
     Raises:
-        ValueError: for a width that is no int from 1, or a ratio that is no number from 1.
+        ValueError: for a number of channels that is not an integer from 1, or a ratio that is not a number from 1.
 
     >>> class Own(resfu.Upsampler):
     ...     def upsample(self, features, guidance, size):
@@ -63,11 +63,11 @@ class Upsampler(nn.Module):
     arguments: dict[str, Any]
 
     def __new__(cls, *arguments: Any, **options: Any) -> "Upsampler":
-        """Note the constructor's arguments, whatever the subclass does with them."""
+        """Record the constructor's arguments, whatever the subclass does with them."""
         module = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(module, *arguments, **options)
-        except TypeError:  # wrong arguments, of which __init__ complains, or a copy, which gets its attributes later
+        except TypeError:  # wrong arguments (__init__ will raise for them), or a copy, which gets its attributes later
             return module
         bound.apply_defaults()
         module.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])  # without self
@@ -97,22 +97,22 @@ class Upsampler(nn.Module):
         """Bring features to high resolution.
 
         Args:
-            features: [B, C, h, w], floating point; the deep, low-resolution map. Methods that were made with `dims=3`
-                take volumes [B, C, d, h, w] here, and have a depth in every size.
-            guidance: [B, c, H, W], what steers the upsampling. Ignored by unguided upsamplers, except for its size.
-            size: (H, W) of the output. Default: the guidance's, else the features' times `scale_factor`. A guidance of
-                another size than this is resampled to it bilinearly first. Where only whole ratios are taken, less than
-                one ratio may be missing in either axis: the surplus rows and columns of the whole size are cropped at
-                the bottom and right, and the guidance's last row and column are repeated to cover them.
-            out: [B, C, H, W] in the features' dtype, which the result is written into: that spares the page faults of
-                new memory. Without gradients.
+            features: [B, C, h, w], floating point: the low-resolution map. Upsamplers built with `dims=3` take volumes
+                [B, C, d, h, w], and all sizes have a depth.
+            guidance: [B, c, H, W], the map that steers the upsampling. Unguided upsamplers only use its size.
+            size: (H, W) of the output. Default: the guidance's size, else the features' times `scale_factor`. A
+                guidance of another size is resampled to it bilinearly. A method of whole ratios r also gives up to
+                r - 1 rows or columns less: it repeats the guidance's last row and column, upsamples to the whole size
+                and crops the result at the bottom and right.
+            out: [B, C, H, W] in the features' dtype: the result is written into it, which saves the page faults of
+                new memory. Only without gradients.
 
         Returns:
             [B, C, H, W] in the features' dtype, under autocast too.
 
         Raises:
             ValueError: for input of the wrong rank, width, batch size or dtype, a missing guidance, an output smaller
-                than the features, or a ratio that is not taken.
+                than the features, or a ratio that the method does not support.
         """
         guidance, size = self.prepared(features, guidance, size)
         upsample = in_fp32(self, features, guidance)
@@ -130,7 +130,7 @@ class Upsampler(nn.Module):
             guidance = guidance if guidance is None else covering(guidance, size, whole)
             out = (upsample or self.upsample)(features, guidance, whole)
             for axis, n in enumerate(size, 2):
-                out = out.narrow(axis, 0, n)  # a slice would not be written where the example loses nothing
+                out = out.narrow(axis, 0, n)  # an export omits a slice (out[:, :n]) if its example input loses nothing
             start = getattr(self, "start", PUBLISHED)
             if start != PUBLISHED:
                 out = started_at(size, out, features, whole, start)
@@ -138,22 +138,22 @@ class Upsampler(nn.Module):
             return out.to(features.dtype).contiguous(memory_format=layout)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """The method itself, on checked input: [B, C, h, w], [B, c, H, W] -> [B, C, H, W]."""
+        """The method itself, on checked input: features [B, C, h, w], guidance [B, c, H, W] -> [B, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} does not define upsample().")
 
     def _writes_into(self, features: Tensor, size: Size) -> bool:
-        """Whether `upsample` writes such a result itself, as its last step: it then takes `out`."""
+        """Whether `upsample` can be given `out` for these features and this size, and writes into it as last step."""
         direct = self.dims == 2 and "out" in inspect.signature(self.upsample).parameters and features.shape[0] > 0
         return direct and self.whole_size(features, size) == size
 
     def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
-        """Write what `resfu.from_pretrained` builds the same upsampler from.
+        """Write the upsampler to a folder, from which `resfu.from_pretrained` builds it again.
 
         Args:
-            folder: gets config.json (class and constructor arguments), model.safetensors and a model card; made with
-                its parents when it is not there.
-            measured: Markdown for the model card: what was measured with these weights, such as the table.md of
-                `resfu compare`.
+            folder: where config.json (class and constructor arguments), model.safetensors and a model card are
+                written. It is created with its parents if needed.
+            measured: Markdown for the model card: results that were measured with these weights, such as the table.md
+                of `resfu compare`.
 
         Raises:
             ValueError: for a class of your own, or arguments that JSON cannot hold.
@@ -164,39 +164,39 @@ class Upsampler(nn.Module):
         save_pretrained(self, folder, measured)
 
     def push_to_hub(self, repository: str, measured: str = "", private: bool = False) -> str:
-        """Upload what `save_pretrained` writes to the Hugging Face Hub.
+        """Upload the files that `save_pretrained` writes to the Hugging Face Hub.
 
         Args:
-            repository: "owner/name"; made when it is not there.
+            repository: "owner/name"; created if it does not exist.
             measured: see `save_pretrained`.
             private: whether a new repository is private.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
         """
         from resfu.upsamplers.pretrained import push_to_hub
 
         return push_to_hub(self, repository, measured, private)
 
     def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Other values by the weights of features, for methods that are linear in what they carry.
+        """Upsample `values` with the weights computed for `features`, for methods that are linear in the values.
 
         Args:
-            features: [B, C, h, w], checked; what the weights are made from.
-            values: [B, K, h, w]; with groups of weights K is a multiple of these, group by group.
+            features: [B, C, h, w], checked; the weights are computed from them.
+            values: [B, K, h, w]. If groups of channels have weights of their own, K is a multiple of their number.
             guidance: [B, c, H, W].
             size: (H, W).
 
         Returns:
-            [B, K, H, W]; of the features themselves what `upsample` gives.
+            [B, K, H, W]. For `values = features` this equals `upsample`.
 
         Raises:
-            ValueError: where the method has no weights for others' values.
+            ValueError: if the method has no weights that apply to other values.
         """
         raise ValueError(f"{type(self).__name__} has no weights that could carry other values than its features.")
 
     def prepared(self, features: Tensor, guidance: Tensor | None, size: Size) -> tuple[Tensor | None, Size]:
-        """Check what `forward` was given: the guidance as `upsample` takes it, and the output's size."""
+        """Check the arguments of `forward`; return the guidance as `upsample` takes it, and the output size."""
         check_map("features", features, "[B, C, h, w]" if self.dims == 2 else "[B, C, d, h, w]", self.channels)
         if guidance is not None:
             self._check_guidance(guidance, features)
@@ -217,7 +217,7 @@ class Upsampler(nn.Module):
         return (guidance if same else self._resized(guidance, size)), size
 
     def _resized(self, guidance: Tensor, size: Size) -> Tensor:
-        """A guidance of another size than the output's, brought to it."""
+        """Resample a guidance of another size to the output size."""
         return F.interpolate(guidance, size=size, mode="bilinear", align_corners=False)
 
     def extra_repr(self) -> str:
@@ -263,19 +263,19 @@ class Upsampler(nn.Module):
         return wanted
 
     def whole_size(self, features: Tensor, size: Size) -> Size:
-        """The size that `upsample` runs at for an output of this one, or a ValueError for a ratio it doesn't take."""
+        """The size at which `upsample` runs to give an output of `size`; ValueError for an unsupported ratio."""
         ratio = 2 if self.ratios == "2" else int(self.scale_factor or 1)
         name, low = type(self).__name__, tuple(features.shape[2:])
         if self.dims == 2:
             return whole_size(name, self.ratios, ratio, (low[0], low[1]), size)
-        # The depth is an axis like the others, and each axis is taken or not by itself.
+        # The depth is an axis like the others, and every axis is checked by itself.
         rows = whole_size(name, self.ratios, ratio, (low[0], low[1]), size[:2])
         columns = whole_size(name, self.ratios, ratio, (low[1], low[2]), size[1:])
         return (*rows, columns[1])
 
 
 def _always_equal(a: Size, b: Size) -> bool:
-    """Whether two sizes are equal; in a program for other runtimes, whatever sizes it will meet."""
+    """Whether two sizes are equal; in a program exported for other runtimes, whether they are equal for every input."""
     if is_portable():
         return all(known(n == m) for n, m in zip(a, b, strict=True))
     return a == b
@@ -285,7 +285,7 @@ def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> N
     """Refuse anything but a floating point map of the given width.
 
     Raises:
-        ValueError: that says what came and what was expected.
+        ValueError: with what was given and what was expected.
     """
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a tensor {layout}, got {type(tensor).__name__}.")

@@ -21,19 +21,20 @@ class CARAFE(Upsampler):
     a low-resolution pixel, and their softmax weighs that pixel's K x K neighbours. Neighbours beyond the border keep
     their weight and contribute 0: at K = 5 and uniform weights a constant 1 gives 0.36 in a corner and 0.6 at an edge.
 
-    Initialisation: Xavier-uniform, the kernel's convolution normal with deviation 0.001, biases 0; so it starts as a
-    box filter.
+    Initialisation: Xavier-uniform for the first convolution, normal with deviation 0.001 for the second, biases 0. So
+    it starts nearly as a box filter.
 
     Args:
         channels: C, width of the features.
-        scale_factor: r, whole; the ratio it is built for.
+        scale_factor: r, a whole number; the ratio it is built for.
         kernel_size: K, odd, of the reassembly.
-        groups: blocks of channels with kernels of their own; divides C.
+        groups: number of blocks of channels, each with kernels of its own; divides C.
         encoder_kernel_size: odd, of the convolution that predicts the kernels.
         compressed_channels: width between the two convolutions.
         encoder_dilation: of the convolution that predicts the kernels.
-        dims: 2, or 3 for volumes [B, C, d, h, w]: kernels of K^3 for r^3 voxels each, computed slab by slab.
-        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+        dims: 2, or 3 for volumes [B, C, d, h, w]. In 3-D, kernels have K^3 weights for each of r^3 voxels, and are
+            computed slab by slab to save memory.
+        start: "published", or an interpolation that the untrained upsampler equals ("bilinear", "nearest", see
             `resfu.upsamplers.starts`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""The tensors of one upsampler in what people save: bare, wrapped by a training loop, or inside a whole network."""
+"""Find the tensors of one upsampler in a file: bare, in a training checkpoint, or inside a whole network."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-# Under which training loops keep the tensors, beside the optimiser and the like.
+# The keys under which training loops save the model's tensors, beside the optimiser's state and others.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "anyup")
-# What DistributedDataParallel and torch.compile put before every name.
+# The prefixes that DistributedDataParallel and torch.compile put before every name.
 _SHELLS = ("module.", "_orig_mod.")
 
 
@@ -19,13 +19,13 @@ def upsampler_tensors(
 
     Args:
         content: tensors by name, or a checkpoint that holds them.
-        name: of the upsampler, for messages.
-        known: whether a name, without its prefix, is one of the upsampler's.
-        sign: regular expression for the beginning of a name that every such upsampler has.
-        prefix: of its names. Default: the only one behind which there is such an upsampler.
+        name: the upsampler, for messages.
+        known: tells whether a name, without its prefix, belongs to the upsampler.
+        sign: regular expression for the beginning of a parameter name that every such upsampler has.
+        prefix: the beginning of the upsampler's names in a network. Default: the only prefix with such an upsampler.
 
     Returns:
-        The tensors under their names without the prefix. What lies outside the prefix is left out.
+        The tensors under their names without the prefix. Tensors without this prefix are left out.
 
     Raises:
         ValueError: for anything but tensors, a prefix that no name has, or several upsamplers and no prefix.

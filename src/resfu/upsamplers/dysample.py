@@ -21,29 +21,31 @@ _STATIC, _DYNAMIC = 0.25, 0.5  # in low-resolution pixels per unit of the offset
 class DySample(Upsampler):
     """Bilinear sampling at positions that the features themselves shift (arXiv 2308.15085).
 
-    A 1 x 1 convolution predicts an offset of every pixel and group from its regular position; the features are sampled
-    there bilinearly, clamped to the border. So constants stay constant, and with zero offsets it is bilinear
-    interpolation. Style "lp" predicts at low resolution and then interleaves; "pl" interleaves first and predicts at
-    the output's resolution from C / r^2 channels. Offsets count low-resolution pixels: 0.25 times the prediction, or
-    with dynamic scope 0.5 times the prediction and the sigmoid of a second convolution. The paper's names: DySample
-    (lp), DySample+ (lp, dynamic), DySample-S (pl) and DySample-S+ (pl, dynamic).
+    A 1 x 1 convolution predicts, for every output pixel and group of channels, an offset from the pixel's regular
+    position. The features are sampled bilinearly at the shifted position, clamped to the border. So constants stay
+    constant, and with zero offsets the result is bilinear interpolation.
 
-    Positions are computed in fp32 at least whatever the features' dtype: half precision would round them to 1/16 pixel
-    on a map 128 wide.
+    Style "lp" predicts offsets at low resolution and then interleaves them; "pl" interleaves the features first and
+    predicts at the output's resolution from C / r^2 channels. Offsets are in low-resolution pixels: 0.25 times the
+    prediction or, with dynamic scope, 0.5 times the prediction times the sigmoid of a second convolution. The paper's
+    names are DySample (lp), DySample+ (lp, dynamic), DySample-S (pl) and DySample-S+ (pl, dynamic).
 
-    Initialisation: offset convolution normal with deviation 0.001, bias 0; scope convolution 0, which is a factor
-    of 0.25.
+    Positions are computed in at least fp32, whatever the features' dtype: half precision would round them to 1/16 pixel
+    on a map 128 pixels wide.
+
+    Initialisation: the offset convolution is normal with deviation 0.001, bias 0; the scope convolution is 0, which
+    gives a factor of 0.25.
 
     Args:
-        channels: C, width of the features; a multiple of `groups`, for "pl" also of r^2.
-        scale_factor: r, whole; the ratio it is built for.
+        channels: C, width of the features; a multiple of `groups`, for "pl" also of r^2 (r^3 for volumes).
+        scale_factor: r, a whole number; the ratio it is built for.
         style: "lp" or "pl".
-        groups: blocks of channels with offsets of their own.
+        groups: number of blocks of channels, each with offsets of its own.
         dynamic_scope: whether a second convolution scales the offsets.
-        scope_bias: whether that convolution has a bias: it has in the authors' segmentation and detection code, not in
-            the module's current release.
-        dims: 2, or 3 for volumes [B, C, d, h, w]: offsets along three axes, sampled slab by slab.
-        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+        scope_bias: whether the second convolution has a bias. It has one in the authors' segmentation and detection
+            code, but not in the current release of their module.
+        dims: 2, or 3 for volumes [B, C, d, h, w], with offsets along three axes, sampled slab by slab to save memory.
+        start: "published", or an interpolation that the untrained upsampler equals ("bilinear", "nearest", see
             `resfu.upsamplers.starts`).
 
     Raises:
@@ -117,12 +119,12 @@ class DySample(Upsampler):
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[:, None] + offsets[:, 1]
         out = sample(x, columns, rows)
-        if self.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+        if self.start not in (PUBLISHED, BILINEAR):  # with zero offsets it already is bilinear
             out = out + interpolated(x, size, self.start) - interpolated(x, size, BILINEAR)
         return out.to(values.dtype, memory_format=memory_format(values))
 
     def offsets(self, features: Float[Tensor, "B C *low"]) -> Float[Tensor, "B dims G *high"]:
-        """Shifts in low-resolution pixels, of columns, then of rows, then of planes where there are any."""
+        """Offsets in low-resolution pixels: of columns, then of rows, then (for volumes) of planes."""
         shuffle = F.pixel_shuffle if self.dims == 2 else voxel_shuffle
         x = shuffle(features, self.ratio) if self.style == "pl" else features
         offsets = at_least_fp32(self.offset(x))

@@ -15,11 +15,14 @@ from resfu.upsamplers.starts import PUBLISHED, at_zero, check_start, reassemble_
 class FADE(Upsampler):
     """Reassembly with kernels that features and guidance predict together (arXiv 2207.10392; gate-free by default).
 
-    Both are narrowed to `compressed_channels` and go through one shared convolution (its bias enters twice); the
-    features' scores are repeated to the output's resolution and added. The softmax weighs the K x K neighbours of the
-    low-resolution pixel. This is the low-to-high form: equal to the full-resolution one, at less memory. The published
-    code is for ratio 2; nearest repetition carries it to any whole ratio. Neighbours beyond the border keep their
-    weight and contribute 0: at K = 5 and uniform weights a constant 1 gives 0.36 in a corner and 0.6 at an edge.
+    Features and guidance are each narrowed to `compressed_channels` and go through one shared convolution, which gives
+    scores (so its bias enters twice). The features' scores are repeated to the output's resolution and added to the
+    guidance's. The softmax of the sum weighs the K x K neighbours of the low-resolution pixel that contains the output
+    pixel. This is the low-to-high form of the method, which equals the full-resolution form but needs less memory.
+
+    The published code is for ratio 2; nearest-neighbour repetition extends it to any whole ratio. Neighbours beyond the
+    border keep their weight and contribute 0: at K = 5 and uniform weights a constant 1 gives 0.36 in a corner and 0.6
+    at an edge.
 
     Initialisation: Xavier-uniform, biases 0.
 
@@ -27,16 +30,16 @@ class FADE(Upsampler):
         channels: C, width of the features.
         guidance_channels: c, width of the guidance.
         kernel_size: K, odd, of the reassembly.
-        compressed_channels: width of the compressed maps; `lite` has no use for it.
-        gated: mix the guidance in, out = gate guidance + (1 - gate) reassembled, with a gate from the features;
-            needs c = C.
-        lite: compress to K x K channels at once and convolve each by itself (FADE-Lite, arXiv 2407.13500).
+        compressed_channels: width of the compressed maps; not used by `lite`.
+        gated: mix the guidance in: out = gate guidance + (1 - gate) reassembled. The gate is predicted from the
+            features; needs c = C.
+        lite: compress to K x K channels and convolve each of them by itself (FADE-Lite, arXiv 2407.13500).
         encoder_kernel_size: odd, of the shared convolution.
-        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+        start: "published", or an interpolation that the untrained upsampler equals ("bilinear", "nearest", see
             `resfu.upsamplers.starts`). Not with a gate, which mixes the guidance in from the beginning.
 
     Raises:
-        ValueError: for an even kernel, a gate between different widths or a start with a gate.
+        ValueError: for an even kernel, a gate with c not equal to C, or a start together with a gate.
 
     >>> up = resfu.FADE(64, 32)
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
@@ -95,7 +98,7 @@ class FADE(Upsampler):
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
-        """Predict each pixel's kernel, reassemble, and gate where asked to."""
+        """Predict each pixel's kernel, reassemble, and mix the guidance in if `gated`."""
         out = self._reassembled(features, features, guidance, size)
         if self.gate is None:
             return out

@@ -14,7 +14,8 @@ from resfu.upsamplers.volumes import trilinear
 class Nearest(Upsampler):
     """Nearest-neighbour interpolation: out[p, q] = x[floor(p h / H), floor(q w / W)].
 
-    `F.interpolate` reads the pixel before where p h / H is whole and rounds down; exact here up to h H = 2^21.
+    Where p h / H is a whole number, rounding can make `F.interpolate` read the pixel before it. This class reads the
+    right pixel, up to h H = 2^21.
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
@@ -39,14 +40,14 @@ class Nearest(Upsampler):
 
 
 class Bilinear(Upsampler):
-    """Bilinear interpolation with half-pixel centres (`align_corners=False`) and clamped borders; trilinear of volumes.
+    """Bilinear interpolation with half-pixel centres (`align_corners=False`) and clamped borders; trilinear if dims=3.
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
-        dims: 2, or 3 for volumes [B, C, d, h, w], whose backward adds up in a fixed order on every device.
+        dims: 2, or 3 for volumes [B, C, d, h, w]. The backward pass of volumes is deterministic on every device.
 
     Raises:
-        ValueError: for other dims.
+        ValueError: for other `dims`.
 
     >>> resfu.Bilinear()(torch.tensor([[[[1.0, 2.0]]]]), size=(1, 4))
     tensor([[[[1.0000, 1.2500, 1.7500, 2.0000]]]])
@@ -70,7 +71,7 @@ class Bilinear(Upsampler):
 class Bicubic(Upsampler):
     """Bicubic interpolation (a = -0.75) with half-pixel centres (`align_corners=False`) and clamped borders.
 
-    Constants stay constant; beside edges the result overshoots the values of the features.
+    Constants stay constant. Next to edges the result overshoots the range of the features.
 
     Args:
         scale_factor: ratio used when neither a size nor a guidance is given.
@@ -96,12 +97,13 @@ class Bicubic(Upsampler):
 class Deconv(Upsampler):
     """Transposed convolution whose kernel and stride are the ratio (arXiv 1411.4038, as compared in 2407.02283).
 
-    out[o, r i + a, r j + b] = bias[o] + sum_c x[c, i, j] weight[c, o, a, b]: windows do not overlap, so every output
-    pixel sees one low-resolution pixel and borders are no special case. C^2 r^2 + C parameters, torch's initialisation.
+    out[o, r i + a, r j + b] = bias[o] + sum_c x[c, i, j] weight[c, o, a, b]. The windows do not overlap, so every
+    output pixel sees one low-resolution pixel and borders are not a special case. It has C^2 r^2 + C parameters, with
+    torch's initialisation.
 
     Args:
         channels: C, width of the features and of the output.
-        scale_factor: r, whole; the ratio it is built for.
+        scale_factor: r, a whole number; the ratio it is built for.
 
     Raises:
         ValueError: for a ratio that is not a whole number.
@@ -127,15 +129,16 @@ class Deconv(Upsampler):
 
 
 class PixelShuffle(Upsampler):
-    """Sub-pixel convolution: r^2 maps a channel, interleaved into one r times as large (arXiv 1609.05158).
+    """Sub-pixel convolution: r^2 maps for each channel, interleaved into one map r times as large (arXiv 1609.05158).
 
-    A convolution C -> C r^2 whose channel o r^2 + a r + b becomes sub-pixel (a, b) of output channel o. With the 1 x 1
-    kernel of the compared networks: C^2 r^2 + C r^2 parameters and no border. torch's initialisation.
+    A convolution maps C channels to C r^2; its channel o r^2 + a r + b becomes sub-pixel (a, b) of output channel o.
+    With the 1 x 1 kernel of the networks compared in the ReSFU paper it has C^2 r^2 + C r^2 parameters, and borders are
+    not a special case. torch's initialisation.
 
     Args:
         channels: C, width of the features and of the output.
-        scale_factor: r, whole; the ratio it is built for.
-        kernel_size: of the convolution, odd; zeros lie beyond the border.
+        scale_factor: r, a whole number; the ratio it is built for.
+        kernel_size: of the convolution, odd; the map is padded with zeros.
 
     Raises:
         ValueError: for an even kernel or a ratio that is not a whole number.
@@ -158,5 +161,5 @@ class PixelShuffle(Upsampler):
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
-        """Widen, then interleave."""
+        """Apply the convolution, then interleave its channels into pixels."""
         return F.pixel_shuffle(self.convolution(features), self.ratio)

@@ -1,4 +1,4 @@
-"""Half precision on the CPU, computed in fp32: compiled kernels take only that, and are two to four times as quick."""
+"""Half precision on the CPU, computed in fp32: the compiled kernels take only fp32, and are 2 to 4 times as fast."""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def in_fp32(up: "Upsampler", features: Tensor, guidance: Tensor | None) -> Callable[..., Tensor] | None:
-    """`up.upsample` on maps in half precision or under autocast, by compiled kernels; None where that is not for it."""
+    """A version of `up.upsample` that computes half precision or autocast in fp32; None if that does not apply."""
     if not up.compiled or up.dims == 3 or features.device.type != "cpu" or getattr(up, "backend", "auto") != "auto":
         return None
     if features.dtype not in _HALF and not (features.dtype == torch.float32 and is_autocast(features)):
@@ -41,9 +41,9 @@ def in_fp32(up: "Upsampler", features: Tensor, guidance: Tensor | None) -> Calla
 
 
 def _in_fp32(module: _Module) -> _Module:
-    """The module with its parameters in fp32, of which autograd knows where they come from.
+    """A copy of the module with its parameters in fp32, through which gradients reach the originals.
 
-    A copy, since other threads may run the module itself.
+    It is a copy because other threads may run the module itself at the same time.
     """
     other = copy.copy(module)
     weights = {name: p if p is None or p.dtype not in _HALF else p.float() for name, p in module._parameters.items()}

@@ -1,4 +1,4 @@
-"""Stacks of convolutions on the image, as the upsamplers of frozen encoders' features have them."""
+"""Convolutions and residual blocks of the image encoders in NAF and AnyUp."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,7 +11,7 @@ NORM_GROUPS = 8
 
 
 class Convolution(nn.Conv2d):
-    """A convolution with stride 1 and no padding of its own that mirrors the border, and so keeps the map's size."""
+    """A convolution of stride 1 that pads by mirroring the border, so that the map keeps its size."""
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
         """Mirror, then convolve."""
@@ -20,14 +20,14 @@ class Convolution(nn.Conv2d):
 
 
 class NormalizedBlock(nn.Module):
-    """Twice GroupNorm, SiLU, convolution, with a way around them or without.
+    """GroupNorm, SiLU and convolution, twice, with or without a residual connection.
 
     Args:
         in_channels: width of the input.
         out_channels: width of the output.
         kernel_size: of both convolutions.
         bias: of both convolutions.
-        residual: add the input, through a 1 x 1 convolution where the widths differ.
+        residual: whether to add the input, after a 1 x 1 convolution if the widths differ.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool, residual: bool) -> None:
@@ -41,7 +41,7 @@ class NormalizedBlock(nn.Module):
             self.shortcut = Convolution(in_channels, out_channels, 1, bias=False)
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
-        """The second layer of the first, and the input where there is a way around."""
+        """Apply both layers, and add the input if `residual`."""
         x = self.conv1(F.silu(self.norm1(input)))
         x = self.conv2(F.silu(self.norm2(x)))
         if not self.residual:

@@ -14,18 +14,20 @@ from resfu.upsamplers.options import check_flags
 class IndexNet(Upsampler):
     """Nearest upsampling by 2, gated at every pixel by what the guidance predicts (arXiv 1908.00672, holistic index).
 
-    A convolution of stride 2 brings the guidance to the features' resolution with 4 channels; their sigmoid,
-    interleaved to the output's resolution, is one gate a pixel for all channels. Gates lie in (0, 1), about 0.5 at
-    first, so a constant does not stay constant. Convolutions have no bias and torch's initialisation; the normalisation
-    is BatchNorm, whose running statistics make the images of a batch independent in eval mode.
+    A convolution of stride 2 brings the guidance to the features' resolution, and 4 channels are computed from it.
+    Their sigmoid, interleaved to the output's resolution, is one gate for each pixel, shared by all channels. Gates lie
+    in (0, 1), about 0.5 at first, so a constant does not stay constant. Convolutions have no bias and torch's
+    initialisation. The normalisation is BatchNorm; in eval mode its running statistics keep the images of a batch
+    independent.
 
-    A state dict of parameters alone loads too: then the running statistics stay as they are.
+    A state dict without BatchNorm's running statistics can be loaded too; they then keep their values.
 
     Args:
         channels: C, width of the features.
         guidance_channels: c, width of the guidance.
-        nonlinear: convolution to 2 c, BatchNorm, ReLU6 and 1 x 1 convolution; False: a single convolution.
-        context: a 4 x 4 kernel, zero padded by 1, instead of 2 x 2.
+        nonlinear: use a convolution to 2 c channels, BatchNorm, ReLU6 and a 1 x 1 convolution. If False, use a single
+            convolution.
+        context: use a 4 x 4 kernel, zero-padded by 1, instead of 2 x 2.
 
     >>> up = resfu.IndexNet(64, 32)
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)).shape
@@ -50,7 +52,7 @@ class IndexNet(Upsampler):
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
-        """Gate the repeated features."""
+        """Repeat the features (nearest neighbour) and multiply them by the gates."""
         assert guidance is not None
         index = self.encoder(guidance)
         if self.nonlinear:

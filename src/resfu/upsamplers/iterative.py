@@ -11,10 +11,10 @@ from resfu.upsamplers.base import Upsampler
 
 
 class Iterative(nn.Module):
-    """A chain of upsamplers, the way in which most of them reach a high ratio: x2, x2, ... (arXiv 2407.02283, Fig. 9).
+    """A chain of upsamplers, by which most methods reach a high ratio: x2, x2, ... (arXiv 2407.02283, Fig. 9).
 
     Args:
-        steps: one upsampler a step, from coarse to fine. Those without a ratio of their own double the size.
+        steps: one upsampler for each step, from coarse to fine. An upsampler without a `scale_factor` doubles the size.
 
     Raises:
         ValueError: for an empty chain.
@@ -36,17 +36,17 @@ class Iterative(nn.Module):
 
         Args:
             features: [B, C, h, w].
-            guidances: one [B, c, H_i, W_i] a step, coarse to fine: each guides its step and says how far it goes. Or
-                one map at the target's resolution, which every step gets averaged down to its own.
-            size: (H, W) of the output. Default: that of the last guidance, else what the steps' ratios give. On the way
-                to an odd one, steps that take whole ratios alone go through what halving it (at x2) and rounding up
-                gives.
+            guidances: one map [B, c, H_i, W_i] for each step, coarse to fine; each guides its step and sets the step's
+                output size. Or a single map at the output's resolution, which is average-pooled to every step's size.
+            size: (H, W) of the output. Default: the size of the last guidance, else the size that the steps' ratios
+                give. For an odd size, steps that only take whole ratios pass through the sizes that halving it (at x2)
+                and rounding up gives: for 21 rows, 6 and 11.
 
         Returns:
             [B, C, H, W].
 
         Raises:
-            ValueError: for another number of guidances than steps, and whatever a step refuses.
+            ValueError: if there are not as many guidances as steps, or if a step refuses its input.
         """
         last = len(self.steps) - 1
         single = isinstance(guidances, Tensor)
@@ -75,7 +75,7 @@ class Iterative(nn.Module):
 
 
 def _plain(ratio: int | float) -> int | float:
-    """A whole ratio as an integer: exporters keep an open size only in products with such."""
+    """Convert a whole ratio to an int: exporters keep a dynamic size dynamic only in products with integers."""
     return int(ratio) if ratio == int(ratio) else ratio
 
 
@@ -86,7 +86,10 @@ def _times(pixels: int, ratio: int | float) -> int:
 def _on_the_way(
     whole: tuple[int, int], target: tuple[int, int], ratio: int | float, rest: int | float
 ) -> tuple[int, int]:
-    """Where a step goes so that the later ones, `rest` in all, end at the target: the whole size or a crop of it."""
+    """The output size of a step from which the later steps (of ratio `rest` together) reach the target.
+
+    It is the whole size, or a crop of it.
+    """
     wanted = [-(-P // rest) if isinstance(rest, int) else int(-(-P // rest)) for P in target]
     rows, columns = (b if 0 <= a - b < ratio else a for a, b in zip(whole, wanted, strict=True))
     return rows, columns

@@ -20,18 +20,20 @@ FIXUP = 0.1
 
 
 class JBU(Upsampler):
-    """Bicubic features, filtered by what is near and looks alike in the image (arXiv 2403.10516, one FeatUp module).
+    """Joint bilateral filter of bicubically upsampled features, guided by the image (arXiv 2403.10516, FeatUp module).
 
-    The kernel of a pixel is the softmax of the inner products of projected guidance in a window (times a learned
-    temperature), times a Gaussian of the distance with learned deviation, normalised to sum 1, plus 0.1 times a
-    correction that a small network reads from kernel and guidance. The correction makes it neither positive nor
-    normalised, so constants do not stay constant. Windows count pixels of the output and mirror the border, which the
-    output must exceed: more than `radius` rows and columns. Any real ratio. Convolutions have torch's initialisation.
+    The kernel of a pixel has two factors: the softmax over a window of the inner products of the projected guidance
+    (times a learned temperature), and a Gaussian of the distance, with a learned deviation. It is normalised to sum 1.
+    Then 0.1 times a correction is added, which a small network predicts from the kernel and the guidance. With the
+    correction, weights may be negative and need not sum to 1, so constants do not stay constant.
+
+    Windows are counted in pixels of the output and mirror the border, so the output needs more than `radius` rows and
+    columns. Any real ratio. Convolutions have torch's initialisation.
 
     Args:
         guidance_channels: g, width of the guidance; the published module takes the normalised image.
         key_dim: width of the projected guidance.
-        radius: of the window of 2 radius + 1 pixels.
+        radius: of the window, which is 2 radius + 1 pixels wide.
 
     Raises:
         ValueError: for a width or radius below 1, or, when called, an output not larger than the radius.
@@ -64,7 +66,7 @@ class JBU(Upsampler):
         size: tuple[int, int],
         bias: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
-        """Interpolate, then filter each pixel with its own kernel, and add a bias of the channels [C]."""
+        """Interpolate, filter each pixel with its own kernel, and add `bias` [C] if it is given."""
         assert guidance is not None
         if min(size) <= self.radius:
             raise ValueError(
@@ -84,7 +86,7 @@ class JBU(Upsampler):
                 both[:, window:] = guidance
                 return torch.add(both[:, :window], self.kernel_fixup(both), alpha=FIXUP)
         if which_backend(guidance) != "numba":
-            guidance = channels_last(guidance)  # and so the kernel, as the operators of reassembly like it
+            guidance = channels_last(guidance)  # the kernel then is channels-last too, which is fast to reassemble with
         keys = at_least_fp32(self.range_projection(guidance))
         likeness = window_softmax(self._temperature() * correlate(keys, keys, 2 * self.radius + 1, "dense", "reflect"))
         kernel = likeness * self._nearness()
@@ -95,9 +97,10 @@ class JBU(Upsampler):
         return at_least_fp32(self.log_temperature).exp().clamp(1e-4, 1e4)
 
     def _nearness(self) -> Float[Tensor, "1 KK 1 1"]:
-        """Gaussian of the distance from the centre, in windows whose corners lie at (1, 1).
+        """Gaussian of the distance from the centre, in coordinates where the window's corners lie at (+-1, +-1).
 
-        As published it is an fp32 tensor even where the rest is fp64: a deviation without axes does not widen it.
+        As in the published code it stays an fp32 tensor even if the rest is fp64: the deviation is a scalar tensor,
+        which does not promote the dtype.
         """
         deviation = at_least_fp32(self.deviation)
         axis = torch.linspace(-1, 1, 2 * self.radius + 1, device=deviation.device, dtype=torch.float32).square()
@@ -109,18 +112,19 @@ class StackJBU(Upsampler):
     """Steps of joint bilateral upsampling by 2, guided by the image (FeatUp's stack, arXiv 2403.10516).
 
     Every step has a JBU of its own, guided by the image average-pooled to that step's output. At the end a 1 x 1
-    convolution corrects the result z: z + 0.1 conv(dropout(z)). In training, dropout (of whole channels: 0.1 inside the
-    kernels, 0.2 at the end) makes results noisy by design. The first step's output must be larger than 3 pixels.
+    convolution corrects the result z: z + 0.1 conv(dropout(z)). In training, dropout of whole channels (0.1 in the
+    networks that compute the kernels, 0.2 at the end) makes results noisy by design. The first step's output must be
+    larger than 3 pixels in both directions.
 
     Args:
         channels: C, width of the features.
-        guidance_channels: g, width of the guidance, which may have any size from the output's up.
-        steps: number of modules; the ratio is 2^steps. Default: what `scale_factor` asks for, else 2.
-        scale_factor: the ratio itself, a power of two from 2, in place of `steps`.
+        guidance_channels: g, width of the guidance, which must be at least as large as the output.
+        steps: number of modules; the ratio is 2^steps. Default: the number that `scale_factor` needs, else 2.
+        scale_factor: the ratio, a power of two from 2; may be given in place of `steps`.
 
     Raises:
-        ValueError: for no steps, a ratio that is no power of two or not 2^steps or, when called, a guidance smaller
-            than the output.
+        ValueError: for fewer than one step, a ratio that is not a power of two or not 2^steps or, when called, a
+            guidance smaller than the output.
 
     >>> up = resfu.StackJBU(64, scale_factor=2)
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 3, 32, 32)).shape
@@ -158,7 +162,7 @@ class StackJBU(Upsampler):
         """Double the resolution step by step, then correct."""
         assert guidance is not None
         folds = self._folds(features, guidance)
-        if folds:  # All channels of a pixel are weighed alike, so the correction, which mixes them, can come first.
+        if folds:  # All channels have the same weights, so the correction, which mixes channels, can come first.
             weight = self.fixup.weight.flatten(1)
             weight = torch.eye(len(weight), dtype=weight.dtype, device=weight.device) + FIXUP * weight
             features = (weight @ features.flatten(2)).unflatten(2, features.shape[2:])
@@ -173,7 +177,11 @@ class StackJBU(Upsampler):
         return features.add(self.fixup(self.dropout(features)).to(features.dtype), alpha=FIXUP)
 
     def _folds(self, features: Tensor, guidance: Tensor) -> bool:
-        """Whether dropout leaves the map as it is, the last convolution is a matrix, and nobody looks in between."""
+        """Whether the final correction may be applied before the first step.
+
+        It may if dropout is off, the convolution is plain, and nothing (a hook, a tracing mode) observes what lies
+        between.
+        """
         fixup, dropout = self.fixup, self.dropout
         if not is_plain_convolution(fixup) or fixup.groups > 1 or fixup.bias is None:
             return False
@@ -203,7 +211,7 @@ class StackJBU(Upsampler):
 
 
 def _without_graph(guidance: Tensor, *parameters: Tensor) -> bool:
-    """Whether compiled kernels may do the work, with maps channel by channel."""
+    """Whether Numba's kernels may do the work: in fp32, with no graph recorded or captured."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in (guidance, *parameters)):
         return False
     return (
@@ -215,7 +223,7 @@ def _without_graph(guidance: Tensor, *parameters: Tensor) -> bool:
 
 
 class TwoLayers(nn.Sequential):
-    """1 x 1 convolution, GELU, dropout, 1 x 1 convolution: products of matrices."""
+    """1 x 1 convolution, GELU, dropout, 1 x 1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -226,8 +234,8 @@ class TwoLayers(nn.Sequential):
         )
 
     def forward(self, input: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d H W"]:
-        """The second layer of the first."""
+        """Apply all layers, the convolutions as products of matrices."""
         planar = which_backend(input) == "numba"
         for layer in self:
-            input = project(layer, input, planar=planar)  # which calls the other layers
+            input = project(layer, input, planar=planar)  # `project` calls GELU and dropout as they are
         return input

@@ -1,4 +1,4 @@
-"""NAF: neighbourhood attention that the image alone steers."""
+"""NAF: neighbourhood attention with weights computed from the image alone."""
 
 import torch
 import torch.nn.functional as F
@@ -16,35 +16,37 @@ from resfu.upsamplers.options import check_number
 from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.rotation import rotary_angles, rotate
 
-_FINER = 4  # times the output is as much of the image as the encoder looks at
+_FINER = 4  # the encoder sees the image at no more than 4 times the output's size
 
 
 class NAF(Upsampler):
     """Neighbourhood attention from the image to the features of any frozen encoder (arXiv 2511.18452).
 
-    Two stacks of convolutions, 1 x 1 and 3 x 3, encode the image. Pooled to the output and rotated by position, that is
-    the query; averaged over a low-resolution pixel, the query is its key. The softmax of their inner products over
-    K x K low-resolution pixels weighs the features as they are: nothing depends on the encoder, constants stay
-    constant, and values stay within those of the window. Windows are moved inwards at borders. Any real ratio: the
-    window's centre is the low-resolution pixel that holds the centre of the pixel. A map of fewer than K pixels is the
-    window itself.
+    Two stacks of convolutions, one of 1 x 1 and one of 3 x 3, encode the image. The query is this encoding, pooled to
+    the output's size and rotated by position. The key of a low-resolution pixel is the average of the query over this
+    pixel. The softmax of the inner products of query and key over K x K low-resolution pixels weighs the unchanged
+    features. So the weights do not depend on the encoder of the features, constants stay constant, and values stay
+    within those of the window.
 
-    GroupNorm's statistics are the whole image's. In training one factor for all coordinates is drawn at every call,
-    log-uniform between 1 / rope_rescale and rope_rescale. Torch's initialisation.
+    It takes any real ratio: the window's centre is the low-resolution pixel that contains the centre of the output
+    pixel. At borders windows are moved inwards. An axis of fewer than K low-resolution pixels is the window itself.
+
+    GroupNorm's statistics are those of the whole image. In training, one factor for all coordinates is drawn at every
+    call, log-uniform between 1 / rope_rescale and rope_rescale. torch's initialisation.
 
     Args:
-        channels: C, width of the features; None takes any that is a multiple of `heads`.
-        guidance_channels: width of the image, which has at least 2 rows and columns and any size.
-        dim: D, width of query and key; half of it a multiple of 8.
-        heads: G, blocks of channels with attention of their own; divides D and the width of the features.
-        rope_heads: blocks of channels that are rotated alike; a quarter of each is the number of periods.
+        channels: C, width of the features; None takes any multiple of `heads`.
+        guidance_channels: channels of the image, which may have any size from 2 rows and columns.
+        dim: D, width of query and key; a multiple of 16 and of 4 `rope_heads`.
+        heads: G, number of blocks of channels, each with attention of its own; divides D and the features' width.
+        rope_heads: number of blocks of channels that are rotated alike; each has D / (4 rope_heads) periods.
         kernel_size: K, odd.
-        layers: L, blocks of two convolutions in either stack.
-        rope_base: ratio of the longest period to the shortest, nearly.
-        rope_rescale: from 1 (no draw).
+        layers: L, number of blocks of two convolutions in each stack.
+        rope_base: ratio of the longest period to the shortest, approximately.
+        rope_rescale: range of the random factor, from 1 (no random factor).
 
     Raises:
-        ValueError: for an even kernel or widths that do not divide.
+        ValueError: for an even kernel, or widths that are not such multiples.
 
     >>> up = resfu.NAF(dim=32)
     >>> up(torch.zeros(1, 384, 16, 16), torch.zeros(1, 3, 64, 64)).shape
@@ -103,20 +105,20 @@ class NAF(Upsampler):
         return neighbourhood_attention(query, key, features, self.kernel_size, self.heads)
 
     def angles(self, width: int, size: tuple[int, int], device: torch.device) -> list[Tensor]:
-        """By which the pairs of channels of a head turn along both axes, [F, H] and [F, W]."""
+        """Rotation angles for the pairs of channels of a head, along rows [F, H] and along columns [F, W]."""
         rescale = 1.0
         if self.training and self.rope_rescale > 1:
             rescale = self.rope_rescale ** (2 * torch.rand((), device=device, dtype=torch.float64) - 1)
         return [rotary_angles(P, width // self.rope_heads, self.rope_base, rescale, device) for P in size]
 
     def query(self, image: Tensor, size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
-        """What a pixel of the output asks for, in fp32 at least."""
+        """The query: the encoded image, pooled to `size` and rotated by position, in at least fp32."""
         encoded = [encoder(image) for encoder in (self.pixel_encoder, self.context_encoder)]
         query = F.adaptive_avg_pool2d(at_least_fp32(torch.cat(encoded, 1)), size)
         return rotate(query, self.rope_heads, *self.angles(query.shape[1], size, query.device))
 
     def reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The image, no finer than four times the output, in one order whatever it comes in: so do the roundings."""
+        """The image, contiguous (so rounding errors do not depend on its format), at most 4 times the output's size."""
         image = image.contiguous()
         (Hy, Wy), (H, W) = image.shape[-2:], size
         if Hy <= _FINER * H and Wy <= _FINER * W:

@@ -1,4 +1,4 @@
-"""NAF on the CPU without gradients: the image encoder in bands, the query in the output's own memory."""
+"""NAF on the CPU without gradients: image encoder in bands of rows, the query in the output's own memory."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Query:
-    """The query's rows, in the memory where the output's same rows will be written once they have been read.
+    """The query's rows, stored in the output tensor until the output's same rows are written.
 
-    In fp32 at 256 channels and 448 x 448 pixels they take 205 MB, two thirds of 384 channels of output.
+    In fp32, at 256 channels and 448 x 448 pixels, the query takes 205 MB, two thirds of an output of 384 channels.
 
     Args:
-        out: [C, H, W]. With fewer channels than the query has, or in another order, it lends no memory.
-        width: D of the query.
+        out: [C, H, W], the output. If it has fewer channels than the query or is not contiguous, other memory is used.
+        width: D, number of channels of the query.
     """
 
     def __init__(self, out: Tensor, width: int) -> None:
@@ -35,7 +35,7 @@ class Query:
         self._planes = out[:width] if lends else out.new_empty(width, H, W)
 
     def room(self, channel: int, E: int) -> Tensor | None:
-        """The memory of E channels from `channel` on as a map [H, W, E], before they are written; None if scattered."""
+        """Memory of E channels, as a map [H, W, E] that may be used before they are written; None if scattered."""
         planes = self._planes[channel : channel + E]
         return planes.view(*planes.shape[1:], E) if planes.is_contiguous() else None
 
@@ -44,13 +44,13 @@ class Query:
         return x.untyped_storage().data_ptr() == self._planes.untyped_storage().data_ptr()
 
     def write(self, first: int, last: int, band: Tensor, channel: int) -> None:
-        """Keep rows [rows, W, E] as the channels from `channel` on."""
+        """Store rows [rows, W, E] as the E channels from `channel` on."""
         rows, W, E = band.shape
-        band = band.reshape(rows, E, W).transpose(0, 1)  # not pixel by pixel: any order that `read` knows is good
+        band = band.reshape(rows, E, W).transpose(0, 1)  # the order within a row does not matter: `read` undoes it
         self._planes[channel : channel + E, first:last] = band
 
     def read(self, first: int, last: int, channel: int, band: Tensor) -> None:
-        """Bring rows back into [rows, W, E]."""
+        """Copy stored rows back into `band` [rows, W, E]."""
         rows, W, E = band.shape
         planes = self._planes[channel : channel + E, first:last].transpose(0, 1)
         band.copy_(planes.reshape(rows, W, E))
@@ -98,7 +98,7 @@ def _one(naf: "NAF", features: Tensor, image: Tensor, out: Tensor) -> None:
 def _encode(
     stack: nn.Sequential, image: Tensor, size: tuple[int, int], store: Query, channel: int, space: Workspace
 ) -> None:
-    """One stack of convolutions, pooled to the size, into the store."""
+    """Apply one stack of convolutions, pool the result to `size`, and write it into the store."""
     parts: list[Any] = list(stack)
     stem, *blocks = parts
     layers = [layer for block in blocks for layer in ((block.norm1, block.conv1), (block.norm2, block.conv2))]
@@ -117,7 +117,7 @@ def _encode(
 def _rotate(
     query: Tensor, heads: int, cos: list[Tensor], sin: list[Tensor], first: int, last: int, space: Workspace
 ) -> Tensor:
-    """`rotation.rotate` on rows [rows, W, D], which are written over where that is faster."""
+    """`rotation.rotate` on rows [rows, W, D], which may be overwritten."""
     if which_backend(query) == "numba":
         from resfu.upsamplers import naf_numba
 

@@ -1,4 +1,4 @@
-"""GroupNorm and a 1 x 1 convolution that keep the map before them for backward, and none between them."""
+"""GroupNorm and a 1 x 1 convolution as one autograd function, which keeps only its input map for the backward pass."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FAR = 8.0  # deviations of a mean from 0, up to which the difference of large sums costs less than a digit
+FAR = 8.0  # |mean| / deviation, up to which subtracting large sums costs less than one digit
 
 
 def normalised_projection(
     x: Float[Tensor, "B C H W"], norm: nn.GroupNorm, weight: Float[Tensor, "D C"], bias: Float[Tensor, "D"]
 ) -> Float[Tensor, "B D H W"]:
-    """weight norm(x) + bias, contiguous."""
+    """Compute weight norm(x) + bias, contiguous."""
     return _Projection.apply(x, norm.weight, norm.bias, weight, bias, norm.num_groups, norm.eps)  # pyright: ignore[reportReturnType]
 
 
@@ -40,7 +40,9 @@ class _Projection(torch.autograd.Function):
 def _gradients(
     x: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, grad: Tensor
 ) -> tuple[Tensor, ...]:
-    """In x, gamma, beta, weight and bias, without the normalised map: with it all sums are linear in x.
+    """Gradients with respect to x, gamma, beta, weight and bias, computed without the normalised map.
+
+    The normalised map is linear in x, so sums over it follow from sums over x.
 
     Args:
         x: [B, C, H, W].
@@ -48,14 +50,14 @@ def _gradients(
         beta: [C].
         weight: [D, C].
         mean: of GroupNorm's groups, [B, groups].
-        inverse: 1 / their deviation, likewise.
-        grad: [B, D, H W].
+        inverse: 1 / standard deviation of the groups, [B, groups].
+        grad: gradient of the output, [B, D, H W].
     """
     size, flat = mean.shape[1], x.flatten(2)
     mean, inverse = (t.repeat_interleave(len(gamma) // size, 1) for t in (mean, inverse))  # [B, C]
     whole = grad.sum(2)  # [B, D]
-    together = (torch.bmm(grad, flat.mT) - whole[:, :, None] * mean[:, None]) * inverse[:, None]  # with normalised x
-    plain, times = whole @ weight, (weight * together).sum(1)  # sums of its gradient; and times itself, [B, C]
+    together = (torch.bmm(grad, flat.mT) - whole[:, :, None] * mean[:, None]) * inverse[:, None]  # grad x norm(x)
+    plain, times = whole @ weight, (weight * together).sum(1)  # sums of d norm(x), and of d norm(x) norm(x), [B, C]
     d_weight = (together * gamma + whole[:, :, None] * beta).sum(0)
 
     def group_mean(t: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ def _gradients(
 
 
 def _by_operators(ctx: Any, saved: list[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
-    """The same, of a map with a mean far from 0 or that lies in another order, or to be differentiated again."""
+    """The same gradients by PyTorch's operators: for means far from 0, other memory formats, and double backward."""
     again = torch.is_grad_enabled()
     *normed, weight, _ = saved
     needs = ctx.needs_input_grad

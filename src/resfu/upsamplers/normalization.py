@@ -1,4 +1,4 @@
-"""Normalisations that several upsamplers share."""
+"""Normalisation layers that several upsamplers share."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from resfu.ops.similarity import upsampled_group_norm
 
 
 class GroupNorm(nn.GroupNorm):
-    """PyTorch's, which also takes an image where each group is a single value: the bias comes out, and no error."""
+    """PyTorch's GroupNorm, without its error if each group is a single value: the result then is the bias."""
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Normalise every group of channels by its own mean and variance."""
@@ -16,7 +16,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class UpsampledGroupNorm(GroupNorm):
-    """GroupNorm that can count a low-resolution map as upsampled."""
+    """GroupNorm that can use the statistics that a low-resolution map would have after upsampling."""
 
     def forward(
         self,
@@ -32,13 +32,13 @@ class UpsampledGroupNorm(GroupNorm):
 
 
 def group_norm(channels: int) -> GroupNorm:
-    """The published 32 groups, or as many as divide the width."""
+    """GroupNorm with the published 32 groups, or with the largest smaller number that divides the width."""
     groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
     return GroupNorm(groups, channels)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """PyTorch's, which says what to do about a batch that has no variance."""
+    """PyTorch's BatchNorm2d, with an error message that says what to do about a batch without variance."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         super()._check_input_dim(input)
@@ -53,7 +53,7 @@ def check_variance(input: Tensor) -> None:
         input: [B, C, H, W].
 
     Raises:
-        ValueError: that says what to do.
+        ValueError: if the batch has one value for each channel; the message says what to do.
     """
     if input.numel() == input.shape[1]:
         raise ValueError(

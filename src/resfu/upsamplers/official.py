@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resfu.upsamplers.checkpoint import upsampler_tensors
 
-# For each upsampler: what a published name matches, and ours; None for what is no parameter of ours.
+# For each upsampler: a pattern for published names, and our name; None for tensors that are no parameter of ours.
 _Names = tuple[tuple[str, str | None], ...]
 
 _RESFU: _Names = (
@@ -20,7 +20,7 @@ _RESFU: _Names = (
     (r"^(semantic|detail)_scores\.channel_compressor\.3\.", r"\1_similarity.reduce_norm."),
     (r"^(semantic|detail)_scores\.channel_compressor\.4\.", r"\1_similarity.score."),
     (r"^(semantic|detail)_scores\.", r"\1_similarity."),
-    (r"^GF\.kernel$", None),  # the ones that the guided filter sums with
+    (r"^GF\.kernel$", None),  # a kernel of ones, with which the guided filter sums
 )
 _JBU = (
     (r"range_temp$", "log_temperature"),
@@ -33,7 +33,7 @@ _FADE: _Names = (
     (r"^ker_generator\.compressor_de\.", "features_compressor."),
     (r"^ker_generator\.content_encoder\.", "encoder."),
     (r"^gate_generator\.conv\.", "gate."),
-    # The form of the first paper, high to low resolution, which computes the same.
+    # The first paper's form, which works at full resolution and computes the same.
     (r"^kernel_generator\.conv1_en\.", "guidance_compressor."),
     (r"^kernel_generator\.conv1_de\.", "features_compressor."),
     (r"^kernel_generator\.conv2_kernels$", "encoder.weight"),
@@ -93,7 +93,7 @@ _NAMES: dict[str, _Names] = {
     ),
     "anyup": _ANYUP,
 }
-# What tells each from the rest of a network.
+# A pattern for a parameter name that tells each upsampler from the rest of a network.
 _SIGNS = {
     "deconv": r"weight$",
     "pixelshuffle": r"(?:upsample_conv\.weight|0\.bias)$",
@@ -114,27 +114,27 @@ _SIGNS = {
 def convert_state_dict(name: str, official: Mapping[str, Any], prefix: str | None = None) -> dict[str, Tensor]:
     """Rename a published state dict so that our upsampler loads it strictly.
 
-    Weights say nothing of settings without parameters, which are still yours to give. ReSFU's released configurations
-    compute the guided filter at half resolution, so weights that were trained with them belong into
-    `ReSFU(..., guided_filter_stride=2)`; the default of 1 is what the paper's cost tables count. A file tells by the
-    last axis of `GF.kernel`: 9 taps at half resolution, 17 at full (for the published radius of 8). The released
-    SegFormer runs all its ReSFU with `dilation=2`.
+    Settings without parameters are not part of the weights; you still have to give them. ReSFU's released
+    configurations compute the guided filter at half resolution, so weights that were trained with them belong into
+    `ReSFU(..., guided_filter_stride=2)`; the default of 1 is what the paper's cost tables count. The last axis of
+    `GF.kernel` in a file tells which one it is: 9 taps at half resolution, 17 at full resolution (for the published
+    radius of 8). The released SegFormer runs all its ReSFU with `dilation=2`.
 
     Args:
-        name: the upsampler, as in `resfu.UPSAMPLERS`; also "jbu" for one module and "fade-lite".
-        official: parameters and buffers under the names of its authors' code: one upsampler's, or those of a whole
-            network that holds it. Also a checkpoint with them under "state_dict", "model_state_dict", "model" or
-            "anyup". A "module." or "_orig_mod." before all names is taken off.
-        prefix: what stands before the upsampler's names in a network, such as "decode_head.upsampler.". Default: found,
-            if the network holds one such upsampler.
+        name: the upsampler, as in `resfu.UPSAMPLERS`; also "jbu" for one module, and "fade-lite".
+        official: parameters and buffers under the names of the authors' code, of the upsampler alone or of a whole
+            network that contains it. They may lie under "state_dict", "model_state_dict", "model" or "anyup" of a
+            checkpoint. A "module." or "_orig_mod." before all names is removed.
+        prefix: the beginning of the upsampler's parameter names in a network, such as "decode_head.upsampler.".
+            Default: it is found, if the network contains exactly one such upsampler.
 
     Returns:
-        The upsampler's tensors under our names; shapes that only differ by singleton axes are made ours, and buffers
-        that we compute are left out.
+        The upsampler's tensors under our names. They are reshaped where only singleton axes differ; tensors that our
+        upsampler does not use or computes itself are left out.
 
     Raises:
         ValueError: for an upsampler without a conversion, a parameter name that is not the published one, anything but
-            tensors, a prefix that no name has, or several upsamplers and no prefix (the message lists theirs).
+            tensors, a prefix that no name has, or several upsamplers and no prefix (the message lists their prefixes).
     """
     if name not in _NAMES:
         raise ValueError(f"no conversion for {name!r}; known: {', '.join(_NAMES)}.")
@@ -159,10 +159,10 @@ def _match(name: str, key: str) -> tuple[re.Match[str], str | None] | None:
 
 
 def _shaped(name: str, tensor: Tensor) -> Tensor:
-    """The tensor in our shape.
+    """Convert a published tensor to our shape.
 
-    ReSFU's bias has singleton axes that ours lacks; SAPA's first release has Linear layers, not convolutions; a third
-    of AnyUp's projection is of values, which it does not use.
+    The published bias of ReSFU has extra singleton axes. SAPA's first release has Linear layers in place of 1 x 1
+    convolutions. The last third of AnyUp's projection is for values, which AnyUp does not use.
     """
     if name.startswith("query_and_key."):
         return tensor[: tensor.shape[0] // 3 * 2]

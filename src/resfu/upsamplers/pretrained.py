@@ -1,4 +1,4 @@
-"""Upsamplers in a folder or on the Hugging Face Hub: constructor arguments as JSON, weights as safetensors."""
+"""Save and load upsamplers, in a folder or on the Hugging Face Hub: arguments as JSON, weights as safetensors."""
 
 import json
 from collections.abc import Mapping
@@ -22,15 +22,16 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
 
     Args:
         source: a folder, or the name of a repository on the Hugging Face Hub, "owner/name". With HF_HUB_OFFLINE=1 only
-            what the Hub's cache holds is found.
+            repositories in the local cache of the Hub are found.
         revision: branch, tag or commit on the Hub.
 
     Returns:
-        The `resfu.Upsampler`, on the CPU, in evaluation mode and with the dtype of its weights.
+        The upsampler (a `resfu.Upsampler`, or an `Iterative` chain), on the CPU, in evaluation mode and with the dtype
+        of its weights.
 
     Raises:
-        ValueError: for a folder or repository without the two files, a configuration that this version does not know,
-            or weights that do not fit.
+        ValueError: for a folder or repository without config.json or model.safetensors, a configuration that this
+            version does not know, or weights that do not fit it.
 
     >>> import tempfile, resfu
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -86,10 +87,10 @@ def push_to_hub(module: nn.Module, repository: str, measured: str = "", private:
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by name.
+    """Read the tensors of a safetensors file, by name.
 
     Raises:
-        ValueError: naming the file, if it is damaged.
+        ValueError: if the file is damaged; the message names it.
         ModuleNotFoundError: without safetensors.
     """
     load, damaged = library("safetensors.torch").load_file, library("safetensors").SafetensorError
@@ -100,7 +101,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def described(module: nn.Module) -> dict[str, Any]:
-    """Class and constructor arguments of an upsampler, as JSON can hold them.
+    """Class and constructor arguments of an upsampler, as values for JSON.
 
     Raises:
         ValueError: for a class that is not the library's own, or an argument that JSON cannot hold.
@@ -155,7 +156,7 @@ def _downloaded(repository: str, revision: str | None) -> Path:
 
 
 def _card(module: nn.Module, configuration: Mapping[str, Any], measured: str) -> str:
-    """A model card: what it is, how to load it, what was measured with it."""
+    """Write a model card: what the upsampler is, how to load it, and what was measured with it."""
     arguments = ", ".join(f"{key}={value!r}" for key, value in configuration.get("arguments", {}).items())
     count = sum(parameter.numel() for parameter in module.parameters())
     paper = getattr(module, "paper", "")

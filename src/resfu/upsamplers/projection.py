@@ -1,4 +1,4 @@
-"""1 x 1 convolutions whose result is channels-last, with a GroupNorm before them folded in."""
+"""1 x 1 convolutions with a channels-last or contiguous result, into which a GroupNorm before them is folded."""
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,9 @@ from resfu.ops.precision import autocast_dtype
 from resfu.upsamplers.normalised_projection import FAR, normalised_projection
 from resfu.upsamplers.plain import is_plain_convolution, is_plain_group_norm
 
-_LARGE = 1 << 20  # elements of a map that does not stay in the cache
+_LARGE = 1 << 20  # number of elements from which a map does not stay in the cache
 _ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
-_WIDEST = 128  # channels of a projection that a tile's registers on the GPU have room for
+_WIDEST = 128  # output channels that fit into the registers of a tile on the GPU
 
 
 def project(
@@ -25,13 +25,13 @@ def project(
     backend: str = "auto",
     planar: bool = False,
 ) -> Tensor:
-    """convolution(norm(x)) as one product of matrices, [B, D, H, W] in channels-last order, or `planar`, whatever x is.
+    """Compute convolution(norm(x)) as one product of matrices: [B, D, H, W], channels-last, or contiguous if `planar`.
 
-    On the GPU, where no gradients are recorded, two kernels do it and write no normalised map. A planar result in fp32
-    comes from a compiled kernel, which neither writes nor keeps one. Elsewhere GroupNorm of a large fp32 map on the CPU
-    becomes a change of the weights where no graph is recorded: the normalised map would be written and read once more
-    than the arithmetic needs. The backend "reference" folds nothing. What is
-    more than a plain 1 x 1 convolution (hooked, parametrized, wrapped, of another class) is called, and so is the norm.
+    The normalised map is not written to memory if this can be avoided. On the GPU, if no gradients are recorded, two
+    Triton kernels do the work. On the CPU a compiled kernel gives a planar result in fp32. Elsewhere on the CPU, if no
+    graph is recorded, the GroupNorm of a large map is folded into the convolution's weights. The backend "reference"
+    folds nothing. A module that is not a plain 1 x 1 convolution (because it has hooks, parametrizations or a wrapper,
+    or is of another class) is called, and so is the norm.
     """
     if not is_plain_convolution(convolution) or convolution.groups > 1:
         return convolution(x if norm is None else norm(x))
@@ -56,7 +56,7 @@ def project(
 
 
 def _on_gpu(x: Tensor, norm: nn.GroupNorm, weight: Tensor, bias: Tensor | None, backend: str) -> bool:
-    """Whether Triton's kernels take these: nobody has to see PyTorch's operators, and autograd neither."""
+    """Whether Triton's kernels can do the work: no graph is recorded or captured, and dtype and width fit."""
     tensors = [t for t in (x, norm.weight, norm.bias, weight, bias) if t is not None]
     fits = {autocast_dtype(t) for t in tensors} <= {autocast_dtype(x)} <= set(_ON_GPU) and len(weight) <= _WIDEST
     if not fits or x.numel() == 0 or which_backend(x, backend) != "triton":
@@ -65,7 +65,7 @@ def _on_gpu(x: Tensor, norm: nn.GroupNorm, weight: Tensor, bias: Tensor | None, 
 
 
 def _compiles(x: Tensor, norm: nn.GroupNorm, weight: Tensor) -> bool:
-    """Whether a compiled kernel takes these: fp32, and no operator of PyTorch has to be seen but by autograd."""
+    """Whether a compiled kernel can do the work: fp32, and PyTorch's operators are not traced (autograd may record)."""
     kinds = {x.dtype, norm.weight.dtype, weight.dtype}
     fits = kinds == {torch.float32} and weight.shape[0] % 8 == 0 and x.numel() > 0
     return fits and not torch.is_autocast_enabled("cpu") and not operators_are_recorded(x, weight)
@@ -91,7 +91,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Ten
         )
         return product.unflatten(2, x.shape[2:])
     if in_torch_compile():
-        # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
+        # A copy: Inductor cannot order the symbolic strides of a view that it keeps for backward (seen with 2.14).
         product = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
         product = product if bias is None else product + bias[:, None, None]
         return product.contiguous(memory_format=torch.channels_last)
@@ -99,9 +99,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, planar: bool) -> Ten
 
 
 def _affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """GroupNorm as a scale and a shift per image and channel, [B, C]; None where a mean is far from 0.
+    """GroupNorm as a scale and a shift for each image and channel, [B, C]; None if a mean is far from 0.
 
-    The squares never leave the cache.
+    The variance is computed group by group, so that the differences stay in the cache.
     """
     value = x.unflatten(1, (norm.num_groups, -1))
     mean = value.mean((2, 3, 4))

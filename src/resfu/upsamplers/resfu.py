@@ -23,16 +23,18 @@ class ReSFU(Upsampler):
     """Direct upsampling at any real ratio, by similarity of an aligned query and key (arXiv 2407.02283).
 
     The guidance gives a query q [B, D, H, W], the features a key k [B, D, h, w]. They are compared twice: in a semantic
-    space, where the guided filter makes the query follow k, and in a detail space, where a Gaussian of q is the key.
-    The softmax of both scores over K x K neighbours, one low-resolution pixel apart and sampled at the pixel's own
-    position, weighs the features. Neighbours outside the image get weight 0, so constants stay constant.
+    space, where a guided filter makes the query follow k, and in a detail space, where the key is q smoothed by a
+    Gaussian. Each output pixel is a weighted sum of features sampled at K x K positions around it, one low-resolution
+    pixel apart. The weights are the softmax of the sum of both scores. Positions outside the image get weight 0, so
+    constants stay constant.
 
     Args:
         channels: C, width of the features.
         guidance_channels: c, width of the guidance.
         kernel_size: K, odd.
         projection_dim: D, width of query and key; a multiple of 8 and of `groups`.
-        groups: of the paired central difference convolution and the compressor; divides D and `hidden_channels`.
+        groups: number of groups of the paired central difference convolution and of the compressor (the grouped 1 x 1
+            convolution after it); divides D and `hidden_channels`.
         hidden_channels: M, width inside the similarity blocks; a multiple of 8.
         guided_filter_radius: in pixels of the output.
         guided_filter_eps: ridge of the guided filter, above 0.
@@ -45,16 +47,16 @@ class ReSFU(Upsampler):
         normalize_features: GroupNorm before the key's projection.
         normalize_guidance: GroupNorm before the query's projection.
         backend: of the operations, as in `resfu.ops.reassemble`.
-        dilation: pixels of the output from a neighbour to the next in the scores and the border's mask, as in the
-            published code, where it is an argument of its own: its SegFormer runs the ratios 2, 4 and 8 with 2. The
-            neighbours whose features are summed stay one low-resolution pixel apart. For "pcdc" and "fine", in plain
-            PyTorch operators. Default: the ratio, also where it is not whole.
-        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
-            `resfu.upsamplers.starts`). The centre neighbour of "fine" is the bilinear value, so that start costs no
-            interpolation. For the learned similarities.
+        dilation: distance between neighbours in pixels of the output, for the scores and the mask at the border. The
+            published code has this argument; its SegFormer uses 2 at the ratios 2, 4 and 8. The features that are
+            summed stay one low-resolution pixel apart. Only for "pcdc" and "fine"; runs in plain PyTorch operators.
+            Default: the ratio, whole or not.
+        start: "published", or an interpolation that the untrained upsampler equals ("bilinear", "nearest", see
+            `resfu.upsamplers.starts`). "bilinear" with "fine" neighbours costs nothing extra: the centre neighbour is
+            the bilinear value. Not for "inner_product".
 
     Raises:
-        ValueError: for an even kernel, groups that do not divide or an unknown choice.
+        ValueError: for an even kernel, widths that `groups` does not divide, or an unknown choice.
 
     >>> up = resfu.ReSFU(channels=64, guidance_channels=32)
     >>> features, guidance = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 32, 32)
@@ -165,7 +167,7 @@ class ReSFU(Upsampler):
         size: tuple[int, int],
         out: Tensor | None = None,
     ) -> Float[Tensor, "B C H W"]:
-        """Weigh each pixel's neighbours by the softmax of both scores."""
+        """Weigh each pixel's neighbours by the softmax of the summed scores."""
         return self.carry(features, features, guidance, size, out)
 
     def carry(
@@ -180,7 +182,7 @@ class ReSFU(Upsampler):
         return self._reassemble(values, self.scores(features, guidance), size, out)
 
     def scores(self, features: Tensor, guidance: Tensor | None) -> Float[Tensor, "B KK H W"]:
-        """What the softmax makes weights of: [B, K * K, H, W]."""
+        """The summed scores [B, K * K, H, W], from which the softmax computes the weights."""
         return _total(self._scores(features, guidance))
 
     def explain(self, features: Tensor, guidance: Tensor, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
@@ -194,7 +196,7 @@ class ReSFU(Upsampler):
         Returns:
             "q" [B, D, H, W] and "k" [B, D, h, w]; "q_gf" (the filtered semantic query) and "q_gs" (the smoothed detail
             key) [B, D, H, W]; "semantic_scores", "detail_scores" and "kernel" [B, K * K, H, W]; "output" [B, C, H, W].
-            What an ablation leaves out is absent.
+            Intermediates that an ablation does not compute are absent.
 
         Raises:
             ValueError: as `forward`.
@@ -208,7 +210,7 @@ class ReSFU(Upsampler):
         return named
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
-        padding = "replicate"  # what is read there has weight 0
+        padding = "replicate"  # any padding would do: values beyond the border have weight 0
         if self.start == PUBLISHED and self.dilation is None:
             return reassemble(
                 features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
@@ -241,10 +243,10 @@ class ReSFU(Upsampler):
         return kernel + centre.to(kernel.dtype)[:, None, None]
 
     def _scores(self, features: Tensor, guidance: Tensor | None, explain: bool = False) -> dict[str, Tensor]:
-        """The scores, and what they are made from; not all of it unless it is to be explained."""
+        """The scores and their intermediates by name; `explain` asks for those that kernels would skip."""
         assert guidance is not None
         step = (features.shape[-2], features.shape[-1])
-        planar = which_backend(guidance, self.backend) == "numba"  # its kernels read rows of pixels
+        planar = which_backend(guidance, self.backend) == "numba"  # Numba's kernels read rows of pixels
         q = project(self.query, guidance, self.guidance_norm, self.backend, planar)
         named = {"q": q}
         if self.alignment != "detail":
@@ -271,7 +273,7 @@ class ReSFU(Upsampler):
 
     @property
     def _smooths_itself(self) -> bool:
-        """Whether nobody sees the key that the detail branch is called with, so that it may make it."""
+        """Whether the detail block may smooth the query itself: it is plain, so no hook has to see the smoothed key."""
         return self.similarity == "pcdc" and is_plain(self.detail_similarity, SimilarityBlock)
 
     def _compare(self, block: str, key: Tensor | None, query: Tensor, step: tuple[int, int]) -> Tensor:
@@ -279,13 +281,13 @@ class ReSFU(Upsampler):
         if key is None:
             return self.detail_similarity(None, query, step, neighbours, self.backend, self.dilation)
         if tuple(key.shape[-2:]) == step == tuple(query.shape[-2:]):
-            neighbours = "fine"  # at ratio 1 both are the map itself
+            neighbours = "fine"  # at ratio 1 "fine" and "coarse" are the same
         if self.similarity == "inner_product":
             return inner_product_scores(key, query, self.kernel_size, step, neighbours, self.backend)
         return getattr(self, block)(key, query, step, neighbours, self.backend, self.dilation)
 
 
 def _total(named: dict[str, Tensor]) -> Tensor:
-    """The sum of the scores there are."""
+    """The sum of the semantic and the detail scores, or the one that is present."""
     scores = [named[name] for name in ("semantic_scores", "detail_scores") if name in named]
     return scores[0] if len(scores) == 1 else scores[0] + scores[1]

@@ -13,20 +13,20 @@ from resfu.upsamplers.starts import PUBLISHED
 
 
 class ReSFUImage(Upsampler):
-    """ReSFU for the features of a frozen encoder, whose only companion is the image (arXiv 2407.02283).
+    """ReSFU guided by the image alone, for example for the features of a frozen encoder (arXiv 2407.02283).
 
-    Two 3 x 3 convolutions at the output's resolution make a guidance of the image; ReSFU does the rest. As in the
-    Segmenter host of the paper, without its stride. Any real ratio; constants stay constant. The key's projection is as
-    wide as the features: weights fit one width.
+    Two 3 x 3 convolutions at the output's resolution compute a guidance from the image; ReSFU does the rest. This is
+    the design of the paper's Segmenter, without its stride. It takes any real ratio, and constants stay constant. The
+    key's projection depends on the number of channels of the features, so weights fit only this number.
 
     Args:
         channels: C, width of the features.
-        guidance_channels: width of the image; one of another size than the output is resampled to it.
-        guide_channels: width of the guidance that is made of it.
+        guidance_channels: channels of the image. An image of another size than the output is resampled to it.
+        guide_channels: width of the guidance that is computed from the image.
         guide_hidden_channels: width between the two convolutions.
-        kernel_size: see `ReSFU`, as all that follow.
-        projection_dim: of query and key.
-        groups: of the convolutions that compare them.
+        kernel_size: see `ReSFU`, as for all following arguments.
+        projection_dim: width of query and key.
+        groups: of the convolutions that compare query and key.
         hidden_channels: width inside the comparison.
         backend: of the operations.
         start: see `ReSFU`.
@@ -79,11 +79,11 @@ class ReSFUImage(Upsampler):
     def upsample(
         self, features: Float[Tensor, "B C h w"], guidance: Tensor | None, size: tuple[int, int]
     ) -> Float[Tensor, "B C H W"]:
-        """Make the guidance, then weigh each pixel's neighbours."""
+        """Compute the guidance, then weigh each pixel's neighbours."""
         assert guidance is not None
         return self.resfu.upsample(features, self.guide(guidance), size)
 
     def guide(self, image: Float[Tensor, "B c H W"]) -> Float[Tensor, "B g H W"]:
-        """What ReSFU is guided by."""
+        """The guidance of ReSFU, computed from the image."""
         x = F.relu(self.norm(self.conv1(pad(image, 1, 1))))
         return self.conv2(pad(x, 1, 1))

@@ -1,4 +1,4 @@
-"""Positions as rotations of pairs of channels."""
+"""Rotary position encoding: rotation of pairs of channels by angles that depend on the pixel's position."""
 
 import math
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def rotary_angles(P: int, width: int, base: float, rescale: float | Tensor, device: torch.device) -> Tensor:
-    """Angles of an axis of P pixels, whose centres lie between -1 and 1: [width / 4, P] in fp64.
+    """Rotation angles for an axis of P pixels, whose centres lie between -1 and 1: [width / 4, P] in fp64.
 
-    The period of angle f is base^(4 f / width); `rescale` multiplies the coordinates.
+    Row f has the period base^(4 f / width); `rescale` multiplies the coordinates.
     """
     coordinate = (2 * torch.arange(P, device=device, dtype=torch.float64) + 1) / P - 1
     period = base ** (torch.arange(width // 4, device=device, dtype=torch.float64) * 4 / width)
@@ -20,9 +20,9 @@ def rotary_angles(P: int, width: int, base: float, rescale: float | Tensor, devi
 def rotate(
     x: Float[Tensor, "B D H W"], heads: int, rows: Float[Tensor, "F H"], columns: Float[Tensor, "F W"]
 ) -> Float[Tensor, "B D H W"]:
-    """Turn channel i and i + d / 2 of every head of d = 4 F channels by one angle.
+    """Rotate the pairs of channels (i, i + d / 2) of every head of d = 4 F channels.
 
-    The first F pairs of a head turn by the angles of the pixel's row, the other F by those of its column.
+    The first F pairs of a head rotate by the angles of the pixel's row, the other F by those of its column.
     """
     a, b = x.unflatten(1, (heads, 2, 2, rows.shape[0])).unbind(2)  # [B, heads, row or column, F, H, W]
     turned = []

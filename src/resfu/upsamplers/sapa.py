@@ -19,24 +19,25 @@ _NORMS = ("group", "layer", "none")
 class SAPA(Upsampler):
     """Reassembly with the similarity of guidance and features as kernel (arXiv 2209.12866, SAPA-B).
 
-    The guidance gives a query, the features a key; the softmax of their inner products (unscaled) over the K x K
-    neighbours of the low-resolution pixel that contains the pixel weighs the features. Any real ratio.
+    The guidance gives a query, the features a key. The softmax of their unscaled inner products weighs the features of
+    the K x K neighbours of the low-resolution pixel that contains the output pixel. Any real ratio.
 
     Neighbours beyond the border have the score 0, stay in the softmax and contribute 0. So borders darken, and how much
-    depends on the content: at K = 5 a constant 1 gives 0.919 in a corner where all scores are 3, 0.027 where they
-    are -3.
+    they darken depends on the content: at K = 5 a constant 1 gives 0.919 in a corner if all scores are 3, and 0.027 if
+    they are -3.
 
-    Initialisation: projections normal with deviation 0.02 (truncated for norm="layer"), biases 0.
+    Initialisation: the projections are normal with deviation 0.02 (truncated for norm="layer"), biases 0.
 
     Args:
         channels: C, width of the features.
         guidance_channels: c, width of the guidance.
         kernel_size: K, odd.
         projection_dim: width of query and key.
-        norm: before the projections: "group" (extended release: GroupNorm, 32 groups or as many as divide the width),
-            "layer" (first release: each pixel over its channels) or "none".
+        norm: before the projections: "group" (as in the extended release: GroupNorm of 32 groups, or of the largest
+            smaller number that divides the width), "layer" (as in the first release: LayerNorm over the channels of
+            each pixel) or "none".
         projection_bias: whether the projections have a bias.
-        start: "published", or the interpolation that it gives at first and learns to change ("bilinear", "nearest", see
+        start: "published", or an interpolation that the untrained upsampler equals ("bilinear", "nearest", see
             `resfu.upsamplers.starts`).
 
     Raises:
@@ -102,7 +103,7 @@ class SAPA(Upsampler):
     ) -> Tensor:
         """See `Upsampler.carry`."""
         assert guidance is not None
-        planar = which_backend(guidance) == "numba"  # its kernels read rows of pixels
+        planar = which_backend(guidance) == "numba"  # Numba's kernels read rows of pixels
         query = at_least_fp32(project(self.query, guidance, self.guidance_norm, planar=planar))
         key = project(self.key, features, self.features_norm, planar=planar)
         scores = correlate(query, key, self.kernel_size, "coarse", "zero")

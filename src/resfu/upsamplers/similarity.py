@@ -18,15 +18,16 @@ _NORM_GROUPS = 8
 class SimilarityBlock(nn.Module):
     """Scores of a query against the K x K neighbours in a key (ReSFU, arXiv 2407.02283, Sec. III-C, Eq. 11).
 
-    One GroupNorm with shared affine normalises key and query apart; a convolution of their paired central difference
-    widens to `hidden_channels`; ReLU, grouped 1 x 1 convolution, ReLU, GroupNorm and 1 x 1 convolution give the scores.
+    A GroupNorm, with the same weight and bias for both, normalises key and query separately. A convolution of their
+    paired central difference gives `hidden_channels` channels. From these a compressor computes the scores: ReLU,
+    grouped 1 x 1 convolution, ReLU, GroupNorm and 1 x 1 convolution.
 
     Args:
-        dim: width D of key and query.
+        dim: D, width of key and query.
         kernel_size: K, odd.
         groups: of the convolution and of the compressor's first layer.
-        hidden_channels: M.
-        similarity: "pcdc", or "concat" for a convolution of both maps side by side (Table VI b).
+        hidden_channels: M, width of the compressor.
+        similarity: "pcdc", or "concat" for a convolution of the concatenated key and query (Table VI b).
     """
 
     def __init__(self, dim: int, kernel_size: int, groups: int, hidden_channels: int, similarity: str = "pcdc") -> None:
@@ -50,10 +51,10 @@ class SimilarityBlock(nn.Module):
         backend: str = "auto",
         dilation: int | None = None,
     ) -> Float[Tensor, "B KK H W"]:
-        """Scores; a key on the LR map (of size `step`) counts as upsampled to the query's size.
+        """Compute the scores; a key at low resolution (of size `step`) is treated as upsampled to the query's size.
 
-        Without a key the query smoothed by a Gaussian takes its place. Neighbours are one LR pixel apart, or with
-        `dilation` that many of the query's.
+        If `key` is None, the query smoothed by a Gaussian is the key. Neighbours are one low-resolution pixel apart or,
+        with `dilation`, this many pixels of the query.
         """
         size = (query.shape[-2], query.shape[-1])
         compressor = self._compressor() if dilation is None else None
@@ -76,8 +77,8 @@ class SimilarityBlock(nn.Module):
     def _is_compiled(
         self, key: Tensor | None, query: Tensor, compressor: Compressor, step: tuple[int, int], backend: str
     ) -> bool:
-        """Whether compiled kernels smooth, normalise and compare in one go."""
-        counts = isinstance(self.norm, UpsampledGroupNorm)  # a low-resolution map as upsampled; others must be called
+        """Whether compiled kernels can smooth, normalise and compare in one go."""
+        counts = isinstance(self.norm, UpsampledGroupNorm)  # other norms must be called
         if self.similarity != "pcdc" or not counts or not is_plain_group_norm(self.norm):
             return False
         affine = self.norm.weight, self.norm.bias
@@ -96,9 +97,9 @@ class SimilarityBlock(nn.Module):
         return normalised_scores(key, query, *norm, self.weight, self.bias, compressor, step, neighbours, backend)
 
     def _normalised(self, key: Tensor, size: tuple[int, int], neighbours: str, backend: str) -> Tensor:
-        """The key as its norm leaves it: still on the LR map, or upsampled for a norm of another class.
+        """The normalised key: still at low resolution, or upsampled if the norm is of another class.
 
-        Then its neighbours are read between the pixels of the upsampled map, where the ratio is not whole.
+        An upsampled key is read between its pixels if the ratio is not whole.
         """
         if isinstance(self.norm, UpsampledGroupNorm):
             return self.norm(key, size, neighbours, backend)
@@ -109,7 +110,7 @@ class SimilarityBlock(nn.Module):
         return self.norm(key)
 
     def _compressor(self) -> Compressor | None:
-        """The parameters of the layers behind the convolution, or None where these have to be called."""
+        """The parameters of the layers after the convolution, or None if these layers have to be called."""
         reduce, norm, score = self.reduce, self.reduce_norm, self.score
         if not (is_plain_convolution(reduce) and is_plain_group_norm(norm) and is_plain_convolution(score)):
             return None

@@ -1,13 +1,13 @@
-"""Starts: an upsampler that first gives what an interpolation gives, and learns what to add.
+"""Starts: an untrained upsampler that equals an interpolation, and learns what to add to it.
 
-A trained network that gets another upsampler is not to lose what it has learned. The published forms cannot give an
-interpolation at first: their kernels are softmaxes, which never leave one neighbour alone. With a start, a method gives
+A trained network that gets another upsampler should not lose what it has learned. The published methods cannot equal an
+interpolation at first: their kernels are softmaxes, which always mix all neighbours. With a start, a method gives
 
     out = interpolation(x) + (learned(x) - learned(x) at the beginning),
 
-with the last learned layer at 0: its gradient is there from the first step, that of all layers before it from the
-second. The weights that are added sum to 0, so a constant stays one where the method keeps it, and since they may be
-negative the result can also be sharper than an average.
+with the last learned layer set to 0 at the beginning. This layer has a gradient from the first training step, the
+layers before it from the second. The added weights sum to 0, so a constant stays constant if it does in the published
+method. They may be negative, so the result can be sharper than an average.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def check_start(start: object) -> None:
     """Refuse an unknown start.
 
     Raises:
-        ValueError: that lists the starts.
+        ValueError: for any other value; the message lists the starts.
     """
     check_choice("start", start, STARTS)
 
@@ -47,21 +47,21 @@ def interpolated(features: Tensor, size: tuple[int, int], start: str) -> Tensor:
 
 
 def started_at(size: tuple[int, int], out: Tensor, features: Tensor, whole: tuple[int, int], start: str) -> Tensor:
-    """The output of a larger whole size, cropped: its start becomes the interpolation to the size that is left.
+    """Correct the start of a cropped output: exchange the interpolation to the whole size for that to `size`.
 
     Args:
-        size: (H, W) that is left.
-        out: [B, C, H, W].
+        size: (H, W) after cropping.
+        out: [B, C, H, W], the cropped output.
         features: [B, C, h, w].
-        whole: (H', W') that the upsampler ran at.
-        start: of `STARTS`, not "published".
+        whole: (H', W'), the size at which the upsampler ran.
+        start: one of `STARTS`, not "published".
     """
     ran = interpolated(features, whole, start)[..., : size[0], : size[1]]
     return (out - ran) + interpolated(features, size, start)
 
 
 def learned_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax) -> Tensor:
-    """Weights of the neighbours less those that scores of 0 give: [B, groups * K * K, H, W]."""
+    """Weights of the neighbours minus the weights for scores of 0: [B, groups * K * K, H, W]."""
     return kernel(scores) - kernel(torch.zeros_like(scores[:1]))
 
 
@@ -73,15 +73,15 @@ def reassemble_from(
     groups: int = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Reassembly of "coarse" neighbours by the softmax of scores, from a start.
+    """Reassemble "coarse" neighbours with the softmax of scores, beginning from a start.
 
     Args:
-        start: of `STARTS`.
+        start: one of `STARTS`.
         features: [B, C, h, w].
         scores: [B, groups * K * K, H, W].
         size: (H, W).
-        groups: blocks of channels with weights of their own.
-        out: [B, C, H, W], which the result is written into.
+        groups: number of blocks of channels, each with weights of its own.
+        out: [B, C, H, W]; if given, the result is written into it.
 
     Returns:
         [B, C, H, W].

@@ -1,4 +1,4 @@
-"""Features of any width as a map of one width: AnyUp's feature-agnostic layer."""
+"""AnyUp's feature-agnostic layer, which turns features of any number of channels into a map of a fixed number."""
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,23 @@ from resfu.ops.backends import which_backend
 from resfu.ops.grid import row_bands
 from resfu.upsamplers.bands import on_cpu_without_graph
 
-_ROWS = 4  # at once, without gradients
+_ROWS = 4  # rows computed at once, without gradients
 
 
 class Unify(nn.Module):
-    """Every channel correlated with every filter, a softmax, and a mean over the width (arXiv 2510.12764).
+    """Correlate every channel with every filter, apply a softmax, and average over the channels (arXiv 2510.12764).
 
-    x is divided by its norm over channels; y[i, j] is channel i correlated with filter j, zeros beyond the border,
-    divided by the number of taps inside. As released, y is laid out with the channels first, index i M + j, and then
-    read as M rows of C: f[a] = mean over b of softmax over a of y[a C + b]. That depends on the order of the channels.
-    As in the paper, f[j] = mean over i of softmax over j of y[i, j], which does not. In both the M values sum to 1.
+    At each pixel, x is divided by its norm over the channels. y[i, j] is channel i correlated with filter j, with zeros
+    beyond the border, divided by the number of taps inside the map.
+
+    The released code lays y out with the channels first, at index i M + j, and then reads it as M rows of C numbers:
+    f[a] = mean over b of (softmax over a of y[a C + b]). This depends on the order of the channels. The paper's form,
+    f[j] = mean over i of (softmax over j of y[i, j]), does not. In both forms the M values sum to 1.
 
     Args:
-        filters: M.
-        kernel_size: k of the filters.
-        any_order: the paper's form.
+        filters: M, number of filters.
+        kernel_size: k, size of the filters.
+        any_order: use the paper's form.
     """
 
     def __init__(self, filters: int, kernel_size: int, any_order: bool = False) -> None:
@@ -32,7 +34,7 @@ class Unify(nn.Module):
         self.basis = nn.Parameter(torch.randn(filters, 1, kernel_size, kernel_size))
 
     def forward(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B M h w"]:
-        """M values a pixel, whatever C."""
+        """Compute M values for each pixel, whatever C is."""
         reach = self.basis.shape[-1] // 2
         features = F.normalize(features, dim=1)
         if not self.any_order and on_cpu_without_graph(features, self.basis) and which_backend(features) == "numba":
@@ -46,7 +48,7 @@ class Unify(nn.Module):
         return maps[0] if len(maps) == 1 else torch.cat(maps, 2)
 
     def _rows(self, x: Tensor, inside: Tensor, images: int, first: int, last: int) -> Float[Tensor, "B M rows w"]:
-        """The values of some rows of the padded map: on the way C M numbers a pixel."""
+        """Compute the values of some rows; intermediates take C M numbers for each pixel."""
         M = self.basis.shape[0]
         taps = F.conv2d(inside[:, :, first:last], torch.ones_like(self.basis[:1]))
         y = (F.conv2d(x[:, :, first:last], self.basis) / taps).unflatten(0, (images, -1))

@@ -1,7 +1,7 @@
-"""Volumes [B, C, D, H, W]: what three methods do in three dimensions, slab by slab.
+"""Upsampling of volumes [B, C, D, H, W]: the three-dimensional forms of three methods, computed slab by slab.
 
-A slab is some low-resolution planes. Its intermediates, K^3 times its part of the output for CARAFE, go when it is done
-and are made again in backward, so that memory stays near that of the output.
+A slab is a few low-resolution planes. Its intermediates (for CARAFE, K^3 times the slab's output) are freed when the
+slab is done and computed again in the backward pass, so that memory stays close to the size of the output.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from torch.utils.checkpoint import checkpoint
 
 from resfu.ops.grid import interpolation_matrix, lr_position
 
-_SLAB = 1 << 22  # numbers of a slab's intermediates: 16 MB in fp32
+_SLAB = 1 << 22  # numbers in the intermediates of a slab: 16 MB in fp32
 
 
 def trilinear(x: Float[Tensor, "B C d h w"], size: tuple[int, int, int]) -> Float[Tensor, "B C D H W"]:
-    """`F.interpolate(mode="trilinear")`. On CUDA, where that has no deterministic backward, three products of matrices.
+    """`F.interpolate(mode="trilinear")`, with a deterministic backward pass on CUDA, by three products of matrices.
 
-    The longest way is last: the first products are of few numbers.
+    Columns are interpolated first and planes last.
     """
     if x.device.type != "cuda" or not (torch.is_grad_enabled() and x.requires_grad):
         return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
@@ -42,16 +42,17 @@ def reassemble_voxels(
     ratio: int,
     groups: int,
 ) -> Float[Tensor, "B C D H W"]:
-    """CARAFE's sum over the K^3 neighbours of the voxel that contains a voxel, zeros beyond the border.
+    """CARAFE in 3-D: a weighted sum over the K^3 neighbours of the low-resolution voxel, with zeros beyond the border.
 
-    All r^3 voxels in a low-resolution voxel share its neighbours: a product [C / G, K^3] [K^3, r^3] each.
+    The r^3 output voxels inside a low-resolution voxel share its neighbours, so each low-resolution voxel and group
+    needs one product of matrices [C / G, K^3] [K^3, r^3].
 
     Args:
         features: [B, C, d, h, w].
-        scores: (first plane, one past the last) -> [B, G K^3 r^3, planes, h, w], before the softmax.
+        scores: function (first plane, one past the last) -> [B, G K^3 r^3, planes, h, w], before the softmax.
         kernel_size: K.
         ratio: r.
-        groups: G, blocks of channels with weights of their own.
+        groups: G, number of blocks of channels, each with weights of its own.
     """
     B, C, d, h, w = features.shape
     K, r = kernel_size, ratio
@@ -77,14 +78,14 @@ def sample_voxels(
     ratio: int,
     groups: int,
 ) -> Float[Tensor, "B C D H W"]:
-    """DySample's trilinear values at shifted positions, clamped to the border.
+    """DySample in 3-D: trilinear sampling at shifted positions, clamped to the border.
 
     Args:
-        features: [B, C, d, h, w], in fp32 at least.
-        offsets: (first plane, one past the last) -> [B, 3, G, r planes, H, W], in low-resolution voxels: of columns,
-            rows, planes.
+        features: [B, C, d, h, w], in at least fp32.
+        offsets: function (first plane, one past the last) -> [B, 3, G, r planes, H, W], offsets of columns, rows and
+            planes in low-resolution voxels.
         ratio: r.
-        groups: G.
+        groups: G, number of blocks of channels, each with offsets of its own.
     """
     B, _, d, h, w = features.shape
     blocks = features.unflatten(1, (groups, -1)).flatten(0, 1)
@@ -107,7 +108,7 @@ def sample_voxels(
 def _slabs(
     work: Callable[[int, int], tuple[Callable[[Tensor, int, int], Tensor], Tensor]], planes: int, needed: int
 ) -> Tensor:
-    """The slabs of a volume of `planes` low-resolution planes, whose intermediates are `needed` numbers a plane."""
+    """Compute a volume of `planes` low-resolution planes slab by slab; a plane's intermediates are `needed` numbers."""
     step = max(1, _SLAB // needed)
     out = []
     for first in range(0, planes, step):
