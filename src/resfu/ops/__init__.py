@@ -1,4 +1,4 @@
-"""Mathematics on tensors: torch only."""
+"""The operations that the upsamplers are built from, as functions of tensors."""
 
 from resfu.ops.backends import which_backend
 from resfu.ops.filters import box_filter, gaussian_filter, guided_filter

@@ -1,4 +1,4 @@
-"""Which low-resolution pixels the pixels of an axis attend to."""
+"""The low-resolution pixels to which the pixels of an axis attend."""
 
 from dataclasses import dataclass, replace
 
@@ -11,16 +11,19 @@ from resfu.ops.kept import kept
 
 @dataclass(frozen=True)
 class Axis:
-    """P pixels over p: those whose centre lies in one low-resolution pixel, a cell, share a window.
+    """The windows of an axis with P pixels and p low-resolution pixels.
+
+    A low-resolution pixel is called a cell here. The pixels whose centres lie in the same cell share a window.
 
     Attributes:
-        first: [p + 1] first pixel of each cell, and P.
-        window: [p, L] the low-resolution pixels in each cell's window.
-        reach: how far windows go from a cell, before they are moved.
-        slots: the largest number of pixels of a cell, m.
-        pixel: [p m] the pixel in each slot; a cell with fewer repeats its last one. None where cells have m pixels.
-        slot: [P] where each pixel is among them; None likewise.
-        seen: [P, L] which of its window each pixel sees; None for all of it.
+        first: [p + 1], the first pixel of each cell, and P at the end.
+        window: [p, L], the low-resolution pixels in each cell's window.
+        reach: how far windows extend from their cell, before they are moved inwards.
+        slots: m, the largest number of pixels in a cell.
+        pixel: [p m], the pixel in each slot; a cell with fewer than m pixels repeats its last one. None if all cells
+            have m pixels.
+        slot: [P], the slot of each pixel; None if all cells have m pixels.
+        seen: [P, L], which pixels of its window each pixel attends to; None if to all.
     """
 
     first: tuple[int, ...]
@@ -34,13 +37,13 @@ class Axis:
 
 @kept()
 def shifted(P: int, p: int, K: int) -> Axis:
-    """Windows of K around each pixel's own, moved inwards at the borders; of fewer where the map has fewer."""
+    """Windows of K (or p, if smaller) pixels around each pixel's own cell, moved inwards at the borders."""
     return _axis(P, p, min(K, p), K // 2)
 
 
 @kept()
 def share(P: int, p: int, ratio: float) -> Axis:
-    """Windows that reach so far, as a share of the axis, from each pixel's centre; see `seen_cells`."""
+    """Windows that extend by `ratio` times the axis to both sides of each pixel's centre; see `seen_cells`."""
     first, last = seen_cells(P, p, ratio)
     cell = central_cell(P, p, "cpu")
     reach = int(torch.maximum(cell - first, last - 1 - cell).max())
@@ -51,7 +54,7 @@ def share(P: int, p: int, ratio: float) -> Axis:
 
 
 def seen_cells(P: int, p: int, ratio: float, device: torch.device | str = "cpu") -> Tensor:
-    """The first low-resolution pixel that each pixel sees, and one past the last, [2, P]; in fp32 as published."""
+    """The first low-resolution pixel of each pixel's window, and one past the last, [2, P]; in fp32 as published."""
     if ratio <= 0:
         last = torch.full((P,), p, device=device)
         return torch.stack([torch.zeros_like(last), last])

@@ -1,7 +1,7 @@
-"""Attention to windows of a low-resolution map on the CPU, cell by cell, in memory that is taken once.
+"""Attention to windows of a low-resolution map on the CPU, cell by cell, in memory that is allocated once.
 
-All pixels whose centre lies in one low-resolution pixel, a cell, see the same window. Their scores are one small
-product of matrices a head, and so is the sum of the values; between them the softmax. No map of weights is written.
+All pixels whose centres lie in the same low-resolution pixel (a cell) share a window. For each cell and head, the
+scores are one small product of matrices, and so is the sum of the values. No map of all weights is written.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from resfu.ops.attention.axis import Axis
 from resfu.ops.backends import which_backend
 from resfu.ops.reassembly.workspace import Workspace
 
-_SCORES = 1 << 19  # at once: 2 MB in fp32
+_SCORES = 1 << 19  # number of scores computed at once: 2 MB in fp32
 
 
 def attend(
@@ -29,15 +29,15 @@ def attend(
     """Write the attention of one image to `out`.
 
     Args:
-        query: gives the rows from one up to another as [rows, W, D], scaled; called for one part of the image after the
-            other, from the top, once each and before that part of `out` is written.
+        query: function (first row, one past the last) -> [rows, W, D], scaled. It is called once for each part of the
+            image, from top to bottom, before that part of `out` is written.
         key: [D, h, w].
         values: [C, h, w].
-        out: [C, H, W], written in any strides.
-        heads: G blocks of D / G channels with a softmax of their own.
+        out: [C, H, W], in any strides.
+        heads: G, number of heads, with D / G channels and a softmax each.
         rows: windows along H.
         columns: windows along W.
-        mean: the mean of the heads' weights weighs all values, instead of one head a block of C / G.
+        mean: weigh all values by the mean of the heads' weights. Otherwise each head weighs its own block of C / G.
     """
     if out.is_contiguous() and which_backend(values) == which_backend(key) == "numba":
         from resfu.ops.attention import numba
@@ -68,13 +68,13 @@ def attend(
 
 
 def _beside(x: Tensor, columns: Axis, heads: int) -> Tensor:
-    """The map with each cell's columns beside one another: [D, h, w] -> [h, w, G, L, D / G]."""
+    """Copy the columns of each cell's window next to each other: [D, h, w] -> [h, w, G, L, D / G]."""
     beside = x.movedim(0, -1).contiguous()[:, columns.window]  # [h, w, L, D]
     return beside.unflatten(3, (heads, -1)).transpose(2, 3)
 
 
 def _in_cells(query: Tensor, columns: Axis, heads: int, space: Workspace) -> Tensor:
-    """[rows, W, D] -> [w G, rows m, d]."""
+    """Sort the pixels of some rows into their cells' slots: [rows, W, D] -> [w G, rows m, d]."""
     if columns.pixel is not None:
         query = torch.index_select(
             query, 1, columns.pixel, out=space.take("slots", (len(query), len(columns.pixel), query.shape[2]))
@@ -84,7 +84,7 @@ def _in_cells(query: Tensor, columns: Axis, heads: int, space: Workspace) -> Ten
 
 
 def _leave_out(scores: Tensor, rows: Axis, columns: Axis, top: int, bottom: int) -> None:
-    """Scores [w, G, rows m, taps] of what a pixel does not see become minus infinity."""
+    """Set scores [w, G, rows m, taps] to minus infinity where a pixel does not attend to the tap."""
     grid = scores.unflatten(3, (rows.window.shape[1], -1)).unflatten(2, (bottom - top, -1))
     if rows.seen is not None:
         grid.masked_fill_(~rows.seen[top:bottom, None, :, None], float("-inf"))
@@ -94,7 +94,7 @@ def _leave_out(scores: Tensor, rows: Axis, columns: Axis, top: int, bottom: int)
 
 
 def _write(target: Tensor, result: Tensor, columns: Axis, space: Workspace) -> None:
-    """Bring [C, rows, w, m] into the rows of the output, [C, rows, W]."""
+    """Write a result [C, rows, w, m], sorted by cells, into the rows of the output, [C, rows, W]."""
     if columns.slot is None:
         target.unflatten(2, (-1, columns.slots)).copy_(result)
         return

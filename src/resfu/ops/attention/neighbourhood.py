@@ -1,4 +1,4 @@
-"""Neighbourhood attention: each pixel to the K x K low-resolution pixels around it."""
+"""Neighbourhood attention: each pixel attends to the K x K low-resolution pixels around it."""
 
 import math
 
@@ -12,17 +12,18 @@ from resfu.ops.reassembly import correlate, reassemble
 def neighbourhood_attention(
     query: Float[Tensor, "B D H W"], key: Float[Tensor, "B D h w"], values: Float[Tensor, "B C h w"], K: int, heads: int
 ) -> Float[Tensor, "B C H W"]:
-    """Weigh values by the softmax of scores, a block of channels a head (NAF, arXiv 2511.18452).
+    """Weigh values by the softmax of scores; each head has its own block of channels (NAF, arXiv 2511.18452).
 
-    The window's centre is the low-resolution pixel that holds the centre of the pixel; it is moved inwards at borders.
-    In a map of fewer than K pixels the window is the map.
+    The window's centre is the low-resolution pixel that contains the centre of the output pixel. At borders the window
+    is moved inwards. An axis of fewer than K low-resolution pixels is the window itself.
 
     Args:
         query: [B, D, H, W].
         key: [B, D, h, w].
-        values: [B, C, h, w], which are summed as they are.
+        values: [B, C, h, w], summed without a projection.
         K: side of the window, odd.
-        heads: blocks of D / heads and of C / heads channels; scores are divided by the root of the former.
+        heads: number of heads, with D / heads channels of query and key and C / heads of the values each. Scores are
+            divided by sqrt(D / heads).
 
     Returns:
         [B, C, H, W] in the dtype of the values.
@@ -37,6 +38,6 @@ def neighbourhood_attention(
 
 
 def _repeats(K: int, h: int, w: int, device: torch.device) -> Tensor:
-    """[K K, 1, 1]: places of a window that hold a pixel again, in a map of fewer than K."""
+    """Mask [K K, 1, 1] of the window's places that repeat a pixel, if the map has fewer than K rows or columns."""
     place = torch.arange(K, device=device)
     return ((place >= h)[:, None] | (place >= w)).flatten()[:, None, None]

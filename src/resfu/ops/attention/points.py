@@ -1,11 +1,11 @@
-"""Attention of single pixels, by the definition, for where a whole map is not wanted."""
+"""Attention of single pixels, for callers that do not need the whole map."""
 
 import torch
 from torch import Tensor
 
 from resfu.ops.attention.axis import Axis
 
-_AT_ONCE = 256  # pixels: each has copies of its window
+_AT_ONCE = 256  # pixels computed at once; each needs a copy of its window
 
 
 def attend_at(
@@ -18,17 +18,17 @@ def attend_at(
     pixels: tuple[Tensor, Tensor],
     mean: bool = False,
 ) -> Tensor:
-    """What `cpu.attend` writes for some pixels of an image.
+    """Compute the values that `cpu.attend` writes, for n pixels of an image.
 
     Args:
         query: [D, n], scaled.
         key: [D, h, w].
         values: [C, h, w].
-        heads: blocks of channels with a softmax of their own.
+        heads: number of blocks of channels, each with a softmax of its own.
         axes: windows along H and W.
-        cells: rows and columns of the low-resolution pixels that hold the pixels' centres, [n] each.
-        pixels: their rows and columns, [n] each.
-        mean: the mean of the heads' weights weighs all values.
+        cells: rows and columns of the low-resolution pixels that contain the pixels' centres, [n] each.
+        pixels: rows and columns of the pixels, [n] each.
+        mean: weigh all values by the mean of the heads' weights.
 
     Returns:
         [C, n] in the dtype of the values.

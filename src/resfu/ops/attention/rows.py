@@ -1,6 +1,6 @@
-"""Some rows of an attention to windows of a low-resolution map, by plain differentiable operators.
+"""Some output rows of an attention to windows of a low-resolution map, by plain differentiable operators.
 
-As `cpu.py`, cell by cell: all pixels whose centre lies in one low-resolution pixel share their window.
+Like `cpu.py` it works cell by cell: all pixels whose centres lie in the same low-resolution pixel share a window.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resfu.ops.attention.axis import Axis
 
-_SCORES = 1 << 21  # at once
+_SCORES = 1 << 21  # number of scores computed at once
 
 
 def attend_rows(
@@ -21,19 +21,19 @@ def attend_rows(
     first: int,
     mean: bool = False,
 ) -> Float[Tensor, "B C n W"]:
-    """The attention of n rows of an image.
+    """Compute the attention of n rows of an image.
 
     Args:
-        query: of these rows, scaled.
-        key: of the whole low-resolution map.
-        values: likewise.
-        heads: G blocks of D / G channels with a softmax of their own.
+        query: [B, D, n, W], the query of these rows, scaled.
+        key: [B, D, h, w], of the whole low-resolution map.
+        values: [B, C, h, w], of the whole low-resolution map.
+        heads: G, number of heads, with D / G channels and a softmax each.
         axes: windows along the height and the width of the image.
-        first: of the rows, in the image.
-        mean: the mean of the heads' weights weighs all values, instead of one head a block of C / G.
+        first: index of the first of the n rows in the image.
+        mean: weigh all values by the mean of the heads' weights. Otherwise each head weighs its own block of C / G.
 
     Returns:
-        In the dtype of the values.
+        [B, C, n, W] in the dtype of the values.
     """
     rows, columns = axes
     last, blocks = first + query.shape[2], 1 if mean else heads
@@ -58,7 +58,7 @@ def attend_rows(
 
 
 def _windows(x: Tensor, rows: Tensor, columns: Axis, heads: int) -> Tensor:
-    """What each cell of a row of cells sees: [B, D, h, w] -> [B, w, G, taps, D / G]."""
+    """The windows of a row of cells: [B, D, h, w] -> [B, w, G, taps, D / G]."""
     seen = x[:, :, int(rows[0]) : int(rows[-1]) + 1]
     w, L = columns.window.shape
     seen = seen.index_select(3, columns.window.flatten().to(x.device)).unflatten(3, (w, L))  # [B, D, L, w, L']
@@ -66,7 +66,7 @@ def _windows(x: Tensor, rows: Tensor, columns: Axis, heads: int) -> Tensor:
 
 
 def _in_cells(query: Tensor, columns: Axis, heads: int) -> Tensor:
-    """[B, D, n, W] -> [B, w, G, n m, D / G]."""
+    """Sort the pixels of n rows into their cells' slots: [B, D, n, W] -> [B, w, G, n m, D / G]."""
     if columns.pixel is not None:
         query = query.index_select(3, columns.pixel.to(query.device))
     query = query.unflatten(3, (-1, columns.slots)).unflatten(1, (heads, -1))  # [B, G, d, n, w, m]
@@ -74,7 +74,7 @@ def _in_cells(query: Tensor, columns: Axis, heads: int) -> Tensor:
 
 
 def _seen_alone(scores: Tensor, rows: Axis, columns: Axis, begin: int, end: int) -> Tensor:
-    """Scores [B, w, G, n m, taps] with minus infinity at what a pixel does not see."""
+    """Set scores [B, w, G, n m, taps] to minus infinity where a pixel does not attend to the tap."""
     if rows.seen is None and columns.seen is None:
         return scores
     w = len(columns.window)

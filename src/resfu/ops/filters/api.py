@@ -15,18 +15,18 @@ from resfu.ops.transforms import refuse_derivatives
 
 
 def box_filter(x: Float[Tensor, "B C H W"], radius: int) -> Float[Tensor, "B C H W"]:
-    """Mean over a square window of (2 radius + 1)^2 pixels; at the border over the pixels that exist.
+    """Mean over a square window of (2 radius + 1)^2 pixels; at the border, over the pixels inside the image.
 
     Args:
         x: [B, C, H, W].
         radius: in pixels, at least 0.
 
     Returns:
-        [B, C, H, W], computed in fp32 at least. A constant map comes back unchanged.
+        [B, C, H, W], computed in at least fp32. Constants stay constant.
 
     Raises:
-        ValueError: for anything but a floating point map, a negative radius, or a derivative in forward mode or by
-            torch.func.
+        ValueError: for anything but a floating point map, a negative radius, or a forward-mode or torch.func
+            derivative.
 
     >>> resfu.ops.box_filter(torch.tensor([[[[0.0, 3.0, 6.0]]]]), radius=1)  # means inside the image
     tensor([[[[1.5000, 3.0000, 4.5000]]]])
@@ -50,28 +50,28 @@ def guided_filter(
 ) -> Float[Tensor, "B C H W"]:
     """Filter x so that it follows the edges of the guide, channel by channel.
 
-    In every window x is modelled as m guide + n by ridge regression; the coefficients of all windows that hold a pixel
-    are averaged there (He et al., Guided Image Filtering, 2013; ReSFU, arXiv 2407.02283, Sec. III-B).
+    In every window x is modelled as m guide + n by ridge regression. At every pixel, the coefficients of all windows
+    that contain it are averaged (He et al., Guided Image Filtering, 2013; ReSFU, arXiv 2407.02283, Sec. III-B).
 
     Args:
         guide: [B, C, H, W].
-        x: [B, C, h, w]; where it is smaller than the guide, it is brought to its size bilinearly.
+        x: [B, C, h, w]; if it is smaller than the guide, it is first upsampled to the guide's size bilinearly.
         radius: of the windows, in pixels of the full resolution.
-        eps: ridge, in units of the guide's variance, at least 0. With 0 windows without variance have m = 0, and those
-            with almost none follow their rounding errors.
-        stride: 1 computes the coefficients at full resolution; 2 on pixels 0, 2, 4, ... of both axes, floor(H/2) x
-            floor(W/2) of them but at least 1 x 1, with half the radius, and brings them back bilinearly.
+        eps: ridge, in units of the guide's variance, at least 0. If it is 0, m is 0 in windows without variance, and
+            follows rounding errors in windows with almost none.
+        stride: 1 computes the coefficients at full resolution. 2 computes them on pixels 0, 2, 4, ... of both axes
+            (floor(H/2) x floor(W/2), but at least 1 x 1) with half the radius, and upsamples them bilinearly.
         backend: as in `reassemble`; "triton" and "numba" have kernels for stride 1 and run the operators of "cpu"
             for stride 2.
 
     Returns:
-        [B, C, H, W], filtered in fp32 at least and returned in the promoted dtype of guide and x. In the kernels a NaN
-        or an infinity reaches beyond the windows that hold it.
+        [B, C, H, W], computed in at least fp32 and returned in the promoted dtype of guide and x. In the kernels, a NaN
+        or infinity may reach pixels whose windows do not contain it.
 
     Raises:
-        ValueError: for anything but floating point maps, another stride, a negative radius or eps, an x of other images
-            or channels or larger than the guide, a backend that can't run here, or a derivative in forward mode or by
-            torch.func, which "reference" alone has.
+        ValueError: for anything but floating point maps, another stride, a negative radius or eps, an x with another
+            number of images or channels or larger than the guide, a backend that cannot run here, or a forward-mode or
+            torch.func derivative, which only "reference" supports.
 
     >>> guide, features = torch.randn(1, 8, 32, 32), torch.randn(1, 8, 16, 16)
     >>> resfu.ops.guided_filter(guide, features).shape  # the features' content with the edges of the guide
@@ -109,7 +109,7 @@ def guided_filter(
 
 
 def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Tensor, "B C H W"]:
-    """3 x 3 Gaussian of every channel, normalised, with replicated borders (ReSFU's detail key).
+    """Filter every channel with a normalised 3 x 3 Gaussian, with replicated borders (ReSFU's detail key).
 
     Args:
         x: [B, C, H, W].
@@ -136,7 +136,7 @@ def gaussian_filter(x: Float[Tensor, "B C H W"], sigma: float = 1.0) -> Float[Te
 
 
 def gaussian_weight(device: torch.device, sigma: float = 1.0) -> Float[Tensor, "3 3"]:
-    """The weights of `gaussian_filter`, in fp32 as the published code has them."""
+    """The weights of `gaussian_filter`, in fp32 as in the published code."""
     offsets = torch.arange(-1, 2, dtype=torch.float32, device=device)
     line = torch.exp(-(offsets**2) / (2 * sigma**2))
     weight = torch.outer(line, line)

@@ -1,4 +1,4 @@
-"""Window sums and the guided filter as operators, and the filter by differentiable ones."""
+"""Window sums and the guided filter as custom operators, and the filter as a composition of differentiable ones."""
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ from resfu.ops.in_graphs import graph_operator
 from resfu.ops.layout import memory_format
 from resfu.ops.precision import exact_dtype, without_autocast
 
-_BAND_ELEMENTS = 1 << 20  # of a band of the guided filter: 4 MB in fp32
+_BAND_ELEMENTS = 1 << 20  # elements of a band of the guided filter: 4 MB in fp32
 
 
 @torch.library.custom_op("resfu::box_sum", mutates_args=())
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """Sum over a (2 radius + 1)^2 window, zero beyond the border: self-adjoint, so its own backward."""
+    """Sum over a (2 radius + 1)^2 window, zero beyond the border; it is self-adjoint, so it is its own backward."""
     return cpu.box_sum(x, radius)
 
 
@@ -33,7 +33,7 @@ box_sum.register_autograd(
 
 
 def pixels_in_window(x: Tensor, radius: int) -> Tensor:
-    """[H, W]: how many pixels of the window around each pixel exist."""
+    """The number of pixels inside the image in the window around each pixel, [H, W]."""
     counts = []
     for length in x.shape[-2:]:
         position = torch.arange(length, device=x.device)
@@ -42,7 +42,7 @@ def pixels_in_window(x: Tensor, radius: int) -> Tensor:
 
 
 def composition(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int) -> Tensor:
-    """The guided filter by differentiable operators, of maps [B, C, H, W] and [B, C, h, w] of one dtype."""
+    """The guided filter by differentiable operators; guide [B, C, H, W] and x [B, C, h, w] have the same dtype."""
     size = (guide.shape[-2], guide.shape[-1])
     if x.shape[-2:] != guide.shape[-2:]:
         x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
@@ -58,7 +58,7 @@ def composition(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int) 
 
 
 def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, eps: float) -> Tensor:
-    """Rows first .. last of the filtered map, from the rows within 2 radius of them."""
+    """Rows `first` to `last` (excluded) of the filtered map, computed from the rows within 2 radius of them."""
     top, bottom = max(0, first - 2 * radius), min(guide.shape[-2], last + 2 * radius)
     guide, x = guide[..., top:bottom, :], x[..., top:bottom, :]
     guide, height = guide - _origin(guide), _origin(x)
@@ -67,7 +67,7 @@ def _filter_rows(guide: Tensor, x: Tensor, first: int, last: int, radius: int, e
 
 
 def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
-    """m and n of x ~ m guide + n, each averaged over the windows that hold a pixel."""
+    """m and n of x ~ m guide + n, each averaged over the windows that contain a pixel."""
     pixels = pixels_in_window(x, radius)
 
     def mean(t: Tensor) -> Tensor:
@@ -82,28 +82,30 @@ def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Te
 
 
 def _origin(x: Tensor) -> Tensor:
-    """The mean of each channel, [B, C, 1, 1]; 0 where a pixel is not finite, which is then the only one to suffer.
+    """The mean of each channel, [B, C, 1, 1], which is subtracted for precision; 0 where it is not finite.
 
-    The filter moves along with its maps, so its derivatives in them are the same about every origin.
+    Shifting the guide does not change the filter, and shifting x shifts the result. So the subtraction does not change
+    the derivatives, and the mean needs no gradient.
     """
     return x.detach().mean((2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
 
 
 def ridged(variance: Float[Tensor, "B C H W"], eps: float) -> Float[Tensor, "B C H W"]:
-    """variance + eps; infinite where that is 0, as it may be without a ridge: a flat guide has no slope."""
+    """variance + eps; infinite where it would be 0 (without a ridge), so that a constant guide gets slope 0."""
     return variance + eps if eps > 0 else variance.masked_fill(variance <= 0, float("inf"))
 
 
 def subsampled(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """Pixels 0, 2, 4, ... along both axes, floor(H / 2) x floor(W / 2) of them and at least one."""
+    """Pixels 0, 2, 4, ... along both axes: floor(H / 2) x floor(W / 2), but at least 1 x 1."""
     H, W = x.shape[-2:]
     return x[..., : max(H // 2, 1) * 2 : 2, : max(W // 2, 1) * 2 : 2]
 
 
 def compiles(guide: Tensor, x: Tensor, stride: int, in_graph: bool = False) -> bool:
-    """Whether the compiled kernels of `numba.py` take these maps.
+    """Whether the compiled kernels of `numba.py` can filter these maps.
 
-    Where PyTorch's operators are recorded they do only `in_graph`, as an operator of torch.compile.
+    If PyTorch's operators are recorded (see `operators_are_recorded`), the kernels can only run as an operator in the
+    graph of torch.compile (`in_graph`).
     """
     fp32 = guide.dtype == x.dtype == torch.float32
     return fp32 and stride == 1 and guide.numel() > 0 and (in_graph or not operators_are_recorded(guide, x))
@@ -125,7 +127,7 @@ guided_filter_in_graph = graph_operator(
 
 @torch.library.custom_op("resfu::guided_filter", mutates_args=())
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float) -> Tensor:
-    """`api.guided_filter` with stride 1 in Triton kernels, which never write x at the guide's size."""
+    """`api.guided_filter` with stride 1 in Triton kernels, which do not write the upsampled x to memory."""
     from resfu.ops.filters import triton
 
     return triton.guided_filter(guide, x, radius, eps)
@@ -143,10 +145,10 @@ def _save_inputs(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Through PyTorch operators that are run again here, all of which add up gradients in a fixed order."""
-    again = torch.is_grad_enabled()  # is there to be a second derivative?
+    """Differentiate by running the filter again with PyTorch operators, all of which have deterministic gradients."""
+    again = torch.is_grad_enabled()  # whether a second derivative may be needed
     with torch.enable_grad(), without_autocast(grad):
-        guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even where x comes from the guide
+        guide, x = (t.view_as(t) for t in ctx.saved_tensors)  # derivatives stop here, even if x depends on the guide
         result, dtype = torch.promote_types(guide.dtype, x.dtype), exact_dtype(guide, x)
         full = x.to(dtype)
         if x.shape[-2:] != guide.shape[-2:]:
@@ -161,6 +163,6 @@ guided_filter.register_autograd(_differentiate, setup_context=_save_inputs)
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """x brought to a size bilinearly, as two products of matrices."""
+    """Resize x bilinearly, as two products of matrices."""
     (h, w), (H, W) = x.shape[-2:], size
     return interpolation_matrix(H, h, x) @ x @ interpolation_matrix(W, w, x).mT

@@ -1,1 +1,1 @@
-"""Layers of image encoders as compiled kernels: GroupNorm's affine, SiLU and a convolution in one pass over the map."""
+"""Layers of image encoders as compiled kernels: GroupNorm, SiLU and a convolution in one pass over the map."""

@@ -1,4 +1,4 @@
-"""Reassembly: the weighted sum over a K x K neighbourhood that the whole family of upsamplers shares."""
+"""Reassembly: the weighted sum over a K x K neighbourhood that kernel-based upsamplers share."""
 
 import torch
 from torch import Tensor
@@ -33,46 +33,48 @@ def reassemble(
     """Sum each pixel's K x K neighbours with that pixel's own weights.
 
     out[b, c, p, q] = sum_n weights[b, g(c) K^2 + n, p, q] * value_n(b, c, p, q), with n = iy K + ix row-major and
-    g(c) = floor(c groups / C). What value_n is, `neighbours` says:
+    g(c) = floor(c groups / C). `neighbours` defines value_n:
 
     - "fine": features sampled bilinearly at the pixel's own low-resolution position plus (iy - K//2, ix - K//2)
       low-resolution pixels (ReSFU's fine-grained neighbour selection, arXiv 2407.02283, Sec. III-D). Any real ratio.
-    - "coarse": the features of the low-resolution pixel that contains (p, q), shifted likewise (CARAFE, SAPA, FADE).
-    - "central": that of the low-resolution pixel that holds the centre of (p, q) (NAF, arXiv 2511.18452): the same at
-      whole ratios.
-    - "dense": the features are already of the output's size, and the window counts their pixels (JBU).
+    - "coarse": the feature of the low-resolution pixel that contains (p, q), shifted by the same offset (CARAFE, SAPA,
+      FADE).
+    - "central": as "coarse", but from the low-resolution pixel that contains the centre of (p, q) (NAF, arXiv
+      2511.18452). At whole ratios it equals "coarse".
+    - "dense": the features already have the output's size, and offsets are counted in output pixels (JBU).
 
     Args:
         features: [B, C, h, w], floating point, any strides.
-        weights: [B, groups * K * K, H, W], K odd. They are used as they come, unless `softmax`.
-        size: (H, W) of the output; must be the weights'. Default: the weights'.
+        weights: [B, groups * K * K, H, W], K odd. They are used unchanged, unless `softmax`.
+        size: (H, W) of the output; must be the weights' size, which is the default.
         neighbours: "fine", "coarse", "central" or "dense".
-        padding: what lies beyond the features' border: "zero", "replicate", "reflect" or "shift", which moves windows
-            inwards until they lie inside (neighbourhood attention). There the neighbours keep their places modulo K:
-            one that would lie beyond a border is replaced by that K pixels further in. In a map of fewer than K
-            pixels the first h places hold each pixel once, and the others repeat some.
+        padding: how the features continue beyond their border: "zero", "replicate", "reflect" or "shift". "shift" moves
+            windows inwards until they lie inside (neighbourhood attention). Pixels keep their place modulo K: one that
+            would lie beyond a border is replaced by the pixel K further inside. If an axis has fewer than K pixels,
+            its first indices hold each pixel once, and the others repeat some of them.
             Default: the published rule, "replicate" for fine, "zero" for coarse, "shift" for central, "reflect" for
             dense.
-        groups: number of channel blocks with weights of their own; divides C.
-        backend: "reference" (as the equation reads, any device), "cpu" (fast PyTorch operators), "numba" and "triton"
-            (compiled kernels), "portable" (standard operators alone, for other runtimes) or "auto", see
+        groups: number of blocks of channels, each with weights of its own; divides C.
+        backend: "reference" (written as the equation, any device), "cpu" (fast PyTorch operators), "numba" and "triton"
+            (compiled kernels), "portable" (only standard operators, for other runtimes) or "auto", see
             `which_backend`.
-        softmax: the weights are scores, and their softmax over the K x K neighbours of each group weighs the features,
-            in fp32 at least. On CUDA without gradients it happens inside the sum, and no weights are written.
-        mask: with `softmax`, neighbours whose position lies outside the image get weight 0 (ReSFU): u(p) + o in
-            low-resolution pixels, whatever `neighbours` says.
-        out: [B, C, H, W] in the features' dtype, which the result is written into: that spares the page faults of new
-            memory. Without gradients.
+        softmax: treat the weights as scores: their softmax over the K x K neighbours of each group weighs the features,
+            in at least fp32. On CUDA without gradients the softmax is part of the sum's kernel, and no weights are
+            written to memory.
+        mask: with `softmax`, give weight 0 to neighbours whose position lies outside the image (ReSFU). The position is
+            the pixel's own low-resolution position plus the offset, whatever `neighbours` is.
+        out: [B, C, H, W] in the features' dtype; if given, the result is written into it, which saves the page faults
+            of new memory. Only without gradients.
 
     Returns:
-        [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in fp32 at least.
-        A NaN or infinity may reach beyond the windows it is in: on "cpu" by up to 3 pixels, at ratios below 3; on
-        "triton" every pixel of the tiles whose shared window holds it.
+        [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in at least fp32.
+        A NaN or infinity may reach pixels whose window does not contain it: on "cpu" up to 3 pixels further, at ratios
+        below 3; on "triton" all pixels of a tile whose shared window contains it.
 
     Raises:
-        ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide, a size that is not the
-            weights' or smaller than the features, a mask without softmax, a backend that can't run here, or a
-            derivative in forward mode or by torch.func, which "reference" alone has.
+        ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide C, a size that is not the
+            weights' or smaller than the features, a mask without softmax, a backend that cannot run here, or a
+            forward-mode or torch.func derivative, which only "reference" supports.
 
     >>> weights = torch.full((1, 9, 4, 4), 1 / 9)  # the mean of each pixel's 3 x 3 low-resolution neighbours
     >>> resfu.ops.reassemble(torch.ones(1, 8, 2, 2), weights).shape
@@ -126,7 +128,7 @@ def reassemble(
         return plain.reassemble(features, weights, neighbours, padding, groups).to(result)
     refuse_derivatives("reassemble", features, weights)
     reach = operators.size(K, neighbours) // 2
-    features = bordered(features, reach, padding)  # under the same name, so that a caller's temporary can go
+    features = bordered(features, reach, padding)  # the same name, so that the unpadded map can be freed
     if fused:
         return operators.softmax_window_sum(features, weights, K, *low, neighbours, groups, mask)
     return operators.reassemble(features, weights, low, neighbours, groups).to(result)
@@ -140,25 +142,26 @@ def correlate(
     padding: str | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Score each pixel's K x K neighbours by their inner product with the pixel: `reassemble`'s adjoint in its weights.
+    """Score each pixel's K x K neighbours by the inner product of query and key.
 
     score[b, n, p, q] = sum_c query[b, c, p, q] * value_n(b, c, p, q), where value_n is read from the key as
-    `reassemble` reads its features (SAPA, arXiv 2209.12866; JBU's range kernel, arXiv 2403.10516).
+    `reassemble` reads its features (SAPA, arXiv 2209.12866; JBU's range kernel, arXiv 2403.10516). It is the adjoint of
+    `reassemble` with respect to the weights.
 
     Args:
         query: [B, D, H, W], floating point, any strides.
-        key: [B, D, h, w]; for "dense" of the query's size.
+        key: [B, D, h, w]; for "dense" it has the query's size.
         kernel_size: K, odd.
         neighbours: "fine", "coarse", "central" or "dense".
-        padding: what lies beyond the key's border, as in `reassemble`.
+        padding: the values beyond the key's border, as in `reassemble`.
         backend: as in `reassemble`.
 
     Returns:
-        [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in fp32 at least.
+        [B, K * K, H, W] in the query's dtype, n = iy K + ix. Sums run in at least fp32.
 
     Raises:
         ValueError: for wrong ranks or widths, integer tensors, an even K, a query smaller than the key, a backend that
-            can't run here, or a derivative that `reassemble` refuses.
+            cannot run here, or a derivative that `reassemble` refuses.
 
     >>> resfu.ops.correlate(torch.randn(1, 8, 4, 4), torch.randn(1, 8, 2, 2), kernel_size=3).shape
     torch.Size([1, 9, 4, 4])
@@ -186,7 +189,7 @@ def correlate(
 
 
 def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """Both in fp32 at least, where the backend sums in the type of its input. Triton's kernels sum in fp32 anyway."""
+    """Convert both to at least fp32, for backends that sum in their input's dtype; Triton's kernels sum in fp32."""
     if backend == "triton":
         return a, b
     dtype = exact_dtype(a, b)
@@ -194,7 +197,7 @@ def _summable(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor]:
 
 
 def _padding(low: Tensor, size: tuple[int, ...], K: int, neighbours: str, padding: str | None) -> str:
-    """The border rule, after a look at whether the low-resolution map can be read as asked."""
+    """The border rule, after checking that the low-resolution map can be read as requested."""
     if neighbours not in NEIGHBOURS:
         raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {neighbours!r}.")
     padding = NEIGHBOURS[neighbours] if padding is None else padding

@@ -1,9 +1,9 @@
-"""Reassembly as a window sum: no high-resolution copy of the features.
+"""Reassembly as a sum over windows of the low-resolution (LR) map, without a high-resolution copy of the features.
 
-Bilinear sampling followed by a K x K window is a (K + 1) x (K + 1) window on the LR map whose weights are the pixel's
-own K x K weights convolved with its 2 x 2 bilinear ones; "dense" is "coarse" at ratio 1. So all three are the same
-operation, and linear in features and weights: three operators, closed under differentiation, carry every derivative of
-any order. `cpu.py` and `triton.py` hold their kernels.
+Bilinear sampling followed by a K x K window equals a (K + 1) x (K + 1) window on the LR map, whose weights are the
+pixel's K x K weights convolved with its 2 x 2 bilinear weights. "dense" is "coarse" at ratio 1. So all kinds of
+neighbours are the same operation, which is linear in features and in weights. The derivatives of the three operators
+below, of any order, are again these operators. Their kernels are in `cpu.py` and `triton.py`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from resfu.ops.reassembly.tiles import weights_format
 
 
 def size(K: int, neighbours: str) -> int:
-    """M, the rows and columns of the LR window that K x K neighbours are read from."""
+    """M, the side of the window of LR pixels from which K x K neighbours are read."""
     return K + 1 if neighbours == "fine" else K
 
 
@@ -36,9 +36,9 @@ def reassemble(
     groups: int,
     summed: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "B C H W"]:
-    """The fast equal of `reference.reassemble`, of features of the size `low`, padded by half a window.
+    """Compute the same as `reference.reassemble`, but fast.
 
-    `summed` takes the place of `window_sum`.
+    The features have the size `low` and are padded by half a window. `summed` replaces `window_sum`, if given.
     """
     K = round((weights.shape[1] // groups) ** 0.5)
     if neighbours == "fine":
@@ -54,9 +54,9 @@ def correlate(
     neighbours: str,
     correlated: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "B KK H W"]:
-    """The fast equal of `reference.correlate`, with a key of the size `low`, padded by half a window.
+    """Compute the same as `reference.correlate`, but fast.
 
-    `correlated` takes the place of `window_sum_to_weights`.
+    The key has the size `low` and is padded by half a window. `correlated` replaces `window_sum_to_weights`, if given.
     """
     M = size(K, neighbours)
     scores = (correlated or window_sum_to_weights)(query, padded, M, *low, neighbours, 1)
@@ -64,7 +64,7 @@ def correlate(
 
 
 def between(scores: Float[Tensor, "B MM H W"], K: int, rows: Tensor, columns: Tensor) -> Float[Tensor, "B KK H W"]:
-    """Scores of neighbours between low-resolution pixels, M = K + 1: see `spread`, whose adjoint it is."""
+    """Scores of the K x K bilinear neighbours from scores of M x M low-resolution pixels: the adjoint of `spread`."""
     scores = scores.unflatten(1, (K + 1, K + 1))
     for dim, fraction in ((1, rows[:, None]), (2, columns)):
         scores = torch.lerp(scores.narrow(dim, 0, K), scores.narrow(dim, 1, K), fraction)
@@ -72,25 +72,25 @@ def between(scores: Float[Tensor, "B MM H W"], K: int, rows: Tensor, columns: Te
 
 
 def _fractions(x: Tensor, low: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Of the rows and columns of an image: the way of each to the next low-resolution one."""
+    """For every row and column of an image, its fractional position between two low-resolution rows or columns."""
     rows, columns = (lr_cell(P, p, x.device, x.dtype)[1] for P, p in zip(x.shape[-2:], low, strict=True))
     return rows, columns
 
 
 def spread(weights: Float[Tensor, "B GKK H W"], K: int, rows: Tensor, columns: Tensor) -> Float[Tensor, "B GMM H W"]:
-    """Convolve each pixel's K x K weights with its 2 x 2 bilinear ones: M = K + 1.
+    """Convolve each pixel's K x K weights with its 2 x 2 bilinear weights, to M x M weights with M = K + 1.
 
     Args:
         weights: [B, G K K, H, W].
         K: side of the window.
-        rows: [H], the way of each row of pixels to the next low-resolution one.
-        columns: [W], the same of columns.
+        rows: [H], fractional position of each row of pixels between two low-resolution rows.
+        columns: [W], the same for columns.
     """
     a = weights.contiguous().unflatten(1, (-1, K, K))  # [B, G, Ky, Kx, H, W]
     a = _spread_axis(a, rows[:, None], 2)
     fraction = columns
     if in_torch_compile():
-        # As a sum: inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14).
+        # A sum: Inductor cannot order the symbolic strides of a view that it keeps for backward (seen with 2.14).
         beyond = a * fraction
         left, right = F.pad(a - beyond, (0, 0, 0, 0, 0, 1)), F.pad(beyond, (0, 0, 0, 0, 1, 0))
         return left.flatten(1, 3) + right.flatten(1, 3)
@@ -105,14 +105,14 @@ def _spread_axis(a: Tensor, fraction: Tensor, dim: int) -> Tensor:
 
 
 def compiles(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int) -> bool:
-    """Whether the compiled kernels of `numba.py` sum the softmax of these scores here."""
+    """Whether the softmax of these scores is summed by the compiled kernels of `numba.py`, called directly."""
     if not fits(features, scores, K, neighbours, groups):
         return False
     return memory_format(features) == torch.contiguous_format and not operators_are_recorded(features, scores)
 
 
 def fits(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int) -> bool:
-    """Whether the compiled kernels of `numba.py` sum the softmax of such scores."""
+    """Whether the compiled kernels of `numba.py` support these dtypes, K, neighbours and groups."""
     fp32 = features.dtype == scores.dtype == torch.float32
     return (K, neighbours, groups) == (3, "fine", 1) and fp32 and scores.numel() > 0
 
@@ -138,7 +138,7 @@ compiled_softmax_window_sum = graph_operator(
 def compiles_whole(
     features: Tensor, pixels: Tensor, K: int, neighbours: str, groups: int = 1, mask: bool = False
 ) -> bool:
-    """Whether the compiled kernels of `numba_adjoints.py` take such windows; `pixels` are weights or a query."""
+    """Whether the compiled kernels of `numba_adjoints.py` support these windows; `pixels` is weights or a query."""
     (h, w), (H, W) = features.shape[-2:], pixels.shape[-2:]
     fp32 = features.dtype == pixels.dtype == torch.float32
     if (
@@ -164,13 +164,13 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_features(
     grad: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """The adjoint of `window_sum` in its features: [B, C, H, W] -> [B, C, h + 2 (M//2), w + 2 (M//2)]."""
+    """The adjoint of `window_sum` in the features: [B, C, H, W] -> [B, C, h + 2 (M//2), w + 2 (M//2)]."""
     return _kernels(grad).window_sum_to_features(grad, weights, M, h, w, neighbours, groups)
 
 
 @torch.library.custom_op("resfu::window_sum_to_weights", mutates_args=())
 def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """The adjoint of `window_sum` in its weights: [B, C, H, W] -> [B, groups M M, H, W]."""
+    """The adjoint of `window_sum` in the weights: [B, C, H, W] -> [B, groups M M, H, W]."""
     return _kernels(grad).window_sum_to_weights(grad, padded, M, h, w, neighbours, groups)
 
 
@@ -178,7 +178,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
 def softmax_window_sum(
     padded: Tensor, scores: Tensor, K: int, h: int, w: int, neighbours: str, groups: int, mask: bool
 ) -> Tensor:
-    """`reassemble` of the softmax of scores [B, groups K K, H, W] in one kernel, for where no gradients are needed."""
+    """`reassemble` with the softmax of scores [B, groups K K, H, W], in one kernel; for calls without gradients."""
     return _kernels(padded).softmax_window_sum(padded, scores, K, h, w, neighbours, groups, mask)
 
 

@@ -1,6 +1,6 @@
-"""Reassembly as its equation reads. Slow, any device, any dtype: the specification and the oracle.
+"""Reassembly, written as its equation: slow, for any device and dtype.
 
-It shares no code with what it checks.
+It is the specification, and the tests compare the fast backends with it. So it shares no code with them.
 """
 
 import torch
@@ -37,27 +37,27 @@ def correlate(
 def neighbour(
     x: Float[Tensor, "B C h w"], size: tuple[int, int], oy: int, ox: int, neighbours: str, padding: str, K: int
 ) -> Float[Tensor, "B C H W"]:
-    """The value that HR pixel (p, q) sees at offset (oy, ox), in LR pixels ("dense": in HR pixels)."""
+    """The value [B, C, H, W] of each HR pixel's neighbour at the offset (oy, ox) in LR pixels ("dense": HR pixels)."""
     for dim, P, offset in ((-2, size[0], oy), (-1, size[1], ox)):
         p, pixel = x.shape[dim], torch.arange(P, device=x.device)
-        if neighbours == "fine":  # bilinearly at its own position, (p + 1/2) h / H - 1/2
+        if neighbours == "fine":  # bilinearly at the pixel's own position, (p + 1/2) h / H - 1/2
             position = (pixel.double() + 0.5) * p / P - 0.5
             below = position.floor()
             fraction = (position - below).to(x.dtype)
             first = below.long() + offset
             low, high = _pixels(x, first, dim, padding, K), _pixels(x, first + 1, dim, padding, K)
             x = torch.lerp(low, high, fraction[:, None] if dim == -2 else fraction)
-        elif neighbours == "central":  # the LR pixel that holds its centre
+        elif neighbours == "central":  # the LR pixel that contains the HR pixel's centre
             x = _pixels(x, (2 * pixel + 1) * p // (2 * P) + offset, dim, padding, K)
-        else:  # the LR pixel that contains it
+        else:  # the LR pixel that contains the HR pixel
             x = _pixels(x, pixel * p // P + offset, dim, padding, K)
     return x
 
 
 def _pixels(x: Tensor, index: Int[Tensor, "P"], dim: int, padding: str, K: int) -> Tensor:
-    """The pixels at these places of an axis, which may lie beyond its ends."""
+    """The pixels at the given indices of an axis, which may lie beyond its ends."""
     last = x.shape[dim] - 1
-    if padding == "shift":  # the window that lies inside holds the pixel K further in
+    if padding == "shift":  # the shifted window contains the pixel K further inside instead
         period = min(K, last + 1)
         index = torch.where(index < 0, index % period, index)
         index = torch.where(index > last, last + 1 - period + (index - last - 1) % period, index)

@@ -1,4 +1,4 @@
-"""Bilinear values at positions of their own."""
+"""Bilinear sampling of a map at a position given for each output pixel."""
 
 from resfu.ops.sampling.api import sample
 

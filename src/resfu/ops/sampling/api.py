@@ -1,4 +1,4 @@
-"""Bilinear values at positions of their own, by whatever computes them fastest."""
+"""Bilinear sampling at given positions, by the fastest backend."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,15 +10,15 @@ from resfu.ops.sampling import operators
 def sample(
     x: Float[Tensor, "B C h w"], columns: Float[Tensor, "B G H W"], rows: Float[Tensor, "B G H W"]
 ) -> Float[Tensor, "B C H W"]:
-    """Bilinear values of a map, each group of C / G channels at positions of its own.
+    """Sample a map bilinearly; each group of C / G channels has positions of its own.
 
-    Positions beyond the centres of the outermost pixels are clamped to them. Where a position is NaN, so is the value,
-    and no gradient comes from it.
+    Positions beyond the centres of the outermost pixels are clamped to them. Where a position is NaN, the value is NaN
+    too and gives no gradient.
 
     Args:
-        x: the map, in fp32 at least.
-        columns: positions along the rows, in pixels of x; 0 is the centre of the first one. Of x's dtype.
-        rows: positions down the columns, likewise.
+        x: [B, C, h, w], the map, in at least fp32.
+        columns: [B, G, H, W], horizontal positions in pixels of x, in x's dtype; 0 is the centre of the first column.
+        rows: [B, G, H, W], vertical positions, in the same way.
     """
     if which_backend(x) == which_backend(columns) == which_backend(rows) == "numba":
         from resfu.ops.sampling import numba

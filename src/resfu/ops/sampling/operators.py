@@ -1,4 +1,4 @@
-"""Bilinear values at positions of their own, by PyTorch's operators."""
+"""Bilinear sampling at given positions, by PyTorch's operators."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,8 @@ from resfu.ops.backends import operators_are_recorded
 def sample(x: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """See `resfu.ops.sampling.sample`.
 
-    grid_sample on the CPU takes a position that is NaN for the first pixel, and its backward ends the process.
+    NaN positions are replaced before grid_sample: on the CPU it reads the first pixel for them, and its backward pass
+    crashes the process.
     """
     h, w = x.shape[-2:]
     # grid_sample's coordinates run from -1 to 1 between the outer edges of the map.

@@ -17,7 +17,7 @@ from resfu.ops.similarity.compressor import Compressor, hidden_channels, normali
 from resfu.ops.similarity.fractional import fractional_taps
 
 SIMILARITIES = ("pcdc", "concat", "inner_product")
-_BAND_ELEMENTS = 1 << 20  # of a hidden map: 4 MB in fp32
+_BAND_ELEMENTS = 1 << 20  # elements of a band of the hidden map: 4 MB in fp32
 
 
 def similarity_scores(
@@ -33,31 +33,33 @@ def similarity_scores(
 ) -> Tensor:
     """Score the K x K neighbours of every pixel (ReSFU, arXiv 2407.02283, Eq. 11 and the compressor after it).
 
-    "pcdc" convolves the paired central difference, v[p] = sum_n w_n (key[p + o_n] - query[p]) + bias; "concat" the
-    concatenation of query and key. Then ReLU, 1 x 1 convolution, ReLU, GroupNorm, 1 x 1 convolution to K K scores.
+    "pcdc" convolves the paired central difference, v[p] = sum_n w_n (key[p + o_n] - query[p]) + bias. "concat"
+    convolves the concatenation of query and key. The compressor follows: ReLU, 1 x 1 convolution, ReLU, GroupNorm and
+    1 x 1 convolution to K K scores. LR stands for low resolution.
 
     Args:
-        key: [B, D, h, w] on the LR map (read bilinearly), or [B, D, H, W].
+        key: [B, D, h, w], at low resolution, or [B, D, H, W].
         query: [B, D, H, W].
         weight: [M, D / G, K, K] for "pcdc", [M, 2 D / G, K, K] for "concat" (in each group the query's channels first).
         bias: [M].
-        compressor: the layers that follow.
-        step: (h, w), the size of the LR map: o_n counts its pixels, at any real ratio.
+        compressor: parameters of the layers after the convolution.
+        step: (h, w), the size of the LR map. The offsets o_n are counted in its pixels, at any real ratio.
         similarity: "pcdc" or "concat".
-        neighbours: how an LR key is read: "fine" bilinearly at the pixel's own position, "coarse" in its LR pixel.
-        backend: as in `reassemble`. "triton" runs its kernels, and backward computes the scores once more, for "pcdc"
-            with K up to 7 in fp32 (at fp32's precision, not TF32's; M / G up to 64), bf16 or fp16 (M / G up to 128),
-            except for a key [B, D, H, W] at a ratio that is not whole. "numba" runs its kernels in fp32 for "pcdc",
-            K = 3 and the published groups and widths or multiples of them (D / G of 8, M / G of 32), with the same
-            exception. What is left runs the PyTorch operators of "cpu".
+        neighbours: how an LR key is read: "fine" bilinearly at the pixel's own position, "coarse" at the LR pixel that
+            contains the pixel.
+        backend: as in `reassemble`. "triton" has kernels for "pcdc" with K up to 7 in fp32 (M / G up to 64; at full
+            fp32 precision, not TF32), bf16 or fp16 (M / G up to 128), except for a key [B, D, H, W] at a ratio that is
+            not whole. Their backward pass computes the scores again. "numba" has kernels for "pcdc" in fp32 with K = 3
+            and the published groups and widths or multiples of them (D / G of 8, M / G of 32), with the same
+            exception. All other cases run the PyTorch operators of "cpu".
 
     Returns:
         [B, K * K, H, W], n = iy K + ix.
 
     Raises:
         ValueError: for anything but floating point maps of one width, a weight of another shape, an even K, an unknown
-            similarity, other neighbours, a step below 1, a backend that can't run here, or a derivative in forward mode
-            or by torch.func where the kernels run.
+            similarity, other neighbours, a step below 1, a backend that cannot run here, or a forward-mode or
+            torch.func derivative of the kernels.
 
     >>> ones, zeros = torch.ones(16), torch.zeros(16)
     >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
@@ -107,10 +109,10 @@ def neighbour_convolution(
     neighbours: str = "fine",
     backend: str = "auto",
 ) -> Tensor:
-    """The convolution that `similarity_scores` begins with, for layers other than its compressor.
+    """The convolution with which `similarity_scores` begins, for use with other layers than its compressor.
 
     Args:
-        key: as there, and so are all others.
+        key: as in `similarity_scores`, like all other arguments.
         query: [B, D, H, W].
         weight: [M, D / G, K, K] or [M, 2 D / G, K, K].
         bias: [M].
@@ -164,15 +166,15 @@ def inner_product_scores(
     neighbours: str = "fine",
     backend: str = "auto",
 ) -> Tensor:
-    """s_n[p] = <query[p], key[p + o_n]> (Table VI a).
+    """Score neighbours by the inner product, s_n[p] = <query[p], key[p + o_n]> (ReSFU, arXiv 2407.02283, Table VI a).
 
     Args:
-        key: [B, D, h, w] on the LR map, or [B, D, H, W].
+        key: [B, D, h, w], at low resolution (LR), or [B, D, H, W].
         query: [B, D, H, W].
         kernel_size: K, odd.
         step: (h, w), the size of the LR map.
         neighbours: how an LR key is read, as in `similarity_scores`.
-        backend: as in `reassemble`, for a key on the LR map that of `correlate`.
+        backend: as in `reassemble`; for an LR key it is passed to `correlate`.
 
     Returns:
         [B, K * K, H, W].
@@ -209,10 +211,10 @@ def upsampled_group_norm(
     neighbours: str = "fine",
     backend: str = "auto",
 ) -> Float[Tensor, "B D h w"]:
-    """The map whose upsampling to `size` is GroupNorm of x upsampled to `size`.
+    """Normalise x at low resolution so that upsampling the result to `size` equals GroupNorm of the upsampled x.
 
-    Upsampling is linear and its weights sum to 1, so it commutes with the affine map that GroupNorm is. Statistics in
-    fp32 at least.
+    GroupNorm multiplies every channel by a scale and adds a shift. Upsampling is linear and its weights sum to 1, so it
+    commutes with them. The statistics are those of the upsampled map, computed in at least fp32.
 
     Args:
         x: [B, D, h, w].
@@ -221,12 +223,12 @@ def upsampled_group_norm(
         weight: [D].
         bias: [D].
         eps: added to the variance.
-        neighbours: "fine" upsamples bilinearly, "coarse" repeats the pixel that contains the pixel.
-        backend: as in `reassemble`: "reference" upsamples; "cpu" and "triton" run the same PyTorch operators.
+        neighbours: "fine" for bilinear upsampling, "coarse" for repetition of the low-resolution pixels.
+        backend: as in `reassemble`. "reference" upsamples the map; "cpu" and "triton" run the same PyTorch operators.
 
     Raises:
-        ValueError: for anything but a floating point map, groups that do not divide its width, an affine of another
-            width, a size smaller than the map's, other neighbours or a backend that can't run here.
+        ValueError: for anything but a floating point map, groups that do not divide its width, a weight or bias of
+            another width, a size smaller than the map's, other neighbours or a backend that cannot run here.
 
     >>> x = torch.randn(1, 8, 2, 2)
     >>> x = resfu.ops.upsampled_group_norm(x, (4, 4), 2, torch.ones(8), torch.zeros(8))

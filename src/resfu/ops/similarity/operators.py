@@ -1,7 +1,7 @@
-"""Similarity scores as one operator that keeps no hidden channels, neither in forward nor for backward.
+"""Similarity scores as one operator that does not store the hidden channels, neither in forward nor for backward.
 
-Forward runs the kernels of `triton.py`. Backward saves the inputs alone and computes the scores once more with plain
-differentiable operators, `composition`, each with a gradient that adds up in a fixed order.
+The forward pass runs the kernels of `triton.py`. For the backward pass only the inputs are saved. The scores are
+computed again with plain differentiable operators (`composition`), all of which have deterministic gradients.
 """
 
 import torch
@@ -18,17 +18,17 @@ from resfu.ops.similarity import cpu
 from resfu.ops.similarity.compressor import Compressor
 from resfu.ops.transforms import refuse_derivatives
 
-# Hidden channels of a group, and K, that a tile's registers and shared memory have room for.
+# The largest number of hidden channels in a group and the largest K that fit into a tile's registers and shared memory.
 _WIDEST = {torch.float32: 64, torch.bfloat16: 128, torch.float16: 128}
 _LARGEST_KERNEL = 7
 
 
 def takes(key: Tensor, query: Tensor, weight: Tensor, compressor: Compressor, step: tuple[int, int]) -> bool:
-    """Whether the kernels compute the scores of paired central differences of these maps.
+    """Whether the Triton kernels can compute the scores of paired central differences of these maps.
 
-    They take fp32, bf16 and fp16 (the same for maps and weights), K up to 7, groups of at most 64 hidden channels in
-    fp32 and 128 otherwise, the same groups in both layers, and a key on the LR map, or one of the query's size at whole
-    ratios.
+    They take fp32, bf16 and fp16 (the same dtype for maps and weights), K up to 7, groups of at most 64 hidden channels
+    in fp32 and 128 otherwise, with as many groups in both layers. The key is at low resolution or, at whole ratios, of
+    the query's size.
     """
     maps = (key, query, weight, compressor.reduce_weight, compressor.score_weight)
     dtypes = {autocast_dtype(t) for t in maps}
@@ -51,11 +51,12 @@ def compiles(
     *others: Tensor,
     in_graph: bool = False,
 ) -> bool:
-    """Whether the compiled kernels of `numba.py` compute the scores of paired central differences of these maps.
+    """Whether the compiled kernels of `numba.py` can compute the scores of paired central differences of these maps.
 
-    Where PyTorch's operators are recorded they do only `in_graph`, as an operator of torch.compile. They
-    take fp32, K = 3, the same groups in both layers with a multiple of 8 channels, 32 hidden ones and some of
-    GroupNorm's groups in each. `others` are parameters of layers before.
+    They take fp32, K = 3 and as many groups in both layers. Each group has a multiple of 8 channels, a multiple of 32
+    hidden channels, and a whole number of GroupNorm's groups. If PyTorch's operators are recorded (see
+    `operators_are_recorded`), the kernels can only run as an operator in the graph of torch.compile (`in_graph`).
+    `others` are parameters of layers before.
     """
     tensors = (key, query, weight, bias, *compressor[:6], *others)
     groups, M = query.shape[1] // weight.shape[1], weight.shape[0]
@@ -77,7 +78,7 @@ def paired_scores(
     step: tuple[int, int],
     neighbours: str,
 ) -> Tensor:
-    """The scores of maps that `takes` allows, under autocast in its dtype. See `api.similarity_scores`."""
+    """`api.similarity_scores` for maps that `takes` allows; under autocast, in autocast's dtype."""
     refuse_derivatives("similarity_scores", key, query, weight, bias, *compressor[:6])
     key, query, weight, bias = (t.to(autocast_dtype(t)) for t in (key, query, weight, bias))
     layer = {name: getattr(compressor, name) for name in ("reduce_weight", "reduce_bias", "score_weight", "score_bias")}
@@ -103,14 +104,14 @@ def similarity_scores(
     w: int,
     neighbours: str,
 ) -> Tensor:
-    """Scores [B, K K, H, W] by the kernels."""
+    """Compute the scores [B, K K, H, W] by the Triton kernels."""
     from resfu.ops.similarity import triton
 
     compressor = Compressor(
         reduce_weight, reduce_bias, norm_weight, norm_bias, score_weight, score_bias, norm_groups, eps
     )
     reading, key, (H, W), reach = neighbours, key.detach(), query.shape[-2:], weight.shape[-1] // 2
-    # Triton launches on the current device. Autocast has had its say: see `paired_scores`.
+    # Triton launches on the current device. `paired_scores` has already applied autocast.
     with torch.cuda.device_of(query), without_autocast(query):
         if key.shape[-2:] == query.shape[-2:]:
             reading, key = "dilated", pad(key, H // h * reach, W // w * reach)
@@ -118,9 +119,9 @@ def similarity_scores(
 
 
 def convolved_key(key: Float[Tensor, "B D h w"], weight: Float[Tensor, "M d K K"]) -> Float[Tensor, "B G h2 w2 N"]:
-    """The K x K convolution of the LR key, padded with its border pixels, with a border of one pixel (h2 = h + 2).
+    """The K x K convolution of the LR key, padded with its border pixels; the result has a border of 1 (h2 = h + 2).
 
-    A matrix product: cuDNN rounds fp32 to TF32 unless told not to.
+    It is a matrix product, because cuDNN rounds fp32 to TF32 by default.
     """
     K, groups = weight.shape[-1], key.shape[1] // weight.shape[1]
     reach = K // 2 + 1
@@ -138,8 +139,10 @@ def composition(
     step: tuple[int, int],
     neighbours: str,
 ) -> Tensor:
-    """The same scores by differentiable operators. Interpolation is a product with its matrices: PyTorch's own adds up
-    gradients in no fixed order on CUDA."""
+    """The same scores by differentiable operators.
+
+    Interpolation is a product with its matrices, because the gradient of PyTorch's own is not deterministic on CUDA.
+    """
     size = (query.shape[-2], query.shape[-1])
     if tuple(key.shape[-2:]) == size:
         query = channels_last(query)
@@ -163,9 +166,9 @@ def gradients(
     neighbours: str,
     create_graph: bool = False,
 ) -> list[Tensor]:
-    """Gradients of the scores in those of the ten tensors that need one, by computing the scores once more."""
+    """Gradients of the scores with respect to those of the ten tensors that need one; computes the scores again."""
     with torch.enable_grad(), without_autocast(grad):
-        # Aliases: the key may have been made from the query, and that path is not part of these derivatives.
+        # Aliases, because the key may depend on the query, and this path is not part of these derivatives.
         inputs = [
             t.view_as(t) if create_graph else t.detach().requires_grad_(need)
             for t, need in zip(tensors, needs, strict=True)
@@ -177,8 +180,8 @@ def gradients(
         return list(torch.autograd.grad(scores, wanted, grad, create_graph=create_graph))
 
 
-# One operator too, or a compiler would compute the second forward together with the first and keep its results.
-# Not a custom_op: those switch autograd off inside.
+# The backward pass is one operator too: otherwise a compiler would run the second forward pass together with the first
+# and keep its results. It is not a custom_op, because these switch autograd off inside.
 torch.library.define(
     "resfu::similarity_scores_backward",
     "(Tensor grad, Tensor[] tensors, bool[] needs, int norm_groups, float eps, SymInt h, SymInt w, str neighbours)"
@@ -212,7 +215,7 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad):
     tensors, needs = list(ctx.saved_tensors), list(ctx.needs_input_grad[:10])
-    if torch.is_grad_enabled():  # for derivatives of the derivatives
+    if torch.is_grad_enabled():  # for second derivatives
         found = gradients(grad, tensors, needs, *ctx.rest, create_graph=True)
     else:
         found = torch.ops.resfu.similarity_scores_backward(grad, tensors, needs, *ctx.rest)

@@ -1,6 +1,6 @@
-"""Similarity scores as their equations read. Slow, any device, any dtype: the specification and the oracle.
+"""Similarity scores, written as their equations: slow, for any device and dtype.
 
-It shares no code with what it checks.
+They are the specification, and the tests compare the fast backends with them. So they share no code with these.
 """
 
 import torch
@@ -16,7 +16,7 @@ def paired_central_difference(
     step: tuple[int, int],
     neighbours: str,
 ) -> Float[Tensor, "B M H W"]:
-    """v[p] = sum_n sum_d w[:, d, n] (key[d, p + o_n] - query[d, p]) + bias (Eq. 11), o_n one LR pixel apart."""
+    """v[p] = sum_n sum_d w[:, d, n] (key[d, p + o_n] - query[d, p]) + bias (Eq. 11), with o_n one LR pixel apart."""
     total = bias.view(-1, 1, 1)
     for y, x, offset in _taps(weight.shape[-1]):
         difference = _key_at(key, _size(query), step, offset, neighbours) - query
@@ -32,7 +32,7 @@ def concatenation(
     step: tuple[int, int],
     neighbours: str,
 ) -> Float[Tensor, "B M H W"]:
-    """Convolution over query and key, in every group the query's channels before the key's (Table VI b)."""
+    """Convolve query and key together; in every group the query's channels come before the key's (Table VI b)."""
     half = weight.shape[1] // 2
     total = bias.view(-1, 1, 1)
     for y, x, offset in _taps(weight.shape[-1]):
@@ -50,7 +50,7 @@ def upsampled_group_norm(
     eps: float,
     neighbours: str,
 ) -> Float[Tensor, "B D h w"]:
-    """(x - mean) / sqrt(variance + eps) weight + bias with the mean and variance of each group of the upsampled map."""
+    """(x - mean) / sqrt(variance + eps) weight + bias, with mean and variance of each group of the upsampled map."""
     upsampled = x
     for dim, P in zip((-2, -1), size, strict=True):
         upsampled = _linear(upsampled, _position(P, x.shape[dim], neighbours, x), dim)
@@ -79,10 +79,10 @@ def _key_at(
     offset: tuple[int, int],
     neighbours: str = "fine",
 ) -> Float[Tensor, "B D H W"]:
-    """The key that each pixel of an H x W image sees at an offset counted in LR pixels, clamped to the map.
+    """The key's value for each pixel of an H x W image at an offset in LR pixels, clamped to the map.
 
-    The LR map has the size `step`. The key lies on it, or it has the image's size: then the offset is H / h or W / w of
-    its pixels.
+    The LR map has the size `step`. The key has either this size or the image's size; in the second case an offset of
+    one LR pixel is H / h or W / w pixels of the key.
     """
     high = tuple(key.shape[-2:]) == tuple(size)
     for dim, P, p, o in zip((-2, -1), size, step, offset, strict=True):
@@ -95,7 +95,7 @@ def _key_at(
 
 
 def _position(P: int, p: int, neighbours: str, like: Tensor) -> Float[Tensor, "P"]:
-    """Where pixels lie on the LR map: at (p + 1/2) h / H - 1/2 ("fine"), or in the LR pixel that contains them."""
+    """Positions of pixels on the LR map: (p + 1/2) h / H - 1/2 ("fine"), or the LR pixel that contains the pixel."""
     pixel = torch.arange(P, device=like.device)
     return (pixel.double() + 0.5) * p / P - 0.5 if neighbours == "fine" else (pixel * p // P).double()
 
