@@ -1,4 +1,4 @@
-"""Which backend runs an operation, and why another can't."""
+"""The choice of the backend that runs an operation, and the reason why another cannot."""
 
 from importlib.util import find_spec
 
@@ -16,21 +16,26 @@ _NUMBA_INSTALLED = find_spec("numba") is not None
 
 
 def which_backend(features: Tensor, backend: str = "auto") -> str:
-    """The backend that an operation on this tensor runs with.
+    """The backend that runs an operation on this tensor.
 
     Args:
-        features: the tensor; its device decides.
-        backend: the request, one of `BACKENDS`.
+        features: the tensor; its device and dtype decide.
+        backend: the requested backend, one of `BACKENDS`.
 
     Returns:
-        "cpu", "numba", "triton", "portable" or "reference". "auto" takes "portable" where a program for another runtime
-        is written; "numba" for fp32 tensors on the CPU where Numba is installed and nothing records PyTorch's operators
-        (torch.compile and torch.export, torch.func, modes that count or fake them), else "cpu" there; "triton" for CUDA
-        tensors where Triton is installed; and "reference" elsewhere. What an operation has no kernel for runs the
-        operators of "cpu".
+        "cpu", "numba", "triton", "portable" or "reference". "auto" chooses
+
+        - "portable" while a model is exported for another runtime,
+        - "numba" for fp32 tensors on the CPU, if Numba is installed and nothing records PyTorch's operators
+          (torch.compile, torch.export, torch.func, or modes that count or fake operators),
+        - "cpu" for other tensors on the CPU,
+        - "triton" for CUDA tensors if Triton is installed,
+        - "reference" otherwise.
+
+        If a backend has no kernel for the arguments of an operation, the operators of "cpu" run.
 
     Raises:
-        ValueError: for an unknown backend, or one that can't run on the tensor's device, with the reason.
+        ValueError: for an unknown backend, or one that cannot run on the tensor; the message gives the reason.
 
     >>> resfu.ops.which_backend(torch.zeros(1, dtype=torch.float64))
     'cpu'
@@ -59,7 +64,11 @@ def which_backend(features: Tensor, backend: str = "auto") -> str:
 
 
 def operators_are_recorded(*tensors: Tensor) -> bool:
-    """Whether somebody has to see PyTorch's operators, and a kernel of another library would hide them."""
+    """Whether PyTorch's operators must stay visible, for example to torch.compile; a compiled kernel would hide them.
+
+    This is so in torch.compile, torch.export, torch.jit.trace, torch.func, forward-mode differentiation and dispatch
+    modes, and for subclasses of Tensor.
+    """
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -71,12 +80,12 @@ def operators_are_recorded(*tensors: Tensor) -> bool:
 
 
 def gradients_are_recorded(*tensors: Tensor) -> bool:
-    """Whether autograd will want derivatives in any of these."""
+    """Whether autograd records operations on any of these tensors."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def numba_obstacle(features: Tensor) -> str | None:
-    """Why compiled kernels can't take this tensor; None where they can."""
+    """The reason why Numba's kernels cannot run on this tensor; None if they can."""
     if features.device.type != "cpu":
         return f"it runs on the CPU and can't run on {features.device}"
     if features.dtype != torch.float32:

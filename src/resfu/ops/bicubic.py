@@ -1,22 +1,22 @@
-"""Bicubic resampling with antialiasing, for runtimes that have none, and torch.compile."""
+"""Bicubic resampling with antialiasing, for torch.compile and for runtimes that lack it."""
 
 import torch
 from torch import Tensor
 
-_A = -0.5  # the cubic's only parameter; PyTorch's bicubic without antialiasing takes -0.75
+_A = -0.5  # the cubic's only parameter; PyTorch's bicubic without antialiasing uses -0.75
 
 
 def antialiased_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """`F.interpolate(x, size, mode="bicubic", antialias=True)` of a map [B, C, H, W], pixel centres aligned.
 
-    A product with one matrix an axis (Keys, IEEE TASSP 1981, eq. 15).
+    It is a product with one matrix for each axis (Keys, IEEE TASSP 1981, eq. 15).
     """
     rows, columns = (_matrix(P, p, x) for P, p in zip(size, x.shape[-2:], strict=True))
     return rows @ (x @ columns.mT)
 
 
 def _matrix(P: int, p: int, like: Tensor) -> Tensor:
-    """[P, p]: what each new pixel takes of the old ones. Where pixels get fewer, the cubic is as much wider."""
+    """Weights of the p old pixels in each of the P new ones, [P, p]; for downsampling the cubic is widened by p / P."""
     new, old = (torch.arange(n, device=like.device).to(like.dtype)[:, None] + 0.5 for n in (P, p))
     step = old.new_full((1,), p) / new.new_full((1,), P)
     distance = ((old.mT - new * step) / step.clamp(min=1)).abs()

@@ -1,4 +1,4 @@
-"""Maps continued or cropped at the bottom and right to a size, also to one that a program computes for each input."""
+"""Extend or crop maps at the bottom and right, also to sizes that an exported program computes for each input."""
 
 from typing import Any
 
@@ -14,14 +14,15 @@ from resfu.ops.portable import is_portable, known
 def extended_to(x: Tensor, size: tuple[int, int], zeros: bool = False) -> Tensor:
     """Repeat a map's last row and column, or add zeros, up to a size.
 
-    Exported and compiled programs read every row and column from its place: with an example that needs no more of them
-    an exported one would leave out the step for all images, and a compiled one would not see that sizes are multiples
-    of the network's stride. The sizes of all its maps are then long formulas, whose handling takes tens of minutes.
+    Exported and compiled programs read every row and column by its index. Otherwise, if the example input already has
+    the size, an exported program would leave out the step for all images. A compiled program would not know that sizes
+    are multiples of the network's stride; the sizes of all its maps then become long formulas, and compiling takes tens
+    of minutes.
 
     Args:
         x: [B, C, H, W].
         size: of the result, at least (H, W).
-        zeros: whether zeros are added.
+        zeros: add zeros instead of repeating.
 
     Returns:
         [B, C, *size].
@@ -54,9 +55,10 @@ def cropped_to(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def at_least(n: int, minimum: int) -> int:
-    """The larger one; in exported programs for every size, not for the example's alone.
+    """The larger of n and minimum; in exported programs for every size, not only for the example's.
 
-    A compiled program holds for sizes on one side of the minimum: of a maximum it can't say what divides it.
+    A compiled program is only valid for sizes on one side of the minimum: the compiler could not tell which numbers
+    divide a symbolic maximum.
     """
     if is_exported():
         larger: Any = torch.sym_max(n, minimum)
@@ -65,5 +67,5 @@ def at_least(n: int, minimum: int) -> int:
 
 
 def is_exported() -> bool:
-    """Whether a program is in the making, for which sizes may be open."""
+    """Whether a program is being exported, whose sizes may be dynamic."""
     return is_portable() or torch.compiler.is_exporting()

@@ -1,4 +1,4 @@
-"""Checks of arguments. Every error says what was expected and what came."""
+"""Checks of arguments. Every error message says what was expected and what was given."""
 
 import operator
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def check_maps(**maps: Tensor) -> None:
     """Refuse anything but floating point maps [B, C, H, W] of the same images on one device, and torch.jit.trace.
 
     Raises:
-        ValueError: that names the map, or what to use instead.
+        ValueError: if a check fails; the message names the map, or what to use instead.
     """
     if torch.jit.is_tracing():
         raise ValueError(
@@ -37,10 +37,10 @@ def check_maps(**maps: Tensor) -> None:
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Refuse sparse and nested tensors, and numbers of 8 bits, which PyTorch's operators on maps don't take.
+    """Refuse sparse and nested tensors and 8-bit floats, which PyTorch's operators on maps do not support.
 
     Raises:
-        ValueError: that names the map, and what to call before.
+        ValueError: for such a tensor; the message names it and says which conversion to call.
     """
     if tensor.is_nested:
         raise ValueError(f"{name} must be one dense tensor, got a nested one: call it for each, or pad them.")
@@ -51,10 +51,10 @@ def check_dense(name: str, tensor: Tensor) -> None:
 
 
 def check_widths(**maps: Tensor) -> None:
-    """Refuse maps [B, C, H, W] of different widths.
+    """Refuse two maps [B, C, H, W] with different numbers of channels.
 
     Raises:
-        ValueError: that names both.
+        ValueError: if they differ; the message names both.
     """
     (first, a), (second, b) = maps.items()
     if a.shape[1] != b.shape[1]:
@@ -65,14 +65,14 @@ def check_int(name: str, value: object, least: int = 1) -> None:
     """Refuse anything but an int of at least `least`.
 
     Raises:
-        ValueError: that says what came.
+        ValueError: for anything else; the message shows the value.
     """
     if not _is_int(value, least):
         raise ValueError(f"{name} must be an int from {least}, got {value!r}.")
 
 
 def check_odd(name: str, value: object) -> None:
-    """Refuse a window that has no centre.
+    """Refuse a window size that is not odd: the window would have no centre.
 
     Raises:
         ValueError: for an even or negative size, or anything but an int.
@@ -82,20 +82,20 @@ def check_odd(name: str, value: object) -> None:
 
 
 def check_divides(divisor: str, groups: object, name: str, width: int) -> None:
-    """Refuse groups that do not divide a width.
+    """Refuse a number of groups that does not divide a width.
 
     Raises:
-        ValueError: that names both.
+        ValueError: if it does not; the message names both.
     """
     if not _is_int(groups, 1) or width % groups:  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"{divisor} = {groups!r} must divide {name} = {width}.")
 
 
 def window_size(name: str, channels: int, groups: int) -> int:
-    """K of so many channels that are K x K of each group.
+    """The K for which `channels` is groups * K * K.
 
     Raises:
-        ValueError: where there is none, or none that is odd.
+        ValueError: if there is no such K, or it is even.
     """
     K = round((channels / groups) ** 0.5) if _is_int(groups, 1) else 0
     if K * K * groups != channels or K % 2 == 0:
@@ -106,27 +106,27 @@ def window_size(name: str, channels: int, groups: int) -> int:
 
 
 def pair(name: str, value: object) -> tuple[int, int]:
-    """Two whole numbers.
+    """Convert a value to a pair of integers (H, W).
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything but two integers.
     """
     return _whole_numbers(name, value, "(H, W)", 2)  # pyright: ignore[reportReturnType]
 
 
 def triple(name: str, value: object) -> tuple[int, int, int]:
-    """Three whole numbers.
+    """Convert a value to a triple of integers (D, H, W).
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything but three integers.
     """
     return _whole_numbers(name, value, "(D, H, W)", 3)  # pyright: ignore[reportReturnType]
 
 
 def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple[int, ...]:
     try:
-        # Under torch.compile a symbolic size counts as an int, under torch.jit.trace it is a tensor: operator.index and
-        # int() would make it a number.
+        # A symbolic size counts as an int in torch.compile, and is a tensor in torch.jit.trace. operator.index and
+        # int() would turn it into a constant.
         whole = (int, torch.SymInt, Tensor) if torch.jit.is_tracing() else (int, torch.SymInt)
         numbers = tuple(n if isinstance(n, whole) else operator.index(n) for n in value)  # pyright: ignore
     except (TypeError, ValueError, RuntimeError):  # a tensor on the meta device raises the last
@@ -137,7 +137,7 @@ def _whole_numbers(name: str, value: object, expected: str, count: int) -> tuple
 
 
 def are_ints(value: object, count: int, least: int = 1) -> bool:
-    """Whether this is a sequence of so many ints, each at least so large."""
+    """Whether a value is a sequence of `count` ints, each at least `least`."""
     return isinstance(value, Sequence) and len(value) == count and all(_is_int(n, least) for n in value)
 
 

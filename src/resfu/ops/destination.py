@@ -1,19 +1,19 @@
-"""Results that are written into a tensor of the caller's."""
+"""Check of the argument `out`, the tensor into which a result is written."""
 
 import torch
 from torch import Tensor
 
 
 def check_destination(out: Tensor, size: tuple[int, ...], *inputs: Tensor | None) -> None:
-    """Refuse a tensor that a result of this size can't be written into, and gradients, which have no way through it.
+    """Refuse an `out` that does not fit the result, and `out` together with gradients, which it does not support.
 
     Args:
-        out: what the caller gave.
-        size: of the result, in the dtype and on the device of the first input.
-        inputs: what the result is a function of.
+        out: the caller's tensor.
+        size: shape of the result. Its dtype and device are those of the first input that is not None.
+        inputs: the tensors from which the result is computed.
 
     Raises:
-        ValueError: that says what came and what was expected.
+        ValueError: with what was given and what was expected.
     """
     like = next(x for x in inputs if x is not None)
     if tuple(out.shape) != tuple(size) or out.dtype != like.dtype or out.device != like.device:

@@ -1,12 +1,12 @@
-"""Results of a batch without images."""
+"""Results for a batch of 0 images."""
 
 from torch import Tensor
 
 
 def connected(x: Tensor, *tensors: Tensor | None) -> Tensor:
-    """x, which depends on no element of the tensors, as a function of those that need a gradient: theirs is 0.
+    """Connect x to the tensors that need a gradient, so that autograd gives them a gradient of 0.
 
-    PyTorch's own operators give an empty batch such gradients, and distributed training waits for them.
+    PyTorch's own operators do so for an empty batch, and distributed training waits for these gradients.
     """
     for tensor in tensors:
         if tensor is not None and tensor.requires_grad:

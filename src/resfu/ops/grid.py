@@ -1,8 +1,8 @@
-"""The coordinate conventions, in one place.
+"""The coordinate conventions of all operations.
 
-Pixel centres as in `align_corners=False`: of H high-resolution (HR) pixels over h low-resolution (LR) ones, HR pixel p
-sits at LR position u(p) = (p + 1/2) h / H - 1/2. The cell and the fraction of u(p) come from integer arithmetic, so
-they never disagree, whatever the ratio.
+Pixel centres are as in `align_corners=False`: on an axis of H high-resolution (HR) and h low-resolution (LR) pixels, HR
+pixel p lies at the LR position u(p) = (p + 1/2) h / H - 1/2. The integer part (cell) and the fraction of u(p) come from
+integer arithmetic, so they are consistent at every ratio.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 def lr_position(
     H: int, h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "H"]:
-    """LR position u(p) of every HR pixel p of an axis with H pixels over h."""
+    """LR position u(p) of every HR pixel p, on an axis of H HR and h LR pixels."""
     cell, fraction = lr_cell(H, h, device, dtype)
     return cell + fraction
 
@@ -33,7 +33,10 @@ def containing_cell(H: int, h: int, device: torch.device | str | None = None) ->
 
 
 def central_cell(H: int, h: int, device: torch.device | str | None = None) -> Int[Tensor, "H"]:
-    """The LR pixel that holds the centre of HR pixel p: floor((2p + 1) h / (2H)). `containing_cell` at whole ratios."""
+    """The LR pixel that contains the centre of HR pixel p: floor((2p + 1) h / (2H)).
+
+    At whole ratios it is that of `containing_cell`.
+    """
     return torch.div((2 * torch.arange(H, device=device) + 1) * h, 2 * H, rounding_mode="floor")
 
 
@@ -43,19 +46,19 @@ def window(K: int) -> list[int]:
 
 
 def integer_ratio(H: int, h: int) -> int | None:
-    """H / h where it is whole, else None."""
+    """H / h if it is a whole number, else None."""
     return H // h if H % h == 0 else None
 
 
 def sample(
     x: Float[Tensor, "*B h w"], rows: Float[Tensor, "H"], columns: Float[Tensor, "W"]
 ) -> Float[Tensor, "*B H W"]:
-    """Bilinear values of x at the positions rows x columns, clamped to the map."""
+    """Sample x bilinearly at all pairs of the positions `rows` and `columns`, clamped to the map."""
     return sample_axis(sample_axis(x, rows, -2), columns, -1)
 
 
 def sample_axis(x: Tensor, positions: Float[Tensor, "P"], dim: int) -> Tensor:
-    """Linear interpolation of x along one axis at the given positions, clamped to its ends."""
+    """Interpolate x linearly along one axis at the given positions, clamped to its ends."""
     last = x.shape[dim] - 1
     positions = positions.clamp(0, last)
     below = positions.floor()
@@ -68,25 +71,27 @@ def sample_axis(x: Tensor, positions: Float[Tensor, "P"], dim: int) -> Tensor:
 
 
 def key_position(H: int, h: int, neighbours: str, device: torch.device | None = None) -> Float[Tensor, "H"]:
-    """Where an HR pixel reads the LR map: at its own position ("fine"), or in the pixel that contains it ("coarse")."""
+    """LR position that each HR pixel reads: its own position ("fine"), or the pixel that contains it ("coarse")."""
     return lr_position(H, h, device) if neighbours == "fine" else containing_cell(H, h, device).double()
 
 
 def interpolation_matrix(
     P: int, p: int, like: Tensor, neighbours: str = "fine", border: int = 0
 ) -> Float[Tensor, "P q"]:
-    """U with (U x)[i] = x at the position of pixel i: an axis of p pixels, with a border on both sides, read at P.
+    """Matrix U that upsamples an axis from p to P pixels: (U x)[i] is x at the position of pixel i.
 
-    On CUDA its product has a gradient that adds up in a fixed order, which PyTorch's interpolation has not.
+    x has `border` extra pixels on both sides. On CUDA a product with U has a deterministic gradient; PyTorch's
+    interpolation has not.
     """
     identity = torch.eye(p + 2 * border, dtype=like.dtype, device=like.device)
     return sample_axis(identity, key_position(P, p, neighbours, like.device) + border, 0)
 
 
 def key_at(key: Float[Tensor, "B D H W"], step: tuple[int, int], offset: tuple[int, int]) -> Float[Tensor, "B D H W"]:
-    """The key that each pixel of an image sees at an offset counted in LR pixels of a map of size `step`, clamped.
+    """The key's value for each pixel at an offset in LR pixels, clamped to the map; `step` is the LR map's size (h, w).
 
-    The offset is H / h or W / w of the key's pixels, and a real ratio is sampled bilinearly.
+    An offset of one LR pixel is H / h rows or W / w columns of the key. If they are not whole, the key is sampled
+    bilinearly.
     """
     positions = []
     for P, p, o in zip(key.shape[-2:], step, offset, strict=True):
@@ -102,9 +107,10 @@ def neighbour_in_image(H: int, h: int, K: int, device: torch.device | None = Non
 
 
 def row_bands(x: Tensor, rows: int) -> list[tuple[int, int]]:
-    """(first, one past the last) of bands of about `rows` rows: one band except on the CPU without autograd.
+    """Bands of about `rows` rows, as (first, one past the last); a single band unless on the CPU without autograd.
 
-    Bands keep the intermediate maps of a forward pass in the cache. Under autograd they would be kept anyway.
+    Bands keep the intermediate maps of a forward pass in the cache. With autograd this is no use, because all
+    intermediate maps are stored anyway.
     """
     H = x.shape[-2]
     if not in_bands(x) or H <= rows * 3 // 2:
@@ -113,5 +119,5 @@ def row_bands(x: Tensor, rows: int) -> list[tuple[int, int]]:
 
 
 def in_bands(x: Tensor) -> bool:
-    """Whether work on x goes band by band: on the CPU where no graph is being recorded."""
+    """Whether to work on x band by band: on the CPU, if no graph is being recorded."""
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

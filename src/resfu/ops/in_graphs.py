@@ -1,7 +1,7 @@
-"""Compiled kernels as operators of PyTorch: torch.compile calls them instead of tracing what they stand for.
+"""Compiled kernels as PyTorch operators, which torch.compile calls as a single node.
 
-A graph then holds one node where it would hold dozens, each with formulas of the sizes, and runs what runs without
-torch.compile.
+Without them, torch.compile would trace dozens of PyTorch operators, each with formulas for its sizes. With them, a
+compiled graph runs the same kernels as an uncompiled model.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from resfu.ops.layout import memory_format
 
 
 def kernels_in_graph(features: Tensor, backend: str) -> bool:
-    """Whether torch.compile traces the call, and compiled kernels may be part of its graph."""
+    """Whether torch.compile traces the call and Numba's kernels may be part of its graph."""
     return in_torch_compile() and backend in ("auto", "numba") and numba_obstacle(features) is None
 
 
 def graph_operator(
     name: str, arguments: str, run: Callable[..., Tensor], shape: Callable[..., Tensor]
 ) -> Callable[..., Tensor]:
-    """Register `resfu::name` and `resfu::name_backward`, which runs the forward pass once more.
+    """Register the operators `resfu::name` and `resfu::name_backward`; the second runs the forward pass again.
 
     Args:
         name: of the operator.
-        arguments: of its schema, "Tensor x, int radius".
-        run: takes these and returns a contiguous map, differentiable by autograd in its tensors.
-        shape: takes these and returns an empty map of the result's shape.
+        arguments: of the operator's schema, such as "Tensor x, int radius".
+        run: the implementation: takes these arguments and returns a contiguous map that autograd can differentiate.
+        shape: takes the same arguments and returns an empty map of the result's shape.
 
     Returns:
         The operator.
@@ -64,7 +64,7 @@ def graph_operator(
     operator = torch.library.custom_op(f"resfu::{name}", run, mutates_args=(), schema=f"({arguments}) -> Tensor")
     operator.register_fake(shape)
     operator.register_autograd(differentiate, setup_context=save)
-    # Not a custom_op: those switch autograd off inside.
+    # Not a custom_op, because these switch autograd off inside.
     schema = f"(Tensor grad, {arguments}, bool[] needs) -> Tensor[]"
     torch.library.define(f"resfu::{name}_backward", schema, tags=torch.Tag.pt2_compliant_tag)
     torch.library.impl(f"resfu::{name}_backward", "CompositeExplicitAutograd")(backward)

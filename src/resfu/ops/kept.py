@@ -1,4 +1,4 @@
-"""Tables that depend on sizes alone, made once and kept."""
+"""Cache for tensors that only depend on sizes."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -10,13 +10,13 @@ R = TypeVar("R")
 
 
 def kept(maxsize: int = 64) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Keep the latest results of a function of sizes, which makes tensors.
+    """Decorator that caches the latest results of a function that makes tensors from sizes.
 
-    A tensor made in inference mode may not be saved for backward later. So they are made outside of it, whoever asks
-    first.
+    A tensor made in inference mode cannot be saved for a backward pass later. So the function always runs outside of
+    inference mode, even if it is first called there.
 
     Args:
-        maxsize: number of results.
+        maxsize: number of results to keep.
     """
 
     def keeping(make: Callable[..., R]) -> Callable[..., R]:

@@ -1,4 +1,4 @@
-"""The memory format of maps, and padding that keeps it and has a deterministic backward on every device."""
+"""The memory format of maps, and padding that keeps the format and has a deterministic gradient on every device."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,11 @@ PADDINGS = ("zero", "replicate", "reflect")
 def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tensor:
     """Pad a map beyond its border.
 
-    PyTorch's own replicate and reflect padding add up gradients in no fixed order on CUDA, and inductor expects their
-    gradients in another memory format than they have on the CPU (seen with 2.14). Where there will be gradients, they
-    are concatenations here; compiled, not of permuted views, since inductor can't order the symbolic strides of a view.
-    Run at once on the CPU, a map in contiguous order is padded by PyTorch, more than twice as quick.
+    The gradients of PyTorch's own replicate and reflect padding are not deterministic on CUDA, and on the CPU Inductor
+    expects them in another memory format than they have (seen with 2.14). So with gradients, padding is done here by
+    concatenation. In torch.compile no permuted views are concatenated, because Inductor cannot order the symbolic
+    strides of a view. Contiguous maps on the CPU, outside torch.compile, use PyTorch's padding, which is more than
+    twice as fast.
 
     Args:
         x: [B, C, H, W].
@@ -33,7 +34,7 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
         return padded(x, rows, columns, padding)
     if padding == "zero" or not x.requires_grad:
         larger = F.pad(x, (columns, columns, rows, rows), mode="constant" if padding == "zero" else padding)
-        return larger.contiguous(memory_format=memory_format(x))  # on CUDA it comes back contiguous
+        return larger.contiguous(memory_format=memory_format(x))  # F.pad returns a contiguous map on CUDA
     if memory_format(x) == torch.channels_last and not in_torch_compile():
         x = _padded(_padded(x.permute(0, 2, 3, 1), rows, 1, padding), columns, 2, padding)
         return x.permute(0, 3, 1, 2)
@@ -41,7 +42,10 @@ def pad(x: Tensor, rows: int, columns: int, padding: str = "replicate") -> Tenso
 
 
 def _adds_up_in_order(x: Tensor) -> bool:
-    """Whether gradients of PyTorch's padding add up in a fixed order, in the map's layout, and nobody records them."""
+    """Whether PyTorch's padding may be used with gradients: on the CPU, contiguous, and no operators recorded.
+
+    Its gradients are then deterministic and keep the map's memory format.
+    """
     plain = x.device.type == "cpu" and not operators_are_recorded(x)
     return plain and x.numel() > 0 and x.is_contiguous()
 
@@ -49,7 +53,7 @@ def _adds_up_in_order(x: Tensor) -> bool:
 def extended(x: Tensor, rows: int, columns: int) -> Tensor:
     """Repeat a map's last row and column: [B, C, H, W] -> [B, C, H + rows, W + columns].
 
-    Concatenations, for the reasons given in `pad`.
+    This is done by concatenation, for the reasons given in `pad`.
     """
     layout = memory_format(x)
     x = torch.cat([x, x[..., -1:, :].expand(-1, -1, rows, -1)], 2)
@@ -57,7 +61,7 @@ def extended(x: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """Channels-last for maps that are that and not also contiguous. Inside torch.vmap none is."""
+    """The memory format of a map: channels-last only if it is not contiguous too, and never inside torch.vmap."""
     if is_batched(x):
         return torch.contiguous_format
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -65,7 +69,7 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The map in channels-last order; as it is inside torch.vmap, which knows no such order."""
+    """The map in channels-last format; unchanged inside torch.vmap, which does not support this format."""
     return x if is_batched(x) else x.contiguous(memory_format=torch.channels_last)
 
 

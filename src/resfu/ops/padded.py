@@ -1,4 +1,4 @@
-"""PyTorch's padding with repeated or mirrored borders, whose gradient keeps no map."""
+"""PyTorch's replicate and reflect padding, without storing the map for the backward pass."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ _GRADIENTS = {
 
 
 def padded(x: Tensor, rows: int, columns: int, padding: str) -> Tensor:
-    """x [B, C, H, W] with a border, [B, C, H + 2 rows, W + 2 columns]. Differentiable.
+    """Pad x [B, C, H, W] to [B, C, H + 2 rows, W + 2 columns], differentiably.
 
-    PyTorch keeps the map for its gradient, which needs only the size.
+    PyTorch's own padding stores the map for its gradient, although the gradient only needs the map's size.
     """
     return _Padded.apply(x, (columns, columns, rows, rows), padding)  # pyright: ignore[reportReturnType]
 
@@ -29,5 +29,5 @@ class _Padded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = grads
-        sized = grad.new_empty(ctx.size)  # nobody reads it
+        sized = grad.new_empty(ctx.size)  # only its size is used
         return _GRADIENTS[ctx.padding](grad.contiguous(), sized, ctx.widths), None, None

@@ -1,4 +1,4 @@
-"""Adaptive average pooling as a matrix, also for runtimes that have none at sizes unknown before."""
+"""Adaptive average pooling as a product of matrices, for runtimes that lack it at dynamic sizes."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from resfu.ops.portable import is_portable, whole_ratio
 def adaptive_average(x: Tensor, size: tuple[int, int]) -> Tensor:
     """`F.adaptive_avg_pool2d` of a map [B, C, H, W] to [B, C, *size].
 
-    Its portable form is average pooling at whole ratios, and a product with pooling matrices at others.
+    In its portable form it is average pooling at whole ratios, and a product with pooling matrices at other ratios.
     """
     if not is_portable():
         return F.adaptive_avg_pool2d(x, size)
@@ -25,7 +25,7 @@ def adaptive_average(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @kept(32)
 def pooling_matrix(P: int, p: int, dtype: torch.dtype) -> Float[Tensor, "p P"]:
-    """The matrix that averages pixels floor(i P / p) to ceil((i + 1) P / p), without the last, to pixel i of p."""
+    """Matrix whose row i, of p, averages the pixels floor(i P / p) to ceil((i + 1) P / p) - 1."""
     return _matrix(P, p, torch.float64, torch.device("cpu")).to(dtype)
 
 

@@ -1,7 +1,7 @@
-"""When operations take their portable form: standard operators alone, few of them, for compilers outside Python.
+"""The portable form of the operations, for export to other runtimes: a few standard operators, no custom ones.
 
-The portable form is the backend "portable". `resfu.export` and `torch.onnx.export` choose it; programs that
-`torch.export` writes keep the custom operators, which `decompositions` takes apart.
+The portable form is the backend "portable". `resfu.export` and `torch.onnx.export` choose it. Programs written by
+`torch.export` keep the custom operators, which `decompositions` replaces by standard ones.
 """
 
 import sys
@@ -21,7 +21,7 @@ _PORTABLE: ContextVar[bool] = ContextVar("resfu_portable", default=False)
 
 @contextmanager
 def portable_form() -> Iterator[None]:
-    """Inside, operations with `backend="auto"` take their portable form."""
+    """Context manager inside which operations with `backend="auto"` take their portable form."""
     token = _PORTABLE.set(True)
     try:
         yield
@@ -30,19 +30,19 @@ def portable_form() -> Iterator[None]:
 
 
 def is_portable() -> bool:
-    """Whether `portable_form` or `torch.onnx.export(..., dynamo=True)` is at work."""
+    """Whether the call is inside `portable_form` or `torch.onnx.export(..., dynamo=True)`."""
     return _PORTABLE.get() or (torch.compiler.is_exporting() and _writes_onnx())
 
 
 def _writes_onnx() -> bool:
-    """Whether PyTorch's ONNX exporter is running: its module is not imported before it does."""
+    """Whether PyTorch's ONNX exporter is running; its module is only imported when it runs."""
     flags = sys.modules.get("torch.onnx._internal.exporter._flags")
     return bool(getattr(flags, "_is_onnx_exporting", False))
 
 
 def known(condition: object) -> bool:
-    """Whether a comparison of sizes holds for every size that a program is made for; no guard is added to it."""
-    if not in_torch_compile() and isinstance(condition, bool):  # where torch.compile traces, symbols count as bool
+    """Whether a comparison of sizes holds for all sizes of the program being traced, without adding a guard to it."""
+    if not in_torch_compile() and isinstance(condition, bool):  # in torch.compile, symbolic conditions count as bool
         return condition
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
@@ -50,10 +50,10 @@ def known(condition: object) -> bool:
 
 
 def whole_ratio(P: int, p: int) -> int | None:
-    """r where P = r p for every size that a program is made for, else None."""
+    """The integer r for which P = r p for all sizes of the program being traced, else None."""
     if isinstance(P, int) and isinstance(p, int):
         return P // p if P % p == 0 else None
-    numerator, denominator = (n if isinstance(n, int) else n.node.hint for n in (P, p))  # of the example
+    numerator, denominator = (n if isinstance(n, int) else n.node.hint for n in (P, p))  # the example's sizes
     if not numerator or not denominator:
         return None
     ratio = numerator // denominator
@@ -61,10 +61,10 @@ def whole_ratio(P: int, p: int) -> int | None:
 
 
 def registered_decomposition(operator: Any) -> Callable[[_Function], _Function]:
-    """Decorator: the function takes the custom operator apart where programs are decomposed.
+    """Decorator that registers a function as the decomposition of a custom operator into standard ones.
 
-    The table is the package's own: PyTorch's global one is also read wherever sizes are symbolic, and would take the
-    place of the operator's shape rule there.
+    The table belongs to this package. PyTorch also uses its own global table whenever sizes are symbolic; there the
+    decomposition would replace the operator's shape rule.
     """
 
     def register(function: _Function) -> _Function:
@@ -75,13 +75,13 @@ def registered_decomposition(operator: Any) -> Callable[[_Function], _Function]:
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Every custom operator of the package by standard ones.
+    """Decompositions of all custom operators of this package into standard operators.
 
-    `torch.export.export(...).run_decompositions(decompositions())` gives a program that runs without the package.
-    `torch.onnx.export(model, ..., dynamo=True)` needs no table: it takes the portable form from the beginning.
+    `torch.export.export(...).run_decompositions(decompositions())` gives a program that runs without this package.
+    `torch.onnx.export(model, ..., dynamo=True)` does not need the table: it traces the portable form.
 
     Returns:
-        Operator to function, PyTorch's default table included.
+        A dictionary from operators to functions, which includes PyTorch's default table.
     """
     import resfu.ops  # noqa: F401  (registers them)
 

@@ -1,6 +1,6 @@
-"""The transforms of torch.func: custom operators have no rules for those that differentiate.
+"""Checks for the transforms of torch.func. Custom operators have no rules for those that differentiate.
 
-Without one PyTorch takes a forward-mode derivative for 0, and stops elsewhere with an error about its own internals.
+Without a rule PyTorch silently takes a forward-mode derivative as 0, or raises an error about its own internals.
 """
 
 import torch
@@ -10,14 +10,14 @@ from torch.autograd.forward_ad import unpack_dual
 
 
 def refuse_derivatives(operation: str, *tensors: Tensor) -> None:
-    """Refuse the dual numbers of forward-mode differentiation, and the tensors of torch.func.grad and its like.
+    """Refuse tensors that forward mode, or torch.func.grad and similar transforms, are differentiating.
 
     Args:
         operation: name of the function that was called.
-        tensors: what a custom operator is about to be given.
+        tensors: the inputs of a custom operator.
 
     Raises:
-        ValueError: where one of them is being differentiated so.
+        ValueError: if one of them is being differentiated in this way.
     """
     if any(unpack_dual(tensor).tangent is not None for tensor in tensors):
         raise ValueError(
@@ -33,12 +33,12 @@ def refuse_derivatives(operation: str, *tensors: Tensor) -> None:
 
 
 def is_batched(x: Tensor) -> bool:
-    """Whether torch.vmap hides a dimension of it."""
+    """Whether x is a tensor inside torch.vmap, which hides one of its dimensions."""
     return not torch.compiler.is_compiling() and is_batchedtensor(x)
 
 
 def add_into(x: Tensor, y: Tensor) -> Tensor:
-    """x + y in the memory of x, except where torch.vmap hides a dimension of y, which x may lack."""
+    """Add y to x in place; out of place if y is inside torch.vmap, because x may lack the hidden dimension."""
     return x + y if is_batched(y) else x.add_(y)
 
 

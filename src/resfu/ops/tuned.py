@@ -1,6 +1,7 @@
-"""Tiles of the GPU kernels that were measured: `gpu_tiles.json`, which `python -m benchmarks.gpu --tune` fills in.
+"""Tile sizes of the GPU kernels that were measured to be fastest, in a table.
 
-What the table does not hold is chosen by the rules beside the kernels.
+`python -m benchmarks.gpu --tune` writes the table, `gpu_tiles.json`. For cases that it does not contain, the rules next
+to the kernels choose the tiles.
 """
 
 import json
@@ -17,14 +18,14 @@ _forced: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 def tuned(kernel: str, *key: object) -> dict[str, Any]:
-    """What was measured to be fastest on this GPU.
+    """The choice that was measured to be fastest on this GPU.
 
     Args:
         kernel: a family of kernels, "window_sum" or "similarity".
-        key: what the choice depends on.
+        key: the values on which the choice depends.
 
     Returns:
-        The choice by name; empty where nothing was measured.
+        The chosen parameters by name; empty if nothing was measured.
     """
     name = name_of(*key)
     if (kernel, name) in _forced:
@@ -35,23 +36,23 @@ def tuned(kernel: str, *key: object) -> dict[str, Any]:
 
 
 def name_of(*key: object) -> str:
-    """A key as the table has it."""
+    """A key as it is written in the table."""
     return " ".join(str(part).removeprefix("torch.") for part in key)
 
 
 def architecture() -> str:
-    """Of the current GPU, as "sm_90"."""
+    """The architecture of the current GPU, such as "sm_90"."""
     return "sm_{}{}".format(*torch.cuda.get_device_capability())
 
 
 @contextmanager
 def forced(kernel: str, key: tuple, choice: dict[str, Any]) -> Iterator[None]:
-    """A context in which a kernel takes this choice, whatever the table holds.
+    """A context in which a kernel uses the given choice, whatever the table contains.
 
     Args:
         kernel: as in `tuned`.
-        key: the same.
-        choice: by name.
+        key: as in `tuned`.
+        choice: the parameters by name.
     """
     name = kernel, name_of(*key)
     _forced[name] = choice

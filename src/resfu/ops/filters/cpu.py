@@ -1,4 +1,4 @@
-"""Window sums on the CPU, by doubling, in buffers that are used again."""
+"""Window sums on the CPU, by repeated doubling of the window, in reused buffers."""
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ def box_sum(x: Tensor, radius: int) -> Tensor:
 def _sliding_sum(x: Tensor, length: int, dim: int, spare: list[Tensor]) -> Tensor:
     """out[i] = x[i] + ... + x[i + length - 1] along an axis, in one of two spare buffers at least as large as x.
 
-    The binary digits of the length, from the top: a run of 2 n entries is two runs of n, a run of n + 1 one entry more.
-    About log2(length) additions an entry, and no allocation.
+    It follows the binary digits of the length, from the highest: a sum of 2 n entries is the sum of two sums of n, and
+    a sum of n + 1 adds one entry. This takes about log2(length) additions for each entry, and no allocation.
     """
     rows, columns = x.shape[-2:]
     run, span = x, 1

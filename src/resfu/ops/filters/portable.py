@@ -1,7 +1,7 @@
-"""Window means and the guided filter in standard operators for compilers outside Python.
+"""Window means and the guided filter in standard operators, for other runtimes.
 
-A window mean is average pooling along the rows and then along the columns, each over the pixels that exist. Each map is
-pooled alone: to lay several side by side and part them again costs the runtimes more than the pooling.
+A window mean is average pooling first vertically and then horizontally, over the pixels inside the image. Each map is
+pooled by itself: concatenating several and splitting them again would take these runtimes longer than the pooling.
 """
 
 import torch
@@ -14,14 +14,14 @@ from resfu.ops.precision import exact_dtype
 
 
 def window_mean(x: Tensor, radius: int) -> Tensor:
-    """Mean over the pixels of a (2 radius + 1)^2 window that exist."""
+    """Mean over those pixels of a (2 radius + 1)^2 window that lie inside the image."""
     length = 2 * radius + 1
     x = F.avg_pool2d(x, (length, 1), stride=1, padding=(radius, 0), count_include_pad=False)
     return F.avg_pool2d(x, (1, length), stride=1, padding=(0, radius), count_include_pad=False)
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int) -> Tensor:
-    """The portable equal of `reference.guided_filter`. Both maps lose their mean first, for its digits' sake."""
+    """The portable form of `reference.guided_filter`; it subtracts the mean of both maps first, for precision."""
     size = (guide.shape[-2], guide.shape[-1])
     x = _resized(x, size)
     g, y = (operators.subsampled(guide), operators.subsampled(x)) if stride == 2 else (guide, x)
@@ -33,7 +33,7 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, stride: int
 
 
 def _coefficients(guide: Tensor, x: Tensor, radius: int, eps: float) -> tuple[Tensor, Tensor]:
-    """m and n of x ~ m guide + n, each averaged over the windows that hold a pixel."""
+    """m and n of x ~ m guide + n, each averaged over the windows that contain a pixel."""
     mean_guide, mean_x = window_mean(guide, radius), window_mean(x, radius)
     variance = window_mean(guide * guide, radius) - mean_guide * mean_guide
     m = (window_mean(guide * x, radius) - mean_guide * mean_x) / operators.ridged(variance, eps)
@@ -46,7 +46,7 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @registered_decomposition(operators.box_sum)
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """The portable equal of `operators.box_sum`: zeros beyond the border, which count as pixels."""
+    """The portable form of `operators.box_sum`; pixels beyond the border are 0 and count."""
     length = 2 * radius + 1
     x = F.avg_pool2d(x, (length, 1), stride=1, padding=(radius, 0))
     return F.avg_pool2d(x, (1, length), stride=1, padding=(0, radius)) * length**2

@@ -17,15 +17,15 @@ def normalised_product(
     weight: Float[Tensor, "D C"],
     bias: Float[Tensor, " D"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """weight norm(x) + bias [B, D, H, W]; mean and inverse deviation of GroupNorm's groups, [B, groups] each.
+    """Compute weight norm(x) + bias [B, D, H, W], and mean and inverse deviation of the groups, [B, groups] each.
 
     Args:
-        x: contiguous.
-        groups: GroupNorm's.
-        affine: its weight and bias, [C] each.
-        eps: its.
-        weight: D is a multiple of 8.
-        bias: of the convolution.
+        x: [B, C, H, W], contiguous.
+        groups: number of groups of GroupNorm.
+        affine: weight and bias of GroupNorm, [C] each.
+        eps: of GroupNorm.
+        weight: [D, C] of the convolution; D is a multiple of 8.
+        bias: [D] of the convolution.
     """
     (B, C, H, W), D = x.shape, len(weight)
     out, mean, inverse = x.new_empty((B, D, H, W)), x.new_empty((B, groups)), x.new_empty((B, groups))

@@ -11,7 +11,7 @@ from resfu.ops.layers import unify_kernels as kernels
 
 
 def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -> Float[Tensor, "B M h w"]:
-    """See `resfu.upsamplers.unify.Unify`, whose released form it is, of normalised features."""
+    """The released form of `resfu.upsamplers.unify.Unify`, for normalised features."""
     (B, C, h, w), (M, _, k, _) = features.shape, basis.shape
     M32, C8 = (-(-n // step) * step for n, step in ((M, PIXELS), (C, ROWS)))
     x = F.pad(features, (k // 2,) * 4).movedim(1, -1)
@@ -26,4 +26,4 @@ def unify(features: Float[Tensor, "B C h w"], basis: Float[Tensor, "M 1 k k"]) -
     for b in range(B):
         here, there = source[b * image :], target[b * h * w * M :]
         run(kernels.unify, h, here, inverse, w, C, k, weight, M, M32, there, table, space, size)
-    return out.movedim(-1, 1).contiguous()  # PyTorch's GroupNorm of maps in channels-last order loses digits
+    return out.movedim(-1, 1).contiguous()  # PyTorch's GroupNorm is less accurate for channels-last maps

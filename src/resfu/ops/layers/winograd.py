@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering of 3 taps, 4 results at a time: F(4, 3)."""
+"""Winograd's minimal filtering F(4, 3): filters of 3 taps, 4 results at a time."""
 
 from fractions import Fraction
 
@@ -9,10 +9,11 @@ _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 
 def _matrices() -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
-    """B^T [6, 6], G [6, 3] and A^T [4, 6] of Toom and Cook: A^T((G g) * (B^T d)) are the 4 sums of 3 products.
+    """Toom-Cook matrices B^T [6, 6], G [6, 3] and A^T [4, 6]: A^T((G g) * (B^T d)) gives the 4 sums of 3 products.
 
-    A polynomial is known from its values at 5 points and its leading coefficient. Transposing the interpolation makes
-    filters of products: the rows of B^T are the coefficients of prod over q != p of (t - q), and of the product of all.
+    A polynomial is determined by its values at 5 points and its leading coefficient. Transposing this interpolation
+    turns products of polynomials into filters. The rows of B^T are the coefficients of prod over q != p of (t - q) for
+    each point p and, in the last row, of the product over all points.
     """
     n = len(_POINTS)
 
@@ -43,6 +44,6 @@ INPUT, _FILTER, OUTPUT = _matrices()
 
 
 def transformed(weight: Tensor) -> Tensor:
-    """A filter [M, D, 3, 3] at the 6 x 6 points, [36, M, D], in fp64."""
+    """A filter [M, D, 3, 3] transformed to the 6 x 6 points, [36, M, D], in fp64."""
     matrix = torch.tensor(_FILTER, dtype=torch.float64, device="cpu")
     return torch.einsum("ik, jl, mdkl -> ijmd", matrix, matrix, weight.detach().double().cpu()).flatten(0, 1)

@@ -1,8 +1,8 @@
-"""Rows of tiles that are reassembled at once.
+"""Blocks: consecutive rows of tiles that are reassembled at once. See `tiles.py` for tiles and cells.
 
-Rows of tiles that are alike follow one another in the image, and a block is a part of it. At a ratio that is not whole
-their rows of cells differ in height. Where so few in a row are alike that the calls cost more than the arithmetic, all
-are given the height of the tallest, and rows without pixels repeat others.
+Usually a block consists of rows of tiles with the same shape. At a ratio that is not whole, rows of cells differ in
+height. If blocks of equal rows would be so small that the calls cost more than the arithmetic, all rows of cells get
+the height of the tallest, and rows without pixels repeat others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from resfu.ops.reassembly.workspace import Workspace
 
-_BLOCK_ELEMENTS = 1 << 20  # of the output: 4 MB in fp32
-_FEW = 4  # rows of tiles that make a block worth a copy of its pixels
-_MORE = 3  # blocks than needed, which a whole ratio has: cells at the borders are shorter
+_BLOCK_ELEMENTS = 1 << 20  # elements of the output in a block: 4 MB in fp32
+_FEW = 4  # number of rows of tiles from which a block is worth a copy of its pixels
+_MORE = 3  # additional blocks that a whole ratio has too, because cells at the borders are shorter
 
 
 class Row(NamedTuple):
     """A row of tiles.
 
     Attributes:
-        top: first row of their LR windows, in the padded map.
-        first: their first HR row.
-        ends: one past the last HR row of each row of cells in them, counted from `first`.
+        top: first row of the tiles' LR windows, in the padded map.
+        first: first HR row of the tiles.
+        ends: for each row of cells in the tiles, one past its last HR row, counted from `first`.
     """
 
     top: int
@@ -34,16 +34,16 @@ class Row(NamedTuple):
 
 
 class Block(NamedTuple):
-    """R consecutive rows of tiles, alike but for their place.
+    """R consecutive rows of tiles with the same shape.
 
     Attributes:
         top: first row of the first LR window, in the padded map.
-        rows: the HR rows.
+        rows: the HR rows of the block.
         number: R.
         ends: as in `Row`; the last one is the height of a tile in HR rows, a.
-        pixel: [R a] the HR row in each row of the tiles, some of them twice; None where they are `rows`.
-        slot: [number of HR rows] the row of the tiles in which each of them lies.
-        empty: [R a] which rows of the tiles repeat another.
+        pixel: [R a], the HR row for each row of the tiles; some occur twice. None if they are exactly `rows`.
+        slot: [number of HR rows], the row of the tiles in which each HR row lies.
+        empty: [R a], which rows of the tiles repeat another.
     """
 
     top: int
@@ -55,11 +55,11 @@ class Block(NamedTuple):
     empty: Tensor | None = None
 
     def parts(self) -> list[tuple[int, slice]]:
-        """(place of the row of cells in its tile, its HR rows there)."""
+        """For each row of cells in a tile: its index, and its HR rows in the tile."""
         return [(i, slice(*pair)) for i, pair in enumerate(pairwise((0, *self.ends)))]
 
     def read(self, x: Tensor, name: str, space: Workspace, clear: bool = False) -> Tensor:
-        """The rows of x [C, H, W] in the tiles, [C, R a, W]. With `clear` those that repeat others are 0."""
+        """The block's rows of x [C, H, W], as rows of the tiles [C, R a, W]; `clear` sets repeated rows to 0."""
         if self.pixel is None:
             return x[:, self.rows]
         read = space.take_like(name, x, 1, len(self.pixel))
@@ -69,22 +69,22 @@ class Block(NamedTuple):
         return read
 
     def target(self, out: Tensor, space: Workspace) -> Tensor:
-        """Where to write the rows of the tiles, [C, R a, W], for an output [C, H, W]: see `finish`."""
+        """The tensor [C, R a, W] into which to write the rows of the tiles, before `finish` copies them to `out`."""
         return out[:, self.rows] if self.pixel is None else space.take_like("target", out, 1, len(self.pixel))
 
     def finish(self, target: Tensor, out: Tensor) -> None:
-        """Bring what was written to `target` into the output."""
+        """Copy the rows that were written to `target` into the output [C, H, W]."""
         if self.slot is not None:
             torch.index_select(target, 1, self.slot, out=out[:, self.rows])
 
 
 def blocks_of(rows: Sequence[Row], step: int, width: int) -> Iterator[Block]:
-    """Blocks of about a million elements.
+    """Divide the rows of tiles of an image into blocks of about a million elements.
 
     Args:
-        rows: of tiles, all of an image.
-        step: LR rows from one to the next.
-        width: elements of an HR row, slots without pixels included.
+        rows: all rows of tiles of the image.
+        step: number of LR rows from one row of tiles to the next.
+        width: number of elements in an HR row, including slots without pixels.
     """
     alike = list(_alike(rows, step, width))
     tallest = max(b - a for row in rows for a, b in pairwise((0, *row.ends)))
@@ -111,7 +111,7 @@ def _alike(rows: Sequence[Row], step: int, width: int) -> Iterator[Block]:
 
 
 def _levelled(rows: Sequence[Row], step: int, tallest: int) -> Block:
-    """One block of rows of tiles that differ in height."""
+    """One block from rows of tiles that differ in height."""
     pixel, slot, empty = [], [], []
     for row in rows:
         cells = list(pairwise((0, *row.ends)))

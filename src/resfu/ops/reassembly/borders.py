@@ -1,4 +1,4 @@
-"""What windows see beyond the border of the low-resolution map."""
+"""Padding of the low-resolution map for windows that reach beyond its border."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from resfu.ops.layout import memory_format, pad
 
 
 def bordered(x: Float[Tensor, "B C h w"], reach: int, padding: str) -> Float[Tensor, "B C h1 w1"]:
-    """The map with `reach` pixels on every side.
+    """Pad a map by `reach` pixels on every side.
 
     Args:
         x: [B, C, h, w].
         reach: K // 2 of the windows.
         padding: one of `layout.PADDINGS`, or "shift": windows of K pixels are moved inwards until they lie inside. K
-            pixels in a row hold each place modulo K once, so that the moved window is the one that was asked for if
-            every pixel beyond the border is that K pixels further in.
+            consecutive pixels contain each index modulo K once. So a window has the pixels of the moved window if every
+            pixel beyond the border is replaced by the pixel K further inside.
 
     Returns:
         [B, C, h + 2 reach, w + 2 reach].
@@ -33,7 +33,7 @@ def bordered(x: Float[Tensor, "B C h w"], reach: int, padding: str) -> Float[Ten
 
 
 def _further_in(x: Tensor, reach: int, dim: int, below: bool) -> Tensor:
-    """The `reach` pixels before the map, or those after it."""
+    """The `reach` pixels before the map (`below`) or after it, read K pixels further inside."""
     length, K = x.shape[dim], 2 * reach + 1
     shortest: Any = torch.sym_min(K, length)
     beyond = torch.arange(reach, device=x.device)

@@ -1,8 +1,8 @@
-"""The pixels of an axis, cell by cell, as tensor operations that other runtimes have.
+"""Grouping of the pixels of an axis by cells, with tensor operations that other runtimes have.
 
-A cell is what lies between two low-resolution centres ("fine") or in one low-resolution pixel ("coarse"). At whole
-ratios r all cells have r pixels and a reshape finds them; "fine" ones begin r // 2 pixels before the image. At other
-ratios each has room for the most pixels that one may hold, and they are gathered.
+A cell is the interval between two low-resolution centres ("fine"), or one low-resolution pixel ("coarse"). At a whole
+ratio r all cells have r pixels, so a reshape groups them; "fine" cells begin r // 2 pixels before the image. At other
+ratios every cell has as many places as the largest cell has pixels, and the pixels are gathered by their indices.
 """
 
 import torch
@@ -14,16 +14,16 @@ from resfu.ops.portable import whole_ratio
 
 
 class Cells:
-    """The cells of an axis of P pixels over p low-resolution ones.
+    """The cells of an axis of P pixels and p low-resolution pixels.
 
     Args:
-        P: pixels.
-        p: low-resolution pixels, which may be a symbol as P may.
-        neighbours: "fine", or "coarse" and "dense".
+        P: number of pixels; may be symbolic.
+        p: number of low-resolution pixels; may be symbolic.
+        neighbours: "fine", "coarse" or "dense".
 
     Attributes:
-        number: of cells.
-        pixels: that a cell has room for.
+        number: number of cells.
+        pixels: number of places in a cell.
     """
 
     def __init__(self, P: int, p: int, neighbours: str) -> None:
@@ -33,7 +33,7 @@ class Cells:
         self.pixels = (P + p - 1) // p if self._ratio is None else self._ratio
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
-        """The axis of pixels as number * pixels places, cell by cell."""
+        """Arrange the pixels of an axis in number * pixels places, cell by cell."""
         if self._ratio is None:
             first = self._first_pixel(torch.arange(self.number, device=x.device))
             place = first[:, None] + torch.arange(self.pixels, device=x.device)
@@ -44,7 +44,7 @@ class Cells:
         return x
 
     def scatter(self, x: Tensor, dim: int) -> Tensor:
-        """The inverse of `gather`: P pixels."""
+        """The inverse of `gather`: from the cells' places back to P pixels."""
         if self._ratio is None:
             pixel = torch.arange(self._size, device=x.device)
             if self._fine:
@@ -55,7 +55,7 @@ class Cells:
         return x.narrow(dim, self._ratio - self._ratio // 2, self._size) if self._fine else x
 
     def _first_pixel(self, cell: Tensor) -> Tensor:
-        """The first pixel of a cell, counted from 0; the "fine" one before the first centre begins the image."""
+        """The index of a cell's first pixel; 0 for the "fine" cell before the first low-resolution centre."""
         P, p = self._size, self._low
         if self._fine:
             return torch.div((2 * cell - 1) * P + p - 1, 2 * p, rounding_mode="floor").clamp(min=0)
@@ -63,7 +63,7 @@ class Cells:
 
 
 def split(x: Tensor, rows: Cells, columns: Cells) -> Tensor:
-    """[B, N, H, W] -> [B, N, rows, a, columns, b]: cells and the pixels in them."""
+    """Group pixels by cells: [B, N, H, W] -> [B, N, rows, a, columns, b], with a x b pixels in a cell."""
     x = columns.gather(rows.gather(x, 2), 3)
     return x.reshape(x.shape[0], x.shape[1], rows.number, rows.pixels, columns.number, columns.pixels)
 

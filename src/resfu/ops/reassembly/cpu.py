@@ -1,6 +1,6 @@
 """The window sum and its adjoints on the CPU: one small matrix product per tile.
 
-The axes of a block of tiles, R rows of n tiles each (see `tiles.py`), for one image:
+A block consists of R rows of n tiles each (see `tiles.py`). Its tensors, for one image, are:
 
     LR map [C, h, w]                    HR image [C, H, W]
     +--------------------------+        +--------+--------+--------+
@@ -12,16 +12,16 @@ The axes of a block of tiles, R rows of n tiles each (see `tiles.py`), for one i
     |  `step` pixels on        |        +--------+--------+--------+
     +--------------------------+
 
-    window   [R, n G, Mx My, C / G]   what the pixels of a tile see      (columns before rows)
-    kernel   [R, n G, Mx My, a m]     how much each of them takes of it  (0 outside its own M x M)
-    pixels   [R, n G, C / G, a m]     the image, tile by tile
+    window   [R, n G, Mx My, C / G]   the LR window of each tile         (columns before rows)
+    kernel   [R, n G, Mx My, a m]     weights of the window in a pixel   (0 outside the pixel's own M x M)
+    pixels   [R, n G, C / G, a m]     the pixels of the image, tile by tile
 
     window_sum              pixels = window^T kernel
     window_sum_to_features  window = kernel pixels^T, added where windows overlap
     window_sum_to_weights   kernel = window pixels
 
-M is the side of a pixel's own window, Mx x My that of the tile's: M + step - 1. G is the number of groups, m the slots
-of a tile along the row, a its height.
+A pixel's own window has M x M LR pixels, a tile's window Mx x My, where Mx and My are M + step - 1. G is the number of
+groups, m the number of slots of a tile along the row, and a the height of a tile.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 
 
 def sum_on(grid: Tiles, padded: Tensor, weights: Tensor, M: int, groups: int) -> Tensor:
-    """`window_sum` of the pixels of a grid, which may be some rows of the image."""
+    """`window_sum` for the pixels of a grid, which may cover only some rows of the image."""
     (B, C), (H, W) = padded.shape[:2], weights.shape[-2:]
     width = C // groups
     out = torch.empty((B, C, H, W), dtype=padded.dtype, device="cpu", memory_format=memory_format(padded))
@@ -75,7 +75,7 @@ def window_sum_to_features(
 
 
 def features_on(grid: Tiles, grad: Tensor, weights: Tensor, M: int, size: tuple[int, int], groups: int) -> Tensor:
-    """`window_sum_to_features` of the pixels of a grid, for a padded map of a size."""
+    """`window_sum_to_features` for the pixels of a grid; `size` is that of the padded map."""
     (B, C), (height, length) = grad.shape[:2], size
     width = C // groups
     total = grad.new_zeros((B, height + grid.beyond[0], length + grid.beyond[1], C))
@@ -101,7 +101,7 @@ def window_sum_to_weights(grad: Tensor, padded: Tensor, M: int, h: int, w: int, 
 
 
 def weights_on(grid: Tiles, grad: Tensor, padded: Tensor, M: int, groups: int, layout: torch.memory_format) -> Tensor:
-    """`window_sum_to_weights` of the pixels of a grid, in a memory format."""
+    """`window_sum_to_weights` for the pixels of a grid, in the memory format `layout`."""
     B, C, H, W = grad.shape
     last = layout == torch.channels_last
     out = torch.empty((B, groups * M * M, H, W), dtype=grad.dtype, device="cpu", memory_format=layout)
@@ -140,8 +140,8 @@ def _taps_first(x: Tensor) -> Tensor:
 def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace) -> Tensor:
     """The windows of a block's tiles in the map x [C, h, w]: [R, n G, Mx My, C / G], columns before rows.
 
-    The rows of a window are laid side by side, so that the windows of neighbouring tiles overlap in memory: the map is
-    copied M times in all, not M M times.
+    The rows of a window are stored side by side, so that the windows of neighbouring tiles overlap in memory. So the
+    map is copied only M times, not M * M times.
     """
     (sy, sx), (Mx, My) = grid.step, _reach(grid, M)
     bottom = block.top + (block.number - 1) * sy + My
@@ -158,11 +158,11 @@ def _window(x: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Wo
 def _kernel(
     weights: Tensor, grid: Tiles, block: Block, groups: int, M: int, space: Workspace, clear: bool = False
 ) -> Tensor:
-    """[G M M, H, W] -> [R, n, G, Mx, My, a, m]: each cell's own M x M window inside its tile's, the rest 0.
+    """Weights of the tiles' windows, [G M M, H, W] -> [R, n, G, Mx, My, a, m]; 0 outside a cell's own M x M window.
 
-    With `clear` slots without a pixel are 0 too, for sums over a tile's pixels.
+    With `clear`, slots without a pixel are 0 too, for sums over a tile's pixels.
 
-    In memory a pixel's weights lie together or apart as they do in the weights, so that copies go along them.
+    In memory a pixel's weights are contiguous if they are so in `weights`, and strided otherwise, so copies are fast.
     """
     tile, reach = _tile(grid, block), _reach(grid, M)
     if weights.stride(0) == 1:
@@ -181,9 +181,9 @@ def _kernel(
 
 
 def _own_windows(kernel: Tensor, grid: Tiles, block: Block, M: int, space: Workspace, last: bool) -> Tensor:
-    """Each cell's own window out of its tile's: [R, n, G, Mx, My, a, m] -> [G, M, M, R, a, n, m].
+    """Select each cell's own window from its tile's window: [R, n, G, Mx, My, a, m] -> [G, M, M, R, a, n, m].
 
-    With `last` a pixel's weights lie together in memory.
+    With `last`, the weights of a pixel are contiguous in memory.
     """
     if grid.step == (1, 1):
         return kernel.permute(2, 4, 3, 0, 5, 1, 6)
@@ -210,7 +210,7 @@ def _pixels_of(part: tuple) -> tuple:
 
 
 def _pixels(x: Tensor, grid: Tiles, block: Block, groups: int, space: Workspace) -> Tensor:
-    """[C, H, W] -> [R, n G, C / G, a m]. In memory a pixel's channels lie together or apart as they do in x."""
+    """[C, H, W] -> [R, n G, C / G, a m]; a pixel's channels are contiguous in memory if they are so in x."""
     x = block.read(x, "rows of pixels", space)
     outer, width, tile = (block.number, grid.columns, groups), x.shape[0] // groups, _tile(grid, block)
     if x.stride(0) == 1:

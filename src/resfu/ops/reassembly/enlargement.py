@@ -1,7 +1,7 @@
-"""Sums over pixels of a map that is enlarged first, without the enlarged map.
+"""Window sums over a bicubically upsampled map, without computing the upsampled map.
 
-Bicubic enlargement and a window sum are both linear in the map, and the same for all its channels. So the pixel's own
-7 x 7 weights, sent back through the enlargement, are weights of 7 x 7 low-resolution pixels.
+Bicubic upsampling and a window sum are both linear in the map and the same for all its channels. So a pixel's 7 x 7
+weights can be converted, by the transposed upsampling, to weights of 7 x 7 low-resolution pixels.
 """
 
 import torch
@@ -21,7 +21,7 @@ def enlarged_sum(
     weights: Float[Tensor, "B KK H W"],
     bias: Float[Tensor, "C"] | None = None,
 ) -> Float[Tensor, "B C H W"]:
-    """`reassemble` with "dense" neighbours and "reflect" padding of the features enlarged bicubically, plus a bias.
+    """`reassemble` the bicubically upsampled features with "dense" neighbours and "reflect" padding, and add a bias.
 
     Args:
         features: [B, C, h, w].
@@ -38,7 +38,7 @@ def enlarged_sum(
         _, C, h, w = features.shape
         if weights.shape[1] == numba_doubled.WINDOW**2 and numba_doubled.takes(C, h, w, *size):
             return numba_doubled.enlarged_window_sum(features, weights, bias)
-    # Nobody else holds the enlarged map, so that it goes as soon as it has been padded.
+    # The upsampled map is not stored in a variable, so that it is freed as soon as it has been padded.
     out = reassemble(_bicubic(features, size), weights, size, "dense", "reflect")
     return out if bias is None else out + bias[:, None, None]
 
@@ -59,9 +59,10 @@ def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mirrored_bicubic(p: int, K: int) -> Float[Tensor, "P M M"]:
-    """How much the 7 low-resolution pixels around a pixel count for the K = 7 pixels of its window, [2 p, 7, 7].
+    """Weights of the 7 low-resolution pixels around a pixel in each of the K = 7 pixels of its window, [2 p, 7, 7].
 
-    Of an axis of p pixels, enlarged twice and mirrored at its borders. The low-resolution axis repeats its own.
+    The axis has p pixels, is upsampled bicubically by 2 and mirrored at its borders. The low-resolution axis repeats
+    its border pixels.
     """
     pixel = torch.arange(2 * p, device="cpu")
     tap = pixel[:, None] + torch.arange(-(K // 2), K // 2 + 1, device="cpu")

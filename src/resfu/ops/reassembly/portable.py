@@ -1,9 +1,9 @@
-"""Reassembly in standard operators for compilers outside Python: one product of small matrices.
+"""Reassembly in standard operators, for other runtimes: one small matrix product for each cell.
 
 The pixels of a cell (see `cells.py`) share a window of the low-resolution map. The windows are gathered from the padded
-map, a pixel's channels at a time, and a cell's sum is [pixels, taps] @ [taps, C]. At whole ratios "fine" takes
-low-resolution pixels for cells too: their windows hold K + 2 taps a side, and how much of each tap a pixel's K x K
-weights take is a matrix for each of the r x r places in a cell, so that no pixel has to be padded or cropped.
+map, and the sum of a cell is [pixels, taps] @ [taps, C]. At whole ratios r the cells of "fine" neighbours are
+low-resolution pixels too, with windows of (K + 2)^2 taps, so that no pixel has to be padded or cropped. For each of the
+r x r places in a cell, a constant matrix converts a pixel's K x K weights to weights of these taps.
 """
 
 import torch
@@ -17,7 +17,7 @@ from resfu.ops.reassembly.portable_tiles import by_tile
 
 
 def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str, groups: int) -> Tensor:
-    """The portable equal of `reference.reassemble`."""
+    """The portable form of `reference.reassemble`."""
     (h, w), (H, W) = features.shape[-2:], weights.shape[-2:]
     K = round((weights.shape[1] // groups) ** 0.5)
     rows, columns = whole_ratio(H, h), whole_ratio(W, w)
@@ -30,14 +30,14 @@ def reassemble(features: Tensor, weights: Tensor, neighbours: str, padding: str,
 
 
 def correlate(query: Tensor, key: Tensor, K: int, neighbours: str, padding: str) -> Tensor:
-    """The portable equal of `reference.correlate`."""
+    """The portable form of `reference.correlate`."""
     low, reach = (key.shape[-2], key.shape[-1]), operators.size(K, neighbours) // 2
     return operators.correlate(query, bordered(key, reach, padding), low, K, neighbours, window_sum_to_weights)
 
 
 @registered_decomposition(operators.window_sum)
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:
-    """The portable equal of `operators.window_sum`."""
+    """The portable form of `operators.window_sum`."""
     if _shifts_instead(weights, h, w, neighbours):
         return _by_shifts(padded, weights, M, groups)
     ratios = [whole_ratio(P, p) for P, p in zip(weights.shape[-2:], (h, w), strict=True)]
@@ -55,7 +55,7 @@ def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbou
 def window_sum_to_weights(
     query: Tensor, padded: Tensor, M: int, h: int, w: int, neighbours: str, groups: int
 ) -> Tensor:
-    """The portable equal of `operators.window_sum_to_weights`."""
+    """The portable form of `operators.window_sum_to_weights`."""
     if _shifts_instead(query, h, w, neighbours):
         return _correlated_by_shifts(query, padded, M, groups)
     rows, columns = (Cells(P, p, neighbours) for P, p in zip(query.shape[-2:], (h, w), strict=True))
@@ -71,7 +71,7 @@ def window_sum_to_weights(
 
 
 def _spread_by_place(weights: Tensor, low: tuple[int, int], K: int, rows: int, columns: int, groups: int) -> Tensor:
-    """[B, G K K, H, W] -> [B, h, w, (G,) r r, (K + 2)^2]: what each place in a cell takes of each tap."""
+    """Convert weights [B, G K K, H, W] to weights of the taps, [B, h, w, (G,) r r, (K + 2)^2], by place in the cell."""
     (B, N), (h, w) = weights.shape[:2], low
     places = weights.flatten(2).mT.reshape(B, h, rows, w, columns, N)  # runtimes move a pixel's N numbers at once
     places = places.permute(0, 2, 4, 1, 3, 5).reshape(B, rows * columns, h * w * groups, K * K)
@@ -84,7 +84,7 @@ def _spread_by_place(weights: Tensor, low: tuple[int, int], K: int, rows: int, c
 
 
 def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Tensor:
-    """[a b, K K, (K + 2)^2]: the bilinear weights of the taps around each of a pixel's K x K neighbours."""
+    """Bilinear weights of the taps in a pixel's K x K neighbours, [a b, K K, (K + 2)^2], for each place in the cell."""
     axes = []
     for ratio in (rows, columns):
         axis = torch.zeros((ratio, K, K + 2), dtype=torch.float64, device="cpu")
@@ -101,11 +101,11 @@ def _interpolation_by_place(K: int, rows: int, columns: int, like: Tensor) -> Te
 
 
 def _by_cell(padded: Tensor, kernel: Tensor, M: int, rows: int, columns: int) -> Tensor:
-    """[B, h, w, (G,) a b, M M] -> [B, C, h a, w b]: each pixel's weighted sum of its cell's window."""
+    """Sum the window of each pixel's cell with weights [B, h, w, (G,) a b, M M], to [B, C, h a, w b]."""
     (B, C), (h, w) = padded.shape[:2], kernel.shape[1:3]
     if kernel.dim() == 5:
         out = (kernel @ _windows(padded, M)).reshape(B, h, w, rows, columns * C)
-        # First all pixels of a row, then their channels: two moves of many numbers at once, and none of single ones.
+        # Two permutations that move many numbers at once are faster than one that moves single numbers.
         return out.transpose(2, 3).reshape(B, h * rows, w * columns, C).permute(0, 3, 1, 2)
     groups = kernel.shape[3]
     out = (kernel @ _windows(padded, M, groups)).unflatten(4, (rows, columns))  # [B, h, w, G, a, b, C / G]
@@ -113,7 +113,7 @@ def _by_cell(padded: Tensor, kernel: Tensor, M: int, rows: int, columns: int) ->
 
 
 def _windows(padded: Tensor, M: int, groups: int = 1) -> Tensor:
-    """[B, C, rows + M - 1, columns + M - 1] -> [B, rows, columns, (G,) M M, C / G]: the window of each cell."""
+    """The window of each cell, [B, C, rows + M - 1, columns + M - 1] -> [B, rows, columns, (G,) M M, C / G]."""
     (B, C, high, wide), device = padded.shape, padded.device
     rows, columns, tap = high - (M - 1), wide - (M - 1), torch.arange(M, device=device)
     row = torch.arange(rows, device=device).reshape(-1, 1, 1, 1) + tap[:, None]
@@ -126,14 +126,14 @@ def _windows(padded: Tensor, M: int, groups: int = 1) -> Tensor:
 
 
 def _shifted(x: Tensor, dim: int, n: int, M: int) -> Tensor:
-    """x[n], x[n + 1], ... along an axis, M - 1 places less; the ends are numbers, whatever the size."""
+    """x[n], x[n + 1], ... along an axis, M - 1 entries less than x; the slice's ends do not depend on the size."""
     index = [slice(None)] * x.dim()
     index[dim] = slice(n, n - (M - 1) or None)
     return x[tuple(index)]
 
 
 def _shifts_instead(x: Tensor, h: int, w: int, neighbours: str) -> bool:
-    """At the ratio 1 a cell is one pixel, and its window a copy of the map for every tap."""
+    """Whether to sum shifted copies of the map: at ratio 1, where a cell is a single pixel."""
     return neighbours != "fine" and whole_ratio(x.shape[-2], h) == 1 and whole_ratio(x.shape[-1], w) == 1
 
 
@@ -151,6 +151,6 @@ def _correlated_by_shifts(query: Tensor, padded: Tensor, M: int, groups: int) ->
 
 
 def _shifts(padded: Tensor, M: int, groups: int) -> list[Tensor]:
-    """The map seen at each of the M x M offsets, [B, G, C / G, H, W]."""
+    """The map shifted by each of the M x M offsets, [B, G, C / G, H, W]."""
     x = padded.unflatten(1, (groups, -1))
     return [_shifted(rows, 4, n, M) for rows in (_shifted(x, 3, m, M) for m in range(M)) for n in range(M)]

@@ -1,9 +1,9 @@
 """The portable reassembly of "coarse" neighbours at whole ratios, by tiles of T low-resolution pixels in a row.
 
-Windows of neighbouring pixels overlap: T of them read M (T + M - 1) values of the map instead of T M^2. A tile is one
-product, [pixels, values] @ [values, C], with zeros where a pixel doesn't see a value: outside Python these cost less
-than windows written out one by one. There is always one tile more than w // T, so that no step depends on whether an
-example's size happens to be a multiple of T.
+Windows of neighbouring pixels overlap: T of them together read M (T + M - 1) values of the map instead of T M^2. The
+sum of a tile is one product, [pixels, values] @ [values, C], with weight 0 for values outside a pixel's window. In
+other runtimes these zeros cost less than copying every window. There always are w // T + 1 tiles, so that no step
+depends on whether the example's size is a multiple of T.
 """
 
 import torch
@@ -14,7 +14,7 @@ _TILE = 8
 
 
 def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, groups: int) -> Tensor:
-    """Each pixel's weighted sum of its low-resolution pixel's window.
+    """Sum the window of each pixel's low-resolution pixel with the pixel's weights.
 
     Args:
         padded: [B, C, h + M - 1, w + M - 1].
@@ -22,7 +22,7 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
         M: rows and columns of the window.
         rows: H / h.
         columns: W / w.
-        groups: blocks of channels with weights of their own.
+        groups: number of blocks of channels, each with weights of its own.
 
     Returns:
         [B, C, H, W].
@@ -33,20 +33,20 @@ def by_tile(padded: Tensor, weights: Tensor, M: int, rows: int, columns: int, gr
     kernel = _kernel(weights, (h, tiles), T, M, rows, columns, groups)  # [B h tiles G, pixels, values]
     if groups > 1:
         windows = windows.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    # Not `@`, which becomes an expand whose sizes ExecuTorch gets wrong.
+    # Not `@`: it is exported with an `expand`, whose sizes ExecuTorch computes wrongly.
     out = torch.bmm(kernel, windows)
     if groups > 1:
         out = out.unflatten(0, (-1, groups)).transpose(1, 2)
     out = out.reshape(-1, tiles, rows, pixels * C).transpose(1, 2)
-    # `contiguous` would fix the example's one tile, and `reshape` computes what -1 stands for.
+    # `contiguous` would fix the number of tiles if the example has one, and `reshape` would compute the size for -1.
     out = out.clone(memory_format=torch.contiguous_format)
     return out.view(B, -1, tiles * pixels, C)[:, :, :W].permute(0, 3, 1, 2)
 
 
 def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
-    """[B h tiles, M (T + M - 1), C]: in every row a tile's own T values and the first M - 1 of the next one.
+    """Values of the tiles [B h tiles, M (T + M - 1), C]: in every row, a tile's T values and the next M - 1 values.
 
-    By slices: an index of each value would be broadcast over the tiles, which fixes their number where it is 1.
+    They are read by slices: an index tensor would be broadcast over the tiles, which fixes their number if it is 1.
     """
     x = F.pad(padded, (0, 2 * T))[..., : (tiles + 1) * T]
     x = x.clone(memory_format=torch.contiguous_format).view(*x.shape[:2], -1, tiles + 1, T).permute(0, 2, 3, 4, 1)
@@ -56,10 +56,10 @@ def _windows(padded: Tensor, tiles: int, T: int, M: int) -> Tensor:
 
 
 def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, columns: int, groups: int) -> Tensor:
-    """[B h tiles G, rows T columns, M (T + M - 1)]: what each pixel of a tile takes of each of its values."""
+    """Weight of each of a tile's values in each of its pixels, [B h tiles G, rows T columns, M (T + M - 1)]."""
     B, (h, tiles), pixels = weights.shape[0], low, T * columns
     x = weights.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else weights
-    x = F.pad(x, (0, pixels + 1, 0, 0, 0, 1))[..., : tiles * pixels]  # a tap more, whose weights are zeros
+    x = F.pad(x, (0, pixels + 1, 0, 0, 0, 1))[..., : tiles * pixels]  # one more tap, with weight 0
     x = x.reshape(B * groups, M * M + 1, -1, rows, tiles, pixels).permute(0, 2, 4, 1, 3, 5)  # XNNPACK takes six axes
     x = x.reshape(-1, (M * M + 1) * rows * pixels)
     x = x.index_select(1, _places(T, M, rows, columns, x.device))
@@ -70,7 +70,7 @@ def _kernel(weights: Tensor, low: tuple[int, int], T: int, M: int, rows: int, co
 
 
 def _places(T: int, M: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """[rows T columns M (T + M - 1)]: where a value's weight for a pixel stands among [M M + 1, rows, T columns]."""
+    """Indices [rows T columns M (T + M - 1)] of each value's weight in each pixel, in [M M + 1, rows, T columns]."""
     pixel = torch.arange(T * columns, device=device)[:, None, None]
     column = torch.arange(T + M - 1, device=device) - pixel // columns  # in the pixel's window
     tap = torch.arange(M, device=device)[:, None] * M + column

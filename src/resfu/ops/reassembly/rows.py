@@ -1,7 +1,7 @@
-"""Some rows of a reassembly or correlation, at any real ratio, differentiable once.
+"""Some output rows of a reassembly or correlation, at any real ratio, differentiable once.
 
-Where a band of rows is a whole number of low-resolution rows, it is an image of its own to the fast operators.
-Elsewhere it has tiles of its own on the CPU; on other devices the neighbours are read one by one.
+If a band of rows covers whole low-resolution rows, the fast operators treat it like a separate image. Otherwise the CPU
+code uses tiles for these rows, and other devices read the neighbours one by one.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def reassemble_rows(
     padding: str,
     groups: int = 1,
 ) -> Float[Tensor, "B C n W"]:
-    """Rows (first, one past the last) of `reassemble` to `height` rows, from the weights of these rows alone."""
+    """Compute rows (first, one past the last) of a `reassemble` to `height` rows, from the weights of these rows."""
     K = round((weights.shape[1] // groups) ** 0.5)
     dtype = exact_dtype(features, weights)
     x, weights = features.to(dtype), weights.to(dtype)
@@ -65,7 +65,7 @@ def correlate_rows(
     neighbours: str,
     padding: str,
 ) -> Float[Tensor, "B KK n W"]:
-    """Rows (first, one past the last) of `correlate` with a query of `height` rows, of which these are given."""
+    """Compute rows (first, one past the last) of a `correlate` with `height` rows, from the query of these rows."""
     dtype = exact_dtype(query, key)
     q, x = query.to(dtype), key.to(dtype)
     band = _aligned(rows, height, key.shape[-2])
@@ -87,7 +87,7 @@ def correlate_rows(
 
 
 class _Sum(torch.autograd.Function):
-    """`operators.window_sum` on tiles of some rows."""
+    """`operators.window_sum` on the tiles of some rows."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, weights: Tensor, grid: Tiles, M: int, groups: int) -> Tensor:
@@ -109,7 +109,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Correlation(torch.autograd.Function):
-    """`operators.window_sum_to_weights` on tiles of some rows."""
+    """`operators.window_sum_to_weights` on the tiles of some rows."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, padded: Tensor, grid: Tiles, M: int, layout: torch.memory_format) -> Tensor:
@@ -131,13 +131,13 @@ class _Correlation(torch.autograd.Function):
 
 
 def _fractions(x: Tensor, low: tuple[int, int], rows: Rows, height: int) -> tuple[Tensor, Tensor]:
-    """Of the rows and of the columns: the way of each to the next low-resolution one."""
+    """For the given rows and all columns, their fractional positions between two low-resolution rows or columns."""
     vertical = lr_cell(height, low[0], x.device, x.dtype)[1][slice(*rows)]
     return vertical, lr_cell(x.shape[-1], low[1], x.device, x.dtype)[1]
 
 
 def _aligned(rows: Rows, H: int, h: int) -> Rows | None:
-    """The low-resolution rows that a band covers, where these are whole."""
+    """The low-resolution rows that a band covers; None if it does not cover whole ones."""
     ratio = integer_ratio(H, h)
     if ratio is None or rows[0] % ratio or rows[1] % ratio:
         return None
@@ -147,7 +147,7 @@ def _aligned(rows: Rows, H: int, h: int) -> Rows | None:
 def _neighbours(
     x: Tensor, K: int, rows: Rows, size: tuple[int, int], neighbours: str, padding: str
 ) -> Iterator[Tensor]:
-    """What each pixel of the rows sees at each of the K x K places, [B, C, n, W], row-major."""
+    """Yield each pixel's neighbour [B, C, n, W] at each of the K x K places, row-major."""
     reach = K // 2 + 1
     padded = pad(x, reach, reach, padding)
     (H, W), (h, w) = size, x.shape[-2:]

@@ -1,4 +1,4 @@
-"""From the scores of a pixel's neighbours to their weights."""
+"""The softmax that turns the scores of a pixel's neighbours into weights."""
 
 import torch
 from jaxtyping import Float
@@ -18,12 +18,12 @@ def window_softmax(
 
     Args:
         scores: [B, groups * K * K, H, W].
-        groups: number of blocks with a softmax of their own.
-        low: (h, w) of the low-resolution map: neighbours, one of its pixels apart, that lie outside the image get
-            weight 0. None weighs all.
+        groups: number of blocks, each with a softmax of its own.
+        low: (h, w) of the low-resolution map. If given, neighbours outside the image get weight 0; neighbours are one
+            low-resolution pixel apart.
 
     Returns:
-        Weights in fp32 at least. A channels-last map stays one.
+        The weights [B, groups * K * K, H, W] in at least fp32. A channels-last map stays channels-last.
 
     Raises:
         ValueError: for anything but a floating point map of groups * K * K channels with K odd.
@@ -49,7 +49,7 @@ def window_softmax(
 
 
 def _by_operators(scores: Tensor, groups: int) -> Tensor:
-    """ONNX Runtime's own softmax takes ten times as long over an axis that is not the last."""
+    """The softmax by elementary operators: ONNX Runtime's takes ten times as long over an axis that is not the last."""
     if groups > 1:
         return (
             _by_operators(scores.unflatten(1, (groups, -1)).flatten(0, 1), 1).unflatten(0, (-1, groups)).flatten(1, 2)

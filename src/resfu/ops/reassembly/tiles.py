@@ -1,10 +1,10 @@
-"""Which high-resolution pixels share which low-resolution window.
+"""Tiles: groups of high-resolution (HR) pixels that share a window of low-resolution (LR) pixels.
 
-All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"; "central" by their
-centres), see the same M x M LR vectors: M = K + 1 or K. Such a set of pixels is a cell. At ratios below 3 a cell is too
-small for a matrix product to be worth it: 2 x 2 of them, at the ratio 1 4 x 4, are taken together, and their window
-grows by 1 or 3. Such a group, or a single cell at ratios from 3, is a tile, and reassembly over it is one small matrix
-product.
+All HR pixels between the same four LR centres ("fine"), or inside the same LR pixel ("coarse"; for "central" their
+centres decide), read the same M x M LR pixels, with M = K + 1 or K. Such a set of pixels is called a cell. At ratios
+below 3 a cell is too small for an efficient matrix product. So 2 x 2 cells (4 x 4 at ratio 1) are grouped, and their
+window grows by 1 (or 3). Such a group, or a single cell at ratios from 3, is called a tile. Reassembly of a tile is one
+small matrix product.
 """
 
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ class Tiles:
 
     Attributes:
         rows: all rows of tiles.
-        step: (rows, columns) of LR pixels from one tile to the next: of cells in a tile.
-        beyond: (rows, columns) that the last windows reach beyond the padded map.
-        columns: number of tiles in a row, n. Their windows start at padded columns left, left + step, ...
-        left: 0, or 1 where "fine" cells of ratio 1 leave out the half cell at the border.
-        slots: pixels that a tile can hold along the row, m. Tiles with fewer leave slots empty.
-        pixel: [n * m] HR column in each slot; empty slots repeat one of the same cell, if it has any.
-        slot: [W] slot of each HR column.
-        empty: [n * m] which slots hold no pixel.
-        whole: whether the columns fill their slots without a gap, as for whole ratios.
+        step: number of LR (rows, columns) from one tile to the next, which is the number of cells in a tile.
+        beyond: number of (rows, columns) by which the last windows reach beyond the padded map.
+        columns: n, number of tiles in a row. Their windows start at columns left, left + step, ... of the padded map.
+        left: 0, or 1 where "fine" cells at ratio 1 omit the half cell at the border.
+        slots: m, number of pixels that a tile can hold along the row. Tiles with fewer pixels have empty slots.
+        pixel: [n * m], HR column in each slot; empty slots repeat a pixel of the same cell, if it has any.
+        slot: [W], slot of each HR column.
+        empty: [n * m], which slots hold no pixel.
+        whole: whether the columns fill their slots without gaps, as at whole ratios.
     """
 
     rows: tuple[Row, ...]
@@ -50,16 +50,16 @@ class Tiles:
     _blocks: dict[int, tuple[Block, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def blocks(self, channels: int) -> tuple[Block, ...]:
-        """All rows of tiles, in blocks whose pixels fit the cache at so many channels."""
+        """All rows of tiles, in blocks whose pixels fit into the cache with this number of channels."""
         if channels not in self._blocks:
             width = self.columns * self.slots * channels
             self._blocks[channels] = tuple(blocks_of(self.rows, self.step[0], width))
         return self._blocks[channels]
 
     def slotted(self, x: Tensor, space: Workspace, clear: bool) -> Tensor:
-        """The columns x [..., W] in their slots, [..., n, m]: x itself where they fill them.
+        """Arrange the columns x [..., W] in their slots, [..., n, m]; without a copy if they fill all slots.
 
-        With `clear` empty slots are 0. Otherwise they may repeat a pixel of the same cell.
+        With `clear`, empty slots are 0. Otherwise they may repeat a pixel of the same cell.
         """
         if self.whole:
             first, size = int(self.slot[0]), self.columns * self.slots
@@ -79,7 +79,7 @@ class Tiles:
     def gather(self, x: Tensor, out: Tensor, space: Workspace) -> None:
         """Write the columns x [..., W] to their slots, out [..., n, m].
 
-        Empty slots become finite where the pixels of their cell are.
+        Empty slots get finite values if the pixels of their cell are finite.
         """
         if not self.whole:
             out.copy_(self.slotted(x, space, clear=False))
@@ -90,7 +90,7 @@ class Tiles:
         out[..., -1, int(self.slot[-1]) + 1 - (self.columns - 1) * self.slots :] = 0
 
     def scatter(self, x: Tensor, out: Tensor, space: Workspace) -> None:
-        """Write the slots x [..., n, m] to the columns they stand for, out [..., W]."""
+        """Write the slots x [..., n, m] to their columns, out [..., W]."""
         if not self.whole:
             last, order = out.dim() - 1, by_stride(out)
             dim = order.index(last)
@@ -101,7 +101,7 @@ class Tiles:
             columns.copy_(slots)
 
     def _parts(self, columns: Tensor, slots: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Views of columns [..., W] and slots [..., n, m] that stand for each other: whole tiles, then the borders'."""
+        """Pairs of views of columns [..., W] and of their slots [..., n, m]: whole tiles first, then the borders'."""
         m, W, first = self.slots, columns.shape[-1], int(self.slot[0])
         head = min(m - first, W)
         count = (W - head) // m
@@ -114,7 +114,7 @@ class Tiles:
 
 @kept()
 def tiles(H: int, W: int, h: int, w: int, neighbours: str, part: tuple[int, int] | None = None) -> Tiles:
-    """The tiles of an H x W image over an h x w map, or of some of its rows, `part`."""
+    """The tiles of an H x W image for an h x w LR map, or only of the image's rows `part`."""
     step = (_together(H, h), _together(W, w))
     row, column = window_start(H, h, neighbours), window_start(W, w, neighbours)
     row = (row if part is None else row[slice(*part)]).tolist()
@@ -140,9 +140,9 @@ def tiles(H: int, W: int, h: int, w: int, neighbours: str, part: tuple[int, int]
 
 
 def _together(P: int, p: int) -> int:
-    """How many cells along an axis make a tile, so that it is about four pixels long.
+    """The number of cells along an axis of a tile, so that it is about four pixels long.
 
-    Between whole ratios cells differ in length; two together differ less, and more rows of tiles are alike.
+    At ratios that are not whole, cells differ in length. Pairs of cells differ less, so more rows of tiles are equal.
     """
     if P == p:
         return 4
@@ -150,12 +150,12 @@ def _together(P: int, p: int) -> int:
 
 
 def window_start(P: int, p: int, neighbours: str) -> Tensor:
-    """For each HR pixel of an axis, where its window begins in the padded LR map. On the CPU."""
+    """For each HR pixel of an axis, the first index of its window in the padded LR map (a CPU tensor)."""
     if neighbours == "fine":
         return lr_cell(P, p, "cpu")[0] + 1
     return central_cell(P, p, "cpu") if neighbours == "central" else containing_cell(P, p, "cpu")
 
 
 def weights_format(neighbours: str) -> torch.memory_format:
-    """How `window_sum_to_weights` lays out its result: as the upsamplers that have such weights or scores want them."""
+    """The memory format of the result of `window_sum_to_weights`, as upsamplers with these neighbours need it."""
     return torch.contiguous_format if neighbours == "fine" else torch.channels_last

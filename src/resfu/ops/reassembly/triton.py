@@ -1,5 +1,5 @@
-"""Reassembly on the GPU: the operators of `operators.py`, each a launch of a kernel of `triton_kernels.py`."""
-# To a type checker, kernels are Python that gets integers for `tl.constexpr`:
+"""Reassembly on the GPU: the operators of `operators.py`, each of which launches a kernel of `triton_kernels.py`."""
+# A type checker sees kernels as Python functions that get integers for `tl.constexpr`:
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 import torch
@@ -12,9 +12,9 @@ from resfu.ops.reassembly.tiles import weights_format
 from resfu.ops.reassembly.triton_kernels import to_features_kernel, to_weights_kernel, window_sum_kernel
 from resfu.ops.reassembly.triton_tiles import correlated_channels, summed_channels, tiling
 
-# What the kernels know of where windows begin, as in `tiles.window_start`.
+# Codes that tell the kernels where windows begin; see `tiles.window_start`.
 READ = {"coarse": 0, "dense": 0, "fine": 1, "central": 2}
-_ENOUGH_PROGRAMS = 1024  # below, the channels of a tile go to several programs
+_ENOUGH_PROGRAMS = 1024  # with fewer, the channels of a tile are divided among several programs
 
 
 def window_sum(padded: Tensor, weights: Tensor, M: int, h: int, w: int, neighbours: str, groups: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""How the pixels of an image are cut into tiles for the kernels of `triton.py`, and channels into blocks.
+"""Division of an image's pixels into tiles, and of channels into blocks, for the kernels of `triton.py`.
 
-A program's matrices lie in the shared memory of its multiprocessor, of which it may have 99 kB on sm_86 and sm_89, and
-227 on sm_90. With 16 channels, the least, up to 512 taps fit in fp32 (K = 15) and 256 in fp64 (K = 9, or 11
-channels-last); twice as many take 194 kB and need sm_90.
+The matrices of a program lie in the shared memory of its multiprocessor. A program can use 99 kB of it on sm_86 and
+sm_89, and 227 kB on sm_90. With 16 channels, the smallest block, up to 512 taps fit in fp32 (K = 15) and 256 in fp64
+(K = 9, or 11 for channels-last). Twice as many take 194 kB and need sm_90.
 """
 
 from functools import lru_cache
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from resfu.ops.reassembly.tiles import window_start
 from resfu.ops.tuned import tuned
 
-_LAST = ((4, 4), (4, 8), (8, 8), (8, 16))  # tiles that may be chosen where the channels lie together in memory
-_WIDE = ((1, 16), (2, 16), (4, 16), (8, 16))  # and where the columns do: 16 of them fill a sector of memory
-_ROOM = 96 << 10  # bytes for a program's matrices; the rest is for what the compiler adds
-_PIXELS = 512  # how much a large tile is worth, in taps: its matrix of weights is built less often
+_LAST = ((4, 4), (4, 8), (8, 8), (8, 16))  # possible tiles for channels-last maps
+_WIDE = ((1, 16), (2, 16), (4, 16), (8, 16))  # possible tiles for contiguous maps: 16 columns fill a memory sector
+_ROOM = 96 << 10  # bytes for a program's matrices; the compiler needs the rest
+_PIXELS = 512  # bonus of large tiles in the cost, in taps: they build the matrix of weights less often
 
 
 class Tiling(NamedTuple):
@@ -23,9 +23,9 @@ class Tiling(NamedTuple):
     Attributes:
         rows: of a tile.
         columns: of a tile.
-        origin: (row, column) where the first tile begins: 0, or before the image where cells then end with tiles.
+        origin: (row, column) where the first tile begins: 0, or negative so that cells end where tiles end.
         grid: number of tiles (down, across).
-        span: (rows, columns) of the low-resolution window that holds those of all pixels of any tile.
+        span: (rows, columns) of a low-resolution window that contains the windows of all pixels of any tile.
     """
 
     rows: int
@@ -36,29 +36,29 @@ class Tiling(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Tiles of an image."""
+        """Number of tiles of an image."""
         return self.grid[0] * self.grid[1]
 
     @property
     def pixels(self) -> int:
-        """Of a tile."""
+        """Number of pixels of a tile."""
         return self.rows * self.columns
 
     @property
     def taps(self) -> int:
-        """Size of the window, as a power of two that a product of matrices takes."""
+        """Size of the window, rounded up to a power of two from 16, as the matrix product needs it."""
         return max(16, 1 << (self.span[0] * self.span[1] - 1).bit_length())
 
     def constants(self) -> dict[str, int]:
-        """What the kernels know of it when they are compiled."""
+        """The compile-time constants of the kernels."""
         (SPAN_Y, SPAN_X), TAPS = self.span, self.taps
         return {"ROWS": self.rows, "COLUMNS": self.columns, "SPAN_Y": SPAN_Y, "SPAN_X": SPAN_X, "TAPS": TAPS}
 
 
 def tiling(H: int, W: int, h: int, w: int, M: int, neighbours: str, channels_last: bool, size: int) -> Tiling:
-    """Tiles for an H x W image over an h x w map with M x M windows, in numbers of so many bytes.
+    """Tiles for an H x W image and an h x w map with M x M windows; `size` is the number of bytes of an element.
 
-    Those that were measured to be fastest (see `tuned`), or the cheapest by their number of taps.
+    The tiles that were measured to be fastest (see `tuned`), or else the cheapest by their number of taps.
     """
     choice = tuned("window_sum", M, neighbours, "last" if channels_last else "first", size)
     shape = (choice["rows"], choice["columns"]) if choice else None
@@ -66,7 +66,7 @@ def tiling(H: int, W: int, h: int, w: int, M: int, neighbours: str, channels_las
 
 
 def shapes(channels_last: bool) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) that tiles may have where the channels lie last in memory, or the columns."""
+    """The possible (rows, columns) of tiles, for channels-last or for contiguous maps."""
     return _LAST if channels_last else _WIDE
 
 
@@ -88,7 +88,7 @@ def _tiling(
 
 
 def _cut(start: list[int], size: int, M: int) -> tuple[int, int, int]:
-    """Origin, number and window length of tiles of that many pixels along an axis."""
+    """Origin, number and window length of tiles of `size` pixels along an axis."""
     first_cell = next((p for p, s in enumerate(start) if s != start[0]), len(start))
     cuts = []
     for origin in sorted({0, -((size - first_cell) % size)}, reverse=True):
@@ -100,19 +100,22 @@ def _cut(start: list[int], size: int, M: int) -> tuple[int, int, int]:
 
 
 def summed_channels(width: int, pixels: int, taps: int, size: int) -> int:
-    """Channels of a block of [pixels, taps] @ [taps, channels], in numbers of so many bytes.
+    """Number of channels in a block of [pixels, taps] @ [taps, channels], with elements of `size` bytes.
 
-    Shared memory holds the weights, the block and the copy of the next one, and the product.
+    Shared memory holds the weights, the block, a copy of the next block, and the product.
     """
     return _block(width, pixels, (_ROOM // size - pixels * taps) // (2 * taps + pixels), 128)
 
 
 def correlated_channels(width: int, pixels: int, taps: int, size: int) -> int:
-    """Channels of a block of [pixels, channels] @ [channels, taps]: shared memory holds two copies of both factors."""
+    """Number of channels in a block of [pixels, channels] @ [channels, taps], with elements of `size` bytes.
+
+    Shared memory holds two copies of both factors.
+    """
     return _block(width, pixels, _ROOM // size // (2 * (pixels + taps)), 64)
 
 
 def _block(width: int, pixels: int, fitting: int, most: int) -> int:
-    """A power of two from 16, the least that tensor cores take. 8192 sums fit the registers."""
+    """A power of two from 16, the smallest size for tensor cores, so that at most 8192 sums lie in the registers."""
     fitting = 1 << (max(16, fitting).bit_length() - 1)
     return max(16, min(1 << (width - 1).bit_length(), 8192 // pixels, fitting, most))

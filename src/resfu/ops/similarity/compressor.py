@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Compressor(NamedTuple):
-    """Parameters of the two layers that turn hidden channels M into scores: 1 x 1 convolution, GroupNorm, another.
+    """Parameters of the layers from M hidden channels to scores: 1 x 1 convolution, GroupNorm, 1 x 1 convolution.
 
     Shapes: reduce_weight [M, M / G, 1, 1], reduce_bias [M], norm_weight [M], norm_bias [M],
-    score_weight [K K, M, 1, 1], score_bias [K K]; norm_groups and eps are GroupNorm's.
+    score_weight [K K, M, 1, 1], score_bias [K K]. norm_groups and eps belong to GroupNorm.
 
     >>> ones, zeros = torch.ones(16), torch.zeros(16)
     >>> weights = torch.randn(16, 16, 1, 1), torch.randn(9, 16, 1, 1)
@@ -29,13 +29,13 @@ class Compressor(NamedTuple):
 
 
 def hidden_channels(v: Tensor, c: Compressor) -> Tensor:
-    """ReLU, first convolution, ReLU. Overwrites v."""
+    """Apply ReLU, the first convolution and ReLU; overwrites v."""
     groups = v.shape[1] // c.reduce_weight.shape[1]
     return F.conv2d(v.relu_(), c.reduce_weight, c.reduce_bias, groups=groups).relu_()
 
 
 def scores(hidden: Tensor, c: Compressor) -> Tensor:
-    """GroupNorm and last convolution."""
+    """Apply GroupNorm and the last convolution."""
     weight, bias = c.norm_weight.to(hidden.dtype), c.norm_bias.to(hidden.dtype)
     normalised = torch.group_norm(hidden, c.norm_groups, weight, bias, c.eps)  # F's refuses one value a group
     return F.conv2d(normalised, c.score_weight, c.score_bias)
@@ -56,7 +56,7 @@ def normalised_convolution(total: Tensor, square: Tensor, pixels: int, c: Compre
 
 
 def _statistics(total: Tensor, square: Tensor, pixels: int, c: Compressor) -> tuple[Tensor, Tensor]:
-    """GroupNorm with its affine as a scale and a shift per image and channel, [B, M], from the sums over pixels."""
+    """GroupNorm as a scale and a shift for each image and channel, [B, M], from the sums over pixels."""
     M = total.shape[1]
     count = pixels * M // c.norm_groups
     mean = total.unflatten(1, (c.norm_groups, -1)).sum(2, keepdim=True) / count

@@ -1,8 +1,8 @@
-"""Similarity scores without high-resolution keys, on bands of rows that stay in the cache.
+"""Similarity scores without an upsampled key, in bands of rows that stay in the cache.
 
-The convolution of a bilinearly upsampled key with a dilation of one LR pixel is the upsampled undilated convolution of
-the LR key; the paired difference's second term is a 1 x 1 convolution of the query. Plain differentiable operators:
-under autograd there is one band, the whole map.
+Convolving a bilinearly upsampled key with a dilation of one LR pixel equals upsampling the undilated convolution of the
+LR key. The second term of the paired difference is a 1 x 1 convolution of the query. All operators are plain and
+differentiable; under autograd there is a single band, the whole map.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Rows = Callable[[int, int], Tensor]
 def paired_central_difference(
     key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, step: tuple[int, int], neighbours: str
 ) -> Rows:
-    """The fast equal of `reference.paired_central_difference`: a function of (first row, one past the last)."""
+    """`reference.paired_central_difference`, fast, as a function of (first row, one past the last)."""
     groups = query.shape[1] // weight.shape[1]
     convolved = convolution(key, query, weight, step, neighbours)
     centre = -weight.sum((2, 3), keepdim=True)
@@ -36,7 +36,7 @@ def paired_central_difference(
 def concatenation(
     key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, step: tuple[int, int], neighbours: str
 ) -> Rows:
-    """The fast equal of `reference.concatenation`: a function of (first row, one past the last)."""
+    """`reference.concatenation`, fast, as a function of (first row, one past the last)."""
     half = weight.shape[1] // 2
     of_query = convolution(query, query, weight[:, :half], step, neighbours)
     of_key = convolution(key, query, weight[:, half:], step, neighbours)
@@ -44,7 +44,7 @@ def concatenation(
 
 
 def convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Rows:
-    """Rows of the K x K convolution of the key whose taps are one LR pixel apart."""
+    """Rows of the K x K convolution of the key, with taps one LR pixel apart."""
     (H, W), (h, w) = query.shape[-2:], step
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]
     if key.shape[-2:] != query.shape[-2:]:
@@ -81,7 +81,7 @@ def _upsampled(
 def convolution_at_any_ratio(
     key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str
 ) -> Tensor:
-    """The whole of `convolution` without asking whether a ratio is whole: for sizes that are not known before."""
+    """All rows of `convolution`, by code that does not depend on whether a ratio is whole, for dynamic sizes."""
     groups, (H, W) = query.shape[1] // weight.shape[1], query.shape[-2:]
     if key.shape[-2:] == query.shape[-2:]:
         return fractional_convolution(key, weight, groups, step)(0, H)
@@ -91,7 +91,7 @@ def convolution_at_any_ratio(
 
 
 def _interpolated(low: Tensor, size: tuple[int, int], step: tuple[int, int], neighbours: str) -> Rows:
-    """Rows of an LR map [B, M, h + 2, w + 2], which has one pixel of border, at the positions of HR pixels."""
+    """Rows of an LR map [B, M, h + 2, w + 2] with a border of one pixel, interpolated at the positions of HR pixels."""
     rows, columns = (interpolation_matrix(P, p, low, neighbours, 1) for P, p in zip(size, step, strict=True))
     wide = (columns @ low.permute(0, 2, 3, 1)).flatten(2)  # [B, h + 2, W M]
 
@@ -104,7 +104,7 @@ def _interpolated(low: Tensor, size: tuple[int, int], step: tuple[int, int], nei
 
 
 def _seen(first: int, last: int, H: int, h: int) -> tuple[int, int]:
-    """The rows (top, one past the bottom) of an LR map with one row of border that HR rows first .. last - 1 lie in."""
+    """The rows (top, one past the bottom) of an LR map with a border of one row that HR rows first .. last - 1 need."""
     if (first, last) == (0, H):
         return 0, h + 2
     top, bottom = (((2 * p + 1) * h - H) // (2 * H) + 1 for p in (first, last - 1))

@@ -1,4 +1,4 @@
-"""Neighbours that lie a fixed number of pixels apart, whatever the ratio of the resolutions."""
+"""Similarity with neighbours a fixed number of pixels apart, whatever the ratio of the resolutions."""
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,14 @@ def dilated_differences(
     bias: Float[Tensor, "M"],
     dilation: int,
 ) -> Float[Tensor, "B M H W"]:
-    """Convolve paired central differences of neighbours a number of pixels apart, see `similarity_scores`.
+    """Convolve paired central differences of neighbours that are `dilation` pixels apart; see `similarity_scores`.
 
     Args:
         key: [B, D, H, W].
         query: [B, D, H, W].
         weight: [M, D / G, K, K].
         bias: [M].
-        dilation: pixels from a neighbour to the next.
+        dilation: distance between neighbours, in pixels.
 
     Returns:
         [B, M, H, W].
@@ -45,11 +45,11 @@ def dilated_differences(
 
 
 def without_outside(scores: Float[Tensor, "B KK H W"], dilation: int) -> Float[Tensor, "B KK H W"]:
-    """Scores with minus infinity for neighbours outside the image, which a softmax gives the weight 0.
+    """Set the scores of neighbours outside the image to minus infinity, so that a softmax gives them weight 0.
 
     Args:
         scores: [B, K * K, H, W].
-        dilation: pixels from a neighbour to the next.
+        dilation: distance between neighbours, in pixels.
 
     Returns:
         [B, K * K, H, W].

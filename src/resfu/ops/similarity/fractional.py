@@ -1,7 +1,8 @@
-"""Convolution of a map whose taps lie between its pixels, for ratios that are not whole.
+"""Convolution with taps between the pixels of a map, for ratios that are not whole.
 
-The taps are o P / p pixels apart: the same fraction of a pixel for all pixels of an axis. So they are pairs of shifted
-views and one weight, along the rows first and then along the columns, and no position is looked up.
+The tap with offset o lies o P / p pixels away, so its fraction of a pixel is the same for all pixels of an axis. So
+each tap is a linear interpolation between two shifted views, first along one axis and then along the other, without
+indexing.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ def fractional_taps(key: Tensor, K: int, step: tuple[int, int]) -> Callable[[int
         step: (h, w), the size of the LR map; H / h and W / w are any real ratios.
 
     Returns:
-        A function of (first row, one past the last): [B, D, K, K, rows, W].
+        A function (first row, one past the last) -> [B, D, K, K, rows, W].
     """
     (H, W), (h, w), reach = key.shape[-2:], step, K // 2
     top, left = reach * H // h + 1, reach * W // w + 1
@@ -36,12 +37,12 @@ def sampled_taps(
     """The taps of some rows of a map with a border.
 
     Args:
-        padded: [B, D, .., ..], with all that the taps read.
+        padded: [B, D, .., ..], the map with a border that is large enough for all taps.
         K: odd.
         size: (H, W) of the map.
         step: (h, w), the size of the LR map.
-        origin: where the first pixel lies in `padded`, (row, column).
-        rows: how many.
+        origin: (row, column) of the first pixel in `padded`.
+        rows: number of rows.
 
     Returns:
         [B, D, K, K, rows, W].
@@ -53,7 +54,7 @@ def sampled_taps(
 def fractional_convolution(
     key: Tensor, weight: Tensor, groups: int, step: tuple[int, int]
 ) -> Callable[[int, int], Tensor]:
-    """The convolution with these taps: a function of (first row, one past the last) to [B, M, rows, W].
+    """The convolution with fractional taps, as a function (first row, one past the last) -> [B, M, rows, W].
 
     Args:
         key: [B, D, H, W].
@@ -73,7 +74,7 @@ def weighed_taps(taps: Tensor, weight: Tensor, groups: int) -> Tensor:
 
 
 def _shifted(x: Tensor, K: int, ratio: tuple[int, int], dim: int, first: int, count: int) -> Tensor:
-    """x [..., 1, rows, columns] along an axis at first + o P / p and on, for each offset o: [..., K, rows, columns]."""
+    """Read x [..., 1, rows, columns] along an axis from first + o P / p, for each offset o: [..., K, rows, columns]."""
     P, p = ratio
     views = []
     for o in window(K):

@@ -1,4 +1,4 @@
-"""Scores of maps that are smoothed and normalised first, where compiled kernels do all of it."""
+"""Similarity scores including the smoothing and normalisation of the maps, by compiled kernels."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def takes(
     step: tuple[int, int],
     backend: str,
 ) -> bool:
-    """Whether `normalised_scores` computes the scores of these maps: on the GPU where there will be no gradients."""
+    """Whether `normalised_scores` can compute the scores of these maps; on the GPU only without gradients."""
     first = query if key is None else key
     in_graph = kernels_in_graph(query, backend)
     chosen = "numba" if in_graph else which_backend(query, backend)
@@ -50,12 +50,12 @@ def normalised_scores(
     """`similarity_scores` of paired central differences, with GroupNorm of key and query.
 
     Args:
-        key: [B, D, H, W], or [B, D, h, w], which counts as enlarged to the query's size. None stands for the query
+        key: [B, D, H, W], or [B, D, h, w], which is treated as upsampled to the query's size. None means the query
             smoothed by `gaussian_filter`.
         query: [B, D, H, W].
-        affine: GroupNorm's weight and bias, [D] each.
-        groups: GroupNorm's.
-        eps: GroupNorm's.
+        affine: weight and bias of GroupNorm, [D] each.
+        groups: of GroupNorm.
+        eps: of GroupNorm.
         weight: [M, D / G, K, K].
         bias: [M].
         compressor: the layers that follow.

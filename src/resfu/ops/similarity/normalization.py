@@ -1,7 +1,7 @@
-"""GroupNorm of an upsampled map, from the low-resolution map alone.
+"""GroupNorm of an upsampled map, computed from the low-resolution map x.
 
-With U the upsampling matrix of an axis of P pixels, the mean of the upsampled map is a weighted sum of x with the
-column means of U, and its mean square is sum (U^T U / P)_rows x (U^T U / P)_columns * x.
+Let U be the upsampling matrix of an axis, to P pixels. The mean of the upsampled map is the sum of x weighted by the
+column means of U. Its mean square is the sum of (U^T U / P)_rows x (U^T U / P)_columns * x.
 """
 
 import torch
@@ -24,7 +24,7 @@ def upsampled_group_norm(
     eps: float,
     neighbours: str,
 ) -> Float[Tensor, "B D h w"]:
-    """The fast equal of `reference.upsampled_group_norm`."""
+    """`reference.upsampled_group_norm`, computed fast."""
     value = x.unflatten(1, (groups, -1))  # [B, G, D / G, h, w]
     shift = value.mean((2, 3, 4), keepdim=True)
     value = value - shift  # keeps the difference of mean square and squared mean accurate
@@ -48,10 +48,11 @@ def gradients(
     neighbours: str,
     grad: Float[Tensor, "B D h w"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of `upsampled_group_norm` in x, weight and bias, by hand: a small map has more operators than numbers.
+    """Gradients of `upsampled_group_norm` with respect to x, weight and bias, written out.
 
-    With mean = u v and mean square = v S v of the centred values v, and r = 1 / deviation: the gradient in the mean
-    square is - r^3 / 2 sum g v', and in the mean - r sum g + r^3 mean sum g v', of g = weight grad and v' = v - mean.
+    For small maps autograd's many operators would cost more than the arithmetic. Let v be the centred values,
+    mean = u v and mean square = v S v, r = 1 / deviation, g = weight grad and v' = v - mean. The gradient with respect
+    to the mean square is - r^3 / 2 sum g v', and with respect to the mean - r sum g + r^3 mean sum g v'.
     """
     value, change = x.unflatten(1, (groups, -1)), grad.unflatten(1, (groups, -1))  # [B, G, D / G, h, w]
     value = value - value.mean((2, 3, 4), keepdim=True)
@@ -84,7 +85,7 @@ def _kept_moments(p: int, P: int, neighbours: str, dtype: torch.dtype) -> tuple[
 
 
 def moments(p: int, P: int, neighbours: str, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the matrix U [P, p] that upsamples an axis: its column means [p] and U^T U / P [p, p]."""
+    """Column means [p] and U^T U / P [p, p] of the matrix U [P, p] that upsamples an axis."""
     U = interpolation_matrix(P, p, like, neighbours)
     with without_autocast(like):
         return U.mean(0), U.T @ U / P

@@ -1,8 +1,8 @@
-"""Neighbour convolutions and GroupNorm of an upsampled key in standard operators for compilers outside Python.
+"""Neighbour convolutions and GroupNorm of an upsampled key in standard operators, for other runtimes.
 
-At whole ratios nothing is looked up: the key's convolution is upsampled and cropped, the detail key's is dilated, and
-the mean square of an upsampled map is a 3 x 3 convolution of the low-resolution one. Other ratios run the operators of
-`cpu.py` and `normalization.py`, which work at sizes that are not known before.
+At whole ratios no indexing is needed. The convolution of a low-resolution key is upsampled and cropped, that of the
+detail key is dilated, and the mean square of an upsampled map comes from a 3 x 3 convolution of the low-resolution map.
+Other ratios run the operators of `cpu.py` and `normalization.py`, which work at dynamic sizes.
 """
 
 import torch
@@ -22,7 +22,7 @@ from resfu.ops.similarity.convolution import dilated_convolution
 def paired_central_difference(
     key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, step: tuple[int, int], neighbours: str
 ) -> Tensor:
-    """The portable equal of `reference.paired_central_difference`."""
+    """The portable form of `reference.paired_central_difference`."""
     groups = query.shape[1] // weight.shape[1]
     centre = F.conv2d(query, -weight.sum((2, 3), keepdim=True), bias, groups=groups)
     return centre + _convolution(key, query, weight, step, neighbours)
@@ -31,14 +31,14 @@ def paired_central_difference(
 def concatenation(
     key: Tensor, query: Tensor, weight: Tensor, bias: Tensor, step: tuple[int, int], neighbours: str
 ) -> Tensor:
-    """The portable equal of `reference.concatenation`."""
+    """The portable form of `reference.concatenation`."""
     half = weight.shape[1] // 2
     of_query = _convolution(query, query, weight[:, :half], step, neighbours)
     return of_query + _convolution(key, query, weight[:, half:], step, neighbours) + bias.view(-1, 1, 1)
 
 
 def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, int], neighbours: str) -> Tensor:
-    """The K x K convolution of the key whose taps are one LR pixel apart."""
+    """The K x K convolution of the key, with taps one LR pixel apart."""
     (H, W), (h, w) = query.shape[-2:], step
     K, groups = weight.shape[-1], query.shape[1] // weight.shape[1]
     rows, columns = whole_ratio(H, h), whole_ratio(W, w)
@@ -59,10 +59,10 @@ def _convolution(key: Tensor, query: Tensor, weight: Tensor, step: tuple[int, in
 def upsampled_group_norm(
     x: Tensor, size: tuple[int, int], groups: int, weight: Tensor, bias: Tensor, eps: float, neighbours: str
 ) -> Tensor:
-    """The portable equal of `reference.upsampled_group_norm`.
+    """The portable form of `reference.upsampled_group_norm`.
 
-    At whole ratios every LR pixel weighs the same in the upsampled mean. The mean square is that of x times its
-    convolution with U^T U / r along both axes, where U upsamples an axis by r.
+    At whole ratios every LR pixel has the same weight in the mean of the upsampled map. The mean square is the mean of
+    x times the convolution of x with U^T U / r along both axes, where U upsamples an axis by r.
     """
     rows, columns = (whole_ratio(P, p) for P, p in zip(size, x.shape[-2:], strict=True))
     if rows is None or columns is None:
@@ -79,7 +79,7 @@ def upsampled_group_norm(
 
 
 def scores(hidden: Tensor, c: Compressor) -> Tensor:
-    """The portable equal of `compressor.scores`: GroupNorm's factors change the weights, and no map is scaled."""
+    """The portable form of `compressor.scores`; GroupNorm's factors scale the weights instead of the map."""
     B, M, H, W = hidden.shape
     groups = at_least_fp32(hidden).reshape(B, c.norm_groups, M // c.norm_groups, H, W)
     centred = groups - _group_mean(groups)
@@ -92,12 +92,15 @@ def scores(hidden: Tensor, c: Compressor) -> Tensor:
 
 
 def _group_mean(x: Tensor) -> Tensor:
-    """Over all axes but the first two, one by one: some runtimes add up in order, and short sums lose fewer digits."""
+    """Mean over all axes but the first two, one after the other.
+
+    Some runtimes add numbers in sequence, and short sums are more accurate.
+    """
     return x.mean(4, keepdim=True).mean(3, keepdim=True).mean(2, keepdim=True)
 
 
 def _second_moments(ratio: int, like: Tensor) -> Tensor:
-    """[3]: of the two bilinear weights of a pixel, the mean product and, in the centre, twice the mean square."""
+    """Kernel [3] from a pixel's two bilinear weights: mean product, mean sum of squares, mean product."""
     fraction = ((2 * torch.arange(ratio, dtype=torch.float64, device=like.device) + 1 - ratio) / (2 * ratio)) % 1
     beside = (fraction * (1 - fraction)).mean()
     centre = (fraction**2 + (1 - fraction) ** 2).mean()
