@@ -1,6 +1,7 @@
-"""The labels of one box of the output.
+"""Compute the labels of one box of the output.
 
-The inner axes are interpolated first, which leaves planes [p, K, m]: p places of the first axis, K classes, m pixels.
+The inner axes are interpolated first, which leaves planes [p, K, m]: p positions along the first axis of the logits, K
+classes, and m pixels of the output along the other axes.
 Each output row lies between two planes. All rows between the same two planes form one block [n, K, m].
 """
 
@@ -14,15 +15,15 @@ from resfu.deploy.corners import CornerLabels
 from resfu.deploy.decisions import Decision, Largest
 from resfu.deploy.linear import Taps, interpolate_axis
 
-_BLOCK = 1 << 18  # elements that stay in the cache from pass to pass
-_VECTOR = 64  # columns that a maximum over classes processes at once
-_FEW = 1 << 15  # elements; smaller groups of rows are merged across pairs of planes
-_MOST_ROWS = 64  # of a block
-_COPIES = 3  # of the planes, while an axis is interpolated
+_BLOCK = 1 << 18  # number of elements that stay in the cache from pass to pass
+_VECTOR = 64  # number of columns that a maximum over classes processes at once
+_FEW = 1 << 15  # groups of rows with fewer elements are merged across pairs of planes
+_MOST_ROWS = 64  # largest number of rows in a block
+_COPIES = 3  # copies of the planes in memory while an axis is interpolated
 
 
 def working_bytes(classes: int, itemsize: int) -> Callable[[list[int], list[int]], float]:
-    """An upper bound on the memory of `label_box`, from the pixels and the places read along each axis."""
+    """A function that bounds the memory of `label_box`, from the pixels written and positions read along each axis."""
 
     def needed(pixels: list[int], reads: list[int]) -> float:
         inner = 1.0
@@ -30,7 +31,7 @@ def working_bytes(classes: int, itemsize: int) -> Callable[[list[int], list[int]
             inner *= max(P, p)
         planes = reads[0] * classes * inner * itemsize * _COPIES
         block = 4 * itemsize * max(2 * _BLOCK, _MOST_ROWS * classes * _VECTOR)
-        return planes + block + pixels[0] * inner * 10  # labels as they are found, and kept
+        return planes + block + pixels[0] * inner * 10  # labels, as int64 and as stored
 
     return needed
 
@@ -40,12 +41,13 @@ def label_box(logits: Tensor, taps: list[Taps], box: Box, decision: Decision) ->
 
     Args:
         logits: [K, *sizes], one image.
-        taps: of each axis of the output.
-        box: spans along each axis.
-        decision: from logits to labels.
+        taps: the taps of each axis of the output.
+        box: the box's span along each axis.
+        decision: turns logits into labels.
 
     Returns:
-        [n, m], n pixels of the first axis and m of all others; int64, and fp32 or None.
+        Labels [n, m] in int64, with n pixels along the first axis and m along all others; and probabilities [n, m] in
+        fp32, or None.
     """
     parts = [tap.part(*span) for tap, span in zip(taps, box, strict=True)]
     spans = [part.span() for part in parts]
@@ -92,8 +94,8 @@ def _runs(taps: Taps, width: int) -> Iterator[tuple[int, int]]:
     A block has all rows between the same two planes, or more if these are too small to be worth a call.
 
     Args:
-        taps: of the rows.
-        width: numbers in a row.
+        taps: the taps of the rows.
+        width: number of elements in a row.
     """
     counts = torch.unique_consecutive(taps.low, return_counts=True)[1].tolist()
     first = last = 0

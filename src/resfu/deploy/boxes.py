@@ -6,10 +6,10 @@ from itertools import product
 from resfu.deploy.linear import Taps
 
 Box = tuple[tuple[int, int], ...]
-_ENOUGH = 64 * 2**20  # bytes: larger boxes leave the cache and gain nothing
-_BOXES = 4  # for each worker
-_WORTH = 12 * 2**20  # bytes: smaller boxes are not worth a thread
-_PLANES = 8  # of the first axis: fewer, and neighbouring boxes share too much of their work
+_ENOUGH = 64 * 2**20  # bytes; larger boxes do not fit into the cache and are not faster
+_BOXES = 4  # number of boxes for each worker
+_WORTH = 12 * 2**20  # bytes; smaller boxes are not worth a thread
+_PLANES = 8  # least number of planes of the first axis; with fewer, neighbouring boxes repeat too much work
 
 
 def boxes_within(
@@ -19,20 +19,20 @@ def boxes_within(
     budget: float,
     workers: int = 1,
 ) -> Iterator[Box]:
-    """Boxes of an output, in the order of its rows.
+    """Split an output into boxes, in the order of its rows.
 
     Args:
         size: of the output.
-        taps: of each axis.
-        needed: (pixels of the output, places read) along each axis -> bytes of work.
+        taps: the taps of each axis.
+        needed: function of (pixels of the output, positions read) along each axis that gives the bytes of a box.
         budget: bytes.
-        workers: that have a box each at the same time; there are some boxes for each of them.
+        workers: number of workers that process one box each at the same time.
 
     Yields:
         Boxes, as spans (first, one past the last) along each axis.
 
     Raises:
-        ValueError: if a box of one row does not fit; the message says how much it needs.
+        ValueError: if even the smallest box does not fit; the message says how much memory it needs.
     """
     length = list(size)
 
@@ -60,7 +60,7 @@ def boxes_within(
 
 
 def _most_read(taps: Taps, count: int) -> int:
-    """The most places that a run of so many pixels reads."""
+    """The largest number of positions that `count` consecutive pixels read."""
     P = len(taps.low)
     spans = (taps.part(first, min(first + count, P)).span() for first in range(0, P, count))
     return max(last - first for first, last in spans)

@@ -15,9 +15,10 @@ from resfu.upsamplers.base import Upsampler
 class Checkpointed(nn.Module):
     """An upsampler that keeps only its inputs between forward and backward.
 
-    Forward goes band by band, like `stream`. Backward recomputes each band, takes its gradients and releases it; then
-    the same for the sums of statistics, from the last to the first. It costs about one more forward. Gradients are
-    those of the upsampler, up to the order of sums; there are no second derivatives.
+    The forward pass goes band by band, like `stream`. The backward pass recomputes each band, computes its gradients
+    and frees it. Then it does the same for the sums of the statistics, from the last to the first. This costs about one
+    additional forward pass. The gradients are those of the upsampler, up to the order of sums. Second derivatives are
+    not supported.
 
     Args:
         upsampler: one of `UPSAMPLERS`, see `stream`; not copied.
@@ -40,16 +41,16 @@ class Checkpointed(nn.Module):
 
 
 def checkpointed(up: Upsampler) -> Checkpointed:
-    """The upsampler, recomputed band by band in backward: `checkpointed(up)(features, guidance)`.
+    """Wrap an upsampler so that the backward pass recomputes it band by band, which bounds the memory of training.
 
     Args:
-        up: one of `UPSAMPLERS`; `stream` says which modes have bands.
+        up: one of `UPSAMPLERS`, with options that `stream` supports. It is not copied.
 
     Returns:
-        A module that is called like `up`, with equal outputs and gradients and bounded peak memory.
+        A module that is called like `up`, with the same outputs and gradients up to rounding, and bounded peak memory.
 
     Raises:
-        ValueError: for anything but an upsampler; when called, as `stream`.
+        ValueError: for anything but an upsampler. When the module is called, for what `stream` refuses.
 
     >>> up = resfu.checkpointed(resfu.create_upsampler("sapa", channels=64, guidance_channels=32))
     >>> up(torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)).shape
@@ -61,7 +62,7 @@ def checkpointed(up: Upsampler) -> Checkpointed:
 
 
 class _RecordedGuide(Guide):
-    """A guidance with its rows as leaves of the graph: gradients are computed row by row."""
+    """A guidance whose rows become leaves of the graph when they are read, so that each band has its own gradients."""
 
     def __init__(self, guidance: Tensor | None, whole: tuple[int, int]) -> None:
         super().__init__(guidance, whole)
@@ -101,7 +102,7 @@ class _Bands(torch.autograd.Function):
 
 
 class _Backward:
-    """Gradients in the features, the guidance and the parameters, added up band by band."""
+    """Gradients of the features, the guidance and the parameters, added up band by band."""
 
     def __init__(self, plan: Plan, features: Tensor, guidance: Tensor | None, parameters: Sequence[Tensor]) -> None:
         self.plan, self.parameters = plan, list(parameters)
@@ -109,7 +110,7 @@ class _Backward:
         self.guidance_grad = None if guidance is None else torch.zeros_like(guidance)
 
     def run(self, grad: Tensor) -> list[Tensor | None]:
-        """The gradients, given that of the output."""
+        """Compute the gradients from the output's gradient."""
         plan, form = self.plan, self.plan.form
         guidance = None if self.guidance is None else self.guidance.detach().requires_grad_()
         shared = form.prepare(self.features, Guide(guidance, form.size))

@@ -1,4 +1,4 @@
-"""Labels of pixels between planes whose largest classes agree."""
+"""Labels of pixels between two planes in which the same class is the largest."""
 
 import torch
 from torch import Tensor
@@ -6,20 +6,21 @@ from torch import Tensor
 from resfu.deploy.decisions import first_largest
 
 _BLOCK = 1 << 18
-_SAMPLED = 16  # every so many columns, to see whether it is worth while
-_OPEN = 0.3  # of the columns between two planes: picking out more costs more than doing all
-_ROUNDING = 16  # units of rounding by which a class must lead; interpolation makes at most 8
-_LEAST = 1e-30  # and so far that no product underflows
+_SAMPLED = 16  # every 16th column is tested first, to see whether the test is worth its time
+_OPEN = 0.3  # share of undecided columns between two planes, from which computing all columns is faster
+_ROUNDING = 16  # rounding units by which a class must lead; interpolation has errors of at most 8
+_LEAST = 1e-30  # least lead, so that no product underflows
 
 
 class CornerLabels:
-    """The largest class at each pixel of some planes, and whether it leads by more than rounding can take away.
+    """The largest class at each pixel of some planes, and whether it leads by more than the rounding errors.
 
-    Interpolation weights are not negative. A class that leads at both ends by more than rounding leads between them.
+    Interpolation weights are not negative. So a class that leads in both planes by more than the rounding errors also
+    leads between them.
 
     Args:
-        label: [p, m] the largest class.
-        leads: [p, m] whether it leads by enough.
+        label: [p, m], the largest class.
+        leads: [p, m], whether it leads by enough.
     """
 
     def __init__(self, label: Tensor, leads: Tensor) -> None:
@@ -28,11 +29,11 @@ class CornerLabels:
 
     @classmethod
     def of(cls, planes: Tensor, dtype: torch.dtype) -> "CornerLabels | None":
-        """Those of planes [p, K, m]; None where too few pixels would be decided, or a number is not finite.
+        """The corner labels of planes [p, K, m]; None if too few pixels are decided, or a number is not finite.
 
         Args:
-            planes: in fp32 at least.
-            dtype: that the interpolated logits are rounded to.
+            planes: in at least fp32.
+            dtype: the dtype to which the interpolated logits are rounded.
         """
         sample = cls(*_leaders(planes[:, :, ::_SAMPLED], dtype))
         openness = sum(sample._undecided(p, p + 1).float().mean().item() for p in range(len(planes) - 1))
@@ -41,7 +42,7 @@ class CornerLabels:
         return cls(*_leaders(planes, dtype))
 
     def open(self, low: int, high: int) -> Tensor | None:
-        """The columns between two planes that are not decided by these; None for so many that all are to be done."""
+        """The columns between two planes whose class is not decided; None if they are so many that all are computed."""
         if high - low > 1:
             return None
         columns = self._undecided(low, high).nonzero()[:, 0]
@@ -53,7 +54,7 @@ class CornerLabels:
 
 
 def _leaders(planes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The largest class, and whether it leads, [p, m] each."""
+    """The largest class and whether it leads by enough, [p, m] each."""
     p, K, m = planes.shape
     label = torch.empty((p, m), dtype=torch.long, device=planes.device)
     leads = torch.empty((p, m), dtype=torch.bool, device=planes.device)

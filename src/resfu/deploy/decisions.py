@@ -1,6 +1,6 @@
 """Turn a block of logits into labels: by the largest logit, a threshold, or overlapping regions.
 
-A block is [n, K, m]: n rows, K classes, m pixels of a row, in fp32 at least. It may be overwritten.
+A block is [n, K, m]: n rows, K classes and m pixels of a row, in at least fp32. A decision may overwrite it.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 class Largest:
-    """The class of the largest logit, like `argmax`: the first in a tie, and the first NaN before all others.
+    """The class of the largest logit, like `argmax`: the first in a tie; the first NaN counts as the largest.
 
     Args:
         classes: K.
-        confident: also give the largest softmax probability.
-        ignore_below: pixels whose largest probability is smaller get `ignore_index`.
-        ignore_index: their label.
+        confident: also return the largest softmax probability.
+        ignore_below: pixels whose largest probability is smaller get the label `ignore_index`.
+        ignore_index: the label of these pixels.
     """
 
     def __init__(self, classes: int, confident: bool, ignore_below: float | None, ignore_index: int) -> None:
@@ -31,7 +31,7 @@ class Largest:
         return not self.confident and self.ignore_below is None
 
     def __call__(self, block: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels [n, m], and where asked for their probabilities [n, m] in fp32."""
+        """Labels [n, m]; and their probabilities [n, m] in fp32 if `confident`, else None."""
         largest = block.amax(1)
         confidence = None
         if not self.of_corners:
@@ -43,7 +43,7 @@ class Largest:
 
 
 class Threshold:
-    """1 where the only logit is above a threshold, else 0."""
+    """Label 1 where the single logit is above a threshold, else 0."""
 
     of_corners, highest = False, 1
 
@@ -56,10 +56,10 @@ class Threshold:
 
 
 class Regions:
-    """Channels that are regions of their own: each writes its label where its sigmoid is above 1/2, the last on top.
+    """Overlapping regions: each channel writes its label where its sigmoid is above 1/2, the last channel on top.
 
     Args:
-        labels: one a channel, in the order in which they write.
+        labels: one label for each channel, in the order in which they are written.
     """
 
     of_corners = False
@@ -69,7 +69,7 @@ class Regions:
         self.highest = max(labels)
 
     def __call__(self, block: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels [n, m], 0 where no region is."""
+        """Labels [n, m], 0 outside all regions."""
         found = torch.zeros_like(block[:, 0], dtype=torch.long)
         for channel, label in enumerate(self.labels):
             found.masked_fill_(block[:, channel] > 0, label)
@@ -80,10 +80,10 @@ Decision = Largest | Threshold | Regions
 
 
 def first_largest(block: Tensor, largest: Tensor) -> Tensor:
-    """`block.argmax(1)`, [n, m], of a block whose maxima are known. Overwrites the block.
+    """`block.argmax(1)`, [n, m], from a block and its maxima over classes; overwrites the block.
 
-    The largest code among the maxima, where codes fall from class to class: four passes that vector units take, where
-    argmax goes number by number. Codes are whole numbers, exact up to 2^24 classes.
+    Each class gets a code, and codes decrease from class to class. The largest code among the maxima gives the first
+    class. This takes four vectorised passes; argmax is not vectorised. Codes are integers, exact up to 2^24 classes.
     """
     classes = block.shape[1]
     damaged = largest != largest

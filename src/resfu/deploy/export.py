@@ -12,7 +12,7 @@ from resfu.deploy.export_runtimes import Runtime, runtime_of
 from resfu.files.atomic import replacing
 from resfu.upsamplers.options import check_choice
 
-# Largest difference from PyTorch in units of the largest value of the output.
+# Largest allowed difference from PyTorch, relative to the largest absolute value of the output.
 _ALLOWED = {torch.float32: 1e-4, torch.float16: 2e-2}
 
 
@@ -25,25 +25,26 @@ def export(
 ) -> Path:
     """Write an upsampler, a host or an upgraded network to a file that runs without Python and this package.
 
-    The file holds only standard operators. It is run in its runtime on the given inputs and on inputs of another batch
-    and size, and kept only if it agrees with the module.
+    The file contains only standard operators. After writing, it is run in its runtime on the given inputs and on inputs
+    of another batch size, height and width. It is kept only if the results agree with the module's.
 
     Args:
         module: in evaluation mode; returns one tensor.
-        inputs: its arguments, for example (features, guidance) or one batch of images [B, 3, H, W].
-        path: its ending names the runtime: ".onnx" ONNX Runtime and other readers of ONNX (opset 20), ".xml" OpenVINO
-            (weights beside it in ".bin"), ".pte" ExecuTorch (XNNPACK where it can), ".pt2" AOTInductor (compiled for
-            this machine).
-        dynamic: True leaves batch, height and width open. Sizes keep their whole ratios to those of the first input;
-            "ratio" opens these too, for upsamplers of any ratio, at the price of gathers. False fixes every size.
-        dtype: of weights and inputs, torch.float32 or torch.float16. Default: the module's own.
+        inputs: the module's arguments, for example (features, guidance) or one batch of images [B, 3, H, W].
+        path: the file; its extension chooses the runtime. ".onnx" is for ONNX Runtime and other readers of ONNX (opset
+            20), ".xml" for OpenVINO (with the weights next to it in ".bin"), ".pte" for ExecuTorch (with XNNPACK where
+            possible), ".pt2" for AOTInductor (compiled for this machine).
+        dynamic: True makes batch, height and width dynamic; whole ratios between the sizes of the inputs stay fixed.
+            "ratio" makes these ratios dynamic too, for upsamplers of any ratio; the file then needs gather operators,
+            which are slower. False fixes every size.
+        dtype: of weights and inputs, torch.float32 or torch.float16. Default: that of the first input.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for an unknown ending, a missing package, a combination that the runtime does not support (before
-            anything is written), or a file that disagrees, with the largest difference.
+        ValueError: for an unknown extension, a missing package, a combination that the runtime does not support (before
+            anything is written), or a file whose results differ (the message gives the largest difference).
 
     >>> up = resfu.ReSFU(channels=64, guidance_channels=32).eval()  # doctest: +SKIP
     >>> example = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)  # doctest: +SKIP
@@ -102,7 +103,7 @@ def _compare(runtime: Runtime, path: Path, inputs: tuple[Tensor, ...], wanted: T
     sizes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     try:
         found = runtime.load(path)(inputs)
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime has its own error classes
         raise ValueError(f"{runtime.name} can't run the file on {sizes}, nothing was written: {error}") from error
     if found.shape != wanted.shape:
         raise ValueError(

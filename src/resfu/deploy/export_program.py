@@ -1,4 +1,4 @@
-"""The exported program behind every runtime's file, and its dynamic sizes."""
+"""The program of `torch.export` from which every runtime's file is made, and its dynamic sizes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +11,26 @@ from torch.export import Dim, ExportedProgram
 from resfu.ops.portable import portable_form
 
 _AXES = (0, 2, 3)  # batch, height, width
-_WIDE = 24  # rows and columns in which no part of a step is a single one
-_LARGEST = 512  # rows or columns up to which what is traced is enlarged: it is also run
+_WIDE = 24  # rows and columns from which no intermediate size of a step is 1
+_LARGEST = 512  # rows or columns up to which the traced example may be enlarged, since it is also run
 
 
 class Shapes:
-    """The sizes of inputs: the given ones, which of them are open, and others to try.
+    """The sizes of the inputs: the given sizes, which of them are dynamic, and other sizes for the tests.
 
     Args:
         inputs: maps [B, C, H, W].
         dynamic: as in `export`.
-        times: what is traced is so many times larger, or more where it is tiny, as far as no side exceeds 512, where
-            sizes are open: for compilers that take a number of the example for a constant where it is 1, such as that
-            of the tiles in a short row.
+        times: with dynamic sizes, the traced example is enlarged by this factor (by more if it is tiny), as long as no
+            side exceeds 512. Some compilers treat a number as a constant if it is 1 in the example, such as the number
+            of tiles in a short row.
 
     Attributes:
-        inputs: with a batch of two at least where the batch is open: `torch.export` takes the size 1 for a constant.
-        dynamic: whether any size is open.
-        ratios: for each input after the first, (rows, columns) times the first one's, or None where that is no whole
-            number or is open too.
+        inputs: the traced example. With a dynamic batch it has at least two images, because `torch.export` treats the
+            size 1 as a constant.
+        dynamic: whether any size is dynamic.
+        ratios: for each input after the first, its (rows, columns) divided by those of the first. None where this is
+            not a whole number, or is dynamic too.
     """
 
     def __init__(self, inputs: tuple[Tensor, ...], dynamic: bool | str, times: int = 1) -> None:
@@ -54,24 +55,24 @@ class Shapes:
         return (tuple(dict.fromkeys(_AXES, Dim.AUTO) for _ in self.inputs),) if self.dynamic else None
 
     def examples(self) -> Iterator[tuple[Tensor, ...]]:
-        """The given inputs and, where sizes are open, random ones of another batch and odd sizes; then a larger one."""
+        """The given inputs; with dynamic sizes also random ones of another batch and odd sizes, then enlarged ones."""
         yield self._given
         if not self.dynamic:
             return
         first = self._given[0].shape
         low = [n + 2 - n % 2 - 1 if n > 4 else n + 1 for n in first[2:]]
         low = [n + (2 if n == old else 0) for n, old in zip(low, first[2:], strict=True)]
-        low[1] += 2 * (low[0] == low[1])  # a program must not rely on a square
+        low[1] += 2 * (low[0] == low[1])  # not a square, because a program must not rely on that
         yield self._random(low)
         if self._enlarged:
             yield self.inputs
 
     def multiple(self) -> tuple[Tensor, ...]:
-        """Random inputs twice as high and three times as wide, for networks that take multiples of a stride alone."""
+        """Random inputs twice as high and three times as wide, for networks that only take multiples of a stride."""
         return self._random([n * times for n, times in zip(self._given[0].shape[2:], (2, 3), strict=True)])
 
     def _random(self, low: list[int]) -> tuple[Tensor, ...]:
-        """Of another batch, the first one of this size."""
+        """Random inputs of another batch size, of which the first has the (height, width) `low`."""
         generator, first = torch.Generator().manual_seed(0), self._given[0].shape
         sizes = [low]
         for x, ratios in zip(self._given[1:], self.ratios, strict=True):
@@ -106,15 +107,15 @@ class _Related(nn.Module):
 
 
 def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) -> ExportedProgram:
-    """The program of a module in standard operators.
+    """Export a module to a program of standard operators.
 
     Args:
         module: in evaluation mode.
         shapes: of its inputs.
-        largest: how many times larger than the example open sizes may become, for runtimes that plan their memory.
+        largest: how many times larger than the example dynamic sizes may become, for runtimes that plan their memory.
 
     Raises:
-        ValueError: where the module can't have a size open.
+        ValueError: if the module cannot be exported with dynamic sizes.
     """
     related = _Related(module, shapes, largest).eval()
     with portable_form(), _ratios_are_printed(), torch.no_grad():
@@ -122,7 +123,7 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
             program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
         except ValueError:
             raise
-        except Exception as error:  # PyTorch has many kinds
+        except Exception as error:  # PyTorch raises many classes of errors here
             if not shapes.dynamic:
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -143,7 +144,7 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
 
 @contextmanager
 def _ratios_are_printed() -> Iterator[None]:
-    """PyTorch writes down what it assumed of open sizes, and fails at a quotient of two (seen with 2.14)."""
+    """Let PyTorch print a quotient of two dynamic sizes in its list of assumptions, which fails otherwise (in 2.14)."""
     from torch.fx.experimental import symbolic_shapes
 
     class Printer(symbolic_shapes.DynamicDimConstraintPrinter):
@@ -159,7 +160,7 @@ def _ratios_are_printed() -> Iterator[None]:
 
 
 def _check_open(program: ExportedProgram, shapes: Shapes) -> None:
-    """Refuse a program that took an open size for a constant: other sizes would be wrong in it."""
+    """Refuse a program in which a dynamic size became a constant: it would be wrong for other sizes."""
     names = program.graph_signature.user_inputs
     maps = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     for n, x in enumerate(maps):

@@ -1,4 +1,4 @@
-"""The runtimes: how each writes a program to a file and runs it."""
+"""The runtimes for export: how each one writes a program to a file and runs the file."""
 
 import logging
 import operator
@@ -23,14 +23,14 @@ Run = Callable[[tuple[Tensor, ...]], Tensor]
 
 
 class Runtime:
-    """One runtime.
+    """Base class of the runtimes.
 
     Attributes:
-        name: as users know it.
-        packages: that writing and running need.
-        largest: how many times larger than the example open sizes may become; None for any.
-        times: how many times larger than the example what is traced is, as in `Shapes`.
-        dtypes: of weights and inputs that it takes.
+        name: the name for messages.
+        packages: the packages that are needed to write and run files.
+        largest: how many times larger than the example dynamic sizes may become; None for any size.
+        times: by which factor the traced example is enlarged, as in `Shapes`.
+        dtypes: supported dtypes of weights and inputs.
     """
 
     name = ""
@@ -50,15 +50,16 @@ class Runtime:
             raise ValueError(f"{self.name} files are written in {', '.join(map(str, self.dtypes))}, got {dtype}.")
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
-        """Write the file; returns files beside it that belong to it."""
+        """Write the file; return other files that were written next to it and belong to it."""
         raise NotImplementedError
 
     def load(self, path: Path, threads: int | None = None) -> Run:
-        """The file as a function of its inputs.
+        """Load the file, as a function of its inputs.
 
         Args:
-            path: of the file.
-            threads: that it runs on; None leaves it to the runtime. ExecuTorch and AOTInductor take torch's own.
+            path: the file.
+            threads: number of threads; None leaves it to the runtime. ExecuTorch and AOTInductor ignore it and use the
+                number of torch's threads.
         """
         raise NotImplementedError
 
@@ -70,12 +71,12 @@ class OnnxRuntime(Runtime):
     dtypes = (torch.float32, torch.float16)
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
-        """One file, weights inside."""
+        """Write one file, which includes the weights."""
         onnx_program(program).save(path)
         return []
 
     def load(self, path: Path, threads: int | None = None) -> Run:
-        """With all of the runtime's optimisations."""
+        """Load the file with all of the runtime's optimisations."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -98,7 +99,7 @@ class OpenVino(Runtime):
     dtypes = (torch.float32, torch.float16)
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
-        """The graph in .xml, the weights in .bin."""
+        """Write the graph to .xml and the weights to .bin."""
         import openvino
 
         middle = path.with_suffix(".onnx")
@@ -108,7 +109,7 @@ class OpenVino(Runtime):
         return [path.with_suffix(".bin")]
 
     def load(self, path: Path, threads: int | None = None) -> Run:
-        """On the CPU, in the dtype of the file."""
+        """Load the file for the CPU, in the file's dtype."""
         import openvino
 
         core = openvino.Core()
@@ -126,12 +127,12 @@ class OpenVino(Runtime):
 
 
 class ExecuTorch(Runtime):
-    """ExecuTorch: XNNPACK where it can, portable kernels for the rest. Memory is planned for sizes up to 4 times."""
+    """ExecuTorch, with XNNPACK where possible and portable kernels elsewhere, for sizes up to 4 times the example's."""
 
     name, packages, largest = "ExecuTorch", ("executorch",), 4
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
-        """One file."""
+        """Write one file."""
         from executorch.backends.xnnpack.partition.config import (
             ALL_PARTITIONER_CONFIGS,
             UnsqueezeCopyConfig,
@@ -140,14 +141,14 @@ class ExecuTorch(Runtime):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        # In the runtime both would fix the batch.
+        # In this runtime both operators would fix the batch size.
         table = {
             **torch.export.default_decompositions(),
             torch.ops.aten.native_group_norm.default: _group_norm,
             torch.ops.aten.split_with_sizes.default: _parts,
         }
         program = program.run_decompositions(table)
-        # XNNPACK's reshapes have one open size at most; ours have batch, height and width.
+        # XNNPACK's reshapes support only one dynamic size; ours have batch, height and width.
         reshapes = (ViewCopyConfig, UnsqueezeCopyConfig)
         partitioner = XnnpackPartitioner([each for each in ALL_PARTITIONER_CONFIGS if each not in reshapes])
         with _quiet():
@@ -156,7 +157,7 @@ class ExecuTorch(Runtime):
         return []
 
     def load(self, path: Path, threads: int | None = None) -> Run:
-        """By the runtime's Python binding."""
+        """Load the file with the runtime's Python binding."""
         from executorch.runtime import Runtime as Binding
 
         method = Binding.get().load_program(path).load_method("forward")
@@ -165,18 +166,18 @@ class ExecuTorch(Runtime):
 
 
 class AotInductor(Runtime):
-    """A library compiled for this machine, loaded by torch or by C++ without Python."""
+    """AOTInductor: a library compiled for this machine, which torch loads, also in C++ without Python."""
 
     name, times = "AOTInductor", 4
 
     def write(self, program: ExportedProgram, path: Path) -> list[Path]:
-        """One package."""
+        """Write one package file."""
         with _quiet():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         return []
 
     def load(self, path: Path, threads: int | None = None) -> Run:
-        """By torch."""
+        """Load the package with torch."""
         package = torch._inductor.aoti_load_package(str(path))
         return lambda inputs: package(*inputs)
 
@@ -185,10 +186,10 @@ RUNTIMES: dict[str, Runtime] = {".onnx": OnnxRuntime(), ".xml": OpenVino(), ".pt
 
 
 def runtime_of(path: Path) -> Runtime:
-    """The runtime that a file's ending names.
+    """The runtime for a file's extension.
 
     Raises:
-        ValueError: for another ending.
+        ValueError: for an unknown extension.
     """
     if path.suffix not in RUNTIMES:
         known = ", ".join(f"{suffix} ({runtime.name})" for suffix, runtime in RUNTIMES.items())
@@ -197,7 +198,7 @@ def runtime_of(path: Path) -> Runtime:
 
 
 def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
-    """The program in ONNX, opset `OPSET`."""
+    """Convert a program to ONNX, opset `OPSET`."""
     with _quiet():
         written = torch.onnx.export(
             program,
@@ -211,13 +212,13 @@ def onnx_program(program: ExportedProgram) -> torch.onnx.ONNXProgram:
 
 
 def _rounds_up(program: ExportedProgram) -> bool:
-    """Whether it divides a size that may be negative."""
+    """Whether a program divides a size expression that may be negative."""
     divided = [node.args[0] for node in program.graph.nodes if node.target is operator.floordiv]
     return any(not known(getattr(n, "meta", {}).get("val", n) >= 0) for n in divided)
 
 
 def _floor_division() -> Callable[..., Any]:
-    """Of sizes: ONNX divides towards zero, and a program rounds up by -(-n // m)."""
+    """Floor division of sizes for ONNX, whose own rounds towards zero; programs round up by -(-n // m)."""
     import onnxscript
 
     operators: Any = onnxscript.opset20
@@ -231,7 +232,10 @@ def _floor_division() -> Callable[..., Any]:
 def _group_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, B: int, C: int, pixels: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`aten.native_group_norm` by means: the output, and the mean [B, groups] and 1 / deviation of each group."""
+    """`aten.native_group_norm` by elementary operators.
+
+    It returns the output, and for each group the mean and 1 / deviation, [B, groups].
+    """
     grouped = x.reshape(B, groups, C // groups, *x.shape[2:])
     mean = _mean(grouped)
     centred = grouped - mean
@@ -246,7 +250,7 @@ def _group_norm(
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Over all axes but the first two, one by one: short sums lose fewer digits."""
+    """Mean over all axes but the first two, one after the other, because short sums are more accurate."""
     for axis in reversed(range(2, x.dim())):
         x = x.mean(axis, keepdim=True)
     return x
@@ -260,7 +264,7 @@ def _parts(x: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own deprecations, and log each pass."""
+    """A context without the exporters' deprecation warnings and logs."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

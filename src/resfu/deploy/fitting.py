@@ -15,21 +15,21 @@ _RATE = 2e-2
 def fit_upsampler(up: Upsampler, values: Tensor, image: Tensor, steps: int) -> tuple[Upsampler, float]:
     """Learn to upsample an image's values from the same image at a lower resolution.
 
-    The values are averaged down by the upsampler's ratio, brought up again along the image at the values' size, and
-    compared with themselves: mean squared error, Adam. What is learned there is used one resolution higher (as
-    "zero-shot" super-resolution does, Shocher et al., 2018).
+    The values are average-pooled by the upsampler's ratio and upsampled again, guided by the image resized to the
+    values' size. Adam minimises the mean squared difference from the original values. The fitted upsampler is then used
+    at the next higher resolution (as in "zero-shot" super-resolution, Shocher et al., 2018).
 
     Args:
-        up: the upsampler, guided by the image; it stays as it is.
-        values: [B, K, h, w], in fp32 at least.
+        up: the upsampler, guided by the image; it is not changed.
+        values: [B, K, h, w], in at least fp32.
         image: [B, c, H, W].
-        steps: of Adam.
+        steps: number of steps of Adam.
 
     Returns:
-        A fitted copy in evaluation mode, and the seconds that it took.
+        A fitted copy in evaluation mode, and the seconds that the fit took.
 
     Raises:
-        ValueError: where the upsampler is unguided, the values are too small to be averaged down, or in inference mode.
+        ValueError: if the upsampler is unguided, if the values are too small to be pooled, or in inference mode.
     """
     if not up.guided:
         raise ValueError(f"{type(up).__name__} has no guidance to be fitted to: take a guided upsampler.")

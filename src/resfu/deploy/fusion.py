@@ -1,4 +1,4 @@
-"""Classify before upsampling, where the two commute."""
+"""Apply a network's classifier before upsampling, where the two commute."""
 
 import copy
 from typing import TypeVar, cast
@@ -16,12 +16,12 @@ class Classified(Upsampler):
     """An upsampler and the 1 x 1 classifier after it, in the opposite order.
 
     A weighted sum of features and a linear map of the channels commute: W sum_n k_n x_n + b = sum_n k_n W x_n + b. So
-    the class scores are reassembled instead of the features, with the features' weights, and the bias is added at the
-    end; weights need not sum to 1. If groups of channels have different weights, each group has its own class scores,
-    which are summed.
+    the class scores are upsampled instead of the features, with the weights computed from the features, and the bias is
+    added at the end. The weights need not sum to 1. If groups of channels have different weights, each group has class
+    scores of its own, which are summed.
 
     Args:
-        up: an upsampler that is linear in what it carries, see `Upsampler.carry`.
+        up: an upsampler whose weights apply to other values too, see `Upsampler.carry`.
         classifier: a 1 x 1 convolution.
     """
 
@@ -33,7 +33,7 @@ class Classified(Upsampler):
         self.groups = up.groups if type(up).__name__ in ("CARAFE", "DySample") else 1
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """[B, C, h, w] -> class scores [B, K, H, W]."""
+        """Features [B, C, h, w] -> class scores [B, K, H, W]."""
         weight, bias, G = self.classifier.weight, self.classifier.bias, cast("int", self.groups)
         by_group = weight.unflatten(1, (G, -1)).movedim(1, 0).flatten(0, 1)  # [G K, C / G, 1, 1]
         scores = F.conv2d(features, by_group, groups=G)
@@ -43,11 +43,12 @@ class Classified(Upsampler):
 
 
 def fuse_classifier(host: Host) -> Host:
-    """A copy of a network that classifies at low resolution and upsamples the scores of the classes.
+    """Copy a network so that it classifies at low resolution and upsamples the class scores.
 
-    Exact to rounding, for networks whose upsampler meets the classifier: PSPNet, Segmenter, EfficientNet-Lite0. It
-    is cheaper with fewer classes than channels. In a chain of steps, only the last one is fused: each other step
-    computes features from which the next one predicts its weights.
+    The result is the same up to rounding. This works for networks in which the classifier directly follows the
+    upsampler: PSPNet, Segmenter, EfficientNet-Lite0. It is cheaper if there are fewer classes than channels. In a chain
+    of upsampling steps only the last step is fused, because each other step computes the features from which the next
+    one predicts its weights.
 
     Args:
         host: in evaluation mode, with `head.slot` and a 1 x 1 convolution `head.classifier`.
@@ -57,7 +58,7 @@ def fuse_classifier(host: Host) -> Host:
 
     Raises:
         ValueError: for a network in training mode, with something other than dropout between the upsampler and the
-            classifier, or with an upsampler that is not linear in what it carries.
+            classifier, or with an upsampler that does not commute with the classifier.
 
     >>> host = resfu.create_host("efficientnet-lite0", "resfu", num_classes=20).eval()
     >>> resfu.fuse_classifier(host)(torch.randn(1, 3, 64, 64)).shape

@@ -1,4 +1,4 @@
-"""Label maps and volumes from small logits, without the logits of all pixels."""
+"""Label maps and volumes from low-resolution logits, without storing the upsampled logits."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from resfu.deploy.three import label_box_of_three
 from resfu.ops.checks import pair, triple
 
 Axis = Literal["linear", "nearest", "nearest-exact"]
-# Up to this sum of rows and columns, PyTorch uses another kernel with other rounding.
+# Up to this sum of rows and columns, PyTorch uses another kernel, which rounds differently.
 _SMALL = 128
 
 
@@ -38,39 +38,40 @@ def upsample_labels(
     ignore_index: int = 255,
     out: Any = None,
 ) -> Any:
-    """`F.interpolate(logits, size, mode=...).argmax(1)`, without ever holding the large logits.
+    """Compute `F.interpolate(logits, size, mode=...).argmax(1)` without storing the upsampled logits.
 
-    Labels are those of that expression on the CPU, exact ties and NaN included, for contiguous logits in fp32, bf16 and
-    fp16: each interpolated value has the same bits. On other devices, and of channels-last logits, values that
-    differ by less than rounding may change places.
+    On the CPU, for contiguous logits in fp32, bf16 and fp16, the labels equal those of this expression, including exact
+    ties and NaN: each interpolated value has the same bits. On other devices, and for channels-last logits, the label
+    may differ where two logits differ by less than rounding.
 
-    Boxes of the output are interpolated and decided one after the other. Where all corners between which a pixel lies
-    have the same largest class by more than rounding, that class is the pixel's: interpolation weights are not
-    negative. So the work follows the borders between classes.
+    The output is processed in boxes, one after the other. Interpolation weights are not negative. So if the same class
+    is the largest at all corners around a pixel, by more than rounding, it is the pixel's label, and nothing has to be
+    interpolated. Most of the work is therefore at the borders between classes.
 
     Args:
         logits: [B, K, h, w] or volumes [B, K, d, h, w], floating point.
         size: (H, W) or (D, H, W), larger or smaller.
         mode: "linear" ("bilinear" and "trilinear" are the same), "nearest", "nearest-exact", or one of these for each
             axis: medical tools resample thick slices with ("nearest-exact", "linear", "linear").
-        budget: most memory beyond the logits and the result: bytes or text such as "256MB"; None for no limit.
-        threads: of the CPU; each has a box of its own. Default: as many as PyTorch uses.
+        budget: limit for the memory beyond the logits and the result, in bytes or as text such as "256MB"; None for no
+            limit.
+        threads: number of CPU threads, each of which processes boxes of its own. Default: as many as PyTorch uses.
         threshold: for K = 1: the label is 1 where the logit is larger, else 0.
-        regions: for channels that are sigmoids of overlapping regions: the label that each writes where its logit is
-            above 0, later channels over earlier ones; 0 elsewhere.
-        return_confidence: give the largest softmax probability of each pixel too.
-        ignore_below: pixels whose largest softmax probability is smaller get `ignore_index`.
-        ignore_index: see there.
-        out: where labels go: a tensor, or an array such as `numpy.memmap`, [B, H, W] or [B, D, H, W], or without the
-            first axis where B = 1. Default: a new tensor on the logits' device.
+        regions: for channels that are sigmoids of overlapping regions: the label of each channel. It is written where
+            the channel's logit is above 0, later channels over earlier ones; 0 elsewhere.
+        return_confidence: also return the largest softmax probability of each pixel.
+        ignore_below: pixels whose largest softmax probability is smaller get the label `ignore_index`.
+        ignore_index: the label of pixels below `ignore_below`.
+        out: a tensor, or an array such as `numpy.memmap`, into which the labels are written: [B, H, W] or [B, D, H, W],
+            or without the first axis if B = 1. Default: a new tensor on the logits' device.
 
     Returns:
-        Labels [B, *size]: uint8 where they fit, else int16; `out` itself where it was given. With `return_confidence`
-        (labels, probabilities in fp32 [B, *size]).
+        Labels [B, *size], as uint8 if they fit, else int16; `out` itself if it was given. With `return_confidence` a
+        tuple (labels, probabilities), the probabilities in fp32 [B, *size].
 
     Raises:
         ValueError: for logits of another rank or type, a size or mode that does not fit them, options that exclude one
-            another, labels that `out` or int16 cannot hold, or a budget that one row does not fit.
+            another, labels that `out` or int16 cannot hold, or a budget that is too small for one row.
 
     >>> resfu.upsample_labels(torch.randn(1, 21, 64, 64), (512, 512)).shape
     torch.Size([1, 512, 512])
@@ -118,7 +119,7 @@ def upsample_labels(
 def _boxes(
     logits: Tensor, size: tuple[int, ...], taps: list[Taps], limit: float, whole: bool, workers: int
 ) -> Iterator[tuple[int, tuple[tuple[int, int], ...]]]:
-    """(image, spans of the output along each axis)."""
+    """Yield (index of the image, spans of the output along each axis)."""
     if 0 in logits.shape:
         return
     K, width = logits.shape[1], torch.promote_types(logits.dtype, torch.float32).itemsize
@@ -186,7 +187,7 @@ def _decision(
 
 
 def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any) -> tuple[Tensor, Any]:
-    """A tensor of the labels' type, and where boxes are written: something with axes for images and pixels."""
+    """A tensor with the labels' dtype, and the tensor or array [B, *size] into which boxes are written."""
     dtype = torch.uint8 if decision.highest < 256 else torch.int16
     if decision.highest >= 2**15:
         raise ValueError(f"labels up to {decision.highest} do not fit int16: use fewer classes.")
@@ -205,7 +206,7 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
 
 
 def _highest(out: Any) -> int:
-    """The largest label that a tensor or array holds."""
+    """The largest label that the dtype of a tensor or array can hold."""
     if isinstance(out, Tensor):
         kind = out.dtype
         if kind == torch.bool or kind.is_complex:
@@ -228,7 +229,8 @@ def _workers(logits: Tensor, threads: int | None) -> int:
 def _one_thread_each() -> Iterator[None]:
     """Run each operator on one thread: blocks are too small for parallel operators.
 
-    PyTorch has one number for all threads that begin. Of several calls at once the first notes it.
+    PyTorch has a single number of threads for all threads that begin. If several calls run at the same time, the first
+    one saves the number, and each call restores it.
     """
     with _threads.lock:
         if _threads.calls == 0:
@@ -244,7 +246,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 class _Threads:
-    """What the calls of a process that are under way share."""
+    """State that all running calls of a process share."""
 
     def __init__(self) -> None:
         self.lock, self.calls, self.number = Lock(), 0, 1

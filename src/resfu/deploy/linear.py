@@ -1,9 +1,9 @@
-"""Linear interpolation axis by axis, in the arithmetic of `F.interpolate` on the CPU.
+"""Linear interpolation axis by axis, with the same rounding as `F.interpolate` on the CPU.
 
-PyTorch's kernel for contiguous maps computes, from the last axis to the first, fma(x[i], 1 - t, x[i + 1] t) where
-addcmul has a fused multiply-add, and the same sum unfused where it has none: the two come from one compiler. In half
-precision it rounds the weights to the maps' type and nothing else before the end. Here the axes are interpolated one
-after the other, any part of them alone, and each value is that of the kernel to the last bit.
+PyTorch's kernel for contiguous maps computes fma(x[i], 1 - t, x[i + 1] t), from the last axis to the first. Whether it
+uses a fused multiply-add depends on the compiler, and addcmul does the same, since both come from one compiler. In half
+precision the kernel rounds the weights to the maps' dtype, and otherwise only the result. The code here interpolates
+one axis after the other, or any part of an axis, and every value has the same bits as the kernel's.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from torch import Tensor
 
 
 class Taps(NamedTuple):
-    """Where each of the P pixels of an axis reads another axis.
+    """The positions of an input axis that each of the P pixels of an output axis reads.
 
     Attributes:
-        low: [P] the first place.
-        high: [P] the second place; None where each pixel reads one place alone.
-        low_weight: [P].
-        high_weight: [P].
+        low: [P], index of the first position.
+        high: [P], index of the second position; None if each pixel reads only one.
+        low_weight: [P], weight of the first position.
+        high_weight: [P], weight of the second position.
     """
 
     low: Tensor
@@ -35,23 +35,23 @@ class Taps(NamedTuple):
         return Taps(*(values[first:last] for values in self.pairs()))
 
     def span(self) -> tuple[int, int]:
-        """(first, one past the last) of the places that are read: taps run from the first place to the last."""
+        """The positions that are read, as (first, one past the last)."""
         return int(self.low[0]), int((self.low if self.high is None else self.high)[-1]) + 1
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The four of linear taps."""
+        """The four tensors of linear taps."""
         assert self.high is not None
         assert self.low_weight is not None
         assert self.high_weight is not None
         return self.low, self.high, self.low_weight, self.high_weight
 
     def shifted(self, origin: int) -> "Taps":
-        """The same on an axis that begins at `origin`."""
+        """The same taps for an input axis that begins at `origin`."""
         return self._replace(low=self.low - origin, high=None if self.high is None else self.high - origin)
 
 
 def linear_taps(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Taps:
-    """P pixels over p with centres as in `align_corners=False`, clamped to the ends.
+    """Taps of linear interpolation from p to P pixels, as in `align_corners=False`, clamped to the ends.
 
     Args:
         P: pixels of the output's axis.
@@ -70,12 +70,13 @@ def linear_taps(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Tap
 
 
 def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
-    """P pixels over p, each reading one pixel: which one PyTorch says, rounding included.
+    """Taps of nearest-neighbour interpolation from p to P pixels, taken from PyTorch itself, with its rounding.
 
     Args:
         P: pixels of the output's axis.
         p: pixels of the input's axis.
-        mode: "nearest" (the pixel that holds its upper left corner) or "nearest-exact" (its centre; order 0).
+        mode: "nearest" (the input pixel that contains the upper left corner of the output pixel) or "nearest-exact"
+            (that contains its centre; spline order 0).
         device: of the maps.
     """
     pixels = torch.arange(p, dtype=torch.float32, device="cpu")[None, None]
@@ -83,9 +84,10 @@ def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
 
 
 def interpolate_axis(x: Tensor, taps: Taps, axis: int) -> Tensor:
-    """x read along one axis: [..., p, ...] -> [..., P, ...].
+    """Interpolate x along one axis: [..., p, ...] -> [..., P, ...].
 
-    The last axis goes first meanwhile: looking up number by number takes far longer than runs of them and two copies.
+    If it is the last axis, it is moved to the front in between: reading single numbers takes far longer than reading
+    runs of numbers and copying twice.
     """
     if axis == x.dim() - 1:
         return interpolate_axis(x.movedim(-1, 0).contiguous(), taps, 0).movedim(0, -1).contiguous()

@@ -1,4 +1,4 @@
-"""Split an upsampler's call at one size into bands, and the passes over them."""
+"""Split an upsampler's call into bands of rows, and run the passes over them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from resfu.upsamplers.starts import PUBLISHED
 
 # Working memory of a band in bytes. Higher bands repeat less work at their borders; lower ones need less memory.
 _LEAST, _MOST, _BANDS = 6 * 2**20, 150 * 2**20, 16
-_MOST_AROUND = 224 * 2**20  # where what lies around a band takes half of `_MOST`, so that a band is no single row
-_COPIES = 3  # of a band's numbers while they are worked on
+_MOST_AROUND = 224 * 2**20  # limit if the rows around a band take half of `_MOST`, so that bands get more than one row
+_COPIES = 3  # copies of a band in memory while it is computed
 
 
 @dataclass
 class Plan:
-    """An upsampler's bands.
+    """The bands of an upsampler's output.
 
-    The bands depend only on the sizes, so every budget gives the same numbers.
+    They depend only on the sizes, so results are the same under every memory budget.
 
     Attributes:
-        form: of the upsampler.
+        form: the form of the upsampler that computes bands, see `deploy.forms`.
         size: (H, W) of the output.
-        bands: rows (first, one past the last) of each.
+        bands: rows (first, one past the last) of each band.
         least: bytes that a band takes.
     """
 
@@ -46,7 +46,7 @@ class Plan:
         size: tuple[int, int],
         whole: tuple[int, int],
     ) -> "Plan":
-        """The plan for features [B, C, h, w] and an output (H, W), for which the upsampler runs at a whole size."""
+        """The plan for features [B, C, h, w] and an output of `size`; the upsampler runs at the size `whole`."""
         low = (features.shape[-2], features.shape[-1])
         form = form_of(up, low, whole)
         form.seen(features, guidance)
@@ -76,10 +76,10 @@ class Plan:
         return found
 
     def all_bands(self, tall: int = 0) -> Iterator[Rows]:
-        """The bands of the whole size, surplus rows included: statistics count these too.
+        """The bands of the whole size, including rows that are cropped later: the statistics count these too.
 
         Args:
-            tall: rows of a band at least.
+            tall: least number of rows in a band.
         """
         rows = self.bands[0][1] - self.bands[0][0]
         rows *= -(-max(rows, tall) // rows)
@@ -89,7 +89,7 @@ class Plan:
     def band(
         self, rows: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor:
-        """Rows of the output [B, C, rows, W], without the surplus."""
+        """Rows of the output [B, C, rows, W], cropped to its size."""
         (H, W), whole = self.size, self.form.size
         out = self.form.rows(rows, features, guide, shared, totals)[:, :, : H - rows[0], :W]
         start = getattr(self.form.up, "start", PUBLISHED)
@@ -102,7 +102,7 @@ class Plan:
 def make_plan(
     up: Upsampler, features: Tensor, guidance: Tensor | None, size: tuple[int, int]
 ) -> tuple[Plan, Tensor | None]:
-    """The plan of a call whose input is checked and whose guidance has the output's size, and that guidance."""
+    """The plan of a call with checked input, and the guidance, extended to the whole size if it is an image."""
     whole = up.whole_size(features, size)
     plan = Plan.of(up, features, guidance, size, whole)
     if guidance is not None and up.image_guided and whole != size:

@@ -1,4 +1,4 @@
-"""Upsample masks, logits, depth or features to the image's size along its edges, without training."""
+"""Upsample masks, logits, depth or features to an image's size, along the image's edges, without training."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -15,9 +15,9 @@ from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.jbu import StackJBU
 
 Method = Literal["guided", "bilateral", "upsampler"]
-_SPREAD = 0.5  # of the bilateral kernel, in low-resolution pixels
-_COLOUR = 0.2  # of the bilateral kernel, in differences of colours in 0..1
-_ROUNDS = 2  # of bringing the result back in line with the values
+_SPREAD = 0.5  # spatial deviation of the bilateral kernel, in low-resolution pixels
+_COLOUR = 0.2  # colour deviation of the bilateral kernel, for colours in 0..1
+_ROUNDS = 2  # rounds of back-projection
 
 
 @torch.no_grad()
@@ -37,30 +37,31 @@ def refine(
     """Upsample values to a size, with edges aligned to the image's.
 
     "guided" interpolates and applies the guided filter (He et al., 2013) with the image's brightness as guide.
-    "bilateral" weighs 3 x 3 low-resolution neighbours by their distance and by the likeness of their colours (joint
-    bilateral upsampling, Kopf et al., 2007). "upsampler" runs one that is guided by the image. Then, `rounds` times,
-    the result is averaged down again, and what it lacks to the values is brought up in the same way and added
-    (iterative back-projection, Irani & Peleg, 1991).
+    "bilateral" weighs 3 x 3 low-resolution neighbours by their distance and by the similarity of their colours (joint
+    bilateral upsampling, Kopf et al., 2007). "upsampler" runs an upsampler that is guided by the image. Then, `rounds`
+    times, the result is average-pooled to the values' size, and the difference from the values is upsampled in the same
+    way and added (iterative back-projection, Irani & Peleg, 1991).
 
-    The defaults were chosen on training images of CamVid; docs/large_images.md has the numbers on the others.
+    The defaults were chosen on training images of CamVid; docs/large_images.md has the results on other images.
 
     Args:
-        values: float [B, K, h, w] (logits, probabilities, depth, features); or masks, [h, w] or [B, h, w]: bool, also
-            [B, K, h, w], or uint8 with any numbers as labels, which are refined one by one, and the largest wins.
-        image: [B, c, H, W] or [c, H, W], uint8 or float in 0..1.
-        size: (H, W) of the result. Default: the image's. The image is brought to it.
+        values: floating point [B, K, h, w] (logits, probabilities, depth or features). Or masks [h, w] or [B, h, w]:
+            bool (also [B, K, h, w]), or uint8 label maps with any labels. Each label of a label map is refined as a map
+            of its own, and the largest wins.
+        image: [B, c, H, W] or [c, H, W], uint8 or floating point in 0..1.
+        size: (H, W) of the result, to which the image is resized. Default: the image's size.
         method: "guided", "bilateral" or "upsampler".
         radius: of the guided filter, in pixels of the result. Default: half the ratio.
         eps: of the guided filter, in units of the image's variance.
-        rounds: of back-projection; 0 for values that are no averages of what they stand for.
-        upsampler: for "upsampler", with a guidance as wide as the image and made for as many channels as there are
-            values. Default: a StackJBU, which must be fitted.
-        fit: steps of fitting the upsampler to these values and this image, see `fit_upsampler`; the upsampler that was
-            given stays as it is. 0: none.
-        report: is told, in a line, how long the fit took.
+        rounds: of back-projection; use 0 for values that are not averages over their pixels.
+        upsampler: for "upsampler": one whose guidance has as many channels as the image, and whose features have as
+            many channels as the values. Default: a StackJBU, which must be fitted.
+        fit: number of steps for which a copy of the upsampler is fitted to these values and this image, see
+            `fit_upsampler`; 0 for no fit.
+        report: function that is called with a line of text that says how long the fit took.
 
     Returns:
-        The values in their own type at the size, with the axes that they came with.
+        The upsampled values, with the dtype and the leading axes of `values`.
 
     Raises:
         ValueError: for input of another rank, type or batch, a size smaller than the values', an unknown method, or an
@@ -100,7 +101,7 @@ def _back_projected(maps: Tensor, run: Callable[[Tensor], Tensor], rounds: int) 
 
 
 def _bilateral_scores(guide: Tensor, low: tuple[int, int]) -> Tensor:
-    """Minus half the squared distances in colour and place of 3 x 3 neighbours, up to a constant of each pixel."""
+    """Minus half the squared distances of 3 x 3 neighbours in colour and position, up to a constant for each pixel."""
     key = F.adaptive_avg_pool2d(guide, low)
     query = torch.cat([guide, torch.ones_like(guide[:, :1])], 1) / _COLOUR
     key = torch.cat([key, -key.square().sum(1, keepdim=True) / 2], 1) / _COLOUR
@@ -109,7 +110,7 @@ def _bilateral_scores(guide: Tensor, low: tuple[int, int]) -> Tensor:
 
 
 def _as_maps(values: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Values as maps [B, K, h, w] in fp32 at least, and what makes values of the refined maps."""
+    """The values as maps [B, K, h, w] in at least fp32, and a function that converts refined maps back to values."""
     if not isinstance(values, Tensor) or values.dim() not in (2, 3, 4) or 0 in values.shape:
         what = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"values must be [h, w], [B, h, w] or [B, K, h, w] without an empty axis, got {what}.")
@@ -155,7 +156,7 @@ def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tens
 
 
 def _power_of_two(maps: Tensor, guide: Tensor) -> int:
-    """The ratio of a Stack-JBU that takes maps to the guide's size, which may lack some rows and columns of it."""
+    """The ratio of a Stack-JBU from the maps' size to the guide's, which may lack some of the last rows and columns."""
     (h, w), (H, W) = maps.shape[-2:], guide.shape[-2:]
     for ratio in (1 << n for n in range(1, 12)):
         if -(-H // ratio) == h and -(-W // ratio) == w:

@@ -1,4 +1,4 @@
-"""An upsampler's output in bands of rows, under a memory budget."""
+"""Compute an upsampler's output in bands of rows, under a memory budget."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from resfu.deploy.forms import Guide
 from resfu.deploy.plan import Plan, make_plan
 from resfu.upsamplers.base import Upsampler
 
-_KEPT = 0.9  # of what a budget leaves: for results that would have to be made again
+_KEPT = 0.9  # share of the remaining budget for intermediate results that would have to be computed again
 
 
 def stream(
@@ -23,30 +23,32 @@ def stream(
     budget: str | int | None = "256MB",
     to: Any = None,
 ) -> Any:
-    """The output of an upsampler in bands of rows that together are `up(features, guidance, size)`.
+    """Compute the output of an upsampler in bands of rows, which together are `up(features, guidance, size)`.
 
-    Bands are of a fixed height and computed one by one, so their numbers are the same under every budget, bit by bit;
-    to the whole call they are equal within rounding. The budget decides how many of them are held at a time. Statistics
-    of the whole image, such as those of GroupNorm, come from passes over the bands before the first one. No graph for
-    gradients is recorded: see `checkpointed`.
+    The height of the bands depends only on the sizes, so the results are bitwise the same under every budget. They
+    equal those of a whole call up to rounding. The budget decides how many intermediate results are kept. Statistics of
+    the whole image, such as those of GroupNorm, are computed by passes over all bands before the first band. No graph
+    for gradients is recorded; for training see `checkpointed`.
 
     Args:
-        up: one of `UPSAMPLERS`, in evaluation mode where it normalises over batches or drops channels in training.
+        up: one of `UPSAMPLERS`; in evaluation mode if it has batch normalisation or dropout.
         features: [B, C, h, w].
-        guidance: [B, c, H, W], as for `up`. One of another size is resampled whole first.
+        guidance: [B, c, H, W], as for `up`. If it has another size, all of it is resampled first.
         size: (H, W), as for `up`.
-        budget: most memory beyond what is given and the output: bytes or text such as "256MB"; None for no limit.
-        to: what takes the bands. None: the caller, who iterates. A function or module: called with each band, and its
-            results put together along the rows. "labels": the largest channel at each pixel, uint8 or int16. A tensor,
-            on any device, or an array such as `numpy.memmap`, [B, C, H, W]: filled.
+        budget: limit for the memory beyond the inputs and the output, in bytes or as text such as "256MB"; None for no
+            limit.
+        to: what is done with the bands. None: they are returned as an iterator. A function or module: it is called with
+            each band, and its results are concatenated along the rows. "labels": the index of the largest channel at
+            each pixel, in uint8 or int16. A tensor on any device, or an array such as `numpy.memmap`, [B, C, H, W]: it
+            is filled.
 
     Returns:
-        Without `to` an iterator of bands [B, C, rows, W] from top to bottom. Else what the consumer gives: results
-        [B, ..., H, W], labels [B, H, W], or `to` itself.
+        Without `to`, an iterator of bands [B, C, rows, W] from top to bottom. Otherwise the function's results
+        [B, ..., H, W], the labels [B, H, W], or `to` itself.
 
     Raises:
-        ValueError: for what `up` refuses, an upsampler or option without a band form, a budget that a single band does
-            not fit (it says what is needed), or a `to` of another shape.
+        ValueError: for what `up` refuses, an upsampler or option that cannot be computed in bands, a budget that is too
+            small for one band (the message says what is needed), or a `to` of another shape.
 
     >>> up = resfu.create_upsampler("bilinear")
     >>> sum(band.shape[2] for band in resfu.stream(up, torch.randn(1, 8, 16, 16), size=(100, 100)))

@@ -1,7 +1,8 @@
-"""The labels of one box of a map of three classes.
+"""Compute the labels of one box of a map with three classes, with the same rounding as PyTorch.
 
-On one thread PyTorch has a kernel of its own for three channels, made for pictures: it multiplies the weights of both
-axes first, in fp32 whatever the maps are, and sums four corners: fma(D, w11, fma(C, w10, fma(A, w00, B w01))).
+On one thread PyTorch has a special interpolation kernel for three channels, made for pictures. It first multiplies the
+weights of both axes, in fp32 whatever the maps' dtype, and then sums four corners:
+fma(D, w11, fma(C, w10, fma(A, w00, B w01))).
 """
 
 import torch
@@ -11,11 +12,11 @@ from resfu.deploy.boxes import Box
 from resfu.deploy.decisions import Decision
 from resfu.deploy.linear import Taps
 
-_BLOCK = 1 << 18  # elements that stay in the cache from pass to pass
+_BLOCK = 1 << 18  # number of elements that stay in the cache from pass to pass
 
 
 def label_box_of_three(logits: Tensor, taps: list[Taps], box: Box, decision: Decision) -> tuple[Tensor, Tensor | None]:
-    """As `bands.label_box`, of [3, h, w] and linear taps along both axes."""
+    """As `bands.label_box`, for logits [3, h, w] and linear taps along both axes."""
     (rows, columns), (n, m) = (tap.part(*span) for tap, span in zip(taps, box, strict=True)), (b - a for a, b in box)
     top, bottom = rows.span()
     rows = rows.shifted(top)

@@ -1,4 +1,4 @@
-"""The band form of each upsampler."""
+"""Band forms: for each upsampler, the code that computes its output in bands of rows."""
 
 from resfu.deploy.forms.attention import AnyUpForm, NAFForm
 from resfu.deploy.forms.base import Form, Guide
@@ -39,7 +39,7 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
         size: (H', W') at which it runs.
 
     Raises:
-        ValueError: for another class, or a mode in which bands cannot be what the whole is.
+        ValueError: for another class, or in training mode if bands could then not equal the whole output.
     """
     names = [name for name, method in UPSAMPLERS.items() if type(up) is method]
     if not names or names[0] not in FORMS:

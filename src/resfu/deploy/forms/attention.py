@@ -1,8 +1,8 @@
 """NAF and AnyUp in bands: statistics of the image encoders norm by norm, then the key, then the attention.
 
-No map of the image is held: each pass makes the layers before its norm anew. That is what memory for large images
-costs in time. The encoders run on tiles that are nearly square, since what lies around a row of pixels is more than the
-row; the query of some rows is made at once, and kept until the bands in it are done.
+No encoded map of the whole image is stored. Each pass computes the layers before its norm again, which trades time for
+memory. The encoders run on nearly square tiles, because for a single row they would also need many rows around it. The
+query is computed for several rows at once and kept until their bands are done.
 """
 
 import math
@@ -22,17 +22,17 @@ from resfu.upsamplers.image_encoder import NORM_GROUPS
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.rotation import rotate
 
-_LAYERS = 4  # copies of a layer's map while the next one is made
-_TILE = 128 * 128  # pixels of the image that an encoder sees at once
-_KEPT = 32  # rows of the query that are made at once
+_LAYERS = 4  # copies of a layer's map in memory while the next one is computed
+_TILE = 128 * 128  # pixels of the image in a tile of the encoder
+_KEPT = 32  # rows of the query that are computed at once
 
 
 class AttentionForm(Form[Kind]):
-    """What both have in common: an image of any size, whose encoders see a tile at a time.
+    """The common part of NAF and AnyUp: an image of any size, which is encoded tile by tile.
 
     Attributes:
-        image: (Hy, Wy), as the encoders look at it.
-        reach: pixels of the image that they see around one.
+        image: (Hy, Wy), the size of the image as the encoders get it.
+        reach: how many pixels of the image around a pixel the encoders need.
     """
 
     image: tuple[int, int]
@@ -41,7 +41,7 @@ class AttentionForm(Form[Kind]):
     _kept: tuple[Rows, Tensor] | None = None
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
-        """The image's size, and what its encoders take for each pixel of the output."""
+        """Set the image's size; subclasses also estimate the memory of the encoders."""
         assert guidance is not None
         self.image = (guidance.shape[-2], guidance.shape[-1])
 
@@ -49,9 +49,9 @@ class AttentionForm(Form[Kind]):
         """Set `work`, `around` and `tall`.
 
         Args:
-            dim: widest map of the encoders.
-            width: D of the query.
-            windows: numbers that the windows of a row of low-resolution pixels hold.
+            dim: largest number of channels in the encoders.
+            width: D, channels of the query.
+            windows: number of values in the windows of a row of low-resolution pixels.
         """
         H, W = self.size
         seen = min(_TILE, self.image[0] * self.image[1])
@@ -60,9 +60,9 @@ class AttentionForm(Form[Kind]):
         self.around = math.ceil((_LAYERS * dim * seen + 3 * windows) / W) + width * min(_KEPT, H)
 
     def tiles(self, rows: Rows) -> Iterator[Box]:
-        """Some rows of the output in tiles whose encoders see at most `_TILE` pixels, or few columns.
+        """Split some rows of the output into tiles for which the encoders need at most about `_TILE` pixels.
 
-        With gradients, which are those of one low band at a time, all columns are one tile.
+        With gradients, which are computed for one band at a time, all columns are one tile.
         """
         W = self.size[1]
         columns = W
@@ -74,17 +74,17 @@ class AttentionForm(Form[Kind]):
             yield rows, (first, min(first + columns, W))
 
     def share_of_image(self, box: Box) -> Box:
-        """A box's share of the image: shares of all boxes are the image, none twice."""
+        """The part of the image that belongs to a box of the output; these parts cover the image without overlap."""
         rows, columns = ((b[0] * P // p, b[1] * P // p) for b, P, p in zip(box, self.image, self.size, strict=True))
         return rows, columns
 
     def pooled_from(self, box: Box) -> Box:
-        """The box of the image that a box of the output is averages of."""
+        """The box of the image over which average pooling gives a box of the output."""
         rows, columns = (seen_by_pool(b, P, p) for b, P, p in zip(box, self.image, self.size, strict=True))
         return rows, columns
 
     def query_rows(self, band: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        """Rows of the query, [B, D, rows, W], made for some more rows at once where no gradients are recorded."""
+        """Rows of the query, [B, D, rows, W]; without gradients some more rows are computed at once and kept."""
         if torch.is_grad_enabled():
             return self.query((band, (0, self.size[1])), guide, shared, totals)
         if self._kept is None or not self._kept[0][0] <= band[0] <= band[1] <= self._kept[0][1]:
@@ -106,7 +106,7 @@ class AttentionForm(Form[Kind]):
         self._kept = None
 
     def read(self, guide: Guide, shared: Sequence[Tensor], box: Box, reach: int) -> Tensor:
-        """A box of the image and `reach` around it, where the image has it."""
+        """A box of the image and `reach` pixels around it, as far as they lie inside the image."""
         rows, columns = around(box, reach, self.image)
         return guide.read(*rows)[..., slice(*columns)].contiguous()
 
@@ -119,13 +119,13 @@ class AttentionForm(Form[Kind]):
         raise NotImplementedError
 
     def window_numbers(self, width: int) -> int:
-        """Numbers in the windows of a row of low-resolution pixels, of a map of some width."""
+        """Number of values in the windows of a row of low-resolution pixels, for a map of `width` channels."""
         rows, columns = self.windows()
         return rows.window.shape[1] * columns.window.numel() * width
 
 
 class NAFForm(AttentionForm[NAF]):
-    """Levels: one for each norm, of both stacks together; then the key."""
+    """NAF in bands; the levels are one for each norm (of both stacks together), then one for the key."""
 
     def __init__(self, up: NAF, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -144,12 +144,12 @@ class NAFForm(AttentionForm[NAF]):
         self.count_work(self.up.dim // 2, self.up.dim, self.window_numbers(features.shape[1]))
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """The image, where it is finer than the encoders look at."""
+        """The reduced image, if the image is finer than the encoders need."""
         image = guidance.guidance
         assert image is not None
         reduced = self.up.reduced(image, self.size)
         self.image = (reduced.shape[-2], reduced.shape[-1])
-        if self._angles is None:  # in training they are drawn: once for forward and backward
+        if self._angles is None:  # random in training, so drawn once for forward and backward
             self._angles = self.up.angles(self.up.dim // 2 * 2, self.size, features.device)
         return [] if reduced.shape == image.shape else [reduced]
 
@@ -201,7 +201,11 @@ class NAFForm(AttentionForm[NAF]):
 
 
 class AnyUpForm(AttentionForm[AnyUp]):
-    """Levels: each norm of the image's encoder, then of those of query and key; the key's image part; the key."""
+    """AnyUp in bands.
+
+    Levels: one for each norm of the image encoder, one for each norm of the query and key encoders (together), one for
+    the image's part of the key, and one for the key.
+    """
 
     def __init__(self, up: AnyUp, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -224,7 +228,7 @@ class AnyUpForm(AttentionForm[AnyUp]):
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor | None:
         """See `Form`."""
-        if level == self._norms + 1:  # of the whole, once
+        if level == self._norms + 1:  # computed once for the whole map
             return self.up.key(totals[-1].to(features.dtype), features) if band[0] == 0 else None
         found: list[Tensor] = []
         for box in self.tiles(band):

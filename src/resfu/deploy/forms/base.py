@@ -1,8 +1,8 @@
-"""How an upsampler is computed band by band.
+"""The base class of band forms, which compute an upsampler's output band by band.
 
-A form has three parts. `prepare` makes what all bands share from the whole inputs; nothing of it is as large as the
-output. `sums` makes, level by level, one band's share of sums over the whole image, such as those of GroupNorm; later
-levels see the totals of earlier ones. `rows` makes a band of the output.
+A form has three parts. `prepare` computes the tensors that all bands share, from the whole inputs; none of them is as
+large as the output. `sums` computes one band's contribution to sums over the whole image, such as those of GroupNorm,
+level by level; later levels get the totals of earlier ones. `rows` computes a band of the output.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ Kind = TypeVar("Kind", bound=Upsampler)
 
 
 class Guide:
-    """A guidance that is read some rows at a time.
+    """A guidance that is read a few rows at a time.
 
     Args:
-        guidance: [B, c, H, W], or None where there is none.
-        whole: (H', W') at which the upsampler runs: the last row and column are repeated up to it.
+        guidance: [B, c, H, W], or None for unguided upsamplers.
+        whole: (H', W') at which the upsampler runs; the guidance's last row and column are repeated up to this size.
     """
 
     def __init__(self, guidance: Tensor | None, whole: tuple[int, int]) -> None:
@@ -42,7 +42,7 @@ class Guide:
         return x[:, :, first - first_read :]
 
     def read(self, first: int, last: int) -> Tensor:
-        """The rows of the guidance itself."""
+        """Rows first .. last - 1 of the guidance, without repeated rows and columns."""
         assert self.guidance is not None
         return self.guidance[:, :, first:last]
 
@@ -57,29 +57,29 @@ class Form(Generic[Kind]):
     """
 
     levels = 0
-    work = 0  # numbers at work for each pixel of a band, beyond its features
-    around = 0  # numbers at work for each column, whatever the rows of a band
-    tall = 0  # rows of the output whose sums are computed at once without gradients; those of a band at least
-    whole_cells = True  # bands are of whole low-resolution pixels at whole ratios
-    room = 0.0  # bytes for what would have to be computed again
+    work = 0  # numbers in memory for each pixel of a band, beyond its features
+    around = 0  # numbers in memory for each column, independent of the height of a band
+    tall = 0  # rows of the output whose sums are computed at once without gradients; at least those of a band
+    whole_cells = True  # at whole ratios, bands consist of whole low-resolution pixels
+    room = 0.0  # bytes for intermediate results that would have to be computed again
 
     def __init__(self, up: Kind, low: tuple[int, int], size: tuple[int, int]) -> None:
         self.up, self.low, self.size = up, low, size
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
-        """Look at what comes in, before bands are planned: `work` and `around` may depend on it."""
+        """Called with the inputs before bands are planned, to set `work` and `around`."""
 
     def planned(self, rows: int, numbers: float) -> None:
-        """Look at the bands: of so many rows, with memory for so many numbers a column. `tall` may depend on it."""
+        """Called with a band's number of rows and its memory, in numbers for each column, to set `tall`."""
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """What all bands share."""
+        """The tensors that all bands share."""
         return []
 
     def sums(
         self, level: int, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
     ) -> Tensor | None:
-        """A band's share of the sums of a level, in fp64 where these are statistics; None where it has none."""
+        """A band's contribution to the sums of a level, in fp64 if they are statistics; None if it has none."""
         raise NotImplementedError
 
     def rows(
@@ -89,13 +89,13 @@ class Form(Generic[Kind]):
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Let go of memory: no more bands are asked for until `prepare` is called again."""
+        """Free memory; no more bands are computed until `prepare` is called again."""
 
 
 def channel_moments(x: Tensor) -> Tensor:
-    """Sum and sum of squares of each image and channel, [2, B, C] in fp64; along a row in fp32 at least."""
+    """Sum and sum of squares of each image and channel, [2, B, C] in fp64; rows are summed in at least fp32."""
     value = at_least_fp32(x)
-    if x.stride(1) == 1:  # channels lie next to each other: a sum in that order is 25 times as fast
+    if x.stride(1) == 1:  # channels-last: a sum in this order is 25 times as fast
         value = value.movedim(1, 3)
         return torch.stack([rows.sum(2).double().sum(1) for rows in (value, value * value)])
     return torch.stack([rows.sum(3).double().sum(2) for rows in (value, value * value)])
@@ -113,14 +113,14 @@ def mean_and_scale(total: Tensor, count: int, eps: float) -> tuple[Tensor, Tenso
 
 
 def factor_and_summand(norm: torch.nn.GroupNorm, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """GroupNorm with the statistics of the whole map, [B, G], as what it does to each channel, [B, C]."""
+    """GroupNorm with given statistics [B, G], as a factor and a summand for each channel, [B, C]."""
     width = norm.num_channels // norm.num_groups
     factor = scale.repeat_interleave(width, 1) * norm.weight
     return factor, norm.bias - mean.repeat_interleave(width, 1) * factor
 
 
 def normalised(x: Tensor, norm: torch.nn.GroupNorm, mean: Tensor, scale: Tensor) -> Tensor:
-    """GroupNorm of a band of a map with the statistics of the whole."""
+    """GroupNorm of a band of a map, with the statistics of the whole map."""
     exact = torch.promote_types(x.dtype, torch.float32)
     factor, summand = (t.to(exact)[:, :, None, None] for t in factor_and_summand(norm, mean, scale))
     return torch.addcmul(summand, x.to(exact), factor).to(x.dtype)

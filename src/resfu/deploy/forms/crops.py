@@ -1,6 +1,6 @@
-"""Methods that see a few rows of their inputs: each band is the method itself on a part of the image.
+"""Methods whose pixels depend only on nearby rows: a band is computed by the upsampler itself on a crop of the inputs.
 
-The part is larger than the band by what the band's pixels see. Its edges count as borders, and are cut off.
+The crop is larger than the band by the rows on which the band's pixels depend. The extra rows are then cut off.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from resfu.upsamplers.indexnet import IndexNet
 from resfu.upsamplers.jbu import FIXUP, StackJBU
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
-_WINDOW, _CUBIC = 3, 2  # rows that a step of Stack-JBU sees beyond one: of its own result, and of its input
+_WINDOW, _CUBIC = 3, 2  # rows beyond a row that a step of Stack-JBU needs: of its output, and of its input
 
 
 class Cropped(Form[Kind]):
-    """A method of a whole ratio that reaches `halo` low-resolution rows beyond a band."""
+    """A method of a whole ratio that needs `halo` low-resolution rows beyond a band."""
 
     halo = 0
 
@@ -35,24 +35,24 @@ class Cropped(Form[Kind]):
         part = features[:, :, top:bottom]
         out = self.crop(part, (top, bottom), ratio, guide, shared)
         start = getattr(self.up, "start", PUBLISHED)
-        if start != PUBLISHED:  # what is learned sees a window, an interpolation perhaps the size of the whole image
+        if start != PUBLISHED:  # the learned part depends on a window, the interpolation perhaps on the image's size
             out = out - interpolated(part, (out.shape[-2], out.shape[-1]), start).to(out.dtype)
         out = out[:, :, band[0] - top * ratio : band[1] - top * ratio]
         return out if start == PUBLISHED else out + interpolated_rows(features, band, self.size, start).to(out.dtype)
 
     def crop(self, features: Tensor, low: Rows, ratio: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
-        """The method on some rows of the features."""
+        """Run the upsampler on some rows of the features."""
         rows = (low[0] * ratio, low[1] * ratio)
         guidance = guide.rows(*rows) if self.up.guided else None
         return self.up.upsample(features, guidance, (rows[1] - rows[0], self.size[1]))
 
 
 class DeconvForm(Cropped[Deconv]):
-    """Each pixel sees one low-resolution pixel."""
+    """Each pixel depends on one low-resolution pixel."""
 
 
 class PixelShuffleForm(Cropped[PixelShuffle]):
-    """Each pixel sees the convolution's window."""
+    """Each pixel depends on the convolution's window."""
 
     def __init__(self, up: PixelShuffle, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -60,7 +60,7 @@ class PixelShuffleForm(Cropped[PixelShuffle]):
 
 
 class CARAFEForm(Cropped[CARAFE]):
-    """The reassembly's window; and what predicts its weights."""
+    """Each pixel depends on the reassembly's window, and on the window of the convolution that predicts its weights."""
 
     def __init__(self, up: CARAFE, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -70,7 +70,7 @@ class CARAFEForm(Cropped[CARAFE]):
 
 
 class FADEForm(Cropped[FADE]):
-    """The reassembly's window; and the convolution's, on features and on the guidance."""
+    """Each pixel depends on the reassembly's window, and on the convolution's window in features and guidance."""
 
     def __init__(self, up: FADE, low: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__(up, low, size)
@@ -80,13 +80,13 @@ class FADEForm(Cropped[FADE]):
 
 
 class IndexNetForm(Cropped[IndexNet]):
-    """A window of the guidance that reaches one row beyond a pixel's four."""
+    """Each pixel depends on a window of the guidance that reaches one row beyond its low-resolution pixel."""
 
     halo, work = 1, 16
 
 
 class StackJBUForm(Form[StackJBU]):
-    """Steps by 2, each on the rows that the next one sees: 3 of its output further, and 2 of its input."""
+    """Steps by 2, each on the rows that the next one needs: 3 more rows of a step's output and 2 more of its input."""
 
     work = 360
 
@@ -95,7 +95,7 @@ class StackJBUForm(Form[StackJBU]):
         self.around = 2 * (_WINDOW + 2 * _CUBIC + 1) * (self.work + 2 * up.fixup.in_channels)
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """The image averaged to the size of each step."""
+        """The image, average-pooled to the size of each step."""
         image = guidance.guidance
         assert image is not None
         h, w = self.low

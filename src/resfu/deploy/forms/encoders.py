@@ -1,4 +1,4 @@
-"""Boxes of the image encoders of NAF and AnyUp, given the statistics of their norms so far."""
+"""Boxes of the encoded image in NAF and AnyUp, computed with the statistics of the norms that are already known."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,22 +18,23 @@ Box = tuple[Rows, Rows]  # rows and columns, (first, one past the last) each
 
 
 def reach_of(stack: nn.Sequential) -> int:
-    """Pixels that a pixel sees on each side of itself."""
+    """The number of pixels on each side of a pixel on which a stack's result depends."""
     return sum(m.kernel_size[0] // 2 for m in stack.modules() if isinstance(m, nn.Conv2d))
 
 
 def encoded(stack: nn.Sequential, x: Tensor, box: Box, size: tuple[int, int], totals: Sequence[Tensor]) -> Tensor:
-    """A stack of convolutions up to the first norm whose statistics are not known yet, or to its end.
+    """Apply a stack of convolutions up to the first norm whose statistics are not known yet, or to its end.
 
     Args:
-        stack: a convolution and blocks of twice norm, SiLU and convolution, see `image_encoder.NormalizedBlock`.
-        x: [B, c, rows, columns], the box of the image and as much around it as the stack sees, where the image has it.
+        stack: a convolution, followed by blocks of `image_encoder.NormalizedBlock`.
+        x: [B, c, rows, columns], the box of the image with the pixels around it on which the stack depends, as far as
+            they lie inside the image.
         box: rows and columns of the image that are wanted.
         size: (H, W) of the image.
-        totals: moments of the maps before each norm, over the whole image.
+        totals: moments over the whole image of the maps before each norm.
 
     Returns:
-        [B, D, rows, columns], the wanted ones.
+        [B, D, rows, columns] of the box.
     """
     have = around(box, reach_of(stack), size)
     if on_cpu_without_graph(x) and all_plain(stack):
@@ -58,10 +59,10 @@ def encoded(stack: nn.Sequential, x: Tensor, box: Box, size: tuple[int, int], to
 
 
 def _compiled(stack: nn.Sequential, image: Tensor, size: tuple[int, int], totals: Sequence[Tensor]) -> Tensor:
-    """`encoded` of one image by the kernels for whole images: [rows, columns, D], wrong near the tile's inner edges.
+    """`encoded` for one image by the kernels for whole images: [rows, columns, D], wrong near the tile's inner edges.
 
-    They mirror the edges of a tile as those of an image, and so each layer is wrong one pixel further inwards. That is
-    what the stack sees around the box.
+    The kernels mirror the edges of a tile like those of an image, so with each layer the result is wrong one pixel
+    further inwards. These pixels lie outside the box and are cut off later.
     """
     parts: list[Any] = list(stack)
     stem, *blocks = parts
@@ -83,14 +84,17 @@ def _compiled(stack: nn.Sequential, image: Tensor, size: tuple[int, int], totals
 
 
 def around(box: Box, reach: int, size: tuple[int, int]) -> Box:
-    """A box and the pixels around it, those that the image has."""
+    """A box extended by `reach` pixels on each side, as far as they lie inside the image."""
     (top, bottom), (left, right) = box
     rows, columns = (max(0, top - reach), bottom + reach), (max(0, left - reach), right + reach)
     return (rows[0], min(size[0], rows[1])), (columns[0], min(size[1], columns[1]))
 
 
 def pooled(x: Tensor, seen: Box, box: Box, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A box of `F.adaptive_avg_pool2d`, from box `seen` of a map of the image's size to `box` of one of another."""
+    """A box of `F.adaptive_avg_pool2d` from the image's size to `size`.
+
+    x is the box `seen` of the map of the image's size; the result is the box `box` of the pooled map.
+    """
     if image == size:
         return at_least_fp32(x)
     x = at_least_fp32(x)
@@ -102,12 +106,12 @@ def pooled(x: Tensor, seen: Box, box: Box, image: tuple[int, int], size: tuple[i
 
 
 def seen_by_pool(span: Rows, P: int, p: int) -> Rows:
-    """The places of P, along an axis, that those of a span of p are averages of."""
+    """Along an axis pooled from P to p pixels, the pixels over which a span of the p pixels are averages."""
     return span[0] * P // p, -(-span[1] * P // p)
 
 
 def share_of_pool(x: Tensor, box: Box, image: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """What a box of a map of the image's size adds to its average at another size."""
+    """The contribution of a box of a map, of the image's size, to the map average-pooled to another size."""
     x = at_least_fp32(x)
     down, across = (
         pooling_matrix(P, p, x.dtype).to(x.device)[:, slice(*of)] for P, p, of in zip(image, size, box, strict=True)
@@ -116,7 +120,7 @@ def share_of_pool(x: Tensor, box: Box, image: tuple[int, int], size: tuple[int, 
 
 
 def _convolved(convolution: nn.Conv2d, x: Tensor, have: Box, size: tuple[int, int]) -> tuple[Tensor, Box]:
-    """The convolution, which mirrors the image's border, and the box that it leaves."""
+    """Convolve a box, mirroring the image's border; return the result and the smaller box that it covers."""
     reach, ((top, bottom), (left, right)) = convolution.kernel_size[0] // 2, have
     borders = [left == 0, right == size[1], top == 0, bottom == size[0]]
     if reach and any(borders):

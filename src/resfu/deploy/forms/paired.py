@@ -1,4 +1,4 @@
-"""Rows of the convolutions of ReSFU's keys, whose taps lie one low-resolution pixel apart."""
+"""Rows of the convolutions of ReSFU's keys, with taps one low-resolution pixel apart."""
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +13,21 @@ Rows = tuple[int, int]
 
 
 def semantic_map(key: Tensor, weight: Tensor) -> Tensor:
-    """The K x K convolution of a low-resolution key with one row and column of border, [B, M, h + 2, w + 2]."""
+    """The K x K convolution of a low-resolution key, with a border of one pixel: [B, M, h + 2, w + 2]."""
     reach = weight.shape[-1] // 2 + 1
     return F.conv2d(pad(key, reach, reach), weight, groups=key.shape[1] // weight.shape[1])
 
 
 class SemanticRows:
-    """Rows of the convolution of the upsampled key: the upsampled convolution of the low-resolution one.
+    """Rows of the convolution of the upsampled key, which is the upsampled convolution of the low-resolution key.
 
-    The few low-resolution rows that some rows lie between get the image's columns once.
+    The few low-resolution rows that are needed are interpolated along their columns once.
 
     Args:
-        convolved: see `semantic_map`.
-        rows: all that are going to be asked for.
-        size: (H, W).
-        low: (h, w).
+        convolved: the convolved key, see `semantic_map`.
+        rows: the rows of the image for which `of` will be called.
+        size: (H, W) of the image.
+        low: (h, w) of the key.
     """
 
     def __init__(self, convolved: Tensor, rows: Rows, size: tuple[int, int], low: tuple[int, int]) -> None:
@@ -39,7 +39,7 @@ class SemanticRows:
         self._wide = torch.lerp(x.index_select(3, cell + 1), x.index_select(3, cell + 2), fraction)
 
     def of(self, rows: Rows) -> Tensor:
-        """Some of the rows, [B, M, rows, W]."""
+        """The given rows, [B, M, rows, W]."""
         part = slice(rows[0] - self._first, rows[1] - self._first)
         place = self._cell[part] + 1 - self._top
         low_rows, high_rows = self._wide.index_select(2, place), self._wide.index_select(2, place + 1)
@@ -49,20 +49,20 @@ class SemanticRows:
 def detail_rows(
     key: Tensor, first: int, rows: Rows, weight: Tensor, size: tuple[int, int], low: tuple[int, int]
 ) -> Tensor:
-    """Rows of the convolution of a high-resolution key of which some rows are given.
+    """Rows of the convolution of a high-resolution key, of which only some rows are given.
 
     Args:
-        key: [B, D, n, W], all rows within reach of the wanted ones, or up to the border.
-        first: the first of them in the image.
+        key: [B, D, n, W], all rows within reach of the wanted rows, as far as they lie inside the image.
+        first: index in the image of the key's first row.
         rows: (first, one past the last) that are wanted.
         weight: [M, D / G, K, K].
         size: (H, W) of the image.
-        low: (h, w): taps are H / h and W / w pixels apart, between pixels where these are not whole.
+        low: (h, w). Taps are H / h and W / w pixels apart; if these are not whole, taps lie between pixels.
     """
     K, groups = weight.shape[-1], key.shape[1] // weight.shape[1]
     (H, W), (h, w) = size, low
     top, left = -(-(K // 2) * H // h) + 1, -(-(K // 2) * W // w) + 1
-    # Beyond the border its last row is repeated; the band's own rows are there already.
+    # Beyond the image's border its last row is repeated.
     place = torch.arange(rows[0] - top, rows[1] + top, device=key.device).clamp(0, H - 1) - first
     place = place.clamp(0, key.shape[2] - 1)
     x = pad(key.index_select(2, place), 0, left)

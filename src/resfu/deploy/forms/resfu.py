@@ -1,11 +1,11 @@
 """ReSFU in bands: statistics of the query, sums of the hidden channels, then scores, kernels and the weighted sum.
 
-Level 0 sums the query in its three guises (as it is, filtered, smoothed), which GroupNorm normalises over the image.
-Level 1 sums the hidden channels of both similarity blocks. Each level computes the bands anew: the query alone is half
-an output of 64 channels.
+Level 0 sums the query in its three forms (unchanged, filtered, smoothed), because GroupNorm normalises each of them
+over the image. Level 1 sums the hidden channels of both similarity blocks. Each level computes the bands again: storing
+the query alone would take half the memory of an output of 64 channels.
 
-What the filters see around a band is more than a low band of many features itself. So sums and scores are made of
-taller blocks, and hidden channels of some of their rows at a time.
+With many features, bands are low, and the filters need more rows around a band than the band has. So sums and scores
+are computed for taller blocks of rows, and hidden channels for a few of a block's rows at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,10 +33,10 @@ from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
 
 
 class ReSFUForm(Form[ReSFU]):
-    """See the module."""
+    """The band form of ReSFU; see the module's docstring."""
 
     levels = 2
-    hidden = 0  # of `work`, what only `part` rows take at a time where no gradients are recorded
+    hidden = 0  # the part of `work` that is needed for only `part` rows at a time, without gradients
     part = 1
     _known: tuple[Rows, Tensor] | None = None  # scores of a block, [B, K K, rows, W]
 
@@ -57,7 +57,7 @@ class ReSFUForm(Form[ReSFU]):
             self.blocks.append(up.detail_similarity)
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
-        """Planes of both blocks, the query and the scores, or hidden channels; and the query around a band."""
+        """Estimate the memory: the query, the scores with planes or hidden channels, and the query around a band."""
         up, D = self.up, self.up.query.out_channels
         with torch.no_grad():
             planes = compiles(up, features, guidance, self.low, self.size)
@@ -66,29 +66,29 @@ class ReSFUForm(Form[ReSFU]):
         self.around = 2 * self.reach * 3 * D
 
     def planned(self, rows: int, numbers: float) -> None:
-        """See `Form`: of blocks there are no features in memory."""
+        """See `Form`; blocks need no memory for features."""
         self.share(rows, numbers, self.work)
 
     def share(self, rows: int, numbers: float, work: int) -> None:
-        """Set `part` and `tall` for bands of so many rows that may take so many numbers a column, `work` of a pixel."""
+        """Set `part` and `tall` for bands of `rows` rows, memory of `numbers` for a column and `work` for a pixel."""
         self.part = max(1, rows // 2)
         blocks = int((numbers - self.part * self.hidden) / ((work - self.hidden) * rows))
         self.tall = rows * max(1, blocks)
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """The guidance's mean and scale; the key, and its convolution by the semantic block."""
+        """The guidance's mean and scale, the key, and the key's convolution in the semantic block."""
         self.choose(features, guidance)
         norm = self.up.guidance_norm
         known = guide_statistics(guidance, norm) if isinstance(norm, nn.GroupNorm) else []
         return known + self.of_features(features)
 
     def choose(self, features: Tensor, guidance: Guide) -> None:
-        """Whether compiled kernels run."""
+        """Decide whether compiled kernels run, and set `compiled` if they do."""
         if compiles(self.up, features, guidance.guidance, self.low, self.size):
             self.compiled = CompiledBands(self.up, self.low, self.size, self.room)
 
     def of_features(self, features: Tensor) -> list[Tensor]:
-        """The key, and its convolution by the semantic block."""
+        """The key, and the key's convolution in the semantic block."""
         up = self.up
         if up.alignment == "detail":
             return []
@@ -139,7 +139,7 @@ class ReSFUForm(Form[ReSFU]):
         return fits and which_backend(features, self.up.backend) == "numba"
 
     def _scores(self, band: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        """The scores of a band, [B, K K, rows, W]; without gradients those of its block, kept until the next one."""
+        """The scores of a band, [B, K K, rows, W]; without gradients those of its block are computed and kept."""
         if torch.is_grad_enabled():
             return self._made_scores(band, guide, shared, totals)
         first = band[0] // self.tall * self.tall
@@ -162,7 +162,7 @@ class ReSFUForm(Form[ReSFU]):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def _kernel(self, scores: Tensor, band: Rows) -> Tensor:
-        """Softmax over the neighbours inside the image; with a start, what is added to it."""
+        """Weights by the softmax over neighbours inside the image; with a start, the weights that are added to it."""
         K, (H, W), (h, w) = self.up.kernel_size, self.size, self.low
         rows = neighbour_in_image(H, h, K, scores.device)[:, slice(*band)]
         columns = neighbour_in_image(W, w, K, scores.device)
@@ -187,7 +187,7 @@ class ReSFUForm(Form[ReSFU]):
     def _maps(self, band: Rows, margin: int, guide: Guide, shared: Sequence[Tensor]) -> list[Tensor]:
         """The query of a band, for the semantic block and for the detail block, and the detail block's key.
 
-        The key has `margin` more rows above and below, of those that the image has.
+        The key has `margin` more rows above and below, as far as they lie inside the image.
         """
         up, H = self.up, self.size[0]
         reach = 2 * up.guided_filter_radius if up.alignment != "detail" and up.guided_query else 0
@@ -216,7 +216,7 @@ class ReSFUForm(Form[ReSFU]):
     def _hidden(
         self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor
     ) -> Iterator[tuple[Tensor, ...]]:
-        """The hidden channels of each block, [B, M, rows, W], some rows after the other."""
+        """Yield the hidden channels of each similarity block, [B, M, rows, W], a few rows at a time."""
         margin = self.up.kernel_size // 2 * self.size[0] // self.low[0] + 1
         maps = self._maps(band, margin, guide, shared)
         low = None if self.up.alignment == "detail" else SemanticRows(shared[-1], band, self.size, self.low)
@@ -229,7 +229,7 @@ class ReSFUForm(Form[ReSFU]):
         self, block: SimilarityBlock, rows: Rows, maps: Sequence[Tensor], top: int, margin: int,
         low: SemanticRows | None, total: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Those of a block and some rows, from the maps of rows `top` and on."""
+        """The hidden channels of one block and some rows; the maps begin at row `top`."""
         up, norm = self.up, block.norm
         count = self.size[0] * self.size[1] * norm.num_channels // norm.num_groups
         key = low if up.alignment != "detail" and block is up.semantic_similarity else None
@@ -250,7 +250,7 @@ class ReSFUForm(Form[ReSFU]):
 
 
 def _normalised_scores(hidden: Tensor, block: SimilarityBlock, mean: Tensor, scale: Tensor) -> Tensor:
-    """GroupNorm with the given statistics and the last convolution, as one convolution an image."""
+    """GroupNorm with the given statistics and the last convolution, as one convolution for each image."""
     norm, score = block.reduce_norm, block.score
     scale = (scale[:, :, None] * norm.weight.double().view(norm.num_groups, -1)).flatten(1)
     shift = norm.bias.double() - mean.repeat_interleave(hidden.shape[1] // norm.num_groups, 1) * scale

@@ -1,7 +1,8 @@
-"""ReSFU's bands by compiled kernels: in fp32 on the CPU, for no gradients, at whole ratios.
+"""ReSFU's bands by compiled kernels: in fp32 on the CPU, without gradients, at whole ratios.
 
-Everything of a band lies in memory that is taken once. The filtered query, the dearest map, is kept from pass to pass
-for as many bands as there is room: the same numbers, made once instead of three times.
+All intermediates of a band lie in memory that is allocated once. The filtered query is the map that takes longest to
+compute. It is kept from pass to pass for as many bands as the memory allows, so that it is computed once instead of
+three times.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,11 @@ from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
 from resfu.upsamplers.starts import PUBLISHED
 
-_AT_ONCE = 8  # channels that are filtered together: a multiple of any group of GroupNorm's here
+_AT_ONCE = 8  # channels that are filtered together; GroupNorm's groups must not be larger here
 
 
 def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether the kernels take this call."""
+    """Whether the compiled kernels can compute this call."""
     if guidance is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
     if up.start != PUBLISHED or not all_plain(up):
@@ -47,13 +48,13 @@ def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[in
 
 
 class CompiledBands:
-    """The passes of `ReSFUForm` on kernels.
+    """The passes of `ReSFUForm` by compiled kernels.
 
     Args:
         up: the upsampler.
         low: (h, w).
         size: (H, W).
-        room: bytes for filtered queries.
+        room: bytes of memory for filtered queries that are kept.
     """
 
     def __init__(self, up: ReSFU, low: tuple[int, int], size: tuple[int, int], room: float) -> None:
@@ -89,14 +90,14 @@ class CompiledBands:
         return torch.stack(found).unflatten(3, (groups, -1)).sum(4)
 
     def hidden_moments(self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor) -> Tensor:
-        """Moments of GroupNorm's groups of hidden channels, of each block, [blocks, 2, B, norm groups]."""
+        """Moments of the hidden channels of each block, by GroupNorm's groups, [blocks, 2, B, norm groups]."""
         found = []
         for block, planes, key in self._planes(band, guide, shared, total):
             found.append(self.scores[block].moments(planes, band, key, self.space))
         return torch.stack(found)
 
     def made_scores(self, rows: Rows, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> Tensor:
-        """The scores of some rows, [B, 9, rows, W], valid until the next ones are made."""
+        """The scores of some rows, [B, 9, rows, W], valid until the next call."""
         (first, last), W = rows, self.size[1]
         found = self._planes(rows, guide, shared, totals[0])
         scores = self.space.take("scores", (len(found[0][1]), 9, last - first, W)).zero_()
@@ -105,7 +106,7 @@ class CompiledBands:
         return scores
 
     def _query(self, band: Rows, guide: Guide, shared: Sequence[Tensor]) -> tuple[Tensor, int]:
-        """The query [B, D, rows, W] of the band and what its filters see around it; its first row in the image."""
+        """The query [B, D, rows, W] of the band and of the rows around it that its filters need; and its first row."""
         up, (H, W) = self.up, self.size
         top, bottom = max(0, band[0] - self.reach), min(H, band[1] + self.reach)
         x = guide.rows(top, bottom)
@@ -124,14 +125,14 @@ class CompiledBands:
 
     @property
     def reach(self) -> int:
-        """Rows of the query beyond a band."""
+        """Number of rows of the query that are needed above and below a band."""
         up = self.up
         filtered = 2 * up.guided_filter_radius if up.alignment != "detail" and up.guided_query else 0
-        smoothed = -(-self.size[0] // self.low[0]) + 1  # a neighbour, and a row more for the Gaussian
+        smoothed = -(-self.size[0] // self.low[0]) + 1  # one neighbour, and one more row for the Gaussian
         return max(filtered, smoothed if up.alignment != "semantic" else 0)
 
     def _filtered(self, band: Rows, q: Tensor, top: int, shared: Sequence[Tensor]) -> Tensor:
-        """The semantic query of the band, [B, D, rows, W], valid until the next one is taken."""
+        """The semantic query of the band, [B, D, rows, W], valid until the next call."""
         up, (first, last) = self.up, band
         inner = slice(first - top, last - top)
         if not up.guided_query:
@@ -158,7 +159,7 @@ class CompiledBands:
     def _planes(
         self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor
     ) -> list[tuple[SimilarityBlock, Tensor, Tensor | None]]:
-        """Of each block: the normalised maps as its kernels read them, and the convolved key on the LR map."""
+        """For each block: the block, its normalised maps in the kernels' layout, and the convolved LR key or None."""
         up, (first, last) = self.up, band
         q, top = self._query(band, guide, shared)
         found = []
@@ -192,7 +193,7 @@ class CompiledBands:
     def _normalise(
         self, x: Tensor, block: SimilarityBlock, total: Tensor, out: Tensor, channels: slice | None = None
     ) -> None:
-        """GroupNorm of some channels with the statistics of the whole image, into `out`."""
+        """Apply GroupNorm with the statistics of the whole image to some channels, and write the result to `out`."""
         norm = block.norm
         count = self.size[0] * self.size[1] * norm.num_channels // norm.num_groups
         mean, scale = mean_and_scale(total, count, norm.eps)
@@ -201,7 +202,7 @@ class CompiledBands:
             torch.addcmul(offset, x[b], factor, out=out[b])
 
     def _convolved(self, shared: Sequence[Tensor]) -> Tensor:
-        """[B, h + 2, M, w + 2], made once."""
+        """The convolved key [B, h + 2, M, w + 2], computed once."""
         if not hasattr(self, "_low"):
             self._low = shared[-1].permute(0, 2, 1, 3).contiguous()
         return self._low
@@ -217,7 +218,7 @@ def _chunks(x: Tensor) -> list[slice]:
 
 
 def _affine(norm: nn.GroupNorm, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """GroupNorm of an image as a factor and an offset of each channel, in fp32."""
+    """GroupNorm of an image as a factor and an offset for each channel, in fp32."""
     each = norm.num_channels // norm.num_groups
     factor = norm.weight.double() * scale.double().repeat_interleave(each)
     offset = norm.bias.double() - mean.double().repeat_interleave(each) * factor

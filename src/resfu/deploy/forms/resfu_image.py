@@ -1,4 +1,4 @@
-"""ReSFU guided by the image: the guidance is made of it in rows, with two levels of statistics before ReSFU's own."""
+"""ReSFU guided by the image, in bands: the guidance is computed in rows, with two levels of statistics of its own."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,11 +11,11 @@ from resfu.deploy.forms.resfu import ReSFUForm
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.resfu_image import ReSFUImage
 
-_MADE = 4  # copies of the guidance and of what lies before it
+_MADE = 4  # copies of the guidance, and of the map before it, in memory
 
 
 class _MadeGuide(Guide):
-    """The guidance's rows, made of the image's."""
+    """A guidance whose rows are computed from the image's rows."""
 
     def __init__(self, up: ReSFUImage, guide: Guide, total: Tensor | None) -> None:
         super().__init__(guide.guidance, guide.whole)
@@ -30,13 +30,13 @@ class _MadeGuide(Guide):
         return self._up.conv2(_bordered(x, first == 0, last == H))
 
     def hidden(self, first: int, last: int) -> Tensor:
-        """Rows of the first convolution."""
+        """Rows of the first convolution's result."""
         x = self._guide.rows(max(0, first - 1), min(self.whole[0], last + 1))
         return self._up.conv1(_bordered(x, first == 0, last == self.whole[0]))
 
 
 class ReSFUImageForm(Form[ReSFUImage]):
-    """Level 0: the norm between both convolutions. Level 1: the guidance. Then those of `ReSFUForm`."""
+    """Statistics of the norm between the convolutions (level 0), of the guidance (level 1), then those of ReSFU."""
 
     levels = 2 + ReSFUForm.levels
 
@@ -45,7 +45,7 @@ class ReSFUImageForm(Form[ReSFUImage]):
         self._inner = ReSFUForm(cast("ReSFU", up.resfu), low, size)
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
-        """See `ReSFUForm`; and the guidance that is made."""
+        """See `ReSFUForm`; adds the memory for the guidance."""
         self._inner.seen(features, guidance)
         made = _MADE * (self.up.conv1.out_channels + self.up.conv2.out_channels)
         self.work, self.around = self._inner.work + made, self._inner.around + self._inner.reach * made
@@ -56,7 +56,7 @@ class ReSFUImageForm(Form[ReSFUImage]):
         self.tall = self._inner.tall
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """What ReSFU makes of the features."""
+        """The tensors that ReSFU computes from the features."""
         self._inner.room = self.room
         self._inner.choose(features, guidance)
         return self._inner.of_features(features)
@@ -84,12 +84,12 @@ class ReSFUImageForm(Form[ReSFUImage]):
         self._inner.finish()
 
     def _all(self, shared: Sequence[Tensor], totals: Sequence[Tensor]) -> list[Tensor]:
-        """What ReSFU's bands share: the guidance's statistics as well."""
+        """The tensors that ReSFU's bands share, with the guidance's statistics."""
         norm = self.up.resfu.guidance_norm
         count = self.size[0] * self.size[1] * self.up.conv2.out_channels // norm.num_groups  # pyright: ignore
         return [*mean_and_scale(totals[1], count, norm.eps), *shared]  # pyright: ignore
 
 
 def _bordered(x: Tensor, top: bool, bottom: bool) -> Tensor:
-    """With one row and column of border where the image ends."""
+    """Pad by one column on both sides, and by one row where the image ends."""
     return F.pad(x, (1, 1, int(top), int(bottom)), mode="replicate")

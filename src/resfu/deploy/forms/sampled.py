@@ -1,4 +1,4 @@
-"""Methods that read the features at positions of their own: a band is some of the positions."""
+"""Methods that sample the features at given positions: a band is the rows of these positions."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ _CUBIC = -0.75
 
 
 class NearestForm(Form[Nearest]):
-    """Rows and columns by their place."""
+    """Nearest-neighbour rows and columns, by index."""
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
@@ -30,7 +30,7 @@ class NearestForm(Form[Nearest]):
 
 
 class BilinearForm(Form[Bilinear]):
-    """Rows, then columns, by the arithmetic of PyTorch."""
+    """Linear interpolation along both axes, with PyTorch's rounding."""
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
@@ -46,7 +46,7 @@ class BilinearForm(Form[Bilinear]):
 
 
 class BicubicForm(Form[Bicubic]):
-    """Four rows, then four columns."""
+    """Cubic interpolation from four rows, then from four columns."""
 
     def rows(
         self, band: Rows, features: Tensor, guide: Guide, shared: Sequence[Tensor], totals: Sequence[Tensor]
@@ -60,7 +60,7 @@ class BicubicForm(Form[Bicubic]):
 
 
 def _cubic_axis(x: Tensor, position: Tensor, dim: int) -> Tensor:
-    """Cubic interpolation (a = -0.75) along an axis, the border repeated."""
+    """Cubic interpolation (a = -0.75) along an axis, with repeated borders."""
     below = position.floor()
     fraction = (position - below).to(x.dtype)
     shape = [1] * x.dim()
@@ -78,7 +78,7 @@ def _cubic_axis(x: Tensor, position: Tensor, dim: int) -> Tensor:
 
 
 class DySampleForm(Form[DySample]):
-    """Offsets of the band's own low-resolution rows; positions in the whole map, which they may reach anywhere."""
+    """The offsets depend on the band's low-resolution rows; the positions may lie anywhere in the whole map."""
 
     work = 32
 
@@ -94,7 +94,7 @@ class DySampleForm(Form[DySample]):
         columns = lr_position(W, w, x.device, x.dtype) + offsets[:, 0]
         rows = lr_position(H, h, x.device, x.dtype)[slice(*band), None] + offsets[:, 1]
         out = sample(x, columns, rows)
-        if up.start not in (PUBLISHED, BILINEAR):  # without offsets it is bilinear already
+        if up.start not in (PUBLISHED, BILINEAR):  # with zero offsets it already is bilinear
             first, plain = (interpolated_rows(x, band, self.size, start) for start in (up.start, BILINEAR))
             out = out + first - plain
         return out.to(features.dtype)

@@ -1,4 +1,4 @@
-"""SAPA and A2U: kernels from features or statistics of the whole guidance, in bands."""
+"""SAPA and A2U in bands; their kernels depend on the key or on statistics of the whole guidance."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ _FILTER = 6
 
 
 class SAPAForm(Form[SAPA]):
-    """The key and the guidance's statistics are shared; queries and kernels are of a band."""
+    """The key and the guidance's statistics are shared; queries and kernels are computed for each band."""
 
     work = 128
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """The key [B, D, h, w]; mean and scale of the guidance, where it is normalised over the image."""
+        """The key [B, D, h, w]; also mean and scale of the guidance, if it is normalised over the image."""
         up = self.up
         key = project(up.key, features, up.features_norm)
         if not isinstance(up.guidance_norm, nn.GroupNorm):
@@ -49,19 +49,19 @@ class SAPAForm(Form[SAPA]):
 
 
 def guide_statistics(guide: Guide, norm: nn.GroupNorm) -> list[Tensor]:
-    """Mean and scale of the guidance with the rows and columns that are repeated."""
+    """Mean and scale of the guidance, including the rows and columns that are repeated."""
     assert guide.guidance is not None
     whole = tuple(guide.guidance.shape[-2:]) == guide.whole
     return statistics(guide.guidance if whole else guide.rows(0, guide.whole[0]), norm)
 
 
 class A2UForm(Form[A2U]):
-    """The two filters are of the whole guidance; so are the statistics of what they give."""
+    """The two filters depend on the whole guidance, and so do the statistics of the filtered maps."""
 
     levels, work = 1, 16
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
-        """The filters of each image, and 36 numbers of each."""
+        """The two filters of each image, and its 36 predicted numbers."""
         up = self.up
         whole = guidance.rows(0, guidance.whole[0])
         pooled = F.adaptive_avg_pool2d(whole, _FILTER)
@@ -89,7 +89,7 @@ class A2UForm(Form[A2U]):
         return reassemble_rows(features, window_softmax(scores.sigmoid()), band, self.size[0], "coarse", "zero")
 
     def _filtered(self, band: Rows, guide: Guide, filters: Tensor) -> tuple[Tensor, Tensor]:
-        """Both filters of the band's rows, [B, c, rows / 2, w]: windows of 6 with stride 2, zeros beyond the image."""
+        """The band's rows by each of the two filters, [B, c, rows / 2, w], at stride 2 with zeros beyond the image."""
         top, bottom = max(0, band[0] - 2), min(self.size[0], band[1] + 2)
         x = F.pad(guide.rows(top, bottom), (2, 2, top - band[0] + 2, band[1] + 2 - bottom))
         images = x.shape[0]

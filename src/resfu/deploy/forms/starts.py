@@ -16,11 +16,11 @@ def interpolated_rows(features: Tensor, band: Rows, size: tuple[int, int], start
     down = down[slice(*band)]
     read = (down != 0).any(0).nonzero()[:, 0]
     top, bottom = int(read[0]), int(read[-1]) + 1
-    x = x[:, :, top:bottom] @ across.mT  # columns of these few rows, then rows: in this order it is less
+    x = x[:, :, top:bottom] @ across.mT  # along the columns first, which is less work for few rows
     return (down[:, top:bottom] @ x).to(features.dtype)
 
 
 def _matrix(P: int, p: int, start: str, like: Tensor) -> Tensor:
-    """[P, p], what the interpolation does along an axis: it treats both alike, one after the other."""
+    """The interpolation along an axis as a matrix [P, p]; interpolations treat one axis after the other."""
     eye = torch.eye(p, dtype=like.dtype, device=like.device)
     return interpolated(eye[None, :, :, None], (P, 1), start)[0, :, :, 0].mT
