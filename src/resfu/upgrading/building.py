@@ -1,4 +1,4 @@
-"""Whether an upsampler fits a place, and the module that stands there."""
+"""Check whether an upsampler fits a place in a network, and build the module that replaces the call there."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,17 +13,17 @@ from resfu.upsamplers.odd_sizes import whole_size
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 SAME = "same"
-_A2U_WIDTH = 32  # of a guidance that its normalisation takes
+_A2U_WIDTH = 32  # the width of A2U's guidance must be a multiple of this
 
 
 class Replacement(nn.Module):
-    """An upsampler of one place, with what fits its widths.
+    """The upsampler at one place, with the projections that its widths need.
 
     Args:
         upsampler: takes features, guidance and size.
-        projection: 1 x 1 convolution before it, where the old layer changed the width.
-        guidance_projection: 1 x 1 convolution of the guidance, where the method asks for other widths.
-        whole_guidance: whether the method takes a guidance larger than the output as it is.
+        projection: 1 x 1 convolution before the upsampler, if the old layer changed the number of channels.
+        guidance_projection: 1 x 1 convolution of the guidance, if the method needs another number of channels.
+        whole_guidance: whether the method takes a guidance that is larger than the output without resizing.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Replacement(nn.Module):
         self.whole_guidance = whole_guidance
 
     def forward(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """[B, C, h, w] -> [B, C', H, W]."""
-        # A kernel that sums to 1 and a 1 x 1 convolution commute, and this order costs less.
+        """Features [B, C, h, w] -> [B, C', H, W]."""
+        # A kernel that sums to 1 and a 1 x 1 convolution commute; this order is cheaper.
         if self.projection is not None:
             features = self.projection(features)
         if guidance is not None and not self.whole_guidance:
@@ -54,15 +54,15 @@ class Replacement(nn.Module):
 
 
 class ByWay(Replacement):
-    """An upsampler that goes part of the way, and the old interpolation that goes on from there.
+    """An upsampler to an intermediate size, followed by the old interpolation to the final size.
 
-    Two interpolations in turn are not one to the same size. So an upsampler that starts from the old result gives the
-    change alone, which is added to it.
+    Two interpolations in a row do not equal a single one to the same size. So if the upsampler has a start, only its
+    change from the start is interpolated to the final size and added to the old result.
 
     Args:
-        *parts: those of `Replacement`.
-        old: the interpolation, as `start` names it.
-        from_old: whether the upsampler starts from it.
+        *parts: the arguments of `Replacement`.
+        old: the old interpolation, as `start` names it.
+        from_old: whether the upsampler starts from the old interpolation.
     """
 
     def __init__(self, *parts: Any, old: str, from_old: bool) -> None:
@@ -72,7 +72,7 @@ class ByWay(Replacement):
     def forward(
         self, features: Tensor, guidance: Tensor | None, size: tuple[int, int], middle: tuple[int, int] | None = None
     ) -> Tensor:
-        """[B, C, h, w] -> [B, C, H, W]; the upsampler as far as middle."""
+        """Features [B, C, h, w] -> [B, C, H, W]; the upsampler runs up to the size `middle`."""
         assert middle is not None
         upsampled = super().forward(features, guidance, middle)
         if not self.from_old:
@@ -82,7 +82,7 @@ class ByWay(Replacement):
 
 
 def refusal(upsampler: str, call: Call) -> str:
-    """Why an upsampler cannot stand at a place; "" where it can."""
+    """The reason why an upsampler cannot be used at a place; "" if it can."""
     if upsampler == SAME:
         return ""
     if upsampler not in UPSAMPLERS:
@@ -113,17 +113,17 @@ def build(
     options: Mapping[str, Any],
     middle: tuple[int, ...] | None = None,
 ) -> Replacement:
-    """The module that stands at a place.
+    """Build the module that replaces a call.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
-        call: what was asked for.
-        guidance_channels: width of the guidance; None where the method is not guided.
+        call: the description of the call.
+        guidance_channels: width of the guidance; None if the method is not guided.
         options: further arguments of the upsampler's constructor.
-        middle: size that it upsamples to, if the old interpolation goes on from there.
+        middle: the size to which the upsampler goes, if the old interpolation continues from there.
 
     Raises:
-        ValueError: for options that it does not take.
+        ValueError: for options that the upsampler does not take.
     """
     step = call if middle is None else replace(call, size=middle)
     method, ratio, width = UPSAMPLERS[upsampler], _whole_ratio(step), call.out_channels
@@ -134,7 +134,7 @@ def build(
         guidance_projection = nn.Conv2d(guidance_channels, wanted, 1)
         guidance_channels = wanted
     if upsampler == "dysample":
-        # The published 4 groups, or as many as divide the width.
+        # The published 4 groups, or the largest smaller number that divides the width.
         options.setdefault("groups", next(groups for groups in (4, 3, 2, 1) if width % groups == 0))
     if upsampler == "naf":
         options.setdefault("heads", next(heads for heads in (4, 2, 1) if width % heads == 0))
@@ -155,5 +155,5 @@ def build(
 
 
 def _whole_ratio(call: Call) -> int:
-    """The ratio, rounded up: methods of whole ratios crop."""
+    """The ratio, rounded up, because methods of whole ratios crop their output."""
     return max(-(-H // h) for H, h in zip(call.size, call.low, strict=True))

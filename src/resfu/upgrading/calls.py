@@ -10,7 +10,7 @@ from torch import Tensor
 INTERPOLATIONS = (F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
 SHUFFLES = (F.pixel_shuffle,)
 TRANSPOSED = (F.conv_transpose2d,)
-ANTIALIASED = "bicubic, antialiased"  # another cubic than PyTorch's bicubic, where maps grow as well
+ANTIALIASED = "bicubic, antialiased"  # a different cubic kernel from "bicubic", also for upsampling
 RESAMPLING = (*INTERPOLATIONS, *SHUFFLES, *TRANSPOSED)
 
 
@@ -21,10 +21,10 @@ class Call:
     Attributes:
         kind: "interpolate", "pixel_shuffle" or "conv_transpose2d".
         mode: of an interpolation, else "".
-        align_corners: whether the grids share their corners instead of their edges.
-        channels: width of the input.
-        out_channels: width of the output.
-        low: (h, w) of the input; all axes of a volume.
+        align_corners: the argument `align_corners` of an interpolation.
+        channels: number of channels of the input.
+        out_channels: number of channels of the output.
+        low: (h, w) of the input; for volumes all axes.
         size: (H, W) of the output.
     """
 
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def start(self) -> str:
-        """The old result as upsamplers name it in their argument `start`; "" where it is learned."""
+        """The value of the upsamplers' argument `start` that gives the old result; "" if there is none."""
         if self.kind != "interpolate" or self.mode not in ("nearest", "nearest-exact", "bilinear", "bicubic"):
             return ""
         return self.mode + ("-corners" if self.align_corners else "")
@@ -64,7 +64,7 @@ def input_of(args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def asked_mode(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[str, bool]:
-    """Mode of an interpolation and whether corners are aligned."""
+    """The mode of an interpolation, and whether corners are aligned."""
     if func is F.upsample_nearest:
         return "nearest", False
     if func is F.upsample_bilinear:
@@ -76,7 +76,7 @@ def asked_mode(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[str, boo
 
 
 def described(func: Any, args: tuple, kwargs: dict[str, Any], output: Tensor) -> Call:
-    """The call of a resampling function that gave `output`."""
+    """Describe the call of a resampling function that returned `output`."""
     x = input_of(args, kwargs)
     mode, corners, kind = "", False, "interpolate"
     if func in INTERPOLATIONS:
@@ -87,7 +87,7 @@ def described(func: Any, args: tuple, kwargs: dict[str, Any], output: Tensor) ->
 
 
 def changes_resolution(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether this is a call to report: any interpolation, but a transposed convolution only with a stride."""
+    """Whether a call is reported: any interpolation or pixel shuffle, and transposed convolutions with a stride."""
     if func not in RESAMPLING or not isinstance(input_of(args, kwargs), torch.Tensor):
         return False
     if func not in TRANSPOSED:

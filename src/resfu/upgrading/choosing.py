@@ -15,12 +15,12 @@ AS_BEFORE, PUBLISHED = "as-before", "published"
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of a place.
+    """The upsampler chosen for a place.
 
     Attributes:
-        place: which one.
+        place: the place.
         method: the upsampler's name.
-        by_way: the map whose size the upsampler goes to, where the old interpolation goes on from there.
+        by_way: the map to whose size the upsampler goes, if the old interpolation continues from there.
     """
 
     place: Place
@@ -29,7 +29,7 @@ class Choice:
 
 
 def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence[str] | None) -> list[Choice]:
-    """The places to replace, each with its upsampler.
+    """Choose the places to replace, each with its upsampler.
 
     Raises:
         ValueError: for an unknown place or one that cannot be replaced, or an upsampler that does not fit it.
@@ -78,10 +78,10 @@ def _by_default(plan: Plan, upsampler: str) -> list[Place]:
 
 
 def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> Guide | None:
-    """What guides the upsampler at a place; None where it needs no guide.
+    """The map that guides the upsampler at a place; None if the upsampler is not guided.
 
     Raises:
-        ValueError: for a map that is not computed before the place.
+        ValueError: if there is no guide, or the named map is not computed before the place.
     """
     place, method = choice.place, choice.method
     if method == SAME or not UPSAMPLERS[method].guided:
@@ -108,7 +108,7 @@ def _named(plan: Plan, place: Place, name: str) -> Guide:
     before = plan.sources[: place.before]
     for named in ("any_call", "name", "module"):
         found = [guide for guide in before if getattr(guide, named) == name]
-        if found:  # of several runs of one module the last, or the last of the output's size
+        if found:  # if a module ran several times, its last map of the output's size, else its last map
             return ([guide for guide in found if guide.size == place.call.size] or found)[-1]
     if any(name in (guide.name, guide.any_call, guide.module) for guide in plan.sources):
         raise ValueError(f"{name} is computed after {place.name}, and cannot guide it.")
@@ -121,10 +121,10 @@ def _named(plan: Plan, place: Place, name: str) -> Guide:
 
 
 def started(place: Place, method: str, options: Mapping[str, Any], start: str | None) -> dict[str, Any]:
-    """The options of a place's upsampler, with the start asked for.
+    """The options of a place's upsampler, including the requested start.
 
     Raises:
-        ValueError: for "as-before" where there is no such start.
+        ValueError: for "as-before" if the upsampler has no such start.
     """
     if start not in (None, AS_BEFORE, PUBLISHED):
         raise ValueError(f"start must be {AS_BEFORE!r} or {PUBLISHED!r}, got {start!r}.")
@@ -138,7 +138,7 @@ def started(place: Place, method: str, options: Mapping[str, Any], start: str | 
 
 
 def no_start(place: Place, method: str) -> str:
-    """Why an upsampler cannot give the old result at first; "" where it can."""
+    """The reason why an upsampler cannot start from the old result; "" if it can."""
     if not UPSAMPLERS[method].startable:
         able = ", ".join(name for name, one in UPSAMPLERS.items() if one.startable)
         return f"{method} has no such form; {able} have."

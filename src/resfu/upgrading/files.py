@@ -22,8 +22,8 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
     The folder holds no code: loading needs the original network.
 
     Args:
-        model: what `resfu.upgrade` returned, trained since or not.
-        folder: created if missing.
+        model: the network that `resfu.upgrade` returned, trained or not.
+        folder: where the files are written; created if missing.
 
     Raises:
         ValueError: for a network that is not upgraded.
@@ -45,11 +45,11 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
 
 
 def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
-    """Give a network the upsamplers and the weights of a saved one.
+    """Give a network the upsamplers and the weights of a saved upgraded network.
 
     Args:
-        folder: of `save_upgraded`.
-        model: the original network, created again as before `resfu.upgrade`; it is changed in place.
+        folder: the folder written by `save_upgraded`.
+        model: the original network, created in the same way as before `resfu.upgrade`; it is changed in place.
 
     Returns:
         The network.
@@ -76,7 +76,7 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
     tensors = read_safetensors(file)
     repeated = {name for names in _shared(model).values() for name in names}
-    copied = install(_without_memory(model), content)  # the network itself stays as it is if this is another
+    copied = install(_without_memory(model), content)  # on a copy, so that a different network is not changed
     repeated |= _again(copied)
     made = copied.state_dict()
     wrong = sorted((made.keys() - repeated) ^ tensors.keys()) or [
@@ -94,27 +94,27 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
 
 
 def _without_memory(model: nn.Module) -> nn.Module:
-    """A copy whose parameters and buffers have sizes and no numbers."""
+    """A copy with parameters and buffers on the meta device, which need no memory."""
     memo: dict[int, Tensor] = {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
     memo |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
     return copy.deepcopy(model, memo)
 
 
 def _again(model: nn.Module) -> set[str]:
-    """The further names of parameters and buffers with several, such as those of a module that is registered twice."""
+    """Additional names of parameters and buffers, such as those of a module that is registered twice."""
     first: dict[int, str] = {}
     tensors = model.state_dict(keep_vars=True).items()
     return {name for name, tensor in tensors if first.setdefault(id(tensor), name) != name}
 
 
 def _distinct(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor once, in memory of its own."""
+    """Every tensor once, under its first name and with memory of its own."""
     repeated = {name for names in _shared(model).values() for name in names}
     return {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items() if name not in repeated}
 
 
 def _shared(model: nn.Module) -> dict[str, list[str]]:
-    """For every tensor with several names, the first name and the others."""
+    """For every tensor with several names, its first name and the list of its other names."""
     names: dict[tuple, list[str]] = {}
     for name, tensor in model.state_dict().items():
         if tensor.numel():

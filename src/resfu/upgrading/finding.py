@@ -1,4 +1,4 @@
-"""Find what a network upsamples, where, and which guides are at hand."""
+"""Find the places where a network upsamples, and the maps that could guide an upsampler there."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +20,14 @@ _WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "DataParallel", "Full
 def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, Any] | None = None) -> Plan:
     """Find every call by which one forward pass of a network changes the resolution of a map.
 
-    The network runs three times in evaluation mode without gradients (once to warm up, once for the clock, once
-    watched) and is left as it was. Seen are `F.interpolate`, `F.upsample` and `nn.Upsample`, transposed convolutions
-    with a stride and pixel shuffles, wherever they are called.
+    The network runs three times in evaluation mode without gradients (to warm up, to measure the time, and to record
+    the calls) and is not changed. `F.interpolate`, `F.upsample`, `nn.Upsample`, transposed convolutions with a stride
+    and pixel shuffles are found, wherever they are called.
 
     Args:
         model: any network.
-        *inputs: what it is called with.
-        named_inputs: what it is called with by name.
+        *inputs: the positional arguments of its forward.
+        named_inputs: the keyword arguments of its forward.
 
     Returns:
         The places in the order in which they run: a list that prints as a table.
@@ -67,7 +67,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
 
 
 def _judge(recorder: Recorder, output: Any, inputs: Any) -> Place | None:
-    """Say of every place whether it upsamples features, or why it is left alone; returns the logits' place."""
+    """Set for every place why it is left alone ("" if it upsamples features); return the place of the logits."""
     flow = recorder.flow
     outputs = [tensor for _, tensor in tensors_in(output)]
     returned = flow.shown_by(outputs)
@@ -79,7 +79,7 @@ def _judge(recorder: Recorder, output: Any, inputs: Any) -> Place | None:
         place.left_alone = _reason(recorder, place, recorder.inputs[number], number in flow.masks, to_image)
         if not place.left_alone and number not in flow.used | flow.masks | returned:
             place.left_alone = reasons.UNUSED
-    # Networks return their main output first, and those of auxiliary heads behind it.
+    # Networks return their main output first, and the outputs of auxiliary heads after it.
     ordered = [number for tensor in outputs for number in sorted(flow.shown_by([tensor]))]
     shown = (recorder.places[number] for number in ordered)
     return next((place for place in shown if place.left_alone == reasons.LOGITS and _enlarges(place.call)), None)
@@ -114,7 +114,7 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
 
 
 def _largest_below(recorder: Recorder, number: int) -> Guide | None:
-    """The best of the largest maps between the input and the output of a place in size."""
+    """The best guide among the largest maps whose size lies between the input and the output of a place."""
     place = recorder.places[number]
     call, sources = place.call, recorder.sources[: place.before]
     sizes = [guide.size for guide in sources if _between(call.low, guide.size, call.size)]
@@ -126,15 +126,15 @@ def _between(low: tuple[int, ...], size: tuple[int, ...], high: tuple[int, ...])
 
 
 def _guides(recorder: Recorder, number: int, size: tuple[int, ...]) -> list[Guide]:
-    """Maps of one size that are there before a place: what it meets, the encoder's, others, the image."""
+    """Maps of one size computed before a place, best first: skip connections, the encoder's, others, the image."""
     place = recorder.places[number]
     sources = recorder.sources[: place.before]
     x = recorder.inputs[number]
     if x.dim() != 4:
         return []
     met = set(recorder.flow.partners.get(number, ()))
-    first = sources[0].module.split(".")[0] if sources else ""  # as a rule the encoder
-    same: dict[int, list[int]] = {}  # modules that hand on one tensor
+    first = sources[0].module.split(".")[0] if sources else ""  # usually the encoder
+    same: dict[int, list[int]] = {}  # modules that pass on the same tensor
     for n, guide in enumerate(sources):
         if guide.size == size:
             same.setdefault(recorder.same[n], []).append(n)
@@ -143,7 +143,7 @@ def _guides(recorder: Recorder, number: int, size: tuple[int, ...]) -> list[Guid
         skip = any(n in met for n in numbers)
         guide = min((sources[n] for n in reversed(numbers)), key=lambda guide: (len(guide.keys), _depth(guide)))
         in_encoder = any(sources[n].module.split(".")[0] == first for n in numbers)
-        handed_on = min(_depth(sources[n]) for n in numbers)  # as far as the network itself: what a skip connection is
+        handed_on = min(_depth(sources[n]) for n in numbers)  # outer modules first: skip connections are theirs
         order = (not skip, not in_encoder, handed_on, -numbers[0])
         ranked.append((order, replace(guide, rank="skip" if skip else "map")))
     ranked.sort(key=lambda item: item[0])

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-IMAGE, FEATURES = 1, 2  # computed from the network's input alone; from input and parameters
+IMAGE, FEATURES = 1, 2  # computed from the network's input only; computed from input and parameters
 _COMPARISONS = frozenset(
     ("argmax", "bool", "eq", "ge", "gt", "le", "lt", "__eq__", "__ge__", "__gt__", "__le__", "__lt__")
 )
@@ -17,12 +17,12 @@ _LAYOUTS = frozenset(
     ("clone", "contiguous", "detach", "expand", "flatten", "permute", "repeat", "reshape", "squeeze", "transpose")
 ).union(("unflatten", "unsqueeze", "view", "__getitem__", "__get__"))
 _RANGES = ("float", "half", "log_softmax", "max", "sigmoid", "sigmoid_", "softmax", "to", "type", "type_as")
-# Their results show the same map in another layout, dtype or range, without new content.
+# The results of these functions show the same map in another layout, dtype or range, without new content.
 _SAME_MAP = _COMPARISONS | _LAYOUTS.union(_RANGES)
 
 
 def tensors_in(value: Any, depth: int = 3) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
-    """The tensors of an argument or output, each with the keys that lead to it."""
+    """Yield the tensors in an argument or output, each with the keys that lead to it."""
     if isinstance(value, Tensor):
         yield (), value
     elif depth and isinstance(value, dict):
@@ -35,15 +35,15 @@ def tensors_in(value: Any, depth: int = 3) -> Iterator[tuple[tuple[Any, ...], Te
 
 
 class Flow:
-    """Origins and fates of the tensors of a pass."""
+    """The origin and the later use of the tensors of a forward pass."""
 
     def __init__(self) -> None:
         self.origin = WeakIdKeyDictionary()
-        self.fate = WeakIdKeyDictionary()  # tensor -> places whose output it shows
-        self.lineage = WeakIdKeyDictionary()  # tensor -> places that it continues, at the same size
+        self.fate = WeakIdKeyDictionary()  # tensor -> places whose output it shows, perhaps in another form
+        self.lineage = WeakIdKeyDictionary()  # tensor -> places whose output it was computed from, at the same size
         self.used: set[int] = set()  # places with an output that is used in a computation
         self.masks: set[int] = set()  # places whose output is compared
-        self.partners: dict[int, list[Any]] = {}  # place -> ids of the tensors that it is joined with
+        self.partners: dict[int, list[Any]] = {}  # place -> ids of the maps with which its output is combined
 
     def begin(self, inputs: Any) -> None:
         """Record the network's input."""
@@ -85,7 +85,7 @@ class Flow:
         self.lineage[output] = {number}
 
     def finished(self, module: nn.Module, inputs: Any, outputs: list[Tensor]) -> None:
-        """Give the outputs of a module an origin where an operation hid it."""
+        """Set the origin of a module's outputs if an operation has hidden it."""
         unknown = [out for out in outputs if not self.origin_of(out)]
         if unknown:
             origin = max((self.origin_of(tensor) for _, tensor in tensors_in(inputs)), default=0)
@@ -102,7 +102,7 @@ class Flow:
         return FEATURES if origin and learned else origin
 
     def _continue(self, inputs: list[Tensor], out: Tensor, sources: WeakIdKeyDictionary) -> None:
-        """Follow a place's output at its size up to where another map of that size meets it."""
+        """Follow a place's output, at its size, until it is combined with another map of the same size."""
         places = self._places(self.lineage, inputs)
         if not places or out.shape[2:] != next(t for t in inputs if self.lineage.get(t)).shape[2:]:
             return
@@ -114,7 +114,7 @@ class Flow:
         for place in places:
             met = self.partners.setdefault(place, [])
             met.extend(source for tensor in others for source in sources.get(tensor) or ())
-        if out in self.lineage:  # joined in place
+        if out in self.lineage:  # combined in place
             del self.lineage[out]
 
     @staticmethod

@@ -20,9 +20,9 @@ class Record:
     """The data of an upgraded module.
 
     Args:
-        owner: of the places in its forward, if any.
-        root: state of the pass, if this is the whole network.
-        plan: the content of the plan file, at the root.
+        owner: the places in the module's forward, if there are any.
+        root: the state of the pass, if the module is the whole network.
+        plan: the content of the plan file, if the module is the whole network.
     """
 
     def __init__(self, owner: Owner | None, root: Pass | None = None, plan: dict[str, Any] | None = None) -> None:
@@ -103,24 +103,24 @@ def _steps(sequence: nn.Module) -> Iterator[nn.Module | None]:
 
 
 def _look_at(modules: Any) -> None:
-    """Show PyTorch's compiler the upsamplers at their place in the network.
+    """Access the upsamplers as submodules, so that torch.compile finds them in the network.
 
-    Otherwise it meets them in the globals of a copied function, which have no name, and calls these another name each
-    time it starts again. It does so for every number that it took for open, such as a norm's `eps`: without end where
-    all sizes are open (seen with 2.14).
+    Otherwise it finds them in the globals of a copied function. It gives these globals a new name each time it
+    restarts, and it restarts for every number that it treated as dynamic, such as a norm's `eps`. If all sizes are
+    dynamic, it restarts without end (seen with 2.14).
     """
     for module in modules.values():
         module.training  # noqa: B018
 
 
 def _item(base: type[nn.Module], sequence: nn.Module, index: int | slice) -> nn.Module | None:
-    """A step, or some of them as a sequence of the original class."""
+    """One step, or a slice of the steps as a sequence of the original class."""
     steps = [(name, module) for name, module in sequence._modules.items() if name != MODULES]
     return base(OrderedDict(steps[index])) if isinstance(index, slice) else steps[index][1]
 
 
 def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
-    """Create this object's copies of its functions."""
+    """Create the copied functions of this object and set them as attributes."""
     owner = module.__dict__[RECORD].owner
     if owner is None:
         return

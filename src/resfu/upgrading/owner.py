@@ -11,21 +11,21 @@ from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, in
 from resfu.upgrading.passing import Pass
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
-_CHANGED = 1.5  # a ratio that differs by more than this factor means another place
-_POOLED = 6  # rows and columns of the maps of pooling pyramids, which stay whatever the image's size
+_CHANGED = 1.5  # a ratio that differs by more than this factor belongs to another place
+_POOLED = 6  # maps of pooling pyramids have at most this many rows and columns, whatever the image's size
 
 
 class Owner:
     """The places of one module.
 
     Args:
-        path: of the module.
-        state: of the pass.
-        chains: of its calls, see `Place.chain`.
-        calls: all resampling calls of the module in a pass, in order; those left alone as well.
-        replacements: what runs instead, by the number of the call.
-        guides: name of the guide, by the number of the call.
-        middles: name of the map whose size the upsampler goes to on its way, by the number of the call.
+        path: path of the module.
+        state: state of the pass.
+        chains: the chains of its calls, see `Place.chain`.
+        calls: all resampling calls of the module in a pass, in order, including those that are left alone.
+        replacements: the modules that run instead, by the number of the call.
+        guides: the name of the guide, by the number of the call.
+        middles: the name of the map that gives the upsampler's intermediate size, by the number of the call.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Owner:
         self.replacements, self.guides, self.middles = replacements, guides, middles
 
     def redirect(self, function: Any) -> "Redirected | None":
-        """The replacement of a PyTorch function in the module's code, or None."""
+        """The object that replaces a PyTorch function in the module's code, or None."""
         return Redirected(self, function) if function in (*INTERPOLATIONS, *SHUFFLES) else None
 
     def resample(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        """Run one call of the module's code."""
+        """Run one resampling call of the module's code, or its replacement."""
         number = self.state.next(self.path, len(self.calls))
         name, call = f"{self.path}#{number}", self.calls[number]
         if self.state.visited is not None:
@@ -66,12 +66,12 @@ class Owner:
         return out
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Run the upsampler that replaces the call with this number, in its own dtype; the result is in that of x."""
+        """Run the upsampler that replaces the call with this number, in its own dtype; the result has x's dtype."""
         module, name = self.replacements[number], f"{self.path}#{number}"
         self.state.check_trainable(name, module)
         guide = self.state.guide(self.guides[number], name, x.device) if number in self.guides else None
         features, dtype = x, next((p.dtype for p in module.parameters() if p.is_floating_point()), x.dtype)
-        if not is_autocast(x):  # networks convert maps on the way
+        if not is_autocast(x):  # networks may convert maps between layers
             features = x.to(dtype)
             guide = guide if guide is None else guide.to(dtype)
         middle: tuple = ()
@@ -87,7 +87,7 @@ class Owner:
                 f"is {mode or 'one'} of {list(x.shape)}: its places change from pass to pass. Leave it out "
                 "(where=[...])."
             )
-        # Asked last: torch.export would keep the size of its example.
+        # Compared last, because with the comparison torch.export would fix the size of its example.
         pooled = max(call.low) <= _POOLED and all(_equal(n, m) for n, m in zip(x.shape[-2:], call.low, strict=True))
         if len(self.calls) > 1 and not pooled:
             ratio = size[0] / x.shape[-2] / call.ratio[0]
@@ -100,7 +100,7 @@ class Owner:
 
 
 def _equal(n: Any, m: int) -> bool:
-    """Whether a size, which torch.export knows as a symbol and torch.jit.trace as a tensor, is this one."""
+    """Whether n == m, for a size n that is a symbol in torch.export and a tensor in torch.jit.trace."""
     same = n == m
     return bool(same) if isinstance(same, Tensor) else known(same)
 
@@ -127,7 +127,7 @@ def _size(x: Tensor, args: tuple, kwargs: dict[str, Any]) -> tuple[int, int]:
 
 
 def _keeps_its_scale(x: Tensor, size: tuple[int, int], args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether an interpolation goes by a scale_factor that is not the ratio of the sizes, which were rounded."""
+    """Whether an interpolation uses a scale_factor that differs from the ratio of the sizes, because of rounding."""
     scale: Any = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
     recomputed = kwargs.get("recompute_scale_factor", args[5] if len(args) > 5 else None)
     if scale is None or recomputed:
@@ -138,7 +138,7 @@ def _keeps_its_scale(x: Tensor, size: tuple[int, int], args: tuple, kwargs: dict
 
 
 def _scaled(n: int, scale: float) -> int:
-    # Exporters keep a product with an integer.
+    # Exporters keep a dynamic size dynamic in a product with an integer.
     return n * int(scale) if scale == int(scale) else int(n * scale)
 
 
@@ -151,9 +151,9 @@ class Transposed(nn.Module):
     """Replaces an `nn.ConvTranspose2d` by an upsampler and a 1 x 1 convolution.
 
     Args:
-        owner: with its places.
-        like: the transposed convolution, whose output sizes are kept.
-        replacements: the modules of the owner, registered here.
+        owner: the places of the transposed convolution.
+        like: the transposed convolution; the output sizes stay the same.
+        replacements: the owner's modules, which are registered here.
     """
 
     def __init__(self, owner: Owner, like: nn.ConvTranspose2d, replacements: nn.ModuleDict) -> None:
@@ -166,7 +166,7 @@ class Transposed(nn.Module):
         ]
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """[B, C, h, w] -> [B, C', H, W], of the transposed convolution's own size."""
+        """[B, C, h, w] -> [B, C', H, W], with the output size of the transposed convolution."""
         number = self.owner.state.next(self.owner.path, len(self.owner.calls))
         if self.owner.state.visited is not None:
             self.owner.state.visited.add(f"{self.owner.path}#{number}")

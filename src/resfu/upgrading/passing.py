@@ -13,24 +13,24 @@ class Pass(threading.local):
     Every thread that calls the network has a pass of its own.
 
     Attributes:
-        guides: captured maps, by their guide's name.
-        visited: names of the places that ran; None: not recorded.
+        guides: captured maps, by the guide's name.
+        visited: names of the places that ran; None if they are not recorded.
     """
 
     def __init__(self) -> None:
         self.guides: dict[str, Tensor] = {}
         self.visited: set[str] | None = None
         self._counts: dict[str, int] = {}
-        self._heard: dict[str, int] = {}  # runs of the guides' modules
+        self._heard: dict[str, int] = {}  # number of runs of the guides' modules
         self._open = False
         self._gradients = False
 
     def __reduce__(self) -> tuple[type["Pass"], tuple]:
-        """A copy of the network is in no pass."""
+        """Copies of the network begin with an empty state."""
         return Pass, ()
 
     def open(self) -> bool:
-        """Start a pass; False within one, of which a network that calls itself stays a part."""
+        """Start a pass; return False if one is running already, as in a network that calls itself."""
         if self._open:
             return False
         self._open, self._gradients = True, torch.is_grad_enabled()
@@ -69,9 +69,9 @@ class Pass(threading.local):
         return number
 
     def hear(self, name: str, run: int | None, value: Tensor) -> None:
-        """A guide's module ran: keep the map of the run that was seen in its place, or of the last one for None.
+        """Called when a guide's module has run: keep its map if it is the guide's run, or any run for None.
 
-        Outside of a pass, as in the recomputing of a checkpoint, nothing would release it.
+        Outside of a pass, as when a checkpoint is recomputed, nothing is kept, because nothing would release it.
         """
         if not self._open:
             return
@@ -117,9 +117,9 @@ class Tap:
     """A hook that captures an input or output of a module.
 
     Args:
-        state: of the pass.
-        name: of the guide.
-        keys: to the tensor in an output or in the positional arguments.
+        state: state of the pass.
+        name: name of the guide.
+        keys: the keys that lead to the tensor in the output or in the positional arguments.
         run: which run of the module in a pass; None for the last.
     """
 

@@ -1,4 +1,4 @@
-"""What `find_upsampling` reports: places, the guides at hand, and the plan that lists them."""
+"""The result of `find_upsampling`: a plan, which is a list of places with their possible guides."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from typing import Any
 
 from resfu.upgrading.calls import Call
 
-# Why a place is left alone unless it is asked for by name, and those that cannot be asked for.
+# Reasons why a place is left alone unless it is named, and the reasons why it cannot be replaced at all.
 LOGITS, POSITION, MASK, IMAGE = "logits to the image", "position embedding", "mask", "the image itself"
 POOLED, SAME_SIZE, LEARNED = "of one pixel", "to its own size", "learned by itself"
 UNUSED = "not used in this pass"
@@ -16,16 +16,16 @@ IMPOSSIBLE = frozenset({SMALLER, NOT_2D, WEIGHTS, POSITION})
 
 @dataclass(frozen=True)
 class Guide:
-    """A map that the network has computed before it upsamples.
+    """A map that the network computes before it upsamples, and which can guide the upsampler.
 
     Attributes:
-        module: path of the module; "" is the network.
-        port: "output" or "input".
-        keys: which item of a list, tuple or dictionary.
-        channels: its width.
+        module: path of the module that computes it; "" is the network itself.
+        port: "output" or "input" of the module.
+        keys: the keys that lead to the map in a list, tuple or dictionary.
+        channels: number of channels.
         size: (H, W).
-        rank: "skip" (it meets the upsampled map), "map" or "image".
-        call: which run of the module in a pass, from 0; None (in files of 0.2) is the last one.
+        rank: "skip" (it is later combined with the upsampled map), "map" or "image".
+        call: which run of the module in a pass, from 0; None (in files of version 0.2) is the last one.
     """
 
     module: str
@@ -38,7 +38,7 @@ class Guide:
 
     @property
     def name(self) -> str:
-        """As `guidance` of `resfu.upgrade` takes it."""
+        """The name for the argument `guidance` of `resfu.upgrade`."""
         if self.rank == "image":
             return "image"
         return self.any_call + (f"#{self.call}" if self.call else "")
@@ -49,12 +49,12 @@ class Guide:
         return self.module + "".join(f"[{key}]" for key in self.keys) + (":input" if self.port == "input" else "")
 
     def to_json(self) -> dict[str, Any]:
-        """As a dictionary."""
+        """Convert to a dictionary."""
         return {**self.__dict__, "keys": list(self.keys), "size": list(self.size)}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Guide":
-        """From what `to_json` gave."""
+        """Read the dictionary of `to_json`."""
         return Guide(**{**content, "keys": tuple(content["keys"]), "size": tuple(content["size"])})
 
 
@@ -63,17 +63,17 @@ class Place:
     """One call that changes the resolution of a map.
 
     Attributes:
-        owner: path of the module in whose forward it runs.
-        number: of the calls of this owner in one forward pass, from 0.
-        call: what it asks for.
-        left_alone: why `resfu.upgrade` leaves it as it is unless it is named; "" where it is replaced.
-        guides: maps of the output's size that are there before, the best first; the image last.
-        milliseconds: of this call in the measured pass.
-        share: of the forward pass.
+        owner: path of the module in whose forward the call runs.
+        number: number of the call among those of its owner in one forward pass, from 0.
+        call: description of the call.
+        left_alone: why `resfu.upgrade` does not replace the call unless it is named; "" if it does.
+        guides: maps of the output's size that are computed before the call, the best first; the image last.
+        milliseconds: time of the call.
+        share: share of the call in the time of the forward pass.
         chain: names of the functions from the owner's forward to the call.
-        before: how many of the plan's sources there are before it.
-        by_way: of logits: the encoder's largest map below the image's size, where there is one. When a network
-            interpolates no features, its logits are upsampled to that size, and from there to the image as before.
+        before: how many of the plan's sources are computed before the call.
+        by_way: for logits: the encoder's largest map below the image's size, if there is one. If a network does not
+            interpolate features, its logits are upsampled to this size, and from there to the image as before.
     """
 
     owner: str
@@ -89,12 +89,12 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Owner and number, as `resfu.upgrade` takes them."""
+        """Owner and number, the name of the place for `resfu.upgrade`."""
         return f"{self.owner}#{self.number}"
 
     @property
     def call_by_way(self) -> Call:
-        """The call as far as an upsampler stands for it that goes `by_way`."""
+        """The part of the call that an upsampler replaces: up to the size of `by_way`, if there is one."""
         return self.call if self.by_way is None else replace(self.call, size=self.by_way.size)
 
 
@@ -103,8 +103,8 @@ class Plan(list[Place]):
 
     Attributes:
         passing: milliseconds of the measured forward pass.
-        sources: every map that a module takes or gives in the pass, at any size, in order.
-        logits: the place that makes the first of the network's outputs from logits; None where there is none.
+        sources: every map that a module returns in the pass, at any size, in order, and the image.
+        logits: the place that upsamples logits to the first of the network's outputs; None if there is none.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class Plan(list[Place]):
 
     @property
     def replaced(self) -> list[Place]:
-        """The places that `resfu.upgrade` replaces when none is named: where features are interpolated.
+        """The places that `resfu.upgrade` replaces when none is named: those where features are interpolated.
 
-        A network that upsamples nothing but its logits has those.
+        In a network that only upsamples its logits, it is the place of the logits.
         """
         features = [place for place in self if not place.left_alone]
         if features or self.logits is None or any(place.left_alone == LEARNED for place in self):
@@ -132,20 +132,20 @@ class Plan(list[Place]):
 
     @property
     def logits_alone(self) -> bool:
-        """Whether logits are what `resfu.upgrade` replaces when no place is named."""
+        """Whether `resfu.upgrade` replaces the upsampling of the logits when no place is named."""
         return self.logits is not None and self.replaced == [self.logits]
 
     def fitting(self, upsampler: str) -> list[str]:
-        """Names of those of `replaced` whose ratio this upsampler takes."""
+        """The names of the places in `replaced` whose ratio this upsampler takes."""
         from resfu.upgrading.building import refusal
 
         return [place.name for place in self.replaced if not refusal(upsampler, place.call_by_way)]
 
     def find(self, name: str) -> Place:
-        """The place of this name; "path#n" is also the n-th place inside the module "path".
+        """The place with this name; "path#n" can also mean the n-th place inside the module "path".
 
         Raises:
-            ValueError: that lists the places there are.
+            ValueError: if there is none; the message lists all places.
         """
         path, mark, number = name.rpartition("#")
         if not mark or not number.isdigit():

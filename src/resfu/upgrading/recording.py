@@ -19,7 +19,8 @@ from resfu.upgrading.places import Guide, Place
 from resfu.upgrading.running import synchronize
 
 _MODULE_FILE = nn.Module.__call__.__code__.co_filename
-# Through these a checkpointed function is called, which the forward that asks for it names itself.
+# Files through which a checkpointed function is called. They are left out of chains, because the forward that uses the
+# checkpoint names the function itself.
 _CHECKPOINTING = tuple(
     str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo")
 )
@@ -30,7 +31,7 @@ _DISPATCH = frozenset(
 
 
 class Recorder(TorchFunctionMode):
-    """Records a pass of a network through hooks of its modules and PyTorch's functions."""
+    """Records a forward pass of a network, by hooks on its modules and by intercepting PyTorch's functions."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -38,18 +39,18 @@ class Recorder(TorchFunctionMode):
         self.root = model
         self.flow = Flow()
         self.places: list[Place] = []
-        self.inputs: list[Tensor] = []  # of the places
+        self.inputs: list[Tensor] = []  # the input of each place
         self.sources: list[Guide] = []
         self.same: list[int] = []  # for every source, the first one that is the same tensor
         self.of_tensor = WeakIdKeyDictionary()  # tensor -> numbers of its sources
         self.image: Guide | None = None
         self._stack: list[nn.Module] = []
         self._counts: dict[str, int] = {}
-        self._runs: dict[str, int] = {}  # of the modules, by their paths
+        self._runs: dict[str, int] = {}  # number of runs of each module, by its path
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "Recorder":
-        # Scripted modules have no hooks of their own, and nobody sees what is called in them.
+        # Scripted modules support no hooks of their own, and calls inside them cannot be intercepted.
         self._hooks.append(register_module_forward_hook(self._scripted))
         for module in self.paths:
             if isinstance(module, torch.jit.ScriptModule):

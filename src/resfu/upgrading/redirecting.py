@@ -1,14 +1,14 @@
 """Copy the forward of one module with its resampling calls redirected, and nothing else changed.
 
-A forward finds `interpolate` through its globals: `F`, `nn.functional`, a helper function. So the functions from the
-forward to the call are copied, with globals (or closure cells, or methods of the module) that bind those names to the
-redirected call. Calls of inner modules are not affected, no Python module is patched, and the copy is a plain function
-for `torch.compile` and `torch.export`.
+A forward finds `interpolate` through its globals, such as `F`, `nn.functional` or a helper function. So the functions
+from the forward to the call are copied, and in the copies' globals (or closure cells, or methods of the module) these
+names refer to the redirected call. Calls of inner modules are not affected, no Python module is patched, and the copy
+is a plain function for `torch.compile` and `torch.export`.
 
 The alternative, a `TorchFunctionMode` around the forward, has four drawbacks. It also sees calls of inner modules (the
 position embedding of an encoder, at unusual sizes), so counting calls finds the wrong ones. It disables PyTorch's fast
-path of attention, which a bit-equal result needs. A checkpointed helper runs without it in backward. And every function
-in the module costs an extra Python call (`python -m benchmarks.upgrade_overhead`).
+path of attention, so results would not be bitwise equal. A checkpointed helper runs without it in the backward pass.
+And every function in the module costs an extra Python call (`python -m benchmarks.upgrade_overhead`).
 """
 
 import inspect
@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-_DEPTH = 4  # torch.nn.functional.interpolate
+_DEPTH = 4  # number of names in torch.nn.functional.interpolate
 
 
 class Rewiring:
@@ -27,13 +27,13 @@ class Rewiring:
 
     Args:
         owner: the module.
-        base: the class of its forward.
+        base: the class that defines the module's forward.
         chains: for every call, the names of the functions from the forward to the caller.
-        redirect: from a PyTorch function to its replacement, or None.
+        redirect: returns the replacement of a PyTorch function, or None.
 
     Attributes:
         forward: the copy of the module's forward; its first argument is the module.
-        attributes: replacements of its methods and attributes, by name.
+        attributes: replacements of the module's methods and attributes, by name.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Rewiring:
         return copy
 
     def _tails(self, inner: set[str]) -> Iterator[tuple[str, ...]]:
-        """The rest of each chain after a function and those defined inside it, which share its globals."""
+        """The rest of each chain after a function, or after functions defined inside it, which share its globals."""
         for chain in self.chains:
             for n in reversed(range(len(chain))):
                 if chain[n] in inner:
@@ -132,7 +132,7 @@ class Rewiring:
 
 
 def _module_copy(module: ModuleType, names: set[str], change: Callable[[Any], Any]) -> ModuleType | None:
-    """A copy of the module with items of these names changed; None if none changes."""
+    """A copy of a Python module in which the items with these names are changed; None if none changes."""
     items = ((name, module.__dict__[name]) for name in names & module.__dict__.keys())
     changed = {name: new for name, item in items if (new := change(item)) is not None}
     if not changed:

@@ -26,28 +26,28 @@ def upgrade(
     options: Mapping[str, Any] | None = None,
     named_inputs: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Give a network other upsamplers, whoever wrote it.
+    """Replace the upsampling in any PyTorch network.
 
-    The network is copied, and the original left as it is. An optimiser has to be made for the copy. Calls of
-    `F.interpolate` and pixel shuffles are redirected where they stand; a transposed convolution becomes an upsampler
-    and a 1 x 1 convolution of the same widths. The new parameters have names of their own in `state_dict`: those of the
-    module in whose forward the call stands, then `resfu` and the number of the call.
+    The network is copied; the original is not changed. Create the optimiser for the copy. Calls of `F.interpolate` and
+    pixel shuffles are redirected inside the module's code. A transposed convolution becomes an upsampler and a 1 x 1
+    convolution with the same numbers of channels. The new parameters get names of their own in `state_dict`: the path
+    of the module in whose forward the call is, then `resfu` and the number of the call.
 
     Args:
-        model: any network; before torch.compile, DistributedDataParallel and the like.
-        upsampler: a key of `resfu.UPSAMPLERS`; "same" for a network that still computes what it did; or a mapping of
-            places, as `find_upsampling` names them, to upsamplers.
-        *inputs: what the network is called with; it runs a few times on them, in evaluation mode.
-        where: names of the places; "all" for everything that can be replaced. Default: the places where features are
-            interpolated, but not the resampling of logits to the image, of masks and of position embeddings, nor
-            layers that learn by themselves. Where there is nothing but logits, they are upsampled to the size of the
-            encoder's largest map, which guides, and the old interpolation goes on from there to the image.
-        guidance: "auto" (the skip connection that meets the map, then the encoder's map, then the image), "image", the
-            path of a module whose output guides, or a mapping of places to these.
-        start: "as-before" (at step 0 the network gives the results that it gave) or "published" (the method's own
-            initialisation). Default: "as-before" where the method and the place allow it.
+        model: any network, before torch.compile, DistributedDataParallel and similar wrappers.
+        upsampler: a key of `resfu.UPSAMPLERS`; "same" to keep what the network computes; or a mapping from places, with
+            the names of `find_upsampling`, to upsamplers.
+        *inputs: the positional arguments of the network; it runs a few times on them, in evaluation mode.
+        where: names of the places; "all" for all places that can be replaced. Default: the places where features are
+            interpolated, but not the resampling of logits to the image, of masks or of position embeddings, and not
+            layers that are learned themselves. If the network only upsamples logits, they are upsampled to the size of
+            the encoder's largest map, guided by this map, and the old interpolation continues from there to the image.
+        guidance: "auto" (the skip connection that is combined with the map, else the encoder's map, else the image),
+            "image", the path of a module whose output is the guide, or a mapping from places to these.
+        start: "as-before" (before training, the upgraded network gives the same results as the original) or "published"
+            (the method's own initialisation). Default: "as-before" if the method and the place allow it.
         options: further arguments of the upsampler's constructor.
-        named_inputs: what the network is called with by name.
+        named_inputs: the keyword arguments of the network.
 
     Returns:
         The upgraded network, in the mode (training or evaluation) of the original.
@@ -88,7 +88,7 @@ def upgrade(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """A copy in the same modes: a torch.fx.GraphModule is copied into training mode."""
+    """A copy with the same training modes; deepcopy puts a torch.fx.GraphModule into training mode."""
     modes = {name: module.training for name, module in model.named_modules()}
     made = copy.deepcopy(model)
     for name, module in made.named_modules():

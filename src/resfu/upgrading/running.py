@@ -13,7 +13,7 @@ from resfu.upgrading.flow import tensors_in
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Use evaluation mode inside; afterwards restore every module's mode and the random generator."""
+    """A context in evaluation mode; at the end every module's mode and the random generator's state are restored."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -25,13 +25,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def run(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """One forward pass without gradients."""
+    """Run one forward pass without gradients."""
     with torch.no_grad():
         return model(*args, **kwargs)
 
 
 def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float:
-    """The time of a forward pass, after one to warm up.
+    """The time of a forward pass in milliseconds, after one pass to warm up.
 
     Raises:
         ValueError: for inputs that the network does not take.
@@ -52,6 +52,6 @@ def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float
 
 
 def synchronize(inputs: Any) -> None:
-    """Wait for the device of the inputs, whose work is to be timed."""
+    """Wait until the device of the inputs has finished its work, so that it can be timed."""
     if any(tensor.is_cuda for _, tensor in tensors_in(inputs)):
         torch.cuda.synchronize()
