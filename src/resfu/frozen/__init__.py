@@ -1,4 +1,4 @@
-"""Features of a frozen encoder at every pixel of an image."""
+"""Features of a frozen encoder, upsampled to every pixel of an image."""
 
 from resfu.frozen.pixel_features import PixelFeatures
 

@@ -14,23 +14,23 @@ from resfu.files.atomic import replacing
 from resfu.files.libraries import library
 from resfu.frozen.encoder import FrozenEncoder
 
-_DEPTH = 8  # of lists within lists, and functions within functions
+_DEPTH = 8  # largest depth of nested lists and functions
 
 
 class FeatureCache:
-    """Features on disk.
+    """A cache of features on disk.
 
-    A file is named by the image's pixels, its size at the encoder, and the encoder: its normalisation and patches, and
-    the classes, attributes, parameters and buffers of its modules, which may change later. What is not noticed: weights
-    changed through `.data`, and what a forward reads from elsewhere (globals, objects that are no modules). Give such
-    encoders a folder each.
+    The name of a file is a hash of the image's pixels, the image size at the encoder, and the encoder: its
+    normalisation and patches, and the classes, attributes, parameters and buffers of its modules. So features are
+    computed again if these change. Not noticed are changes of weights through `.data`, and of values that a forward
+    reads from elsewhere (globals, objects that are not modules). Use a separate folder for each such encoder.
 
     Args:
-        folder: of the files, one per image.
-        encoder: of the features.
+        folder: folder of the files, one per image.
+        encoder: computes the features.
 
     Raises:
-        ValueError: for an encoder that is a plain function: nothing identifies it later.
+        ValueError: for an encoder that is a plain function, because it cannot be identified later.
     """
 
     def __init__(self, folder: str | Path, encoder: FrozenEncoder) -> None:
@@ -80,7 +80,7 @@ class FeatureCache:
 
 
 def _settings(network: nn.Module) -> Iterator[str]:
-    """A line for each module: its class, the code of its forward, and its own attributes as far as they have a text."""
+    """Yield a line for each module: its class, the code of its forward, and the attributes that have a text."""
     of_every_module = vars(nn.Module()).keys()
     for name, module in network.named_modules():
         kind = type(module)
@@ -89,7 +89,7 @@ def _settings(network: nn.Module) -> Iterator[str]:
 
 
 def _text(value: Any, deep: int = _DEPTH) -> str:
-    """The value as a text that is the same in another process; "" for what has none, or lies too deep."""
+    """A text for a value that is the same in another process; "" for other values, or if they are nested too deep."""
     if deep == 0:
         return ""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype):
@@ -100,7 +100,7 @@ def _text(value: Any, deep: int = _DEPTH) -> str:
         return _text(list(value.items()), deep)
     if isinstance(value, MethodType):
         return _text(value.__func__, deep)
-    if isinstance(value, FunctionType):  # its closure may lead back to it
+    if isinstance(value, FunctionType):  # its closure may contain the function itself
         return _text([value.__code__, value.__defaults__, inspect.getclosurevars(value).nonlocals], deep)
     if isinstance(value, CodeType):
         return f"{value.co_code.hex()} {value.co_names} {_text(value.co_consts, deep - 1)}"

@@ -9,29 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MOST_EXTRA = 12  # more tokens before the patches than any published encoder has
-_FIRST_SIZE = (224, 224)  # whole patches of 8, 14, 16, 28, 32 and 56, whose numbers differ by more than MOST_EXTRA
+MOST_EXTRA = 12  # limit for the number of tokens before the patches; no published encoder has so many
+_FIRST_SIZE = (224, 224)  # divisible by patches of 8, 14, 16, 28, 32 and 56, with clearly different numbers of tokens
 
 
 class FrozenEncoder(nn.Module):
     """A network in evaluation mode, without gradients, with its normalisation, stride and input size.
 
-    A module is used as it is, not copied: it is put into evaluation mode, and its parameters lose `requires_grad`.
+    A module is not copied: it is put into evaluation mode, and `requires_grad` of its parameters is set to False.
 
     Args:
         network: called with normalised images [B, 3, H, W].
-        name: of the network and its variant, for the cache; "" if unknown.
-        mean: of its images, per channel, for values in 0..1.
-        std: their standard deviation.
-        stride: pixels per patch or per cell of the deepest map; None: found from the features of a grey image of
-            `size`, or 224 x 224.
+        name: name of the network and its variant, for the cache; "" if unknown.
+        mean: mean of the network's images for each channel, for values in 0..1.
+        std: standard deviation of the network's images for each channel.
+        stride: pixels per patch, or per pixel of the deepest map. None: it is found from the features of a grey image
+            of `size`, or of 224 x 224.
         prefix: number of tokens before those of the patches; None: all extra tokens, at most 12.
-        size: (H, W) of its images, for a network with a fixed size.
-        call: computes the features; default: `network` itself.
+        size: (H, W) of the images, for a network that only takes one size.
+        call: function that computes the features; default: `network` itself.
 
     Raises:
-        ValueError: when called, for a network that fails or returns no feature map, or tokens whose patches are not
-            clear.
+        ValueError: when called, for a network that fails or returns no feature map, or tokens from which the patches
+            cannot be determined.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FrozenEncoder(nn.Module):
         return self._as_map(self._output(images), (images.shape[-2], images.shape[-1]))
 
     def width(self) -> int:
-        """C, from the features of a grey image."""
+        """C, the number of channels, found from the features of a grey image."""
         width = self._width
         if width is None:
             self._width = width = int(self(self._grey(self.size_for(_FIRST_SIZE))).shape[1])
@@ -84,7 +84,7 @@ class FrozenEncoder(nn.Module):
             with torch.no_grad():
                 return _tensor_of(self.call(self.normalized(images)))
         except (RuntimeError, AssertionError, TypeError, IndexError, AttributeError) as error:
-            if "memory" in str(error).lower():  # it is full, which is no fault of the encoder's
+            if "memory" in str(error).lower():  # out of memory is not the encoder's fault
                 raise
             H, W = images.shape[-2:]
             raise ValueError(
@@ -105,7 +105,7 @@ class FrozenEncoder(nn.Module):
         return images if weight is None else images.to(weight.dtype)
 
     def size_for(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The nearest size that the network accepts: multiples of the stride, at least two."""
+        """The nearest size that the network accepts: multiples of the stride, at least twice the stride."""
         if self.size is not None:
             return self.size
         self._find_stride()
@@ -175,7 +175,7 @@ def _no_map(x: Tensor) -> ValueError:
 
 
 def _channels_first(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, C, h, w] of a map whose channels may come last: the height and width have the aspect ratio of the image."""
+    """Convert a map to [B, C, h, w]; its channels may be the last axis, which its aspect ratio shows."""
 
     def difference(shape: torch.Size) -> float:
         return abs(math.log(shape[0] / size[0]) - math.log(shape[1] / size[1]))
@@ -187,7 +187,7 @@ def patch_of(tokens: int, size: tuple[int, int], prefix: int | None = None) -> i
     """The size of square patches, from the number of tokens.
 
     Args:
-        tokens: those of the patches and those before them.
+        tokens: number of tokens, including those before the patches.
         size: (H, W) of the image.
         prefix: number of tokens before those of the patches; None: unknown, at most 12 (a class and registers).
 
@@ -208,7 +208,7 @@ def patch_of(tokens: int, size: tuple[int, int], prefix: int | None = None) -> i
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images at another size, antialiased."""
+    """Resize images bilinearly with antialiasing."""
     if tuple(images.shape[-2:]) == size:
         return images
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

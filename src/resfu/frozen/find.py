@@ -23,11 +23,11 @@ def find_encoder(
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
-            the three; or any other module or callable from normalised images [B, 3, H, W] to features, which gets
-            ImageNet's normalisation.
-        stride: pixels per patch or cell, if the encoder does not define it.
-        prefix: number of tokens before those of the patches, likewise.
-        pretrained: load the weights of a named network; False: random weights.
+            these three packages; or any other module or callable from images [B, 3, H, W], with ImageNet's
+            normalisation, to features.
+        stride: pixels per patch, or per pixel of the deepest map, if the encoder does not define it.
+        prefix: number of tokens before those of the patches, if the encoder does not define it.
+        pretrained: load the weights of a network given by name; False: random weights.
 
     Raises:
         ValueError: for an unknown name.
@@ -75,7 +75,7 @@ def _by_name(name: str, pretrained: bool) -> FrozenEncoder:
             "them), nor torchvision:NAME, transformers:NAME or a folder."
         )
     ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-    for options in ways:  # the first that the model supports
+    for options in ways:  # use the first options that the model supports
         try:
             model = timm.create_model(rest, pretrained=pretrained, num_classes=0, **options)
         except TypeError:

@@ -12,8 +12,8 @@ def images_of(image: Any) -> Tensor:
     """Convert to float32 [B, 3, H, W] in 0..1.
 
     Args:
-        image: [B, 3, H, W] or [3, H, W], floating point in 0..1 or uint8; an array [H, W, 3] uint8; a PIL image; or the
-            path of one. Values of 16 bits are scaled to 0..1, transparent parts are shown on white.
+        image: [B, 3, H, W] or [3, H, W], floating point in 0..1 or uint8; an array [H, W, 3] of uint8; a PIL image; or
+            the path of an image file. Values of 16 bits are scaled to 0..1; transparent parts become white.
 
     Raises:
         ValueError: for anything else, or a file that cannot be read.
@@ -35,7 +35,7 @@ def images_of(image: Any) -> Tensor:
                 f"an image is a tensor [B, 3, H, W], an array [H, W, 3] of uint8, a PIL image or a path, got "
                 f"{type(image).__name__} {getattr(image, 'dtype', '')} {getattr(image, 'shape', '')}."
             )
-        image = torch.from_numpy(image.copy()).permute(2, 0, 1)  # a copy: strides may be negative
+        image = torch.from_numpy(image.copy()).permute(2, 0, 1)  # a copy, because strides may be negative
     if image.dim() == 3:
         image = image[None]
     if image.dim() != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 2:
@@ -44,6 +44,6 @@ def images_of(image: Any) -> Tensor:
         return image.float() / 255
     if not image.is_floating_point():
         raise ValueError(f"images must be uint8, or floating point in 0..1, got {image.dtype}.")
-    if image.numel() and image.amax() > 2:  # enlarging by a cubic may exceed 1
+    if image.numel() and image.amax() > 2:  # not 1, because bicubic resizing may exceed 1
         raise ValueError(f"images in floating point must be in 0..1, got up to {image.amax():g}: divide them.")
     return image.float()

@@ -31,11 +31,12 @@ def feature_pair(encoder: FrozenEncoder, images: Tensor, pairs: Pairs = "scales"
     """Features of images at half and at full resolution (NAF's recipe, arXiv 2511.18452).
 
     Args:
-        encoder: of the features.
+        encoder: computes the features.
         images: [B, 3, H, W] in 0..1.
-        pairs: "scales": low features are those of the image at half its size, as published. If the encoder computes
-            different features at that scale, no upsampler can close the gap. "pooled": low features are the high ones,
-            averaged over 2 x 2, without such a gap; what undoes that is blocks. docs/pixel_features.md compares both.
+        pairs: how the low-resolution features are made. "scales", as published: from the image at half its size. If the
+            encoder computes different features at this scale, no upsampler can close the gap. "pooled": by averaging
+            the high-resolution features over 2 x 2, which leaves no such gap; but an upsampler that undoes this
+            averaging gives blocks. docs/pixel_features.md compares both.
     """
     size = encoder.size_for((images.shape[-2], images.shape[-1]))
     high = encoder(resized(images, size)).float()

@@ -20,22 +20,24 @@ from resfu.upsamplers import UPSAMPLERS, Upsampler, create_upsampler
 class PixelFeatures(nn.Module):
     """Features of a frozen encoder, upsampled to the pixels of the image by an image-guided upsampler.
 
-    The image is resized to the nearest size of whole patches for the encoder; the upsampler goes from there to any
-    size, because it supports any real ratio. Nothing has gradients. Modules given as encoder or upsampler are used as
-    they are, not copied: they are put into evaluation mode, and their parameters lose `requires_grad`. Of a network
-    that is still to be trained, pass a `copy.deepcopy`.
+    The image is resized to the nearest size of whole patches for the encoder. The upsampler goes from there to any
+    size, because it supports any real ratio. No gradients are computed. Modules given as encoder or upsampler are not
+    copied: they are put into evaluation mode, and `requires_grad` of their parameters is set to False. If a network is
+    still to be trained, pass a `copy.deepcopy` of it.
 
     Args:
         encoder: "efficientnet-lite0", "-lite1" or "-lite2" (weights from their packages); the name of a timm model, or
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
-            the three; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens [B, N, C].
+            these three packages; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens
+            [B, N, C].
         upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" takes images and sizes
             of 2^steps times the features. Methods with weights start at random: give `weights` of a fit
             (`resfu distill`), or published ones.
-        weights: of the upsampler, a file of `resfu distill` or of its authors.
-        cache: folder to store the low-resolution features of images.
-        stride: pixels per patch or cell of the encoder, if it cannot be found: by default it is that of a timm or
-            transformers model's patches, else found from the features of an image of 224 x 224.
+        weights: weights of the upsampler: a file of `resfu distill`, or of the method's authors.
+        cache: folder in which to store the low-resolution features of images.
+        stride: pixels per patch, or per pixel of the deepest map, of the encoder, if it cannot be found. By default it
+            is the patch size of a timm or transformers model, else it is found from the features of an image of
+            224 x 224.
         prefix: number of tokens before those of the patches; by default all extra tokens, at most 12.
         pretrained: load the weights of an encoder given by name; False: random weights.
         **options: constructor arguments of an upsampler given by name, which gets the encoder's dtype and device.
@@ -90,11 +92,11 @@ class PixelFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Any, size: tuple[int, int] | None = None) -> Tensor:
-        """The features of every pixel.
+        """Compute the features of every pixel.
 
         Args:
-            image: [B, 3, H, W] or [3, H, W] in 0..1 or uint8, an array [H, W, 3] uint8, a PIL image, or a path.
-            size: (H, W) of the result, at least that of the low-resolution features. Default: the image's.
+            image: [B, 3, H, W] or [3, H, W] in 0..1 or uint8, an array [H, W, 3] of uint8, a PIL image, or a path.
+            size: (H, W) of the result, at least that of the low-resolution features. Default: the image's size.
 
         Returns:
             [B, C, H, W] in the dtype of the encoder.
@@ -110,10 +112,11 @@ class PixelFeatures(nn.Module):
 
     @torch.no_grad()
     def at(self, image: Any, points: Any) -> Tensor:
-        """The features at points: equal to `forward` and bilinear sampling, but without the map of all pixels.
+        """Compute the features at points, as `forward` followed by bilinear sampling, without the map of all pixels.
 
-        Nearest, bilinear, ReSFU, NAF and AnyUp sum up the features at the points alone; what is computed of the image
-        (ReSFU's scores, the queries of NAF and AnyUp) still is a map. Other methods compute the whole result.
+        Nearest, bilinear, ReSFU, NAF and AnyUp compute features only at the points. Maps that are computed from the
+        image (ReSFU's scores, the queries of NAF and AnyUp) still have all pixels. Other methods compute the whole
+        result.
 
         Args:
             image: as in `forward`.
@@ -143,24 +146,25 @@ class PixelFeatures(nn.Module):
     def stream(
         self, image: Any, size: tuple[int, int] | None = None, *, budget: str | int | None = "256MB", to: Any = None
     ) -> Any:
-        """The features of every pixel in bands of rows, which together are what `forward` gives, within rounding.
+        """Compute the features of every pixel in bands of rows, which together equal `forward` up to rounding.
 
         Args:
             image: as in `forward`.
             size: as in `forward`.
-            budget: most memory of the upsampling beyond its inputs and the output: bytes or text such as "256MB"; None
-                for no limit. What the encoder takes for the low-resolution features comes before it.
-            to: what takes the bands. None: the caller, who iterates. A function or module: called with each band, and
-                its results put together along the rows. "labels": the largest channel at each pixel. A tensor, on any
-                device, or an array such as `numpy.memmap`, [B, C, H, W]: filled.
+            budget: limit for the memory of the upsampling beyond its inputs and the output, in bytes or as text such as
+                "256MB"; None for no limit. It does not include the memory of the encoder, which runs before.
+            to: what is done with the bands. None: they are returned as an iterator. A function or module: it is called
+                with each band, and its results are concatenated along the rows. "labels": the index of the largest
+                channel at each pixel. A tensor on any device, or an array such as `numpy.memmap`, [B, C, H, W]: it is
+                filled.
 
         Returns:
-            Without `to` an iterator of bands [B, C, rows, W] from top to bottom. Else results [B, ..., H, W], labels
-            [B, H, W], or `to` itself.
+            Without `to`, an iterator of bands [B, C, rows, W] from top to bottom. Otherwise the function's results
+            [B, ..., H, W], the labels [B, H, W], or `to` itself.
 
         Raises:
-            ValueError: for an upsampler without a band form, a budget that a single band does not fit (it says what is
-                needed), or a `to` of another shape.
+            ValueError: for an upsampler that cannot be computed in bands, a budget that is too small for one band (the
+                message says what is needed), or a `to` of another shape.
 
         >>> pf = resfu.PixelFeatures("efficientnet-lite0", "bilinear", pretrained=False)
         >>> sum(band.shape[2] for band in pf.stream(torch.rand(1, 3, 90, 120)))

@@ -1,4 +1,4 @@
-"""Upsampled features at points of an image, without the map of all pixels."""
+"""Upsampled features at points of an image, without computing the map of all pixels."""
 
 import math
 from typing import cast
@@ -45,7 +45,7 @@ def values_at_points(up: Upsampler, features: Tensor, image: Tensor, size: tuple
 
 
 def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-    """The map at these pixels, [C, n]. Methods without a rule for single pixels compute the whole map."""
+    """The map's values at the given pixels, [C, n]; methods without a rule for single pixels compute the whole map."""
     (h, w), (H, W) = x.shape[-2:], size
     cells = central_cell(H, h, x.device)[rows], central_cell(W, w, x.device)[columns]
     if isinstance(up, NAF):
@@ -73,7 +73,7 @@ def _values(up: Upsampler, x: Tensor, image: Tensor, size: tuple[int, int], rows
 
 
 def _fine(scores: Tensor, x: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor, start: str) -> Tensor:
-    """ReSFU's sum over neighbours at each pixel's own position: the softmax of scores [K K, n] weighs x [C, h, w]."""
+    """ReSFU's sum over "fine" neighbours at n pixels: the softmax of scores [K K, n] weighs x [C, h, w]."""
     K, (h, w) = math.isqrt(len(scores)), x.shape[-2:]
     offsets = torch.tensor(window(K), device=x.device)[:, None]
     seen, places = [], []

@@ -1,4 +1,4 @@
-"""Encoders of transformers: their patches, and the normalisation of their images."""
+"""Encoders from the package transformers: their patches, and the normalisation of their images."""
 
 import inspect
 from typing import Any
@@ -10,7 +10,7 @@ from resfu.frozen.encoder import IMAGENET_MEAN, IMAGENET_STD, FrozenEncoder
 _CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _AS_IT_IS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-# The normalisation of the published weights, where it is not ImageNet's.
+# The normalisation of the published weights by model type, if it is not ImageNet's.
 _NORMALISATIONS = {
     **dict.fromkeys(("clip", "altclip", "chinese_clip", "metaclip_2", "blip", "blip_2", "aimv2", "mlcd"), _CLIP),
     **dict.fromkeys(("owlvit", "owlv2", "groupvit"), _CLIP),
@@ -24,12 +24,12 @@ _BLUE_FIRST = ("mobilevit", "mobilevitv2")
 def of_transformers(model: Any, name: str = "") -> FrozenEncoder:
     """The image encoder of a transformers model.
 
-    The normalisation is that of the image processor saved beside the weights; without one, that of the published
-    weights of this type of model.
+    The normalisation is that of the image processor saved with the weights. If there is none, it is that of the
+    published weights of this type of model.
 
     Args:
-        model: the model; of CLIP and SigLIP the image encoder is taken.
-        name: for the cache.
+        model: the model; from CLIP and SigLIP the image encoder is taken.
+        name: name for the cache.
 
     Raises:
         ValueError: for a masked autoencoder, which shuffles its patches.
@@ -39,7 +39,7 @@ def of_transformers(model: Any, name: str = "") -> FrozenEncoder:
     if model.config.model_type == "vit_mae":
         raise ValueError("ViTMAE masks and shuffles its patches: load its weights into a ViTModel and pass that.")
     mean, std, blue_first = _normalisation(source, model.config.model_type)
-    behind = getattr(model.config, "num_detection_tokens", 0)  # of YOLOS, behind the patches
+    behind = getattr(model.config, "num_detection_tokens", 0)  # YOLOS has tokens after the patches
     options = {"interpolate_pos_encoding": True} if _takes(model.forward, "interpolate_pos_encoding") else {}
 
     def call(images: Tensor) -> Any:
@@ -50,7 +50,7 @@ def of_transformers(model: Any, name: str = "") -> FrozenEncoder:
 
 
 def _patch(model: Any) -> int | None:
-    """The side of the patches, which in a plain vision transformer is the stride; of others None."""
+    """The patch size, which is the stride of a plain vision transformer; None for other models."""
     patch = getattr(model.config, "patch_size", None)
     embeddings = getattr(model, "embeddings", None)
     plain = hasattr(embeddings, "patch_embeddings") or hasattr(embeddings, "patch_embedding")
@@ -67,14 +67,14 @@ def _normalisation(source: str, kind: str) -> tuple[tuple[float, ...], tuple[flo
     blue_first = bool(getattr(processor, "do_flip_channel_order", False))
     if not getattr(processor, "do_normalize", False):
         return *_AS_IT_IS, blue_first
-    # A pixel of 1 is normalised as this number, which is 1 but for a few.
+    # The value that the processor normalises for a pixel of 1; it is 1 for most processors.
     white = 255 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1)
     mean, std = (tuple(value / white for value in values) for values in (processor.image_mean, processor.image_std))
     return mean, std, blue_first
 
 
 def _processor(source: str) -> Any:
-    """The image processor that was saved beside the weights; None if there is none."""
+    """The image processor that was saved with the weights; None if there is none."""
     from transformers import AutoImageProcessor
 
     if not source:
@@ -86,7 +86,7 @@ def _processor(source: str) -> Any:
 
 
 def load_transformers(name: str, pretrained: bool) -> Any:
-    """A model by the name of a repository, or from a folder.
+    """Load a model by the name of a repository, or from a folder.
 
     Raises:
         ValueError: if there is none.

@@ -1,4 +1,4 @@
-"""Load the weights of an upsampler, with our names or its authors'."""
+"""Load the weights of an upsampler from a file with our parameter names or those of the method's authors."""
 
 import os
 
@@ -13,11 +13,11 @@ from resfu.upsamplers.official import convert_state_dict
 def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
     """Load weights by name.
 
-    A fit at ratio 2 of a stack of doublings has one step, whose weights every step of a longer stack takes.
+    A Stack-JBU that was fitted at ratio 2 has one step. Every step of a longer stack gets the weights of this step.
 
     Args:
         up: the upsampler.
-        path: a file with our names, or with its authors'.
+        path: a file with our parameter names, or with those of the method's authors.
 
     Raises:
         ValueError: if they do not fit; the message names the first missing or unexpected ones.
@@ -39,7 +39,7 @@ def load_weights(up: Upsampler, path: str | os.PathLike[str]) -> None:
 
 
 def _in_every_step(weights: dict[str, Tensor], up: StackJBU) -> dict[str, Tensor]:
-    """The weights of one step under the names of all; those of several steps as they are."""
+    """Weights of a single step, copied to the names of all steps; weights of several steps are returned unchanged."""
     first = {key: value for key, value in weights.items() if key.startswith("stages.")}
     if any(not key.startswith("stages.1.") for key in first):
         return weights
