@@ -54,9 +54,10 @@ def test_rows_of_a_correlation(size, band, neighbours, K):
     assert_equal(got, want, (query, key))
 
 
+@pytest.mark.parametrize("from_centre", [False, True])
 @pytest.mark.parametrize("band", BANDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_rows_of_the_compiled_sum(size, band):
+def test_rows_of_the_compiled_sum(size, band, from_centre):
     if not backends._NUMBA_INSTALLED:
         pytest.skip("Numba is not installed")
     from resfu.ops.reassembly import numba
@@ -64,6 +65,7 @@ def test_rows_of_the_compiled_sum(size, band):
     low, (H, W) = SIZES[size]
     torch.manual_seed(0)
     x, scores = torch.randn(2, 5, *low), torch.randn(2, 9, H, W)
-    want = reassemble(x, scores, (H, W), "fine", "replicate", softmax=True, mask=True, backend="reference")
-    got = numba.softmax_window_sum_of_rows(x, scores[:, :, slice(*band)], band, H)
+    given = {"softmax": True, "mask": True, "from_centre": from_centre}
+    want = reassemble(x, scores, (H, W), "fine", "replicate", backend="reference", **given)
+    got = numba.softmax_window_sum_of_rows(x, scores[:, :, slice(*band)], band, H, from_centre)
     torch.testing.assert_close(got, want[:, :, slice(*band)], rtol=1e-5, atol=1e-5)

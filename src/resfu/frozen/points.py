@@ -11,13 +11,14 @@ from resfu.ops.attention.axis import share, shifted
 from resfu.ops.attention.points import attend_at
 from resfu.ops.grid import central_cell, lr_position, neighbour_in_image, window
 from resfu.ops.nearest import repeated
+from resfu.ops.reassembly.softmax import softmax_change
 from resfu.upsamplers.anyup import AnyUp
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.fixed import Bilinear, Nearest
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.resfu_image import ReSFUImage
-from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
 
 def values_at_points(up: Upsampler, features: Tensor, image: Tensor, size: tuple[int, int], points: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def _fine(scores: Tensor, x: Tensor, size: tuple[int, int], rows: Tensor, column
 
     weights = published(scores)
     if start == BILINEAR:
-        weights = learned_change(scores[None], published)[0]
+        weights = softmax_change(scores[None], published)[0]
         weights[K * K // 2] += 1
     weights = weights.unflatten(0, (K, K))
     out = x.new_zeros(len(x), len(rows), dtype=torch.float64)

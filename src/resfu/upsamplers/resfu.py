@@ -1,12 +1,12 @@
 """ReSFU: the refreshed similarity-based upsampler."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from resfu.ops import gaussian_filter, guided_filter, inner_product_scores, reassemble, window_softmax
 from resfu.ops.backends import BACKENDS, which_backend
 from resfu.ops.checks import check_int, check_odd
+from resfu.ops.reassembly.softmax import plus_centre, softmax_change
 from resfu.ops.similarity import SIMILARITIES, without_outside
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.normalization import group_norm
@@ -14,7 +14,7 @@ from resfu.upsamplers.options import check_choice, check_flags, check_number
 from resfu.upsamplers.plain import is_plain
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.similarity import SimilarityBlock
-from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated, learned_change
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED, at_zero, check_start, interpolated
 
 _ALIGNMENTS = ("both", "semantic", "detail")
 
@@ -211,10 +211,11 @@ class ReSFU(Upsampler):
 
     def _reassemble(self, features: Tensor, scores: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         padding = "replicate"  # any padding would do: values beyond the border have weight 0
-        if self.start == PUBLISHED and self.dilation is None:
+        if self.dilation is None and (self.start == PUBLISHED or self._starts_at_centre):
             return reassemble(
-                features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True, out=out
-            )
+                features, scores, size, self.neighbours, padding, backend=self.backend, softmax=True, mask=True,
+                from_centre=self._starts_at_centre, out=out,
+            )  # fmt: skip
         kernel = self._kernel(scores, (features.shape[-2], features.shape[-1]))
         if self.start == PUBLISHED or self._starts_at_centre:
             return reassemble(features, kernel, size, self.neighbours, padding, backend=self.backend, out=out)
@@ -236,11 +237,8 @@ class ReSFU(Upsampler):
 
         if self.start == PUBLISHED:
             return published(scores)
-        kernel = learned_change(scores, published)
-        if not self._starts_at_centre:
-            return kernel
-        centre = torch.arange(kernel.shape[1], device=kernel.device) == kernel.shape[1] // 2
-        return kernel + centre.to(kernel.dtype)[:, None, None]
+        kernel = softmax_change(scores, published)
+        return plus_centre(kernel) if self._starts_at_centre else kernel
 
     def _scores(self, features: Tensor, guidance: Tensor | None, explain: bool = False) -> dict[str, Tensor]:
         """The scores and their intermediates by name; `explain` asks for those that kernels would skip."""

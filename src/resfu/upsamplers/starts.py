@@ -10,13 +10,11 @@ layers before it from the second. The added weights sum to 0, so a constant stay
 method. They may be negative, so the result can be sharper than an average.
 """
 
-from collections.abc import Callable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resfu.ops import reassemble, window_softmax
+from resfu.ops.reassembly.softmax import softmax_change
 from resfu.upsamplers.options import check_choice
 
 PUBLISHED, BILINEAR = "published", "bilinear"
@@ -60,11 +58,6 @@ def started_at(size: tuple[int, int], out: Tensor, features: Tensor, whole: tupl
     return (out - ran) + interpolated(features, size, start)
 
 
-def learned_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax) -> Tensor:
-    """Weights of the neighbours minus the weights for scores of 0: [B, groups * K * K, H, W]."""
-    return kernel(scores) - kernel(torch.zeros_like(scores[:1]))
-
-
 def reassemble_from(
     start: str,
     features: Tensor,
@@ -88,7 +81,7 @@ def reassemble_from(
     """
     if start == PUBLISHED:
         return reassemble(features, scores, size, "coarse", groups=groups, softmax=True, out=out)
-    weights = learned_change(scores, lambda values: window_softmax(values, groups))
+    weights = softmax_change(scores, lambda values: window_softmax(values, groups))
     learned = reassemble(features, weights, size, "coarse", groups=groups, out=out)
     first = interpolated(features, size, start)
     return first + learned if out is None else out.add_(first)

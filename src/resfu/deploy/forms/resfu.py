@@ -26,10 +26,11 @@ from resfu.ops.grid import neighbour_in_image
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly import operators
 from resfu.ops.reassembly.rows import reassemble_rows
+from resfu.ops.reassembly.softmax import plus_centre, softmax_change
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
-from resfu.upsamplers.starts import BILINEAR, PUBLISHED, learned_change
+from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 
 
 class ReSFUForm(Form[ReSFU]):
@@ -121,7 +122,7 @@ class ReSFUForm(Form[ReSFU]):
         if self._sums_by_kernels(features, scores):
             from resfu.ops.reassembly import numba
 
-            return numba.softmax_window_sum_of_rows(features, scores, band, self.size[0])
+            return numba.softmax_window_sum_of_rows(features, scores, band, self.size[0], self.up.start == BILINEAR)
         kernel = self._kernel(at_least_fp32(scores), band)
         out = reassemble_rows(features, kernel, band, self.size[0], "fine", "replicate")
         if self.up.start in (PUBLISHED, BILINEAR):
@@ -133,7 +134,9 @@ class ReSFUForm(Form[ReSFU]):
         self.compiled = self._known = None
 
     def _sums_by_kernels(self, features: Tensor, scores: Tensor) -> bool:
-        if torch.is_grad_enabled() or self.up.start != PUBLISHED or operators_are_recorded(features, scores):
+        if torch.is_grad_enabled() or operators_are_recorded(features, scores):
+            return False
+        if self.up.start not in (PUBLISHED, BILINEAR):
             return False
         fits = operators.fits(features, scores, self.up.kernel_size, "fine", 1)
         return fits and which_backend(features, self.up.backend) == "numba"
@@ -173,11 +176,8 @@ class ReSFUForm(Form[ReSFU]):
 
         if self.up.start == PUBLISHED:
             return published(scores)
-        kernel = learned_change(scores, published)
-        if self.up.start != BILINEAR:
-            return kernel
-        centre = torch.arange(K * K, device=kernel.device) == K * K // 2  # whose value is the bilinear one
-        return kernel + centre.to(kernel.dtype)[:, None, None]
+        kernel = softmax_change(scores, published)
+        return plus_centre(kernel) if self.up.start == BILINEAR else kernel
 
     def _query(self, top: int, bottom: int, guide: Guide, shared: Sequence[Tensor]) -> Tensor:
         x, norm = guide.rows(top, bottom), self.up.guidance_norm

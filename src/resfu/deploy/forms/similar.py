@@ -11,10 +11,11 @@ from resfu.deploy.forms.starts import interpolated_rows
 from resfu.ops import window_softmax
 from resfu.ops.precision import at_least_fp32
 from resfu.ops.reassembly.rows import correlate_rows, reassemble_rows
+from resfu.ops.reassembly.softmax import softmax_change
 from resfu.upsamplers.a2u import A2U
 from resfu.upsamplers.projection import project
 from resfu.upsamplers.sapa import SAPA
-from resfu.upsamplers.starts import PUBLISHED, learned_change
+from resfu.upsamplers.starts import PUBLISHED
 
 _FILTER = 6
 
@@ -44,7 +45,7 @@ class SAPAForm(Form[SAPA]):
         scores = correlate_rows(query, key, up.kernel_size, band, self.size[0], "coarse", "zero")
         if up.start == PUBLISHED:
             return reassemble_rows(features, window_softmax(scores), band, self.size[0], "coarse", "zero")
-        learned = reassemble_rows(features, learned_change(scores), band, self.size[0], "coarse", "zero")
+        learned = reassemble_rows(features, softmax_change(scores), band, self.size[0], "coarse", "zero")
         return interpolated_rows(features, band, self.size, up.start) + learned
 
 

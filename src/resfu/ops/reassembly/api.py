@@ -12,7 +12,7 @@ from resfu.ops.layout import PADDINGS, memory_format
 from resfu.ops.precision import exact_dtype
 from resfu.ops.reassembly import operators, portable, reference
 from resfu.ops.reassembly.borders import bordered
-from resfu.ops.reassembly.softmax import window_softmax
+from resfu.ops.reassembly.softmax import softmax_from_centre, window_softmax
 from resfu.ops.transforms import refuse_derivatives
 
 NEIGHBOURS = {"fine": "replicate", "coarse": "zero", "central": "shift", "dense": "reflect"}
@@ -28,6 +28,7 @@ def reassemble(
     backend: str = "auto",
     softmax: bool = False,
     mask: bool = False,
+    from_centre: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
     """Sum each pixel's K x K neighbours with that pixel's own weights.
@@ -63,6 +64,9 @@ def reassemble(
             written to memory.
         mask: with `softmax`, give weight 0 to neighbours whose position lies outside the image (ReSFU). The position is
             the pixel's own low-resolution position plus the offset, whatever `neighbours` is.
+        from_centre: with `softmax`, the weights are 1 at the centre neighbour plus the difference of the softmax from
+            that of scores of 0. So with scores of 0 the result is the centre neighbour: for "fine", bilinear
+            interpolation.
         out: [B, C, H, W] in the features' dtype; if given, the result is written into it, which saves the page faults
             of new memory. Only without gradients.
 
@@ -81,8 +85,9 @@ def reassemble(
     torch.Size([1, 8, 4, 4])
     """
     check_maps(features=features, weights=weights)
-    if mask and not softmax:
-        raise ValueError("mask=True leaves neighbours out of a softmax: it needs softmax=True.")
+    if (mask or from_centre) and not softmax:
+        name, does = ("mask", "leaves neighbours out of") if mask else ("from_centre", "changes the weights of")
+        raise ValueError(f"{name}=True {does} a softmax: it needs softmax=True.")
     check_divides("groups", groups, "the features' width", features.shape[1])
     K = window_size("weights", weights.shape[1], groups)
     if size is not None and pair("size", size) != tuple(weights.shape[-2:]):
@@ -92,10 +97,17 @@ def reassemble(
     if out is not None:
         check_destination(out, (*features.shape[:2], *weights.shape[-2:]), features, weights)
         if backend != "numba" or not out.is_contiguous():
-            return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, backend, softmax, mask))
+            given = size, neighbours, padding, groups, backend, softmax, mask, from_centre
+            return out.copy_(reassemble(features, weights, *given))
     if features.numel() == 0:
         return connected(features.new_empty((*features.shape[:2], *weights.shape[-2:])), features, weights)
     result, low = features.dtype, (features.shape[-2], features.shape[-1])
+    compiles = backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups)
+    fits = backend in ("cpu", "numba") and softmax and out is None
+    fits = fits and operators.fits(features, weights, K, neighbours, groups) and kernels_in_graph(features, requested)
+    if from_centre and not compiles and not fits:
+        weights = softmax_from_centre(weights, groups, low if mask else None)
+        softmax = mask = from_centre = False
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
     planar = memory_format(features) == torch.contiguous_format
     if backend == "numba" and planar and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
@@ -105,18 +117,12 @@ def reassemble(
         if not recorded:
             return numba_adjoints.plain_sum(padded, weights, K, *low, softmax, out)
         return numba_adjoints.window_sum(padded, window_softmax(weights) if softmax else weights, K, *low)
-    if backend == "numba" and softmax and operators.compiles(features, weights, K, neighbours, groups):
+    if compiles:
         from resfu.ops.reassembly import numba
 
-        return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, out)
-    fits = (
-        backend in ("cpu", "numba")
-        and softmax
-        and out is None
-        and operators.fits(features, weights, K, neighbours, groups)
-    )
-    if fits and kernels_in_graph(features, requested):
-        return operators.compiled_softmax_window_sum(bordered(features, 2, padding), weights, *low, mask)
+        return numba.softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, from_centre, out)
+    if fits:
+        return operators.compiled_softmax_window_sum(bordered(features, 2, padding), weights, *low, mask, from_centre)
     fused = softmax and backend == "triton" and not recorded
     if out is not None:
         return out.copy_(reassemble(features, weights, size, neighbours, padding, groups, "cpu", softmax, mask))

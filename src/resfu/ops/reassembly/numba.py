@@ -13,7 +13,7 @@ from resfu.ops.kept import kept
 from resfu.ops.layout import pad
 from resfu.ops.reassembly import numba_kernels as kernels
 from resfu.ops.reassembly import operators
-from resfu.ops.reassembly.softmax import window_softmax
+from resfu.ops.reassembly.softmax import softmax_from_centre, window_softmax
 
 _BORDER = 2  # rows and columns that features are padded by
 _CHUNKS = 4  # of an image, at most, whatever the number of threads
@@ -79,7 +79,9 @@ def part_of(whole: Axes, first: int, last: int) -> tuple[Axes, int]:
     ), top
 
 
-def softmax_window_sum_of_rows(features: Tensor, scores: Tensor, rows: tuple[int, int], height: int) -> Tensor:
+def softmax_window_sum_of_rows(
+    features: Tensor, scores: Tensor, rows: tuple[int, int], height: int, from_centre: bool
+) -> Tensor:
     """Rows (first, one past the last) of an image of `height` rows, from their scores [B, 9, rows, W]; masked.
 
     Args:
@@ -93,41 +95,44 @@ def softmax_window_sum_of_rows(features: Tensor, scores: Tensor, rows: tuple[int
     bottom = top + int(part.rows[-1]) + kernels.M
     place = torch.arange(top, bottom, device="cpu") - _BORDER
     padded = pad(features.index_select(2, place.clamp(0, h - 1)), 0, _BORDER, "replicate")
-    return _forward(padded, scores, part)
+    return _forward(padded, scores, part, from_centre)
 
 
-def softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, out: Tensor | None = None) -> Tensor:
+def softmax_window_sum(
+    padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, from_centre: bool, out: Tensor | None = None
+) -> Tensor:
     """[B, C, h + 4, w + 4], scores [B, 9, H, W] -> [B, C, H, W]: "fine", K = 3. Differentiable without out."""
     if out is not None:
-        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask), out)
-    return _SoftmaxWindowSum.apply(padded, scores, h, w, mask)  # pyright: ignore[reportReturnType]
+        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask), from_centre, out)
+    return _SoftmaxWindowSum.apply(padded, scores, h, w, mask, from_centre)  # pyright: ignore[reportReturnType]
 
 
 class _SoftmaxWindowSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+    def forward(ctx: Any, padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, from_centre: bool) -> Tensor:
         ctx.save_for_backward(padded, scores)
-        ctx.low, ctx.mask = (h, w), mask
-        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask))
+        ctx.low, ctx.mask, ctx.from_centre = (h, w), mask, from_centre
+        return _forward(padded, scores, axes(*scores.shape[-2:], h, w, mask), from_centre)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (padded, scores), (h, w) = ctx.saved_tensors, ctx.low
         if not torch.is_grad_enabled():
             whole = axes(*scores.shape[-2:], h, w, ctx.mask)
-            return *_backward(padded, scores, whole, grads[0]), None, None, None
+            return *_backward(padded, scores, whole, ctx.from_centre, grads[0]), None, None, None, None
         padded, scores = (t.view_as(t) for t in (padded, scores))  # for derivatives of the derivatives, which stop here
-        weights = window_softmax(scores, 1, ctx.low if ctx.mask else None)
+        low = ctx.low if ctx.mask else None
+        weights = softmax_from_centre(scores, 1, low) if ctx.from_centre else window_softmax(scores, 1, low)
         out = operators.reassemble(padded, weights, ctx.low, "fine", 1)
         wanted = [t for t, needed in zip((padded, scores), ctx.needs_input_grad[:2], strict=True) if needed]
         found = iter(torch.autograd.grad(out, wanted, grads[0], create_graph=True))
-        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None, None
+        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None, None, None
 
 
 class _Call:
     """What both kernels are given."""
 
-    def __init__(self, padded: Tensor, scores: Tensor, axes: Axes) -> None:
+    def __init__(self, padded: Tensor, scores: Tensor, axes: Axes, from_centre: bool) -> None:
         (self.B, self.C, self.h1, self.w1), (self.H, self.W) = padded.shape, scores.shape[-2:]
         self.C8 = -(-self.C // ROWS) * ROWS
         low = F.pad(padded.detach().permute(0, 2, 3, 1), (0, self.C8 - self.C)).contiguous()
@@ -136,7 +141,7 @@ class _Call:
         a = self.axes
         self.before = (self.cells, a.cells.numpy(), self.H, self.W, flat(low), self.h1, self.w1, self.C, self.C8)
         tables = (a.rows, a.fy, a.row_mask, a.columns, a.shares, a.inside)
-        self.after = (flat(scores), *(t.view(-1).numpy() for t in tables), a.J)
+        self.after = (flat(scores), *(t.view(-1).numpy() for t in tables), a.J, from_centre)
         self.table = _table(a.J)
 
 
@@ -147,8 +152,8 @@ def _table(J: int) -> Any:
     return torch.tensor([PIXELS * j for j in range(J)] + [PIXELS * J * x for x in range(K)], device="cpu").numpy()
 
 
-def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = None) -> Tensor:
-    call = _Call(padded, scores, axes)
+def _forward(padded: Tensor, scores: Tensor, axes: Axes, from_centre: bool, out: Tensor | None = None) -> Tensor:
+    call = _Call(padded, scores, axes, from_centre)
     out = padded.new_empty((call.B, call.C, call.H, call.W)) if out is None else out
     J = call.axes.J
     size = (2 * kernels.COUNT + 2 + kernels.M * (J + kernels.K) + ROWS) * PIXELS + kernels.M * J * call.C8
@@ -159,14 +164,14 @@ def _forward(padded: Tensor, scores: Tensor, axes: Axes, out: Tensor | None = No
     return out
 
 
-def _backward(padded: Tensor, scores: Tensor, axes: Axes, grad: Tensor) -> tuple[Tensor, Tensor]:
-    call = _Call(padded, scores, axes)
+def _backward(padded: Tensor, scores: Tensor, axes: Axes, from_centre: bool, grad: Tensor) -> tuple[Tensor, Tensor]:
+    call = _Call(padded, scores, axes, from_centre)
     number = max(1, min(_CHUNKS, call.cells // 4))
     d_low = grad.new_zeros((call.B, number, call.h1, call.w1, call.C8))
     d_scores = scores.new_empty(scores.shape)
     J = call.axes.J
     taps = -(-kernels.M * J // PIXELS) * PIXELS
-    size = (2 * kernels.COUNT + 3 + 3 * taps + kernels.M * kernels.K + call.C8) * PIXELS
+    size = ((3 if from_centre else 2) * kernels.COUNT + 3 + 3 * taps + kernels.M * kernels.K + call.C8) * PIXELS
     size += (kernels.M * J + taps) * call.C8
     space, given, results = scratch(size), flat(grad), (flat(d_low), flat(d_scores))
 

@@ -47,6 +47,23 @@ def spread(weights, w, fy, shares, i, J, table, mixed, out, o):
 
 @no_type_check
 @kernel
+def from_centre(weights, w, inside, i, top):
+    """weights [9, 32] minus those of scores of 0, plus 1 at the centre; `inside` and `top` as in `softmax`."""
+    one, zero = types.float32(1.0), types.float32(0.0)
+    for p in range(PIXELS):
+        columns = zero
+        for x in range(K):
+            columns += one if get(inside, i + x * PIXELS + p) == zero else zero
+        equal = one / (types.float32((top & 1) + (top >> 1 & 1) + (top >> 2 & 1)) * columns)
+        for n in range(COUNT):
+            if top >> (n // K) & 1 and get(inside, i + n % K * PIXELS + p) == zero:
+                put(weights, w + n * PIXELS + p, get(weights, w + n * PIXELS + p) - equal)
+        centre = w + COUNT // 2 * PIXELS + p
+        put(weights, centre, get(weights, centre) + one)
+
+
+@no_type_check
+@kernel
 def features_of_tile(low, start, w1, C8, row, column, J, out, o):
     """The features [4, J, C8] of a tile's windows, side by side. Columns beyond the map are 0."""
     for y in range(M):
@@ -64,11 +81,12 @@ def features_of_tile(low, start, w1, C8, row, column, J, out, o):
 @shared_kernel
 def softmax_window_sum(
     first_cell, last_cell, thread, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask, columns,
-    shares, inside, J, out, streaming, scratch, size, table,
+    shares, inside, J, centred, out, streaming, scratch, size, table,
 ):  # fmt: skip
     """out [images, C, H, W] of features [images, h1, w1, C8] and the softmax of scores [images, 9, H, W].
 
-    A task is a row of cells of an image: cell_rows [cells + 1] are their first rows of pixels.
+    With `centred` the weights are changed by `from_centre`. A task is a row of cells of an image: cell_rows
+    [cells + 1] are their first rows of pixels.
     """
     begin = thread * size
     T = (W + PIXELS - 1) // PIXELS
@@ -88,6 +106,8 @@ def softmax_window_sum(
             for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
                 copied(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, COUNT, count, scratch, raw)
                 softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
+                if centred:
+                    from_centre(scratch, weights, inside, t * K * PIXELS, get(row_mask, y))
                 spread(scratch, weights, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, scratch, panel)
                 for c in range(0, C, ROWS):
                     target = ((b * C + c) * H + y) * W + t * PIXELS
@@ -144,7 +164,7 @@ def _through_softmax(weights, w, d, i, out, o, area, count):
 @shared_kernel
 def softmax_window_sum_gradients(
     first_chunk, last_chunk, thread, chunks, cells, cell_rows, H, W, low, h1, w1, C, C8, scores, rows, fy, row_mask,
-    columns, shares, inside, J, grad, d_low, d_scores, scratch, size, table,
+    columns, shares, inside, J, centred, grad, d_low, d_scores, scratch, size, table,
 ):  # fmt: skip
     """d_low [chunks, h1, w1, C8], zeroed, and d_scores [images, 9, H, W]. A chunk is some rows of cells of an image."""
     begin = thread * size
@@ -156,8 +176,11 @@ def softmax_window_sum_gradients(
     change = raw + (COUNT + 1) * PIXELS
     mixed = change + taps * PIXELS
     pixels = mixed + M * K * PIXELS
-    window = pixels + C8 * PIXELS
+    summed = pixels + C8 * PIXELS  # the weights of the sum, where they are not the softmax itself
+    window = summed + (COUNT if centred else 0) * PIXELS
     d_window = window + M * J * C8
+    if not centred:
+        summed = weights
     for i in range(M * J * PIXELS, taps * PIXELS):
         put(scratch, panel + i, 0)
     for i in range(C * PIXELS, C8 * PIXELS):
@@ -176,7 +199,11 @@ def softmax_window_sum_gradients(
                     at = (b * COUNT * H + y) * W + t * PIXELS
                     copied(scores, at, H * W, COUNT, count, scratch, raw)
                     softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
-                    spread(scratch, weights, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, scratch, panel)
+                    if centred:
+                        for i in range(COUNT * PIXELS):
+                            put(scratch, summed + i, get(scratch, weights + i))
+                        from_centre(scratch, summed, inside, t * K * PIXELS, get(row_mask, y))
+                    spread(scratch, summed, get(fy, y), shares, t * K * J * PIXELS, J, table, mixed, scratch, panel)
                     copied(grad, (b * C * H + y) * W + t * PIXELS, H * W, C, count, scratch, pixels)
                     for i in range(0, M * J, ROWS):
                         _product(

@@ -117,10 +117,10 @@ def fits(features: Tensor, scores: Tensor, K: int, neighbours: str, groups: int)
     return (K, neighbours, groups) == (3, "fine", 1) and fp32 and scores.numel() > 0
 
 
-def _softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool) -> Tensor:
+def _softmax_window_sum(padded: Tensor, scores: Tensor, h: int, w: int, mask: bool, from_centre: bool) -> Tensor:
     from resfu.ops.reassembly import numba
 
-    return numba.softmax_window_sum(padded.contiguous(), scores.contiguous(), h, w, mask)
+    return numba.softmax_window_sum(padded.contiguous(), scores.contiguous(), h, w, mask, from_centre)
 
 
 def _shape_of_sum(padded: Tensor, scores: Tensor, *others: object) -> Tensor:
@@ -129,7 +129,7 @@ def _shape_of_sum(padded: Tensor, scores: Tensor, *others: object) -> Tensor:
 
 compiled_softmax_window_sum = graph_operator(
     "compiled_softmax_window_sum",
-    "Tensor padded, Tensor scores, SymInt h, SymInt w, bool mask",
+    "Tensor padded, Tensor scores, SymInt h, SymInt w, bool mask, bool from_centre",
     _softmax_window_sum,
     _shape_of_sum,
 )

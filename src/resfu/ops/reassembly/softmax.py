@@ -1,5 +1,7 @@
 """The softmax that turns the scores of a pixel's neighbours into weights."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -46,6 +48,28 @@ def window_softmax(
     if memory_format(scores) == torch.channels_last:
         return scores.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).softmax(4).flatten(3).permute(0, 3, 1, 2)
     return scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
+
+
+def softmax_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax) -> Tensor:
+    """The weights by a softmax minus the weights for scores of 0: [B, groups * K * K, H, W].
+
+    Args:
+        scores: [B, groups * K * K, H, W].
+        kernel: the softmax, from scores to weights.
+    """
+    return kernel(scores) - kernel(torch.zeros_like(scores[:1]))
+
+
+def softmax_from_centre(scores: Tensor, groups: int = 1, low: tuple[int, int] | None = None) -> Tensor:
+    """`softmax_change`, plus 1 at the centre neighbour. Arguments as for `window_softmax`."""
+    return plus_centre(softmax_change(scores, lambda values: window_softmax(values, groups, low)), groups)
+
+
+def plus_centre(weights: Tensor, groups: int = 1) -> Tensor:
+    """Weights [B, groups * K * K, H, W] with 1 added to those of the centre neighbours."""
+    count = weights.shape[1] // groups
+    centre = (torch.arange(count, device=weights.device) == count // 2).to(weights.dtype)
+    return weights + centre.repeat(groups)[:, None, None]
 
 
 def _by_operators(scores: Tensor, groups: int) -> Tensor:
