@@ -1,4 +1,4 @@
-"""Segmentation networks with a place for an upsampler; nothing heavy is imported before one is built."""
+"""Segmentation networks with a slot for an upsampler; heavy packages are only imported when a network is built."""
 
 from __future__ import annotations
 
@@ -70,22 +70,23 @@ _ALL = (
     ),
 )
 HOSTS: dict[str, Callable[..., Any]] = {host.__name__: host for host in _ALL}
-# Hosts that find objects, panoptic ones among them, take lists of images by torchvision's conventions; the others turn
-# a batch into logits.
+# Hosts that detect objects, including panoptic ones, take lists of images by torchvision's conventions. The others turn
+# a batch of images into logits.
 PANOPTIC_HOSTS = ("panoptic-fpn-resnet50", "panoptic-fpn-efficientnet-lite0")
 DETECTION_HOSTS = ("mask-rcnn-resnet50", "mask-rcnn-efficientnet-lite0", *PANOPTIC_HOSTS)
 
 
 def find_host(name: str) -> Callable[..., Any]:
-    """Find what builds a network.
+    """Find the function that builds a network.
 
     Args:
-        name: a key of `HOSTS`, or "package.module:function" for one of your own that can be imported. It is called with
-            `upsampler`, `num_classes`, `pretrained` and `upsampler_options`, and returns a network that keeps the
-            contract of `resfu.hosts.SegmentationHost`, or what the module of its task needs (attribute `task`).
+        name: a key of `HOSTS`, or "package.module:function" for a function of your own that can be imported. It is
+            called with `upsampler`, `num_classes`, `pretrained` and `upsampler_options`. It returns a network with the
+            interface of `resfu.hosts.SegmentationHost`, or the one that the module of its task (attribute `task`)
+            needs.
 
     Raises:
-        ValueError: for an unknown name, the message lists the known ones; or a function that cannot be imported.
+        ValueError: for an unknown name (the message lists the known ones), or a function that cannot be imported.
     """
     if name in HOSTS:
         return HOSTS[name]
@@ -134,12 +135,12 @@ def create_host(
 
     Args:
         name: a key of `HOSTS`, or "package.module:function", see `find_host`.
-        upsampler: a key of `resfu.UPSAMPLERS`; it sits in every slot of the network.
-        num_classes: number of logits a pixel, 150 by default; in `DETECTION_HOSTS` of object classes, without the
-            background or stuff, 80 by default.
-        pretrained: False starts from random weights, True fetches the encoder's ImageNet weights, a path loads the
-            encoder's weights from there.
-        upsampler_options: further constructor arguments of the upsampler. Widths and ratios are the network's to give.
+        upsampler: a key of `resfu.UPSAMPLERS`; it is used in every slot of the network.
+        num_classes: number of logits for each pixel, 150 by default. For `DETECTION_HOSTS` the number of object
+            classes, without the background or stuff, 80 by default.
+        pretrained: False for random weights, True to fetch the encoder's ImageNet weights, or a path from which to load
+            the encoder's weights.
+        upsampler_options: further constructor arguments of the upsampler. Widths and ratios are set by the network.
         host_options: further constructor arguments of the network's class, such as `encoder_form` of `TransUNet`.
 
     Returns:
@@ -166,7 +167,7 @@ def create_host(
     return build(**given, **(host_options or {}))
 
 
-# Imported when they are first used, for they bring timm, transformers or torchvision.
+# Imported when they are first used, because they import timm, transformers or torchvision.
 _CLASSES = {
     "LiteHost": "lite",
     "MaskFormer": "maskformer",

@@ -1,4 +1,4 @@
-"""The contract that every semantic segmentation network keeps."""
+"""The base class of the semantic segmentation networks: an encoder and a head with upsampler slots."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,32 +18,33 @@ Continuation = Literal["border", "zeros"]
 
 
 class SegmentationHead(nn.Module, ABC):
-    """What stands on an encoder: projections, the upsampler slots and the classifier."""
+    """The part of a network after the encoder: projections, the upsampler slots and the classifier."""
 
     @abstractmethod
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """For every slot the features that go in, [B, C, h, w], and those that come out, [B, C, H', W']."""
+        """For every slot, its input features [B, C, h, w] and its output features [B, C, H', W']."""
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Encoder maps and the image -> logits [B, num_classes, H', W'] at the resolution the slots bring about."""
+        """Encoder maps and the image -> logits [B, num_classes, H', W'] at the resolution of the slots' outputs."""
 
 
 class SegmentationHost(nn.Module):
-    """An encoder and a head; images of any size in, logits of that size out.
+    """An encoder and a head, which take images of any size and give logits of the same size.
 
     Parameter names start with `encoder.` or `head.`.
 
     Args:
         encoder: [B, 3, H, W] -> sequence of feature maps.
         head: (feature maps, images) -> logits at 1/`stride`.
-        num_classes: number of logits a pixel.
-        stride: of the upsampled features, in image pixels.
-        mean: per channel, of images in 0..1, that the encoder expects to be subtracted.
-        std: per channel, by which it expects them to be divided.
-        multiple: images are padded at the bottom and right to a multiple of this; the logits are cropped.
-        minimum: the same for images smaller than this.
-        continuation: how images are padded: by repeating the "border", or by "zeros", pixels of the colour `mean`.
+        num_classes: number of logits for each pixel.
+        stride: stride of the upsampled features, in image pixels.
+        mean: mean that the encoder expects to be subtracted from images in 0..1, for each channel.
+        std: standard deviation by which the encoder expects the images to be divided, for each channel.
+        multiple: images are padded at the bottom and right to a multiple of this, and the logits are cropped.
+        minimum: smaller images are padded to this size in the same way.
+        continuation: how images are padded: by repeating the "border", or by "zeros", which are pixels of the colour
+            `mean`.
 
     Raises:
         ValueError: for another way of padding.
@@ -92,13 +93,13 @@ class SegmentationHost(nn.Module):
         return self.enlarge(self.coarse_logits(images), (H, W))
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """The logits at the resolution of the head, which are far fewer than those of all pixels.
+        """Compute the logits at the resolution of the head, which are far fewer than those of all pixels.
 
         Args:
-            images: as for `forward`, at least one of them.
+            images: as for `forward`, at least one.
 
         Returns:
-            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image padded to a size that the network
+            Logits [B, num_classes, H', W'] for `enlarge`. They cover the image after padding to a size that the network
             accepts.
 
         Raises:
@@ -109,14 +110,14 @@ class SegmentationHost(nn.Module):
         return self.head(self.encoder(images), images)
 
     def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bring coarse logits to the size of the images that they come from, each class by itself.
+        """Upsample coarse logits to the size of their images; every class is upsampled by itself.
 
         Args:
-            logits: [B, any number of classes, H', W'], see `coarse_logits`.
+            logits: [B, K, H', W'] with any number of classes K, see `coarse_logits`.
             size: (H, W) of the images.
 
         Returns:
-            Logits [B, the same classes, H, W].
+            Logits [B, K, H, W].
         """
         logits = F.interpolate(logits, size=self.accepted_size(size), mode="bilinear", align_corners=False)
         return cropped_to(logits, size)
@@ -124,16 +125,16 @@ class SegmentationHost(nn.Module):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """What training minimises: the sum of these.
+        """Compute the losses, whose sum training minimises.
 
         Args:
             images: as for `forward`.
             label: int64 [B, H, W], 255 = ignored.
-            cross_entropy: (logits [B, num_classes, H', W'], label) -> scalar. A network with a loss of its own has no
-                use for it.
+            cross_entropy: function of (logits [B, num_classes, H', W'], label) that returns a scalar. Networks with a
+                loss of their own do not use it.
 
         Returns:
-            Scalars by name; the network's own is "main".
+            Scalars by name; the loss of the network's output is "main".
 
         Raises:
             ValueError: as `forward`.
@@ -141,14 +142,14 @@ class SegmentationHost(nn.Module):
         return {"main": cross_entropy(self(images), label)}
 
     def upsampled_features(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Show what the upsamplers do.
+        """Return the inputs and outputs of the upsamplers.
 
         Args:
-            images: as for `forward`, at least one of them.
+            images: as for `forward`, at least one.
 
         Returns:
             For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
-            cover the image padded to a size that the network accepts (`multiple`, `minimum`).
+            cover the image after padding to a size that the network accepts (`multiple`, `minimum`).
 
         Raises:
             ValueError: as `forward`, and for an empty batch.
@@ -173,7 +174,7 @@ class SegmentationHost(nn.Module):
 
     def accepted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to which an image is padded."""
-        # Runtimes of exported programs divide towards zero, so numbers must not be negative.
+        # Other runtimes round quotients towards zero, so the numerator must not be negative.
         height, width = ((n + self.multiple - 1) // self.multiple * self.multiple for n in size)
         if self.minimum <= self.multiple:
             return height, width
@@ -181,9 +182,9 @@ class SegmentationHost(nn.Module):
 
 
 def check_num_classes(num_classes: int) -> None:
-    """Refuse a network without classes, or with anything but an int for their number.
+    """Refuse anything but an int from 1 as number of classes.
 
     Raises:
-        ValueError: that names the value.
+        ValueError: for anything else; the message shows the value.
     """
     check_int("num_classes", num_classes)

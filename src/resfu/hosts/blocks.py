@@ -10,7 +10,7 @@ from resfu.upsamplers.normalization import BatchNorm2d
 class ConvNormReLU(nn.Module):
     """Convolution without bias, batch normalisation, ReLU.
 
-    The weights start as in mmsegmentation: normal, variance 2 / (outputs a pixel).
+    The weights are initialised as in mmsegmentation: normal, with variance 2 / fan-out.
 
     Args:
         in_channels: width of the input.
@@ -30,12 +30,12 @@ class ConvNormReLU(nn.Module):
 
 
 class ImageGuidance(nn.Module):
-    """Guidance from the image itself: two 3 x 3 convolutions with replicated borders and one normalisation between.
+    """Guidance from the image: two 3 x 3 convolutions with replicated borders and a normalisation between them.
 
     Source: the ConvBlock of the Segmenter host, arXiv 2407.02283, which has stride 4 and 20,384 parameters.
 
     Args:
-        stride: 2 or 4, of the guidance in image pixels.
+        stride: stride of the guidance in image pixels, 2 or 4.
         channels: width of the guidance.
         hidden_channels: width between the convolutions.
 
@@ -53,7 +53,7 @@ class ImageGuidance(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, channels, ceil(H / stride), ceil(W / stride)]."""
-        # ReLU behind the padding and in its place: training keeps one map of the hidden channels less.
+        # ReLU after the padding and in place, so that training stores one map of the hidden channels less.
         hidden = pad(self.norm(self.conv1(pad(images, 1, 1))), 1, 1).relu_()
         return self.conv2(hidden)
 

@@ -11,12 +11,12 @@ _SMOOTHING = 1e-5
 def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     """Mean over the classes, background included, of 1 - (2 sum(p g) + 1e-5) / (sum(p^2) + sum(g^2) + 1e-5).
 
-    p is the softmax, g the one-hot label; the sums run over all labelled pixels of the batch together, in a distributed
-    run of each process's own. A class that is neither labelled nor predicted costs nothing. Source: the loss with which
-    TransUNet (arXiv 2102.04306) is trained; squares in the denominator as in V-Net (arXiv 1606.04797).
+    p is the softmax, g the one-hot label. The sums run over all labelled pixels of the batch; in a distributed run,
+    over those of each process by itself. A class that is neither labelled nor predicted has no loss. Source: the loss
+    with which TransUNet (arXiv 2102.04306) is trained; squares in the denominator as in V-Net (arXiv 1606.04797).
 
     Args:
-        logits: [B, num_classes, H, W], any floating dtype. The loss is taken in fp32.
+        logits: [B, num_classes, H, W], any floating dtype. The loss is computed in fp32 (fp64 for fp64 logits).
         label: int64 [B, H, W], 255 = ignored.
 
     Returns:

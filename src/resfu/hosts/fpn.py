@@ -1,4 +1,4 @@
-"""torchvision's feature pyramid, with an upsampler in each of its top-down steps, and the encoder below it."""
+"""torchvision's feature pyramid with an upsampler in each top-down step, and the encoders below it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ CHANNELS = 256
 class UpsamplingFPN(FeaturePyramidNetwork):
     """The feature pyramid of Lin et al. (CVPR 2017) with slots `c4`, `c3`, `c2` in its top-down steps.
 
-    A step brings the coarser map to the size of the next lateral (the encoder's level after a 1 x 1 convolution) and
-    adds it. Guides are laterals, so as wide as the features; see `TopDownSlots` for who gets which. Layers and names
-    are torchvision's; with nearest upsampling so is the result, to the bit. Convolutions start as in mmdetection:
-    Xavier-uniform, bias 0.
+    A step upsamples the coarser map to the size of the next lateral map (the encoder's level after a 1 x 1 convolution)
+    and adds both. The guides are lateral maps, which have as many channels as the features; see `TopDownSlots` for
+    which upsampler gets which guide. Layers and names are torchvision's. With nearest upsampling the result also equals
+    torchvision's, bit by bit. Convolutions are initialised as in mmdetection: Xavier-uniform, bias 0.
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
@@ -49,7 +49,7 @@ class UpsamplingFPN(FeaturePyramidNetwork):
         return self._top_down(x, images)[0]
 
     def upsampled(self, x: Mapping[str, Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name."""
+        """The input and output of every slot, by name."""
         return self._top_down(x, images)[1]
 
     def _top_down(
@@ -72,11 +72,11 @@ class UpsamplingFPN(FeaturePyramidNetwork):
 
 
 class PyramidBackbone(nn.Module, ABC):
-    """An encoder and, set by whoever builds the network, the pyramid on its maps.
+    """An encoder and the feature pyramid on its maps; the pyramid is set later, by the code that builds the network.
 
     Args:
-        body: images [B, 3, H, W], sides a multiple of 32 -> maps "0" to "3" at strides 4 to 32.
-        in_channels: their widths.
+        body: images [B, 3, H, W], with sides that are multiples of 32 -> maps "0" to "3" at strides 4 to 32.
+        in_channels: numbers of channels of these maps.
         channels: width of the pyramid.
     """
 
@@ -89,18 +89,18 @@ class PyramidBackbone(nn.Module, ABC):
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images [B, 3, H, W], sides a multiple of 32 -> "0" to "3" at strides 4 to 32, "pool" at 64."""
+        """Images [B, 3, H, W], with sides that are multiples of 32 -> "0" to "3" at strides 4 to 32, "pool" at 64."""
         pyramid = self.fpn(self.body(images), images)
-        # torchvision makes anchors in the features' dtype; in bf16, under autocast, they would be pixels off.
+        # torchvision makes anchors in the features' dtype; in bf16, under autocast, they would be wrong by pixels.
         return {name: level.to(images.dtype) for name, level in pyramid.items()}
 
     def upsampled(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name."""
+        """The input and output of every slot, by name."""
         return self.fpn.upsampled(self.body(images), images)
 
     @abstractmethod
     def load_imagenet(self) -> None:
-        """Fetch the encoder's ImageNet weights, or take them from where they are installed.
+        """Load the encoder's ImageNet weights, which are fetched or taken from an installed package.
 
         Raises:
             ValueError: when they cannot be found.
@@ -108,11 +108,11 @@ class PyramidBackbone(nn.Module, ABC):
 
     @abstractmethod
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take the encoder's weights.
+        """Load weights into the encoder.
 
         Args:
-            weights: in the naming of whoever published them.
-            where: they come from, for messages.
+            weights: the weights, with their published names.
+            where: the source of the weights, for messages.
 
         Raises:
             ValueError: when they do not fit; the message names the missing or unexpected ones.
@@ -120,12 +120,12 @@ class PyramidBackbone(nn.Module, ABC):
 
 
 class ResNetFPN(PyramidBackbone):
-    """A ResNet of bottlenecks, in torchvision's naming.
+    """A ResNet of bottleneck blocks, with torchvision's names.
 
     Args:
-        layers: blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
-        frozen: batch normalisation is fixed, its affine part too, and stem and first stage are not trained, as
-            torchvision and mmdetection do from ImageNet weights.
+        layers: numbers of blocks of the four stages; (3, 4, 6, 3) is ResNet-50.
+        frozen: fix batch normalisation, including its weight and bias, and do not train the stem and the first stage,
+            as torchvision and mmdetection do with ImageNet weights.
     """
 
     def __init__(self, layers: Sequence[int], frozen: bool) -> None:
@@ -149,33 +149,33 @@ class ResNetFPN(PyramidBackbone):
         self.load_encoder(weights, name)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take the encoder's weights in torchvision's naming; those of a classifier may be among them."""
+        """Load weights with torchvision's names into the encoder; weights of a classifier are ignored."""
         load_known(self.body, {name: value for name, value in weights.items() if not name.startswith("fc.")}, where)
 
 
 def load_known(
     module: nn.Module, weights: Mapping[str, Tensor], where: str, optional: tuple[str, ...] = ()
 ) -> list[str]:
-    """Load weights in torchvision's naming, that of its old versions too.
+    """Load weights with torchvision's names, including those of its old versions.
 
     Args:
-        module: what takes them.
-        weights: for all of it but what starts with `optional`.
-        where: they come from, for messages.
-        optional: beginnings of names.
+        module: the module into which they are loaded.
+        weights: weights for all parameters, except those whose names start with `optional`.
+        where: the source of the weights, for messages.
+        optional: beginnings of the names that may be missing.
 
     Returns:
         The names that were missing.
 
     Raises:
-        ValueError: for others that are missing, unexpected or of another shape.
+        ValueError: for other weights that are missing, unexpected or of another shape.
     """
     own = module.state_dict()
     misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     check_keys(where, misshapen=misshapen)
-    # torchvision's modules take the names of its old versions, too.
+    # torchvision's modules also accept the names of its old versions.
     found = module.load_state_dict(weights, strict=False)
-    # Old files lack the counters of batch normalisation, which nothing here depends on.
+    # Old files lack the counters of batch normalisation, which are not used here.
     missing = [name for name in found.missing_keys if not name.endswith(".num_batches_tracked")]
     check_keys(
         where,

@@ -1,4 +1,4 @@
-"""Networks of transformers with published weights."""
+"""Networks of the package transformers with published weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -28,7 +28,7 @@ def from_transformers(
     Raises:
         ValueError: when the weights cannot be fetched.
     """
-    # transformers renames the published weights to whatever its own version calls them.
+    # transformers renames the published weights to the names of its own version.
     arguments: dict[str, object] = {"pretrained_model_name_or_path": where}
     if weights is not None:
         arguments = {"pretrained_model_name_or_path": None, "state_dict": dict(weights)}
@@ -49,7 +49,7 @@ def from_transformers(
 
 @contextmanager
 def _quiet(fetching: bool) -> Iterator[None]:
-    """Keep transformers from reporting what `check_keys` says better, and from a bar where nothing is fetched."""
+    """Silence transformers' reports about weights, which `check_keys` checks, and its progress bar without fetching."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

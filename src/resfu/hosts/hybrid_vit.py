@@ -1,4 +1,4 @@
-"""The hybrid of a ResNet and a vision transformer as a feature encoder, R50+ViT-B/16, by timm."""
+"""R50+ViT-B/16, a hybrid of a ResNet and a vision transformer, as a feature encoder, built by timm."""
 
 import math
 import os
@@ -24,27 +24,29 @@ _PUBLISHED = "vit_base_r50_s16_224.orig_in21k"
 
 
 class HybridViT(nn.Module):
-    """ResNet-50 without its last stage, whose stride-16 map a transformer takes for patches.
+    """ResNet-50 without its last stage, followed by a transformer whose patches are the pixels of the stride-16 map.
 
-    Source: Dosovitskiy et al., ICLR 2021, without the class token, as TransUNet (arXiv 2102.04306) has it. Layers and
-    names are those of timm's `vit_base_r50_s16_224`: convolutions with standardised weights, and GroupNorm.
+    Source: Dosovitskiy et al., ICLR 2021, without the class token, as in TransUNet (arXiv 2102.04306). Layers and names
+    are those of timm's `vit_base_r50_s16_224`: convolutions with standardised weights, and GroupNorm.
 
-    The form "timm" computes what the ImageNet weights were trained with. "transunet" is what TransUNet's published code
-    makes of the same weights, in five places: strided convolutions are padded on all sides, not as in TensorFlow
-    ("same", the odd pixel after); the pooling is not padded, so the map at stride 4 lacks its last row and column,
-    where zeros stand when it is handed on; a shortcut's GroupNorm has a group for every channel, not 32 groups; the
-    other GroupNorms have an epsilon of 1e-6, not 1e-5; that of the standardised weights is 1e-5, not 1e-8.
+    The form "timm" is the network with which the ImageNet weights were trained. The form "transunet" is that of
+    TransUNet's published code, which uses the same weights but differs in five details. Strided convolutions are padded
+    on all sides, not as in TensorFlow ("same", with the odd pixel at the end). The pooling is not padded, so the map at
+    stride 4 lacks its last row and column; the decoder gets zeros there. The GroupNorm of a shortcut has a group for
+    every channel, not 32 groups. The other GroupNorms have an epsilon of 1e-6, not 1e-5. The epsilon of the
+    standardised weights is 1e-5, not 1e-8.
 
     Args:
-        layers: number of residual blocks at strides 4, 8 and 16.
-        width: of the transformer, a multiple of 64; every 64 channels are a head.
+        layers: numbers of residual blocks at strides 4, 8 and 16.
+        width: width of the transformer, a multiple of 64; every 64 channels are a head.
         depth: number of transformer blocks.
-        image_size: side of the images that the position embedding is made for; for others it is resampled.
-        dropout: rate behind the position embedding and in the transformer's MLPs; attention has none.
+        image_size: side of the images for which the position embedding is made; for other sizes it is resampled.
+        dropout: dropout rate after the position embedding and in the transformer's MLPs; attention has none.
         form: "timm" or "transunet", see above.
 
     Raises:
-        ValueError: for a width that 64, or an image size that 16 does not divide, or another form.
+        ValueError: for a width that is not a multiple of 64, an image size that is not a multiple of 16, or another
+            form.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class HybridViT(nn.Module):
         for name, module in self.vit.named_modules():
             if name.endswith("attn.proj_drop"):
                 assert isinstance(module, nn.Dropout)
-                module.p = 0.0  # timm's rate is for attention and MLP alike
+                module.p = 0.0  # timm has one rate for attention and MLP
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> the ResNet's maps at strides 2, 4 and 8 and the transformer's at 16, sizes rounded up."""
@@ -99,15 +101,15 @@ class HybridViT(nn.Module):
         tokens = self.vit.pos_drop(patches.flatten(2).transpose(1, 2) + position)
         tokens = self.vit.norm(self.vit.blocks(tokens))
         deepest = tokens.transpose(1, 2).unflatten(2, (h, w))
-        # Inductor can't order the symbolic strides of a view that it keeps for backward (seen with 2.14): a copy.
+        # A copy: Inductor cannot order the symbolic strides of a view that it keeps for backward (seen with 2.14).
         return [*features, deepest.contiguous() if in_torch_compile() else deepest]
 
     def load(self, source: bool | str | os.PathLike[str]) -> None:
-        """Load ImageNet weights; what belongs to a class token is dropped, another position embedding resampled.
+        """Load ImageNet weights; the class token is dropped, and a position embedding of another size is resampled.
 
         Args:
             source: True fetches `timm/vit_base_r50_s16_224.orig_in21k` (or takes it from the cache); a path reads a
-                file or folder in timm's naming, with or without the classifier. False does nothing.
+                file or folder with timm's names, with or without the classifier. False does nothing.
 
         Raises:
             ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.
@@ -115,7 +117,7 @@ class HybridViT(nn.Module):
         if source is False:
             return
         weights = timm_weights(source, _PUBLISHED)
-        # The second is the layer before a classifier of old files, which timm no longer has.
+        # "pre_logits" is the layer before the classifier in old files, which timm no longer has.
         weights = {key: value for key, value in weights.items() if not key.startswith(("cls_token", "pre_logits."))}
         if "pos_embed" in weights:
             weights["pos_embed"] = self._on_own_grid(weights["pos_embed"])
@@ -123,7 +125,7 @@ class HybridViT(nn.Module):
 
     def _on_own_grid(self, embedding: Tensor) -> Tensor:
         if embedding.dim() != 3:
-            return embedding  # that it does not fit is said with the other weights
+            return embedding  # the error for it is raised later, with those of the other weights
         side = math.isqrt(embedding.shape[1])
         patches = embedding[:, embedding.shape[1] - side**2 :]  # the class token is the first
         if side == 0 or embedding.shape[1] - side**2 > 1:
@@ -151,6 +153,6 @@ def _transunet_resnet(layers: tuple[int, int, int]) -> ResNetV2:
 
 
 def _filled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Zeros in the place of rows and columns that a map lacks at its end."""
+    """Pad a map with zeros at the bottom and right up to a size."""
     bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x

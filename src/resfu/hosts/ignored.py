@@ -1,3 +1,3 @@
-"""The label of the pixels that do not count, in training and in evaluation."""
+"""The label of pixels that are ignored in training and in evaluation."""
 
 IGNORE_INDEX = 255

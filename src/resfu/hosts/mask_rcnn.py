@@ -27,29 +27,31 @@ Target = Mapping[str, Any]
 
 
 class MaskRCNN(TorchvisionMaskRCNN):
-    """Mask R-CNN (He et al., ICCV 2017) on a ResNet-50 with a feature pyramid; layers and conventions by torchvision.
+    """Mask R-CNN (He et al., ICCV 2017) on a ResNet-50 with a feature pyramid, with torchvision's layers.
 
-    Slots `c4`, `c3`, `c2` in `UpsamplingFPN`. Settings are those of mmdetection's `mask-rcnn_r50_fpn_1x`, which Table
-    XII of arXiv 2407.02283 stands on, as far as torchvision can have them: 1,000 proposals in training too, RoIAlign
-    with as many samples as a bin has pixels. What stays torchvision's: a background column in the predictors, RoIAlign
-    half a pixel off ("aligned" is off), smooth-L1 box losses, fixed affine parameters of batch normalisation. With
-    nearest upsampling the network computes what torchvision's with the same settings does, to the bit.
+    Inputs and results follow torchvision's conventions. The slots `c4`, `c3`, `c2` are in `UpsamplingFPN`. Settings are
+    those of mmdetection's `mask-rcnn_r50_fpn_1x`, on which Table XII of arXiv 2407.02283 is based, as far as
+    torchvision supports them: 1,000 proposals also in training, and RoIAlign with as many samples as a bin has pixels.
+    As in torchvision remain: a background column in the predictors, RoIAlign with an offset of half a pixel ("aligned"
+    is off), smooth-L1 box losses, and fixed weight and bias of batch normalisation. With nearest upsampling the result
+    equals torchvision's with the same settings, bit by bit.
 
-    Images are brought to `min_size` and `max_size` by torchvision and padded with zeros to a multiple of 32, at
-    least 64.
+    Images are resized by torchvision according to `min_size` and `max_size`, and padded with zeros to a multiple of 32,
+    at least 64.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of object classes, without the background.
         pretrained: True for torchvision's `ResNet50_Weights.IMAGENET1K_V1`; or the path of such weights, or of a whole
-            Mask R-CNN in torchvision's naming (upsamplers that it lacks start untrained, which a warning says).
+            Mask R-CNN with torchvision's names. Upsamplers that are not in the file start untrained, with a warning.
         upsampler_options: further constructor arguments of the upsampler.
-        frozen: see `ResNetFPN`. Default: with pretrained weights.
-        backbone: an encoder, for a pyramid that is still to be set. Default: a ResNet.
-        layers: blocks of the ResNet's four stages; (3, 4, 6, 3) is ResNet-50.
-        min_size: pixels of the images' shorter side; several to draw from in training, the last is for evaluation.
+        frozen: see `ResNetFPN`. Default: True with pretrained weights, else False.
+        backbone: an encoder whose pyramid is not set yet. Default: a ResNet.
+        layers: numbers of blocks of the ResNet's four stages; (3, 4, 6, 3) is ResNet-50.
+        min_size: pixels of the images' shorter side. If there are several, training draws one of them at random, and
+            evaluation uses the last.
         max_size: pixels that the longer side must not exceed.
-        sampling_ratio: samples a side of RoIAlign's bins; 0 for as many as the bin has pixels, 2 is torchvision's.
+        sampling_ratio: samples per side of RoIAlign's bins; 0 for as many as the bin has pixels; torchvision has 2.
         **settings: further arguments of torchvision's `MaskRCNN`, such as `box_score_thresh`.
 
     Raises:
@@ -61,11 +63,11 @@ class MaskRCNN(TorchvisionMaskRCNN):
 
     backbone: PyramidBackbone
     transform: GeneralizedRCNNTransform
-    # Images come in 0..1: torchvision normalises them itself.
+    # Images are in 0..1; torchvision normalises them itself.
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     stride = 4
-    # What a whole network from elsewhere need not have, by the beginning of its names, and what these parts are.
+    # Parts that the weights of a whole network may lack: beginnings of their names, and words for messages.
     own_parts: ClassVar[Mapping[str, str]] = {"backbone.fpn.slots.": "upsamplers"}
 
     def __init__(
@@ -111,12 +113,12 @@ class MaskRCNN(TorchvisionMaskRCNN):
 
         Args:
             images: [3, H, W] each, of any size, floating point in 0..1, not normalised.
-            targets: in training, for every image "boxes", float [N, 4] (x1, y1, x2, y2 in pixels), "labels", int64 [N]
-                in 1..num_classes, and "masks", uint8 [N, H, W]; N may be 0.
+            targets: in training, for every image a dictionary with "boxes", float [N, 4] (x1, y1, x2, y2 in pixels),
+                "labels", int64 [N] in 1..num_classes, and "masks", uint8 [N, H, W]; N may be 0.
 
         Returns:
-            In training the losses by name; training minimises their sum. In evaluation for every image "boxes"
-            [N, 4], "labels" [N], "scores" [N], the best first, and "masks" [N, 1, H, W] in 0..1.
+            In training the losses by name, whose sum is minimised. In evaluation, for every image a dictionary with
+            "boxes" [N, 4], "labels" [N], "scores" [N] (the best first) and "masks" [N, 1, H, W] in 0..1.
 
         Raises:
             ValueError: for images or targets of another form, and for training without images or targets.
@@ -132,14 +134,14 @@ class MaskRCNN(TorchvisionMaskRCNN):
         return self._heads(self.backbone(batch.tensors), batch, resized, sizes)
 
     def upsampled_features(self, images: Sequence[Tensor] | Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Show what the upsamplers do to images as they are, without `min_size` and `max_size`.
+        """Return the inputs and outputs of the upsamplers for images that are not resized.
 
         Args:
-            images: as for `forward`, at least one of them.
+            images: as for `forward`, at least one.
 
         Returns:
             For every slot, by name: low-resolution features [B, C, h, w] and upsampled features [B, C, H', W']. Both
-            cover the images padded to one size that the network accepts.
+            cover the images after padding to a common size that the network accepts.
 
         Raises:
             ValueError: as `forward`, and for an empty batch.
@@ -157,7 +159,7 @@ class MaskRCNN(TorchvisionMaskRCNN):
         targets: list[dict[str, Tensor]] | None,
         sizes: list[tuple[int, int]],
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """All that follows the pyramid; `sizes` are those of the images before they were resized."""
+        """Run all layers after the pyramid; `sizes` are those of the images before resizing."""
         proposals, losses = self.rpn(batch, features, targets)
         found, more_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
         if self.training:
@@ -197,15 +199,15 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
     """Load weights into the encoder, or into a whole network.
 
     Args:
-        network: Mask R-CNN or what is built on it.
+        network: a Mask R-CNN or a network derived from it.
         source: True fetches the encoder's ImageNet weights (or takes them from the cache). A path reads a file or
-            folder with those of a ResNet, or with those of a whole network. False does nothing.
+            folder with the weights of an encoder or of a whole network. False does nothing.
 
     Raises:
         ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
 
     Warns:
-        UserWarning: when a whole network leaves parts of its own untrained.
+        UserWarning: when the file of a whole network has no weights for some parts.
     """
     if source is False:
         return
@@ -231,14 +233,14 @@ def load_pretrained(network: MaskRCNN, source: bool | str | os.PathLike[str]) ->
 
 
 def _in_full_precision(module: nn.Module, arguments: object, output: Any) -> Any:
-    """Under autocast: torchvision makes boxes in the dtype of the predictions, and in bf16 they are pixels off."""
+    """Convert predictions to fp32 under autocast: torchvision makes boxes in their dtype, too coarse in bf16."""
     if not isinstance(output, Tensor):
         return type(output)(_in_full_precision(module, arguments, each) for each in output)
     return output.float() if torch.is_autocast_enabled(output.device.type) else output
 
 
 def _padded(batch: Any) -> Any:
-    """Images, or a torchvision list of them, with zeros at the bottom and right up to the smallest size."""
+    """Pad images, or a torchvision list of images, with zeros at the bottom and right up to the smallest size."""
     if isinstance(batch, ImageList):
         return ImageList(_padded(batch.tensors), batch.image_sizes)
     bottom, right = (max(0, _SMALLEST - n) for n in batch.shape[-2:])
@@ -246,7 +248,7 @@ def _padded(batch: Any) -> Any:
 
 
 def _check_settings(settings: Mapping[str, object], taken: Mapping[str, object]) -> None:
-    # torchvision swallows names that it does not know.
+    # torchvision ignores unknown names without an error.
     known = [name for name in inspect.signature(TorchvisionMaskRCNN).parameters if name not in {*taken, "kwargs"}]
     unknown = [name for name in settings if name not in known]
     if unknown:

@@ -23,7 +23,7 @@ from resfu.hosts.swin import SwinEncoder, SwinVariant
 
 
 class MaskFormerHead(SegmentationHead):
-    """Queries that look at C4 and each propose a class and a mask over the pixel decoder's features.
+    """Queries that attend to C4; each of them proposes a class and a mask on the pixel decoder's features.
 
     Source: Cheng et al., MaskFormer, NeurIPS 2021; layers by transformers. Slots `c4`, `c3`, `c2` in `PixelDecoder`.
 
@@ -33,8 +33,8 @@ class MaskFormerHead(SegmentationHead):
         create_slot: makes the slots.
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
-        decoder_layers: of the transformer.
-        dropout: of the transformer: attention, feed-forward layers and residuals.
+        decoder_layers: number of decoder layers of the transformer.
+        dropout: dropout rate of the transformer's attention, feed-forward layers and residuals.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class MaskFormerHead(SegmentationHead):
         self.pixel_decoder = PixelDecoder(in_channels, create_slot, channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name. Each output is as large as the next finer level."""
+        """The input and output of every slot, by name; each output has the size of the next finer level."""
         return self.pixel_decoder.upsampled(features, images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
         """Encoder maps and the image -> scores [B, num_classes, H, W] of the image's size.
 
-        The masks are enlarged as logits; then a class scores the sum over the queries of its probability times that of
-        the mask.
+        The masks are upsampled as logits. The score of a class is the sum over the queries of the class probability
+        times the mask probability.
         """
         mask_features = self.pixel_decoder(features, images)
         classes, masks = self._predict(self._queries(features[-1])[-1], mask_features)
@@ -81,15 +81,15 @@ class MaskFormerHead(SegmentationHead):
         return torch.einsum("bqk,bqhw->bkhw", classes.softmax(-1)[..., :-1], masks.sigmoid())
 
     def predictions(self, features: Sequence[Tensor], images: Tensor) -> list[Prediction]:
-        """What the queries say after each decoder layer, the last at the end; masks at the finest level's size."""
+        """The predictions of the queries after each decoder layer, in order, with masks at the finest level's size."""
         mask_features = self.pixel_decoder(features, images)
         return [self._predict(queries, mask_features) for queries in self._queries(features[-1])]
 
     def _queries(self, deepest: Tensor) -> list[Tensor]:
-        """[B, Q, C] after each decoder layer."""
+        """The queries [B, Q, C] after each decoder layer."""
         states = self.transformer(deepest, output_hidden_states=True)
-        # transformers leaves the final LayerNorm out of the layers before the last, and counts the zeros that the
-        # queries start from as a layer; the original does neither.
+        # Unlike the original, transformers applies the final LayerNorm only after the last layer, and includes the
+        # queries' initial zeros as first entry.
         norm = self.transformer.decoder.layernorm
         return [*(norm(state) for state in states.hidden_states[1:-1]), states.last_hidden_state]
 
@@ -101,22 +101,23 @@ class MaskFormerHead(SegmentationHead):
 class MaskFormer(SegmentationHost):
     """MaskFormer-Swin-B and -L.
 
-    What `forward` returns are not logits but scores from 0, as the original's semantic inference gives them: take the
-    argmax, average them over windows, but no softmax. Images are padded to a multiple of 32, and to 64 at least.
+    `forward` does not return logits but scores of at least 0, as in the original's semantic inference. Take their
+    argmax or average them over windows, but do not apply a softmax. Images are padded to a multiple of 32, and to at
+    least 64.
 
     Args:
         variant: "b", "l" or a size of your own.
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of classes.
         pretrained: True for the encoder's `microsoft/swin-*-patch4-window12-384-in22k`; or the path of such weights, or
-            of a whole `facebook/maskformer-swin-*` (the upsamplers then start untrained, which a warning says).
+            of a whole `facebook/maskformer-swin-*` (the upsamplers then start untrained, with a warning).
         upsampler_options: further constructor arguments of the upsampler.
         drop_path_rate: stochastic depth of the encoder.
         channels: width of the pyramid, the queries and the mask features, a multiple of 32.
         num_queries: number of queries.
-        decoder_layers: of the transformer.
-        continuation: how images are padded: by repeating their "border", or by "zeros" as in the original; labels in
-            that padding are ignored.
+        decoder_layers: number of decoder layers of the transformer.
+        continuation: how images are padded: by repeating their "border", or by "zeros" as in the original. Labels in a
+            padding of zeros are ignored.
 
     Raises:
         ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.
@@ -142,17 +143,17 @@ class MaskFormer(SegmentationHost):
         create_slot = SlotFactory(upsampler, upsampler_options)
         head = MaskFormerHead(encoder.channels, num_classes, create_slot, channels, num_queries, decoder_layers)
         load_pretrained(encoder, head, pretrained)
-        # GroupNorm on C4 needs more than one pixel, and JBU, which mirrors three, four of them at stride 16.
+        # GroupNorm on C4 needs more than one pixel. JBU mirrors three pixels and so needs four at stride 16.
         super().__init__(encoder, head, num_classes, 4, multiple=32, minimum=64, continuation=continuation)
 
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """What training minimises: the sum of these, see `set_losses`. `cross_entropy` has no part in it.
+        """Compute the losses of `set_losses`, whose sum training minimises; `cross_entropy` is not used.
 
         Args:
-            images: as for `forward`, at least one of them.
-            label: int64 [B, H, W], 255 = ignored. Where the image's border is repeated, so is its label.
+            images: as for `forward`, at least one.
+            label: int64 [B, H, W], 255 = ignored. If the image is padded by repeating its border, the label is too.
             cross_entropy: not used.
 
         Returns:
@@ -178,7 +179,7 @@ class MaskFormer(SegmentationHost):
 
 
 def _initialise(decoder: MaskFormerDetrDecoder) -> None:
-    """Weights as in DETR: Xavier-uniform; query, key and value as the one matrix that they are in PyTorch's layer."""
+    """Initialise weights as in DETR: Xavier-uniform, with query, key and value as one matrix, as in PyTorch's layer."""
     for name, parameter in decoder.named_parameters():
         if parameter.dim() > 1:
             joint = name.rsplit(".", 2)[-2] in ("q_proj", "k_proj", "v_proj")

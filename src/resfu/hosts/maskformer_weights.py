@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resfu.hosts.swin import SwinEncoder
 from resfu.hosts.weights import check_keys, read_weights
 
-# From the names of the whole network in transformers, old or present, to ours; the encoder's go through transformers.
+# Names of the whole network in old and present versions of transformers, and ours; transformers renames the encoder's.
 _ENCODER = "model.pixel_level_module.encoder."
 _RENAMED = (
     (r"^model\.pixel_level_module\.decoder\.", "pixel_decoder."),
@@ -18,7 +18,7 @@ _RENAMED = (
     (r"\.out_proj\.", ".o_proj."),
     (r"(layers\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
 )
-# Not a weight of the network: how much "no object" counts in the loss.
+# Not a weight of the network, but the weight of "no object" in the loss.
 _LOSS = "criterion."
 
 
@@ -27,7 +27,7 @@ def load_pretrained(encoder: SwinEncoder, head: nn.Module, source: bool | str | 
 
     Args:
         encoder: the encoder.
-        head: of the network; its slots keep what they have.
+        head: the network's head; its slots keep their weights.
         source: True fetches the encoder's ImageNet weights. A path reads a file or folder with the encoder's weights or
             with those of a whole MaskFormer. False does nothing.
 
@@ -35,7 +35,7 @@ def load_pretrained(encoder: SwinEncoder, head: nn.Module, source: bool | str | 
         ValueError: when there are none or they do not fit; the message names the missing or unexpected ones.
 
     Warns:
-        UserWarning: when a whole network leaves an upsampler untrained.
+        UserWarning: when the weights of a whole network leave an upsampler untrained.
     """
     if source is False:
         return

@@ -1,4 +1,4 @@
-"""The Mix Transformer encoders of SegFormer, MiT-B0 to B5, by transformers."""
+"""The Mix Transformer encoders of SegFormer, MiT-B0 to B5, built by transformers."""
 
 import os
 
@@ -17,7 +17,7 @@ DEPTHS: dict[str, tuple[int, int, int, int]] = {
     "b5": (3, 6, 40, 3),
 }
 
-# Published checkpoints carry a classifier or a segmentation head beside the encoder.
+# Published checkpoints also contain a classifier or a segmentation head.
 _OTHER_PARTS = ("classifier.", "decode_head.")
 
 
@@ -47,7 +47,7 @@ class MixTransformer(nn.Module):
                 drop_path_rate=drop_path_rate,
             )
         )
-        # transformers leaves PyTorch's 1e-5, whatever its configuration says; the published networks have 1e-6.
+        # transformers uses PyTorch's 1e-5, whatever its configuration says; the published networks have 1e-6.
         for module in self.mit.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = 1e-6
@@ -66,7 +66,7 @@ class MixTransformer(nn.Module):
 
         Args:
             source: True fetches `nvidia/mit-<variant>` (or takes it from transformers' cache); a path reads a file or
-                folder in that checkpoint's naming, old or new. False does nothing.
+                folder with the names of that checkpoint, old or new. False does nothing.
 
         Raises:
             ValueError: when they cannot be fetched or do not fit; the message names the missing or unexpected ones.

@@ -1,4 +1,4 @@
-"""Networks by name: what builds one without importing its class before it is called."""
+"""Functions that build the named networks; the network's class is only imported when the function is called."""
 
 import importlib
 import inspect
@@ -10,12 +10,12 @@ def named_host(name: str, factory: str, summary: str, task: str | None = None, *
     """Make a function that builds one network.
 
     Args:
-        name: of the network, a key of `resfu.HOSTS`.
-        factory: name in `resfu.hosts` of its class, or of a function that builds it.
+        name: name of the network, a key of `resfu.HOSTS`.
+        factory: name in `resfu.hosts` of the network's class, or of a function that builds it.
         summary: a sentence about the network, for `help`.
-        task: what it is trained for, one of the `host_tasks` of `resfu.tasks.TASKS`. Default: to give every pixel a
-            class.
-        **fixed: arguments of the class that the name stands for.
+        task: the task for which it is trained, one of the `host_tasks` of `resfu.tasks.TASKS`. Default: semantic
+            segmentation.
+        **fixed: arguments of the class that belong to the name.
 
     Returns:
         The function.
@@ -65,11 +65,11 @@ def check_host_options(options: Mapping[str, object], taken: Mapping[str, object
     """Refuse options that are set elsewhere.
 
     Args:
-        options: given for the network's class.
-        taken: what the name of the network, or another argument, sets.
+        options: options given for the network's class.
+        taken: options that the name of the network, or another argument, sets.
 
     Raises:
-        ValueError: that names them.
+        ValueError: if there are such options; the message names them.
     """
     twice = [option for option in options if option in taken]
     if twice:

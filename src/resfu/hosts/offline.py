@@ -1,4 +1,4 @@
-"""No waiting for a hub that is out of reach."""
+"""Avoid waiting for the Hugging Face hub when it cannot be reached."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ _PATIENCE = 3.0  # seconds
 
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
-    """Take files from the cache alone while the Hugging Face hub does not answer.
+    """A context in which files only come from the cache if the Hugging Face hub does not answer.
 
-    Without a network huggingface_hub asks for every file six times, with pauses: for well over a minute in all.
+    Without a network, huggingface_hub requests every file six times with pauses, for well over a minute in all.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _answers()
@@ -25,6 +25,6 @@ def offline_if_unreachable() -> Iterator[None]:
 def _answers() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    except Exception:  # of httpx or requests, whichever this version of huggingface_hub stands on
+    except Exception:  # from httpx or requests, depending on the version of huggingface_hub
         return False
     return True

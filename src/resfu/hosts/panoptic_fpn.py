@@ -1,4 +1,4 @@
-"""Panoptic FPN: Mask R-CNN with a semantic head on the same pyramid, whose steps hold the upsamplers."""
+"""Panoptic FPN: Mask R-CNN with a semantic head on the same feature pyramid, which contains the upsamplers."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from resfu.hosts.mask_rcnn import MaskRCNN, Target, load_pretrained
 from resfu.hosts.panoptic_fusion import ClassAgnosticRoIHeads, fuse
 
 _SEMANTIC_WEIGHT = 0.5
-# Steps of x2 from each level of the pyramid to stride 4.
+# Number of x2 steps from each level of the pyramid to stride 4.
 _STEPS = {"0": 0, "1": 1, "2": 2, "3": 3}
 
 
 class SemanticHead(nn.Module):
-    """P2 to P5, each convolved and enlarged bilinearly in steps of x2 to stride 4, summed and classified.
+    """Semantic head: P2 to P5 are convolved and upsampled bilinearly in x2 steps to stride 4, summed and classified.
 
     Source: Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019.
 
@@ -61,13 +61,13 @@ class SemanticHead(nn.Module):
 class PanopticFPN(MaskRCNN):
     """Panoptic FPN (Kirillov et al., CVPR 2019) on a ResNet-50: things by `MaskRCNN`, stuff by `SemanticHead`.
 
-    The slots are those of `MaskRCNN`; the semantic head enlarges bilinearly in every variant, as in the paper. Its
-    detections suppress each other over all classes (`ClassAgnosticRoIHeads`).
+    The slots are those of `MaskRCNN`. The semantic head upsamples bilinearly in every variant, as in the paper.
+    Detections suppress each other over all classes (`ClassAgnosticRoIHeads`).
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         num_classes: number of classes of things.
-        pretrained: see `MaskRCNN`. A whole Mask R-CNN leaves the semantic head untrained, which a warning says.
+        pretrained: see `MaskRCNN`. With a whole Mask R-CNN the semantic head starts untrained, with a warning.
         upsampler_options: further constructor arguments of the upsampler.
         frozen: see `MaskRCNN`.
         backbone: see `MaskRCNN`.
@@ -99,7 +99,7 @@ class PanopticFPN(MaskRCNN):
     ) -> None:
         if stuff_classes < 1:
             raise ValueError(f"stuff_classes must be at least 1, got {stuff_classes}: without stuff, use Mask R-CNN.")
-        # Before the slots: with one seed it starts the same whatever the upsampler draws for itself.
+        # Created before the slots, so that with one seed it starts the same for every upsampler.
         semantic_head = SemanticHead(stuff_classes + 1, CHANNELS if backbone is None else backbone.out_channels)
         frozen = pretrained is not False if frozen is None else frozen
         super().__init__(upsampler, num_classes, False, upsampler_options, frozen, backbone, **settings)
@@ -118,12 +118,12 @@ class PanopticFPN(MaskRCNN):
 
         Args:
             images: as for `MaskRCNN`.
-            targets: as for `MaskRCNN`, and "semantic", int64 [H, W]: stuff from 0, then one class for all things, 255 =
-                ignored.
+            targets: as for `MaskRCNN`, and "semantic", int64 [H, W]: classes of stuff from 0, then one class for all
+                things, 255 = ignored.
 
         Returns:
-            In training the losses by name, with "loss_semantic". In evaluation for every image what `MaskRCNN` returns,
-            and "semantic", logits [stuff_classes + 1, H, W], and "panoptic", see `fuse`.
+            In training the losses by name, including "loss_semantic". In evaluation, for every image the results of
+            `MaskRCNN`, with "semantic", logits [stuff_classes + 1, H, W], and "panoptic", see `fuse`.
 
         Raises:
             ValueError: as `MaskRCNN`.
@@ -170,9 +170,9 @@ class PanopticFPN(MaskRCNN):
 
 
 def _semantic_loss(logits: Tensor, batch: ImageList, targets: Sequence[Target]) -> Tensor:
-    """Cross entropy at stride 4, averaged over the pixels that are labelled.
+    """Cross entropy at stride 4, averaged over the labelled pixels.
 
-    Labels are resampled to the nearest pixel, counted from the centre of the cell, as the logits lie.
+    Labels are resampled to the pixel nearest to the centre of each cell ("nearest-exact"), as for the logits.
     """
     height, width = batch.tensors.shape[-2:]
     labels = []

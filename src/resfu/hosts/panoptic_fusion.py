@@ -1,4 +1,4 @@
-"""From instances and a semantic map to one segment a pixel, by the rules of Panoptic FPN."""
+"""Fusion of instances and a semantic map into one segment for each pixel, by the rules of Panoptic FPN."""
 
 from collections.abc import Mapping
 from typing import NotRequired, Self, TypedDict
@@ -8,18 +8,18 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import boxes as box_ops
 
-_SMALLEST_BOX = 0.01  # pixels a side, as in torchvision
+_SMALLEST_BOX = 0.01  # pixels per side, as in torchvision
 
 
 class PanopticSegment(TypedDict):
     """One segment, with the keys of the COCO panoptic format.
 
     Args:
-        id: its number in the map, from 1.
-        category_id: things from 0, in the order of their labels; stuff behind them.
-        isthing: 1 or 0.
+        id: number of the segment in the map, from 1.
+        category_id: class of the segment: things from 0 in the order of their labels, followed by stuff.
+        isthing: 1 for things, 0 for stuff.
         area: in pixels.
-        score: of the detection; stuff has none.
+        score: score of the detection; stuff has none.
     """
 
     id: int
@@ -33,8 +33,8 @@ class Panoptic(TypedDict):
     """The segments of an image.
 
     Args:
-        ids: int32 [H, W], the segment at each pixel, 0 = void.
-        segments: what they are, things first, the best first.
+        ids: int32 [H, W], the id of the segment at each pixel, 0 = void.
+        segments: the segments, things before stuff, those with the best scores first.
     """
 
     ids: Tensor
@@ -42,15 +42,15 @@ class Panoptic(TypedDict):
 
 
 class ClassAgnosticRoIHeads(RoIHeads):
-    """torchvision's heads, with one suppression for all classes: no two detections overlap by more than the limit.
+    """torchvision's heads with non-maximum suppression over all classes: no two detections overlap more than the limit.
 
-    Suppressing a second time, after each class by itself, would not be the same: a box that only falls to another class
-    must not have removed others of its own class before.
+    This differs from a second suppression after the one of each class by itself: there, a box that is later removed by
+    a box of another class has already removed boxes of its own class.
     """
 
     @classmethod
     def like(cls, heads: RoIHeads) -> Self:
-        """The same layers and settings, suppressing over all classes."""
+        """Make heads with the same layers and settings that suppress over all classes."""
         return cls(
             heads.box_roi_pool,
             heads.box_head,
@@ -78,18 +78,18 @@ class ClassAgnosticRoIHeads(RoIHeads):
         """Choose detections.
 
         Args:
-            class_logits: [N, 1 + num_classes] of all proposals; the first is the background.
+            class_logits: [N, 1 + num_classes] of all proposals; the first column is the background.
             box_regression: [N, 4 (1 + num_classes)].
-            proposals: of every image, [n, 4].
+            proposals: the proposals [n, 4] of every image.
             image_shapes: (H, W) of every image.
 
         Returns:
-            For every image boxes [m, 4], scores [m] and labels [m], the best first.
+            Lists of boxes [m, 4], scores [m] and labels [m] of every image, the best first.
         """
         counts = [len(boxes) for boxes in proposals]
         all_scores = class_logits.softmax(-1).split(counts)
         all_boxes = self.box_coder.decode(box_regression, proposals)
-        all_boxes = all_boxes.reshape(*class_logits.shape, 4).split(counts)  # without a proposal decode leaves it flat
+        all_boxes = all_boxes.reshape(*class_logits.shape, 4).split(counts)  # decode does not reshape without proposals
         found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         for boxes, scores, shape in zip(all_boxes, all_scores, image_shapes, strict=True):
             rows, labels = torch.where(scores[:, 1:] > self.score_thresh)
@@ -110,20 +110,21 @@ def fuse(
     overlap_threshold: float = 0.5,
     stuff_area: int = 4096,
 ) -> Panoptic:
-    """Give every pixel to an instance, to stuff or to nobody.
+    """Assign every pixel to an instance, to stuff or to void.
 
-    Instances come in the order of their scores. Each takes the pixels of its mask that are still free, unless more than
-    `overlap_threshold` of the mask is taken already: then it takes none. What is left goes to the strongest channel of
-    the semantic map; pixels where that is "things", and stuff of few pixels in all, are void. Source: Kirillov et al.,
-    Panoptic Feature Pyramid Networks, CVPR 2019, with the numbers of mmdetection.
+    Instances are processed in the order of their scores. Each gets the pixels of its mask that are still free. If more
+    than a share `overlap_threshold` of its mask is already taken, it gets none. The remaining pixels get the largest
+    channel of the semantic map; where this is "things", or a class of stuff with too few pixels, they are void. Source:
+    Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019, with the numbers of mmdetection.
 
     Args:
-        instances: "scores" [N], "labels" [N] from 1, and "masks" [N, 1, H, W] in 0..1, suppressed over all classes.
-        semantic: logits [S + 1, H, W]: stuff, and "things" last.
+        instances: "scores" [N], "labels" [N] from 1, and "masks" [N, 1, H, W] in 0..1, after suppression over all
+            classes.
+        semantic: logits [S + 1, H, W] of S classes of stuff and, last, "things".
         num_classes: number of classes of things.
-        score_threshold: instances must score above this.
-        overlap_threshold: see above.
-        stuff_area: pixels that a class of stuff must have in the image.
+        score_threshold: instances must have a score above this.
+        overlap_threshold: largest share of an instance's mask that may be taken by others.
+        stuff_area: least number of pixels of a class of stuff in the image.
 
     Returns:
         The map and its segments.

@@ -13,11 +13,12 @@ from resfu.hosts.top_down import TopDownSlots
 class PixelDecoder(nn.Module):
     """C4 to C1 -> one map at C1's resolution, in three steps of about x2 with slots `c4`, `c3`, `c2`.
 
-    A step brings the coarser map to the size of the next lateral (the encoder's level after a 1 x 1 convolution and
-    GroupNorm), adds the lateral and convolves. The layers are those of transformers; with nearest upsampling so is the
-    result, to the bit.
+    A step upsamples the coarser map to the size of the next lateral map (the encoder's level after a 1 x 1 convolution
+    and GroupNorm), adds the lateral map and applies a convolution. The layers are those of transformers. With nearest
+    upsampling the result also equals that of transformers, bit by bit.
 
-    Guides are laterals, so as wide as the features; see `TopDownSlots` for who gets which.
+    The guides are lateral maps, which have as many channels as the features; see `TopDownSlots` for which upsampler
+    gets which guide.
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
@@ -51,7 +52,7 @@ class PixelDecoder(nn.Module):
         return self.mask_projection(self._top_down(features, images)[0])
 
     def upsampled(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name."""
+        """The input and output of every slot, by name."""
         return self._top_down(features, images)[1]
 
     def _top_down(self, features: Sequence[Tensor], images: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
@@ -67,7 +68,7 @@ class PixelDecoder(nn.Module):
 
 
 def _initialise(conv: nn.Conv2d) -> None:
-    """Detectron2's convolutions, in which MaskFormer was written: uniform with variance 1 / fan-in, bias 0."""
+    """Initialise as in Detectron2, with which MaskFormer was written: uniform with variance 1 / fan-in, bias 0."""
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

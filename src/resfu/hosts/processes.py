@@ -1,4 +1,4 @@
-"""Numbers that the processes of a distributed run share."""
+"""Reduction of numbers over the processes of a distributed run."""
 
 import torch
 from torch import Tensor

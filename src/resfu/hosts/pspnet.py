@@ -20,16 +20,16 @@ _AUXILIARY_WEIGHT = 0.4
 class PSPHead(SegmentationHead):
     """Pyramid pooling in the form of mmsegmentation, with one slot, `features`, from stride 8 to stride 2.
 
-    The deepest map is averaged over 1, 2, 3 and 6 bins a side, projected, upsampled and concatenated to itself; a 3 x 3
-    convolution narrows all that. The result is upsampled x4, guided by the stem's map, and classified. Sources: Zhao et
-    al., CVPR 2017; arXiv 2407.02283, Sec. V-A.
+    The deepest map is average-pooled to 1, 2, 3 and 6 bins per side. The pooled maps are projected, upsampled and
+    concatenated with the deepest map, and a 3 x 3 convolution reduces the channels. The result is upsampled x4, guided
+    by the stem's map, and classified. Sources: Zhao et al., CVPR 2017; arXiv 2407.02283, Sec. V-A.
 
     Args:
         in_channels: widths of the encoder's maps, finest first; the first is the guidance.
         num_classes: number of logits.
         create_slot: makes the slots.
         channels: width of the pooled and of the upsampled features.
-        auxiliary: whether there is a second classifier, on the last map but one, for the auxiliary loss.
+        auxiliary: whether there is a second classifier, on the second deepest map, for the auxiliary loss.
         dropout: rate at which whole channels are dropped before the classifiers.
     """
 
@@ -52,9 +52,9 @@ class PSPHead(SegmentationHead):
         self.slot = create_slot(channels, in_channels[0], 4, DIRECT_BEFORE_CLASSIFIER)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
+        """The input [B, C, h, w] and output [B, C, H', W'] of every slot, by name."""
         stem, low = features[0], self._pooled(features[-1])
-        # Stride 4 is what the encoder itself makes of the stem's map.
+        # The guide at stride 4 is pooled from the stem's map as in the encoder.
         guides = [F.max_pool2d(stem, 3, stride=2, padding=1), stem] if self.slot.needs_guides else []
         H, W = stem.shape[-2:]
         return {"features": (low, self.slot(low, guides, (H, W), images))}
@@ -73,17 +73,17 @@ class PSPHead(SegmentationHead):
 class PSPNet(SegmentationHost):
     """PSPNet on a dilated ResNet-50 or 101.
 
-    Images smaller than 16 pixels are padded to 16, since not every upsampler works on a single feature; with
-    upsamplers of whole ratios to a multiple of 8. Training needs two images a step: the
-    coarsest pooled map is a single pixel, and batch normalisation finds no variance in one.
+    Images smaller than 16 pixels are padded to 16, because not every upsampler works on a single pixel of features.
+    With upsamplers of whole ratios, images are padded to a multiple of 8. Training needs at least two images in a
+    batch: the coarsest pooled map is a single pixel, and batch normalisation has no variance with one image.
 
     Args:
         depth: 50 or 101, or 14 for a small network.
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits for each pixel.
         pretrained: True for timm's `resnet<depth>c.gluon_in1k`, or the path of such weights.
         upsampler_options: further constructor arguments of the upsampler.
-        auxiliary: whether to train with the auxiliary loss. Its classifier is not in published sizes.
+        auxiliary: whether to train with the auxiliary loss. Its classifier is not counted in published model sizes.
         channels: width of the upsampled features.
 
     Raises:
@@ -110,7 +110,7 @@ class PSPNet(SegmentationHost):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """What training minimises: "main", and "auxiliary", 0.4 times the cross entropy of the auxiliary classifier."""
+        """The losses: "main", and "auxiliary", which is 0.4 times the cross entropy of the auxiliary classifier."""
         assert isinstance(self.head, PSPHead)
         if self.head.auxiliary is None:
             return super().losses(images, label, cross_entropy)

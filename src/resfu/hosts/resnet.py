@@ -1,4 +1,4 @@
-"""Dilated ResNet-C encoders, by timm."""
+"""Dilated ResNet-C encoders, built by timm."""
 
 import os
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from resfu.hosts.timm_weights import load_timm_weights, timm_weights
 
 LAYERS: dict[int, tuple[int, int, int, int]] = {
-    14: (1, 1, 1, 1),  # for experiments and tests; nobody published weights
+    14: (1, 1, 1, 1),  # for experiments and tests; there are no published weights
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
 }
@@ -16,9 +16,9 @@ _PUBLISHED = {50: "resnet50c.gluon_in1k", 101: "resnet101c.gluon_in1k"}
 
 
 class DilatedResNet(nn.Module):
-    """ResNet with a deep stem (three 3 x 3 convolutions) whose last two stages dilate instead of striding.
+    """ResNet with a deep stem (three 3 x 3 convolutions) and dilation instead of stride in its last two stages.
 
-    Residual networks: He et al., CVPR 2016; the form is "V1c" of mmsegmentation, which PSPNet stands on there.
+    Residual networks: He et al., CVPR 2016. The form is "V1c" of mmsegmentation, which its PSPNet uses.
 
     Args:
         depth: a key of `LAYERS`.
@@ -45,7 +45,7 @@ class DilatedResNet(nn.Module):
 
         Args:
             source: True fetches `timm/resnet<depth>c.gluon_in1k` (or takes it from the cache); a path reads a file or
-                folder in timm's naming, with or without the classifier. False does nothing.
+                folder with timm's names, with or without the classifier. False does nothing.
 
         Raises:
             ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.

@@ -1,8 +1,8 @@
 """timm's layers with TensorFlow's "same" padding, whose amount depends on the size of the map.
 
-The output has ceil(H / stride) rows. What the last one needs beyond the map is divided between both ends, the larger
-half at the bottom; columns likewise. timm divides in floating point. Here the amount is reckoned in whole numbers,
-which exported and compiled programs of open sizes can simplify; the results are the same.
+The output has ceil(H / stride) rows. The rows that are missing for the last one are divided between both ends, with the
+larger half at the bottom; the same holds for columns. timm computes the padding in floating point. Here it is computed
+in integers, which exported and compiled programs with dynamic sizes can simplify; the results are the same.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class SameConv2d(Conv2dSame):
-    """A convolution."""
+    """A convolution with "same" padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
@@ -23,7 +23,7 @@ class SameConv2d(Conv2dSame):
 
 
 class SameStdConv2d(StdConv2dSame):
-    """A convolution with standardised weights, and a padding that depends on the size (timm's `same_pad`)."""
+    """A convolution with standardised weights and "same" padding (timm's `same_pad`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
@@ -31,7 +31,7 @@ class SameStdConv2d(StdConv2dSame):
 
 
 class SameMaxPool2d(MaxPool2dSame):
-    """A maximum over windows."""
+    """Max pooling with "same" padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
@@ -41,7 +41,7 @@ class SameMaxPool2d(MaxPool2dSame):
 
 
 def take_same_layers(network: nn.Module) -> None:
-    """Make timm's layers with "same" padding those of this file, parameters and names kept."""
+    """Replace timm's layers with "same" padding by those of this file; parameters and names are kept."""
     for module in network.modules():
         if isinstance(module, StdConv2dSame) and not module.same_pad:
             continue

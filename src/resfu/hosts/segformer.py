@@ -1,4 +1,4 @@
-"""SegFormer with an upsampler in front of the fusion of its levels."""
+"""SegFormer with upsamplers before the fusion of its levels."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from resfu.hosts.slot import Slot, SlotFactory
 class SegFormerHead(SegmentationHead):
     """All-MLP head in the form of mmsegmentation, with slots `c2`, `c3`, `c4`.
 
-    Each level goes through a 1 x 1 convolution to the same width; C2, C3 and C4 are upsampled to C1's size (x2, x4,
-    x8), guided by the projected C1; all four are concatenated and fused. Source: arXiv 2407.02283, Sec. V-A.
+    A 1 x 1 convolution projects each level to the same number of channels. C2, C3 and C4 are upsampled to C1's size
+    (x2, x4, x8), guided by the projected C1. All four are concatenated and fused. Source: arXiv 2407.02283, Sec. V-A.
 
     Args:
         in_channels: widths of the encoder's levels, finest first.
@@ -45,7 +45,7 @@ class SegFormerHead(SegmentationHead):
         )
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
+        """The input [B, C, h, w] and output [B, C, H', W'] of every slot, by name."""
         return self._upsampled(self._projected(features), images)
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ class SegFormerHead(SegmentationHead):
 class SegFormer(SegmentationHost):
     """SegFormer-MiT-B0 to B5.
 
-    Images smaller than 32 pixels are padded to 32, as the encoder's attention needs them (with Stack-JBU to 64);
-    with upsamplers of fixed ratios to a multiple of 32.
+    Images smaller than 32 pixels are padded to 32, which the encoder's attention needs (with image-guided upsamplers to
+    64). With upsamplers that do not take any real ratio, images are padded to a multiple of 32.
 
     Args:
         variant: "b0" to "b5".
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits for each pixel.
         pretrained: True for `nvidia/mit-<variant>`, or the path of such weights.
         upsampler_options: further constructor arguments of the upsampler.
-        drop_path_rate: stochastic depth of the encoder.
+        drop_path_rate: rate of stochastic depth in the encoder.
 
     Raises:
         ValueError: for an unknown variant, upsampler or option, or weights that cannot be found or do not fit.

@@ -1,4 +1,4 @@
-"""Segmenter with a linear head and an upsampler in front of it."""
+"""Segmenter with an upsampler before its linear head."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ _TARGET = 4
 
 
 class SegmenterHead(SegmentationHead):
-    """One slot, `features`, from stride 16 to stride 4, and a 1 x 1 classifier behind it.
+    """One slot, `features`, from stride 16 to stride 4, followed by a 1 x 1 classifier.
 
-    Guided upsamplers get their guidance from the image by a small block of convolutions; for the others that block
-    does not exist. Source: arXiv 2407.02283, Sec. V-A.
+    For guided upsamplers a small block of convolutions computes the guidance from the image; for other upsamplers this
+    block does not exist. Source: arXiv 2407.02283, Sec. V-A.
 
     Args:
         channels: width of the encoder's map.
@@ -39,7 +39,7 @@ class SegmenterHead(SegmentationHead):
         self.guidance = create_slot.image_guidance(_TARGET, guidance_channels)
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name: [B, C, h, w] and [B, C, H', W']."""
+        """The input [B, C, h, w] and output [B, C, H', W'] of every slot, by name."""
         guides = [] if self.guidance is None else [self.guidance(images)]
         H, W = images.shape[-2:]
         return {"features": (features[0], self.slot(features[0], guides, (H // _TARGET, W // _TARGET), images))}
@@ -52,19 +52,19 @@ class SegmenterHead(SegmentationHead):
 class Segmenter(SegmentationHost):
     """Segmenter-ViT-S or L (Strudel et al., ICCV 2021) with a linear head.
 
-    Images are padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
+    Images are padded to a multiple of 16, and to at least 32, because not every upsampler works on a single patch.
 
     Args:
         variant: "s" or "l".
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of logits a pixel.
+        num_classes: number of logits for each pixel.
         pretrained: True for timm's `vit_<variant>_patch16_384.augreg_in21k_ft_in1k`, or the path of such weights.
         upsampler_options: further constructor arguments of the upsampler.
-        image_size: side of the images that the position embedding is made for. Default: 512 ("s") or 640 ("l").
+        image_size: side of the images for which the position embedding is made. Default: 512 ("s") or 640 ("l").
         depth: number of blocks. Default: the variant's.
-        drop_path_rate: stochastic depth of the encoder.
-        antialias_positions: whether the position embedding is resampled with antialiasing, as in timm; published
-            Segmenters (mmsegmentation's, their authors') resample it without.
+        drop_path_rate: rate of stochastic depth in the encoder.
+        antialias_positions: whether the position embedding is resampled with antialiasing, as in timm. Published
+            Segmenters (mmsegmentation's and the authors') resample it without.
         continuation: how images are padded: by repeating their "border", or by "zeros" as published.
 
     Raises:

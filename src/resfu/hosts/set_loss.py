@@ -1,4 +1,4 @@
-"""MaskFormer's loss: every class of an image is matched with one query, which must give its name and its mask."""
+"""MaskFormer's loss: every class in an image is matched with one query, which must predict its class and its mask."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ _MASK_WEIGHT = 20.0
 
 
 class Prediction(NamedTuple):
-    """What the queries say after a layer of the transformer decoder.
+    """The predictions of the queries after a layer of the transformer decoder.
 
     Args:
         classes: logits [B, Q, num_classes + 1]; the last is "no object".
@@ -29,19 +29,20 @@ class Prediction(NamedTuple):
 def set_losses(predictions: Sequence[Prediction], label: Tensor, num_classes: int) -> dict[str, Tensor]:
     """The losses of Cheng et al., MaskFormer, NeurIPS 2021, in fp32.
 
-    Each prediction is matched by itself (costs: class 1, focal 20, dice 1; the target shrunk to the prediction) and
-    pays 1 x cross entropy of the classes ("no object" at 0.1), 20 x focal and 1 x dice loss of the matched masks,
-    enlarged to the label. The masks' sums are divided by the number of masks, in a distributed run averaged over the
-    processes. Ignored pixels belong to no mask, as in the original: every matched mask must leave them out.
+    The predictions of each layer are matched by themselves, with costs of 1 x class, 20 x focal and 1 x dice, and with
+    the target resized to the prediction. The loss of a layer is 1 x cross entropy of the classes ("no object" counts
+    0.1), 20 x focal and 1 x dice loss of the matched masks, which are upsampled to the label. The sums over masks are
+    divided by the number of masks, which in a distributed run is averaged over the processes. As in the original,
+    ignored pixels belong to no mask, so every matched mask must leave them out.
 
     Args:
-        predictions: of each decoder layer, the last at the end.
-        label: int64 [B, H, W], 255 = ignored. An image with nothing labelled has no masks: its queries are all matched
-            with "no object".
+        predictions: the predictions of each decoder layer, in order.
+        label: int64 [B, H, W], 255 = ignored. An image without labelled pixels has no masks; all its queries are
+            matched with "no object".
         num_classes: number of classes.
 
     Returns:
-        "class", "mask" and "dice" of the last layer, and "auxiliary", the sum over the others, where there are any.
+        "class", "mask" and "dice" of the last layer, and "auxiliary", the sum over the other layers, if there are any.
 
     Raises:
         ValueError: for a label outside the classes.
@@ -51,7 +52,7 @@ def set_losses(predictions: Sequence[Prediction], label: Tensor, num_classes: in
     criterion = MaskFormerLoss(num_classes, matcher, {}, _NO_OBJECT_WEIGHT).to(label.device)
     count = mean_over_processes(torch.tensor(float(sum(map(len, classes))), device=label.device)).clamp(min=1)
     losses = []
-    # The matcher sums over all pixels before it divides, which half precision cannot hold.
+    # The matcher sums over all pixels before it divides; such sums overflow in half precision.
     with torch.autocast(label.device.type, enabled=False):
         for prediction in predictions:
             class_logits, mask_logits = prediction.classes.float(), prediction.masks.float()
@@ -71,7 +72,7 @@ def set_losses(predictions: Sequence[Prediction], label: Tensor, num_classes: in
 
 
 def _targets(label: Tensor, num_classes: int) -> tuple[list[Tensor], list[Tensor]]:
-    """For every image the classes that it shows, [n], and their masks, [n, H, W]."""
+    """For every image, the classes in its label, [n], and their masks, [n, H, W]."""
     classes = []
     for image in label:
         present = image.unique()

@@ -1,4 +1,4 @@
-"""The places in a network where its upsampler sits, and what makes them."""
+"""Slots, the places of the upsamplers in a network, and the factory that makes them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,24 @@ from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
 from resfu.upsamplers.options import check_flags
 
 _GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
-# What the paper runs in one step in every network. Stack-JBU holds its steps in itself.
+# Upsamplers that the paper uses in one step in every network. Stack-JBU contains its steps itself.
 DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu", "resfu-image", "naf", "anyup"})
-# What it runs in one step where the features meet the classifier (PSPNet, Segmenter).
+# Upsamplers that it uses in one step directly before the classifier (PSPNet, Segmenter).
 DIRECT_BEFORE_CLASSIFIER = DIRECT | {"deconv", "pixelshuffle"}
 
 
 class Slot(nn.Module):
-    """One upsampler between two resolutions: straight to the target, or in steps of x2.
+    """One upsampler between two resolutions: directly to the target, or in steps of x2.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
         channels: width of the features.
         guidance_channels: width of the guides.
         scale_factor: ratio of the target to the features, a power of two.
-        options: further constructor arguments of the upsampler; "iterative" (bool) says whether it goes in steps of x2,
-            each with weights of its own. Default: as in the paper, in steps for all that `direct` leaves out.
-        direct: upsamplers that go straight to the target.
+        options: further constructor arguments of the upsampler. The option "iterative" (bool) says whether to upsample
+            in steps of x2, each with weights of its own. Default, as in the paper: in steps, except for the upsamplers
+            in `direct`.
+        direct: names of the upsamplers that go directly to the target.
 
     Raises:
         ValueError: for an unknown upsampler or option, or one that the network itself sets.
@@ -63,26 +64,27 @@ class Slot(nn.Module):
 
     @property
     def needs_guides(self) -> bool:
-        """Whether it is guided by feature maps."""
+        """Whether the upsampler is guided by feature maps."""
         return self.method is not None and self.method.guided and not self.method.image_guided
 
     @property
     def least(self) -> int:
-        """Rows and columns that the features must have: JBU mirrors three pixels of twice as many."""
+        """Least number of rows and columns of the features: JBU mirrors three pixels of a map twice as large."""
         return 2 if self.method is not None and self.method.image_guided else 1
 
     @property
     def exact(self) -> bool:
-        """Whether the target must be exactly `scale_factor` times the features."""
+        """Whether the upsampler does not take any real ratio, so that networks pad images to a multiple."""
         return self.method is not None and self.method.ratios != "any"
 
     def forward(self, features: Tensor, guides: Sequence[Tensor], size: tuple[int, int], images: Tensor) -> Tensor:
-        """Bring features to the target size.
+        """Upsample features to the target size.
 
         Args:
             features: [B, C, h, w].
             guides: maps [B, c, H, W] between the features' resolution and the target's, from coarse to fine: one for
-                every doubling, or the target's alone. Upsamplers that are not guided by features need none.
+                every doubling, or only the one at the target's size. Upsamplers that are not guided by features need
+                none.
             size: (H, W) of the target.
             images: [B, 3, H', W'], for upsamplers that are guided by the image.
 
@@ -99,9 +101,9 @@ class Slot(nn.Module):
 
 
 class SlotFactory:
-    """Makes the slots of one network, which all hold the same upsampler with the same options.
+    """Makes the slots of one network, all with the same upsampler and the same options.
 
-    Initial weights of slots come from a random stream of their own, and PyTorch's generator is left as it was found:
+    Initial weights of slots come from a separate random stream, and the state of PyTorch's generator is restored. So
     with one seed everything else in the network starts the same, whatever the upsampler and whichever part is made
     first.
 
@@ -128,7 +130,7 @@ class SlotFactory:
             return Slot(self.upsampler, channels, guidance_channels, scale_factor, self.options, direct)
 
     def image_guidance(self, stride: int, channels: int) -> ImageGuidance | None:
-        """What computes guides from the image, for upsamplers that are guided by features; the others have none."""
+        """A module that computes guides from the image, for upsamplers that are guided by features; None for others."""
         method = UPSAMPLERS[self.upsampler]
         if not method.guided or method.image_guided:
             return None
@@ -139,7 +141,7 @@ class SlotFactory:
     def _own_stream(self) -> Iterator[None]:
         devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices):
-            # The first slot starts from the network's seed, each further one where the last has stopped.
+            # The stream of the first slot starts from the network's seed, and continues with each further slot.
             if self._stream is not None:
                 torch.set_rng_state(self._stream)
             yield

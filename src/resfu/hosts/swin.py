@@ -1,4 +1,4 @@
-"""The Swin Transformer encoders of MaskFormer, by transformers."""
+"""The Swin Transformer encoders of MaskFormer, built by transformers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,10 +15,10 @@ class SwinVariant(NamedTuple):
 
     Args:
         embed_dim: width of the first stage; each further stage doubles it.
-        depths: blocks of the four stages.
-        num_heads: attention heads of the four stages.
+        depths: numbers of blocks of the four stages.
+        num_heads: numbers of attention heads of the four stages.
         window_size: side of an attention window, in patches.
-        weights: name of its ImageNet weights on the hub, "" without.
+        weights: name of the ImageNet weights on the hub; "" if there are none.
     """
 
     embed_dim: int
@@ -33,7 +33,7 @@ VARIANTS = {
     "l": SwinVariant(192, (2, 2, 18, 2), (6, 12, 24, 48), weights="microsoft/swin-large-patch4-window12-384-in22k"),
 }
 
-# Published encoders carry a classifier, and the normalisation in front of it.
+# Published encoders also contain a classifier, and the normalisation before it.
 _CLASSIFIER = ("classifier.", "swin.layernorm.")
 _OUTPUT_NORMS = "hidden_states_norms."
 
@@ -68,7 +68,7 @@ class SwinEncoder(nn.Module):
                 out_features=["stage1", "stage2", "stage3", "stage4"],  # pyright: ignore[reportCallIssue]
             )
         )
-        # It stands in front of a classifier that is not there: it would never get a gradient.
+        # It belongs to the classifier, which is missing here, so it would never get a gradient.
         self.backbone.swin.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -81,21 +81,22 @@ class SwinEncoder(nn.Module):
         return self.backbone(images).feature_maps
 
     def fetch(self) -> None:
-        """Load the ImageNet-22k weights of the variant, by name or from transformers' cache.
+        """Load the ImageNet-22k weights of the variant, from the hub or from transformers' cache.
 
         Raises:
-            ValueError: when they cannot be fetched, or nobody published any for the variant.
+            ValueError: when they cannot be fetched, or there are no published weights for the variant.
         """
         if not self.variant.weights:
             raise ValueError("this Swin variant has no published weights: give a path or pretrained=False.")
         self.load(self.variant.weights, None)
 
     def load(self, where: str, weights: Mapping[str, Tensor] | None) -> None:
-        """Load weights in the naming of transformers, of any of its versions.
+        """Load weights with the names of any version of transformers.
 
         Args:
-            where: their source, for messages, or their name on the hub.
-            weights: tensors by name; None fetches them. ImageNet weights have no output norms: those stay as they are.
+            where: the source of the weights, for messages, or their name on the hub.
+            weights: tensors by name; None fetches them. ImageNet weights have no output norms; these then are not
+                changed.
 
         Raises:
             ValueError: when they cannot be fetched or do not fit; the message names the missing or unexpected ones.

@@ -1,4 +1,4 @@
-"""Encoder weights in timm's naming."""
+"""Encoder weights with timm's names."""
 
 import os
 
@@ -14,7 +14,7 @@ def timm_weights(source: bool | str | os.PathLike[str], name: str | None) -> dic
 
     Args:
         source: True fetches `timm/<name>` (or takes it from huggingface_hub's cache); anything else is a path.
-        name: of the published weights, None where there are none.
+        name: name of the published weights; None if there are none.
 
     Returns:
         Tensors by timm's names.
@@ -38,20 +38,20 @@ def timm_weights(source: bool | str | os.PathLike[str], name: str | None) -> dic
 
 
 def load_timm_weights(module: nn.Module, weights: dict[str, Tensor], classifier: str, where: object) -> None:
-    """Put weights in place, all but the classifier's.
+    """Load all weights except the classifier's.
 
     Args:
         module: a backbone without a classifier.
-        weights: by timm's names, with or without the classifier.
-        classifier: its name in timm.
-        where: they come from, for the message.
+        weights: tensors by timm's names, with or without the classifier.
+        classifier: timm's name of the classifier.
+        where: the source of the weights, for the message.
 
     Raises:
         ValueError: when they do not fit; the message names the missing, unexpected or misshapen ones.
     """
     weights = {key: value for key, value in weights.items() if not key.startswith(f"{classifier}.")}
     own = module.state_dict()
-    # Old files lack the counters of batch normalisation, which nothing here depends on.
+    # Old files lack the counters of batch normalisation, which are not used here.
     needed = [key for key in own if not key.endswith(".num_batches_tracked")]
     check_keys(
         where,

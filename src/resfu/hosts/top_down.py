@@ -1,4 +1,4 @@
-"""The upsamplers of a top-down path: one slot of about x2 for every level that is reached."""
+"""The upsamplers of a top-down path: one slot of about x2 for every step."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -12,16 +12,16 @@ from resfu.upsamplers.jbu import JBU, StackJBU
 
 
 class TopDownSlots(nn.ModuleDict):
-    """Slots of steps of about x2, `c4`, `c3`, `c2` for three of them, named by the level that goes in.
+    """Slots for steps of about x2, named by their input level: `c4`, `c3`, `c2` for three steps.
 
-    Upsamplers that the paper runs in steps are guided by the map that the step meets. ReSFU always gets C1's, averaged
-    over areas to the size of the step (the paper: "always C1"; how it is shrunk, it does not say). Stack-JBU is one
-    chain over the steps: a JBU module each, guided by the image averaged to the size of the step, and one correction at
-    the end.
+    Upsamplers that the paper uses in steps are guided by the encoder's map with which the step's result is combined.
+    ReSFU is always guided by C1, average-pooled to the size of the step (the paper says "always C1", but not how C1 is
+    resized). Stack-JBU is one chain over the steps: a JBU module for each step, guided by the image average-pooled to
+    the size of the step, and one correction at the end.
 
     Args:
-        channels: widths of the features that go into the steps, from coarse to fine.
-        guides: widths of the maps that the steps meet; the last one is C1's.
+        channels: widths of the steps' input features, from coarse to fine.
+        guides: widths of the maps with which the steps' results are combined; the last one is C1's.
         create_slot: makes the slots.
 
     Raises:
@@ -50,13 +50,13 @@ class TopDownSlots(nn.ModuleDict):
         self._image_guided = UPSAMPLERS[create_slot.upsampler].image_guided
 
     def step(self, name: str, x: Tensor, guide: Tensor, finest: Tensor, images: Tensor) -> Tensor:
-        """Bring the coarser map to the size of the one that it meets.
+        """Upsample the coarser map to the size of the map with which it is combined.
 
         Args:
-            name: of the slot.
+            name: name of the slot.
             x: [B, C, h, w].
-            guide: [B, c, H, W], the map that the step meets.
-            finest: C1's, [B, c', H', W'].
+            guide: [B, c, H, W], the map with which the result is combined.
+            finest: [B, c', H', W'], the map of C1.
             images: [B, 3, H'', W''].
 
         Returns:

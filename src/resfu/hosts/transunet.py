@@ -1,4 +1,4 @@
-"""TransUNet with an upsampler in each decoder step that meets a map of the encoder."""
+"""TransUNet with an upsampler in each decoder step that has a skip connection."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ _LOSS_WEIGHT = 0.5
 
 
 class CornerAlignedBilinear(Bilinear):
-    """Bilinear interpolation that puts corner pixels on corner pixels (`align_corners=True`), as TransUNet has it."""
+    """Bilinear interpolation with `align_corners=True`, as in TransUNet."""
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """Interpolate linearly along rows, then columns."""
@@ -30,18 +30,18 @@ class CornerAlignedBilinear(Bilinear):
 class TransUNetHead(SegmentationHead):
     """Decoder in four steps of x2, the first three with slots `c4`, `c3`, `c2`.
 
-    A step upsamples, appends the encoder's map of that size and convolves twice. The last step, from stride 2 to the
-    image, finds no such map and stays bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306; slots and guides:
-    arXiv 2407.02283, Fig. 18.
+    A step upsamples, concatenates the encoder's map of the same size and applies two convolutions. The last step, from
+    stride 2 to the image, has no such map and always is bilinear. Source: Chen et al., TransUNet, arXiv 2102.04306;
+    slots and guides: arXiv 2407.02283, Fig. 18.
 
-    Guides are C3, C2 and C1; see `TopDownSlots` for who gets which. Bilinear aligns corners, as in the original, whose
-    decoder this then is.
+    The guides are C3, C2 and C1; see `TopDownSlots` for which upsampler gets which guide. The upsampler "bilinear"
+    aligns corners here, so that the decoder equals the original's.
 
     Args:
         in_channels: widths of the encoder's maps, finest first.
         num_classes: number of logits.
         create_slot: makes the slots.
-        channels: widths at strides 16, 8, 4 and 2; the first three are those of the slots.
+        channels: widths at strides 16, 8, 4 and 2; the first three are the widths of the slots.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TransUNetHead(SegmentationHead):
                 slot.upsampler = CornerAlignedBilinear()
 
     def upsampled_features(self, features: Sequence[Tensor], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What goes in and out of every slot, by name. Each output is as large as the next finer map of the encoder."""
+        """The input and output of every slot, by name; each output has the size of the encoder's next finer map."""
         return self._decode(features, images)[1]
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -90,22 +90,22 @@ class TransUNetHead(SegmentationHead):
 class TransUNet(SegmentationHost):
     """TransUNet R50-ViT-B16.
 
-    Images are in 0..1 as they are, without normalisation; slices of one channel are repeated to three. They are
-    padded to a multiple of 16, and to at least 32: not every upsampler works on a single patch.
+    Images are in 0..1, without normalisation; slices of one channel are repeated to three. They are padded to a
+    multiple of 16, and to at least 32, because not every upsampler works on a single patch.
 
     Args:
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of logits a pixel, background included.
+        num_classes: number of logits for each pixel, including the background.
         pretrained: True for timm's `vit_base_r50_s16_224.orig_in21k`, or the path of such weights.
         upsampler_options: further constructor arguments of the upsampler.
-        layers: number of the encoder's residual blocks at strides 4, 8 and 16.
-        width: of the encoder's transformer, a multiple of 64.
+        layers: numbers of the encoder's residual blocks at strides 4, 8 and 16.
+        width: width of the encoder's transformer, a multiple of 64.
         depth: number of transformer blocks.
-        image_size: side of the images that the position embedding is made for.
+        image_size: side of the images for which the position embedding is made.
         channels: widths of the decoder at strides 16, 8, 4 and 2.
-        encoder_form: "timm", what the ImageNet weights were trained with, or "transunet", what the published TransUNet
-            computes with them (`HybridViT` names the differences). With bilinear and the latter, the network is the
-            original.
+        encoder_form: "timm" for the form with which the ImageNet weights were trained, or "transunet" for that of the
+            published TransUNet code (`HybridViT` lists the differences). With "transunet" and the upsampler "bilinear",
+            the network is the original TransUNet.
 
     Raises:
         ValueError: for an unknown upsampler or option, a bad width or size, or weights that cannot be found or do not
@@ -135,7 +135,7 @@ class TransUNet(SegmentationHost):
     def losses(
         self, images: Tensor, label: Tensor, cross_entropy: Callable[[Tensor, Tensor], Tensor]
     ) -> dict[str, Tensor]:
-        """What training minimises: half the cross entropy and half the Dice loss, see `dice_loss`."""
+        """The losses: half the cross entropy and half the Dice loss, see `dice_loss`."""
         logits = self(images)
         dice = dice_loss(logits, label)
         return {"cross_entropy": _LOSS_WEIGHT * cross_entropy(logits, label), "dice": _LOSS_WEIGHT * dice}

@@ -1,4 +1,4 @@
-"""Plain vision transformers as feature encoders, ViT-S and ViT-L, by timm."""
+"""The plain vision transformers ViT-S and ViT-L as feature encoders, built by timm."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from resfu.hosts.timm_weights import load_timm_weights, timm_weights
 from resfu.upsamplers.options import check_flags
 
 PATCH = 16
-# Images in 0..255 are brought to (x - 127.5) / 127.5.
+# Images x in 0..255 are normalised to (x - 127.5) / 127.5.
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
@@ -32,16 +32,16 @@ VARIANTS = {
 
 
 class PlainViT(nn.Module):
-    """Vision transformer with patches of 16 x 16 (Dosovitskiy et al., ICLR 2021), its final normalisation kept.
+    """Vision transformer with patches of 16 x 16 (Dosovitskiy et al., ICLR 2021), including its final normalisation.
 
     Args:
         variant: "s" or "l".
-        image_size: side of the images that the position embedding is made for; for others it is resampled. Default:
-            the variant's crop in the Segmenter of arXiv 2407.02283, 512 or 640.
+        image_size: side of the images for which the position embedding is made; for other sizes it is resampled.
+            Default: the variant's crop size in the Segmenter of arXiv 2407.02283, 512 or 640.
         depth: number of blocks. Default: the variant's.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        antialias_positions: how the position embedding is resampled bicubically: as timm does, antialiased, or as
-            mmsegmentation and the authors of Segmenter do, without.
+        drop_path_rate: rate of stochastic depth in the last block; it grows linearly from 0 over the blocks.
+        antialias_positions: whether the position embedding is resampled (bicubically) with antialiasing, as in timm, or
+            without, as in mmsegmentation and the Segmenter authors' code.
 
     Raises:
         ValueError: for an unknown variant, or an image size that the patches do not divide.
@@ -94,7 +94,7 @@ class PlainViT(nn.Module):
 
         Args:
             source: True fetches `timm/vit_<variant>_patch16_384.augreg_in21k_ft_in1k` (or takes it from the cache); a
-                path reads a file or folder in timm's naming, with or without the classifier. False does nothing.
+                path reads a file or folder with timm's names, with or without the classifier. False does nothing.
 
         Raises:
             ValueError: when they cannot be found or do not fit; the message names the missing or unexpected ones.
@@ -110,7 +110,7 @@ class PlainViT(nn.Module):
         h, w = self.vit.patch_embed.grid_size
         side = math.isqrt(max(embedding.shape[1] - 1, 0)) if embedding.dim() == 3 else 0
         if embedding.dim() != 3 or side == 0 or side * side + 1 != embedding.shape[1]:
-            return embedding  # nothing to resample; that it does not fit is said with the other weights
+            return embedding  # nothing to resample; the error is raised later, with those of the other weights
         return self._resampled(embedding, (h, w), (side, side))
 
     def _resampled(self, embedding: Tensor, size: tuple[int, int], old_size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encoder weights from disk."""
+"""Read encoder weights from disk, and check that they fit."""
 
 import os
 import re
@@ -18,9 +18,9 @@ def read_weights(
     """Read the tensors of a file.
 
     Args:
-        path: a `.safetensors` file, anything that `torch.load` reads (`.pt`, `.pth`, `.bin`), or a folder that holds
-            `model.safetensors` or `pytorch_model.bin`. Weights under a key `state_dict` are found.
-        hint: what else the argument takes, for the message where nothing is there.
+        path: a `.safetensors` file, a file that `torch.load` reads (`.pt`, `.pth`, `.bin`), or a folder that contains
+            `model.safetensors` or `pytorch_model.bin`. Weights under a key `state_dict` are found too.
+        hint: which values the caller's argument takes, for the message if nothing is found.
 
     Returns:
         Tensors by name, on the CPU.
@@ -38,7 +38,7 @@ def read_weights(
         raise ValueError(f"no weights at {file}: {hint}.")
     try:
         content = _read(file)
-    except Exception as error:  # the many ways in which a file can fail to be one of weights
+    except Exception as error:  # damaged files raise many classes of errors
         raise ValueError(f"{file} cannot be read as weights: {_reason(error)}.") from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
@@ -52,10 +52,10 @@ def check_keys(source: object, **problems: Iterable[object]) -> None:
 
     Args:
         source: where the weights come from, for the message.
-        **problems: names of weights under what is wrong with them (`missing`, `unexpected`, `misshapen`).
+        **problems: names of weights by kind of problem (`missing`, `unexpected`, `misshapen`).
 
     Raises:
-        ValueError: that names the first of each kind, when there are any.
+        ValueError: if there are any; the message lists the first of each kind.
     """
     found = [f"{kind}: {_first([str(name) for name in names])}" for kind, names in problems.items() if names]
     if found:
@@ -65,7 +65,7 @@ def check_keys(source: object, **problems: Iterable[object]) -> None:
 def _read(file: Path) -> object:
     if file.suffix != ".safetensors":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what no file of weights has
+            warnings.simplefilter("ignore")  # about content that files of weights do not have
             return torch.load(file, map_location="cpu", weights_only=True)
     from safetensors.torch import load_file
 
@@ -73,7 +73,7 @@ def _read(file: Path) -> object:
 
 
 def _reason(error: Exception) -> str:
-    """In a few words; torch's own are a page about an argument that a user of this package does not see."""
+    """A short reason; torch's own message is a page about an argument that users of this package do not see."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if found := re.search(r"GLOBAL (\S+)", str(error)):
