@@ -1,4 +1,4 @@
-"""What the training of every task shares: optimisation, schedule, batches, checkpoints and progress."""
+"""The parts of a training that all tasks share: optimisation, schedule, batches, checkpoints and progress."""
 
 from resfu.training.last_checkpoint import LastCheckpoint
 from resfu.training.parameter_groups import Optimisation

@@ -1,4 +1,4 @@
-"""The arguments of modules and data modules: as they take them, and as a checkpoint keeps them."""
+"""Conversion of the arguments of modules and data modules, to and from the plain values in a checkpoint."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ _Options = TypeVar("_Options")
 
 
 def as_options(kind: type[_Options], value: _Options | Mapping[str, Any]) -> _Options:
-    """The options as they are, or built from the plain values that a checkpoint keeps."""
+    """Return options unchanged, or build them from the plain values in a checkpoint."""
     return kind(**value) if isinstance(value, Mapping) else value
 
 
 def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a constructor was called with, as a checkpoint that loads with `weights_only=True` can hold it.
+    """The arguments of a constructor as plain values, for a checkpoint that loads with `weights_only=True`.
 
     Args:
-        arguments: `locals()` at the constructor's first line; the catch-all `**shared` is taken apart.
+        arguments: `locals()` at the constructor's first line; the entries of `**shared` are included one by one.
 
     Returns:
         The arguments without `self`; a dataclass as its dictionary.
@@ -35,8 +35,8 @@ def dataset_options(dataset: type, on_error: str, *given: Mapping[str, Any] | No
 
     Args:
         dataset: the class.
-        on_error: what an unreadable file leads to, for a class that can be told.
-        given: groups of arguments; later ones take precedence over earlier ones, and all over `on_error`.
+        on_error: what to do about an unreadable file; only passed to classes with such an argument.
+        given: groups of arguments; later groups take precedence over earlier ones, and all over `on_error`.
     """
     options = {"on_error": on_error} if "on_error" in inspect.signature(dataset).parameters else {}
     for group in given:

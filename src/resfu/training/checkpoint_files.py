@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole and only with finite weights; damaged ones are named when they are read."""
+"""Checkpoint files: written completely or not at all, only with finite weights, and checked for damage when read."""
 
 import zipfile
 from pathlib import Path
@@ -13,18 +13,18 @@ from resfu.training.divergence import DivergenceError, not_finite
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """What a Trainer gets as a plugin to write its checkpoints by.
+    """A plugin for Lightning's Trainer that writes its checkpoints.
 
-    A checkpoint takes the place of the one before when it is complete on the disk; until then that one stays. One whose
-    weights are not all finite is refused.
+    A new checkpoint replaces the previous one only when it is complete on the disk. A checkpoint whose weights are not
+    all finite is refused.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            DivergenceError: for weights that are not finite, naming one.
-            OSError: when it cannot be written, naming the file.
+            DivergenceError: for weights that are not finite; the message names one.
+            OSError: when it cannot be written; the message names the file.
         """
         names = not_finite(checkpoint.get("state_dict", {}))
         if names:
@@ -48,18 +48,18 @@ def read_checkpoint(
     """Read a checkpoint of a training.
 
     Args:
-        path: of the file.
+        path: the file.
         map_location: see `torch.load`.
         weights_only: see `torch.load`.
-        mmap: see `torch.load`; the checksums in the file are not compared then.
+        mmap: see `torch.load`; with it the checksums in the file are not checked.
 
     Returns:
-        Its content.
+        The content of the checkpoint.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: for a file that is empty, cut off, changed or something else, naming it and the checkpoint to take
-            instead.
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file that is empty, cut off, changed or not a checkpoint. The message names it, and the
+            checkpoint to use instead.
     """
     try:
         if not mmap:
@@ -67,7 +67,7 @@ def read_checkpoint(
         content = torch.load(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except Exception as error:  # the many ways in which a file can fail to be a checkpoint
+    except Exception as error:  # damaged files raise many classes of errors
         raise ValueError(_damage(path)) from error
     if not isinstance(content, dict) or not any(isinstance(value, dict | Tensor) for value in content.values()):
         raise ValueError(f"{path} is not a checkpoint of resfu: it holds a {type(content).__name__}.")
@@ -75,7 +75,7 @@ def read_checkpoint(
 
 
 def _compare_checksums(path: Path) -> None:
-    """Those that `torch.save` writes into its archive, and that `torch.load` passes over."""
+    """Check the checksums that `torch.save` writes into its archive; `torch.load` ignores them."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
@@ -86,7 +86,7 @@ def _compare_checksums(path: Path) -> None:
 def _damage(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
-        archive = file.read(2) == b"PK"  # how every file of torch.save begins
+        archive = file.read(2) == b"PK"  # every file of torch.save begins with these bytes
     if size and not archive:
         return f"{path} is not a checkpoint of resfu, nor another file of torch.save."
     damage = f"is cut off or damaged ({size:,} bytes)" if size else "is empty"

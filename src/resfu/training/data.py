@@ -1,4 +1,4 @@
-"""What the data modules of all tasks share: the splits of a data set, and an order that can be resumed."""
+"""The base class of all tasks' data modules: the splits of a data set, in an order that can be resumed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,26 +17,26 @@ from resfu.training.loader import ResumableLoader, SeededDataset, ShardSampler, 
 
 
 class TrainingData(LightningDataModule, ABC):
-    """Base of the tasks' data modules. A subclass opens splits and photos and calls `save_hyperparameters`.
+    """Base class of the tasks' data modules. A subclass opens splits and photos and calls `save_hyperparameters`.
 
-    Training batches are a function of the seed and their number alone: not of the workers, nor of an interruption.
+    Training batches depend only on the seed and on their number, not on the workers or on an interruption.
 
     Args:
         dataset: name of the data set.
-        root: folder of the data; of generated data that of their cache.
+        root: folder of the data; for generated data the folder of their cache.
         options: further arguments of the data set's class, for every split.
-        train_options: the same for the training split alone, such as the count of "scenes".
-        eval_options: the same for the other splits.
+        train_options: further arguments for the training split only, such as the count of "scenes".
+        eval_options: further arguments for the other splits.
         batch_size: training samples per process and step.
-        eval_batch_size: images per batch outside training; those of other sizes are a batch of their own.
-        num_workers: processes that load; 0 loads in the training process.
+        eval_batch_size: images per batch outside training; images of another size go into a separate batch.
+        num_workers: number of processes that load data; 0 loads in the training process.
         train_split: split that `fit` trains on.
-        val_split: split of `fit` and `validate`.
-        test_split: split of `test`.
-        seed: of order and augmentation.
+        val_split: split that `fit` and `validate` evaluate.
+        test_split: split that `test` evaluates.
+        seed: seed of order and augmentation.
         images: image files (or scans) and folders for prediction.
-        on_error: what an unreadable file leads to, in the splits (where `options` do not say) and in prediction:
-            "raise", or "skip" and go on.
+        on_error: what to do about an unreadable file, in the splits (unless `options` say it) and in prediction:
+            "raise", or "skip" it and continue.
 
     Raises:
         ValueError: for an unknown data set, or a batch or worker count that is too small.
@@ -88,19 +88,19 @@ class TrainingData(LightningDataModule, ABC):
 
     @abstractmethod
     def open_split(self, split: str, training: bool) -> Any:
-        """The samples of a split, augmented for training or as they are.
+        """Open a split; its samples are augmented if `training`.
 
         Returns:
-            Something with a length, whose items are dictionaries: "image" float [3, H, W] as the network takes it,
-            "name" a str, and what belongs to it, such as "label". `_collate` makes a batch of them.
+            A data set with a length, whose items are dictionaries: "image", float [3, H, W] as the network takes it,
+            "name", a str, and the annotations, such as "label". `_collate` makes a batch of them.
         """
 
     @abstractmethod
     def open_files(self) -> Any:
-        """The samples of `images`: of photos see `resfu.tasks.photos.Photos`."""
+        """Open the files in `images`; for photos see `resfu.tasks.photos.Photos`."""
 
     def prepare_data(self) -> None:
-        """Open the splits in one process before the others do: generated data are made once."""
+        """Open the splits in one process before the others do, so that generated data are only made once."""
         if self.trainer is not None and self.trainer.state.fn is not None:
             self.setup(self.trainer.state.fn)
 
@@ -141,11 +141,11 @@ class TrainingData(LightningDataModule, ABC):
         return StreamSampler(len(self.trained), self.batch_size, self.seed, *self.process)
 
     def _measured(self) -> Any:
-        """What the evaluated split is measured on: its samples."""
+        """The samples on which the evaluated split is measured."""
         return self.evaluated
 
     def _in_order(self, samples: Any, batch_size: int, collate: Callable[[list[Sample]], Any]) -> DataLoader[Any]:
-        # Lightning's own sampler would repeat samples to even out the processes, and they would be counted twice.
+        # Lightning's own sampler repeats samples so that all processes have as many, and these would be counted twice.
         sampler = ShardSampler(len(samples), *self.process)
         return DataLoader(
             samples, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=collate
@@ -153,12 +153,12 @@ class TrainingData(LightningDataModule, ABC):
 
     @staticmethod
     def _collate(samples: list[Sample]) -> dict[str, Any]:
-        # A task whose samples hold more than an image and a label says here how a batch is made of them.
+        # A task whose samples contain more than an image and a label overrides this.
         return pixel_batch(samples)
 
     @staticmethod
     def _apart(samples: list[Sample]) -> list[list[Sample]]:
-        # Likewise which of them may share a batch: those whose images and labels have one size.
+        # Samples that may share a batch: those whose images and labels have the same sizes. Tasks may override this.
         groups: dict[tuple, list[Sample]] = {}
         for sample in samples:
             sizes = tuple(sample[key].shape[-2:] for key in ("image", "label") if key in sample)
@@ -167,18 +167,18 @@ class TrainingData(LightningDataModule, ABC):
 
 
 def _batches(apart: Callable[..., list[list[Sample]]], collate: Callable[..., Any], samples: list[Sample]) -> Any:
-    """A batch, or a list of several."""
+    """Make one batch of the samples, or a list of batches if their sizes differ."""
     batches = [collate(group) for group in apart(samples)]
     return batches[0] if len(batches) == 1 else batches
 
 
 def pixel_batch(samples: list[Sample]) -> dict[str, Any]:
-    """Make a batch of samples with an image and a label a pixel; what else they hold is left out.
+    """Make a batch of samples with an image and a label for each pixel; other entries are left out.
 
     Args:
-        samples: each with "image" [3, h, w] and "name", and "label" [H, W], or for prediction "size", the (H, W) of the
-            label map. A sample for prediction passes alone, as does one with a "volume" or an "error" instead of an
-            image.
+        samples: each with "image" [3, h, w], "name" and "label" [H, W]; for prediction with "size", the (H, W) of the
+            label map, in place of "label". Samples for prediction, and samples with a "volume" or an "error" in place
+            of an image, come one at a time.
 
     Returns:
         "image" [B, 3, h, w], "label" [B, H, W] or "size", and "name", a list.

@@ -1,4 +1,4 @@
-"""Stops a training whose weights are no longer finite; its last good checkpoint stays."""
+"""A check that stops a training whose weights are no longer finite; its last good checkpoint is kept."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-_SKIPPED = 50  # steps in a row that a gradient scaler may skip: it halves its factor at each
+_SKIPPED = 50  # steps in a row that a gradient scaler may skip; it halves its factor at each of them
 
 
 class DivergenceError(ValueError):
@@ -17,18 +17,19 @@ class DivergenceError(ValueError):
 
 
 class FiniteTraining(Callback):
-    """Look at the loss and at all weights after every step, before anything is saved.
+    """Check the loss and all weights after every step, before anything is saved.
 
-    Gradients that are not finite are normal under a gradient scaler (16-mixed): it skips the step. There a loss may be
-    infinite too, but not for many steps in a row. The look at the weights takes a small part of the optimiser's time.
+    With a gradient scaler (precision 16-mixed), gradients that are not finite are normal: the scaler skips the step.
+    The loss may be infinite then too, but not for many steps in a row. Checking the weights takes a small part of the
+    optimiser's time.
 
     Args:
         what: the training, for the message.
         advice: what to do, for the message.
-        checkpoints: folder of its checkpoints, for the message.
+        checkpoints: folder of the training's checkpoints, for the message.
 
     Raises:
-        DivergenceError: naming the step, the loss, a weight and the checkpoint that is left.
+        DivergenceError: naming the step, the loss, a weight and the remaining checkpoint.
     """
 
     def __init__(self, what: str, advice: str, checkpoints: Path | None = None) -> None:
@@ -39,7 +40,7 @@ class FiniteTraining(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the loss of every batch, and the weights where a step has ended."""
+        """Check the loss of every batch, and the weights after every optimiser step."""
         loss = float(outputs["loss"])
         self._infinite = 0 if math.isfinite(loss) else self._infinite + 1
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -60,10 +61,10 @@ class FiniteTraining(Callback):
 
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Any]) -> list[str]:
-    """Find what holds infinite values or NaN.
+    """Find the tensors that contain infinite values or NaN.
 
     Args:
-        tensors: by name, such as a state dict; what is no tensor of real or complex numbers is passed over.
+        tensors: tensors by name, such as a state dict; other values and integer tensors are ignored.
 
     Returns:
         The names, in order.
@@ -73,8 +74,8 @@ def not_finite(tensors: Mapping[str, Any]) -> list[str]:
         for name, tensor in tensors.items()
         if isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel()
     }
-    # NaN and infinity come through a sum, which takes a tenth of the time of a look at each value. That is left for
-    # where the sum says that there may be something: one of finite values can overflow too.
+    # A sum shows NaN and infinity, and takes a tenth of the time of checking each value. The values are only checked if
+    # a sum is not finite, because a sum of finite values can overflow too.
     sums = [tensor.sum().abs().float() for tensor in floating.values()]
     if all(bool(torch.stack(group).isfinite().all()) for group in _by_device(sums)):
         return []
@@ -82,7 +83,7 @@ def not_finite(tensors: Mapping[str, Any]) -> list[str]:
 
 
 def _by_device(tensors: list[Tensor]) -> list[list[Tensor]]:
-    """So that a GPU is waited for once."""
+    """Group tensors by device, so that each GPU is waited for only once."""
     groups: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.device, []).append(tensor)

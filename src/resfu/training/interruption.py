@@ -1,4 +1,4 @@
-"""Signals during a training."""
+"""Handling of signals (Ctrl-C, SIGTERM) during a training."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make Ctrl-C and SIGTERM in Lightning's loops a KeyboardInterrupt: it ends the process and mutes the signal."""
+    """Turn Lightning's SystemExit on Ctrl-C and SIGTERM into a KeyboardInterrupt, and restore the signal's handler."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

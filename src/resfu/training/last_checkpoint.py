@@ -1,4 +1,4 @@
-"""The checkpoint from which an interrupted training goes on."""
+"""The checkpoint from which an interrupted training continues."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from resfu.training.checkpoint_files import read_checkpoint
 class LastCheckpoint(Checkpoint):
     """Overwrite one checkpoint at regular steps and at the last one.
 
-    It is taken at the end of a step, where Lightning can go on exactly; a checkpoint taken after `Trainer.fit` has
-    ended counts its last epoch twice. Where a validation follows the step, the checkpoint is taken again after it:
-    resuming does not validate once more, so curves and the best score must be in it. For this it has to come after the
-    callbacks that keep them, `ModelCheckpoint` included.
+    The checkpoint is saved at the end of a step, where Lightning can resume exactly; in a checkpoint saved after
+    `Trainer.fit`, the last epoch would be counted twice. If a validation follows the step, the checkpoint is saved
+    again after it: resuming does not repeat the validation, so curves and the best score must be in the checkpoint.
+    Therefore this callback has to come after those that keep them, including `ModelCheckpoint`.
 
     Args:
-        path: of the checkpoint.
-        every: optimiser steps between two saves.
+        path: the file of the checkpoint.
+        every: number of optimiser steps between two saves.
 
     Raises:
         ValueError: for less than one step.
@@ -34,11 +34,11 @@ class LastCheckpoint(Checkpoint):
         self.planned: float = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how long the training is going to be."""
+        """Record the planned length of the training."""
         self.planned = trainer.estimated_stepping_batches
 
     def state_dict(self) -> dict[str, Any]:
-        """What `read_progress` needs."""
+        """The state that `read_progress` needs."""
         return {"planned": self.planned}
 
     def on_train_batch_end(
@@ -46,29 +46,29 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save when it is time."""
         step = trainer.global_step
-        # With gradient accumulation several batches end in the same step: only the first closes it.
+        # With gradient accumulation several batches belong to the same step; save only once.
         if step != self.saved and (step % self.every == 0 or step >= trainer.estimated_stepping_batches):
             self.saved = step
             trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save again what the step of the last save has come to."""
+        """Save again if the validation belongs to the step of the last save."""
         if not trainer.sanity_checking and self.saved and trainer.global_step == self.saved:
             trainer.save_checkpoint(self.path)
 
 
 def read_progress(path: Path) -> tuple[int, float]:
-    """How far a training had come at a checkpoint.
+    """The progress of a training at a checkpoint.
 
     Args:
-        path: of the checkpoint.
+        path: the file of the checkpoint.
 
     Returns:
-        The optimiser steps that were done, and those that the training was to have: 0 where that is not known, since
-        `LastCheckpoint` was not among the callbacks.
+        The number of optimiser steps done, and the planned number; 0 if the latter is unknown, because `LastCheckpoint`
+        was not among the callbacks.
 
     Raises:
-        ValueError: for a file that is no whole checkpoint.
+        ValueError: for a file that is not a complete checkpoint.
     """
     content = read_checkpoint(path, mmap=True)
     return content["global_step"], content["callbacks"].get(LastCheckpoint.__qualname__, {}).get("planned", 0)

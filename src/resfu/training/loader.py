@@ -1,4 +1,4 @@
-"""A training loader whose order and augmentation depend on the seed and the position alone, so that it can resume."""
+"""A resumable training loader: order and augmentation depend only on the seed and the position in the training."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -9,17 +9,17 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 def derive_seed(*numbers: int) -> int:
-    """One well-mixed 63-bit seed out of several numbers, the same on every machine and in every process."""
+    """Hash several numbers to a 63-bit seed, which is the same on every machine and in every process."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 class SeededDataset(Dataset[Any]):
-    """Items whose random augmentation is a function of (seed, epoch, index), whichever process makes them.
+    """A data set whose random augmentation is a function of (seed, epoch, index), in whichever process it runs.
 
     Args:
-        dataset: what is augmented; its randomness comes from PyTorch's CPU generator.
-        seed: of the run.
+        dataset: the data set; its randomness comes from PyTorch's CPU generator.
+        seed: seed of the run.
     """
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
@@ -27,22 +27,22 @@ class SeededDataset(Dataset[Any]):
         self.seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The item of a key (epoch, index)."""
+        """The item for a key (epoch, index)."""
         epoch, index = key
-        # The generator of the calling process is left as it was: the network draws from it too.
+        # The state of the calling process's generator is restored, because the network draws from it too.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index))
             return self.dataset[index]
 
 
 class TrainingOrder(Protocol):
-    """The order of a training: keys (epoch, index) of one epoch's batches, from the batch at `position` on.
+    """The order of a training: the keys (epoch, index) of an epoch's batches, starting with the batch at `position`.
 
-    A task whose batches are not any images together, such as those of objects, brings its own.
+    A task has an order of its own if not all images may share a batch, as for objects.
 
     Attributes:
-        batch_size: keys of a batch, in this process.
-        position: batches since the beginning of the training.
+        batch_size: number of keys in a batch of this process.
+        position: number of batches since the beginning of the training.
     """
 
     batch_size: int
@@ -53,15 +53,15 @@ class TrainingOrder(Protocol):
         ...
 
     def __len__(self) -> int:
-        """How many keys an epoch has in this process."""
+        """The number of keys of an epoch in this process."""
         ...
 
 
 class StreamSampler(DistributedSampler[Any]):
-    """Keys (epoch, index) of a stream of shuffled epochs, from the batch at `position` on.
+    """The keys (epoch, index) of a stream of shuffled epochs, starting with the batch at `position`.
 
-    Batch p is the same set of images for any number of processes that share it: process r of n takes the r-th of its n
-    parts. Being a DistributedSampler tells Lightning not to put its own in this place.
+    With the same total batch size, a batch has the same images for any number of processes: process r of n takes the
+    r-th of n parts. It is a DistributedSampler so that Lightning does not replace it by its own.
 
     Args:
         length: number of images.
@@ -87,7 +87,7 @@ class StreamSampler(DistributedSampler[Any]):
         self.position = 0
 
     def __iter__(self) -> Iterator[Any]:
-        """Keys of as many batches as an epoch has, from `position` (batches since the beginning) on."""
+        """Yield the keys of as many batches as an epoch has, starting with the batch at `position`."""
         order, shuffled = torch.empty(0), None
         for batch in range(self.position, self.position + self.batches):
             epoch, within = divmod(batch, self.batches)
@@ -99,15 +99,15 @@ class StreamSampler(DistributedSampler[Any]):
                 yield epoch, index
 
     def __len__(self) -> int:
-        """Keys of a full pass for this process."""
+        """The number of keys of an epoch in this process."""
         return self.batches * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: the position says which epoch it is, also in the middle of one."""
+        """Do nothing: the position determines the epoch."""
 
 
 class ShardSampler(DistributedSampler[Any]):
-    """Every image once, in order, dealt out to the processes; none is repeated to even them out.
+    """Every image once, in order, divided among the processes; no image is repeated.
 
     Args:
         length: number of images.
@@ -125,24 +125,24 @@ class ShardSampler(DistributedSampler[Any]):
         self.places = range(rank, length, world)
 
     def __iter__(self) -> Iterator[Any]:
-        """The places of this process's images."""
+        """The indices of this process's images."""
         return iter(self.places)
 
     def __len__(self) -> int:
-        """How many images this process has."""
+        """The number of images of this process."""
         return len(self.places)
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that goes on at the batch where a checkpoint was taken, in the middle of an epoch too.
+    """A loader that continues at the batch where a checkpoint was saved, also in the middle of an epoch.
 
-    Lightning saves and restores it through `state_dict` and `load_state_dict`.
+    Lightning saves and restores its state through `state_dict` and `load_state_dict`.
 
     Args:
-        dataset: items by key (epoch, index).
-        sampler: the order.
-        num_workers: processes that load; 0 loads in this one. The batches do not depend on it.
-        collate: makes a batch of a list of items.
+        dataset: a data set with keys (epoch, index).
+        sampler: the order of the training.
+        num_workers: number of processes that load data; 0 loads in this process. The batches do not depend on it.
+        collate: function that makes a batch of a list of items.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class ResumableLoader(DataLoader[Any]):
             num_workers=num_workers,
             collate_fn=collate,
             drop_last=True,
-            # Its own, for the seeds of workers: what it draws must not move the program's generator.
+            # A separate generator for the workers' seeds, so that these do not change the state of the global one.
             generator=torch.Generator(),
             persistent_workers=num_workers > 0,
         )
@@ -175,9 +175,9 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches have been served since the beginning of the training."""
+        """The number of batches served since the beginning of the training."""
         return {"served": self.served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that a state counts."""
+        """Continue after the number of batches in a state."""
         self.served = state["served"]

@@ -14,18 +14,18 @@ from resfu.hosts.processes import mean_over_processes
 def segmentation_loss(
     logits: Tensor, label: Tensor, ignore_index: int = IGNORE_INDEX, average: Literal["valid", "all"] = "valid"
 ) -> Tensor:
-    """Softmax cross entropy with ignored pixels, on logits brought to the label's size.
+    """Softmax cross entropy with ignored pixels, of logits that are resized to the label's size.
 
-    In a distributed run the divisor is shared, so that the mean of the processes' losses is the loss of their joint
-    batch, however the ignored pixels are spread.
+    In a distributed run all processes divide by the same number. So the mean of their losses is the loss of the joint
+    batch, however the ignored pixels are distributed.
 
     Args:
-        logits: [B, num_classes, h, w], any floating dtype; upsampled bilinearly (align_corners=False) where the sizes
-            differ. The loss is taken in fp32.
+        logits: [B, num_classes, h, w], any floating dtype; resized bilinearly (align_corners=False) if the sizes
+            differ. The loss is computed in fp32.
         label: [B, H, W] int64.
-        ignore_index: label of the pixels that do not count.
-        average: "valid" divides by the number of labelled pixels, "all" by the number of pixels, ignored ones included
-            (mmsegmentation's default). A batch with nothing labelled costs 0.
+        ignore_index: label of the ignored pixels.
+        average: "valid" divides by the number of labelled pixels, "all" by the number of all pixels (mmsegmentation's
+            default). The loss of a batch without labelled pixels is 0.
 
     Returns:
         The mean, a scalar in fp32 (fp64 for fp64 logits).

@@ -1,4 +1,4 @@
-"""What the modules of all tasks share: a network with an upsampler, its losses, its metrics and its optimiser."""
+"""The base class of all tasks' modules: a network with an upsampler, its losses, its metrics and its optimiser."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,26 +23,27 @@ from resfu.visualize.picture import Picture
 
 
 class TrainingModule(LightningModule, ABC):
-    """Base of the tasks' modules. Its arguments are the hyper-parameters that a checkpoint keeps.
+    """Base class of the tasks' modules. Its arguments are the hyper-parameters that a checkpoint keeps.
 
-    A subclass calls `save_hyperparameters(plain_arguments(locals()))` and writes the abstract methods below. Its
-    constructor takes the settings of "model" and `seed`: among them `host` (a name), `upsampler`, `upsampler_options`,
-    `pretrained`, `freeze_encoder`, `optimisation` and `schedule`, which checkpoints, comparisons and the report read.
+    A subclass calls `save_hyperparameters(plain_arguments(locals()))` and implements the abstract methods below. Its
+    constructor takes the settings of "model", and `seed`. These include `host` (a name), `upsampler`,
+    `upsampler_options`, `pretrained`, `freeze_encoder`, `optimisation` and `schedule`, which are read by checkpoints,
+    comparisons and the report.
 
     Attributes:
-        scores: what is measured.
-        encoder_prefix: what the names of the encoder's parameters begin with, in the network.
-        metrics: gathers a split, such as a `resfu.evaluation.dataset_metric.DatasetMetric`; None before there is one to
-            measure against. `compute()` gives a float under the key of each score and a tensor [K] under its
-            `by_class`, `reset()` begins again.
-        results: of the last validation or test, as the metrics compute them.
+        scores: the scores that are measured.
+        encoder_prefix: beginning of the names of the encoder's parameters in the network.
+        metrics: accumulates results over a split, such as a `resfu.evaluation.dataset_metric.DatasetMetric`; None if
+            there is no split yet. `compute()` returns a float under the key of each score and a tensor [K] under its
+            `by_class`; `reset()` starts again.
+        results: the results of the last validation or test, as the metrics compute them.
 
     Args:
         host: the network.
         optimisation: optimiser, learning rates, weight decay.
         schedule: the curve of the learning rate.
-        freeze_encoder: leave the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics included).
-        seed: of the network's own randomness during training, such as dropout.
+        freeze_encoder: do not train the encoder: no gradients, and evaluation mode (also for BatchNorm statistics).
+        seed: seed of the network's own randomness during training, such as dropout.
     """
 
     scores: ClassVar[tuple[Score, ...]]
@@ -70,56 +71,56 @@ class TrainingModule(LightningModule, ABC):
 
     @property
     def encoder(self) -> nn.Module:
-        """The part of the network that `freeze_encoder` leaves as it is."""
+        """The part of the network that `freeze_encoder` freezes."""
         return self.host.get_submodule(self.encoder_prefix.rstrip("."))
 
     @property
     @abstractmethod
     def class_names(self) -> list[str]:
-        """What the rows of the table of classes are called; none where nothing is classified."""
+        """Names for the rows of the table of classes; empty for a task without classes."""
 
     @abstractmethod
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What training minimises, by the names under which it is logged: the sum of these scalars.
+        """Compute the losses, scalars by the names under which they are logged; training minimises their sum.
 
         Args:
-            batch: as the data module makes it: "image" and what belongs to it.
+            batch: a batch of the data module: "image" and its annotations.
         """
 
     @abstractmethod
     def measure(self, batch: dict[str, Any]) -> None:
-        """Predict a batch of the validation or test split, and give prediction and label to `metrics`."""
+        """Predict a batch of the validation or test split, and update `metrics` with predictions and labels."""
 
     @abstractmethod
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
-        """What `resfu predict` writes of a batch of files: the task's writer gets it.
+        """Predict a batch of files for `resfu predict`; the task's writer writes the result.
 
         Args:
-            batch: of the data module's `open_files`; one may have an "error" in place of an image.
-            batch_idx: its number.
+            batch: a batch of the data module's `open_files`; it may have an "error" in place of an image.
+            batch_idx: number of the batch.
         """
 
     @abstractmethod
     def predict(self, image: str | Path | Picture) -> Any:
-        """What the network says of a photo, by its path or as uint8 [H, W, 3]."""
+        """The network's prediction for a photo, given by its path or as uint8 [H, W, 3]."""
 
     @abstractmethod
     def picture(self, image: Tensor) -> Picture | None:
-        """What the network says of an image [3, H, W] as it takes it, uint8 [H, W, 3]; None without known colours."""
+        """A picture, uint8 [H, W, 3], of the prediction for a network input [3, H, W]; None without known colours."""
 
     def forward(self, images: Any) -> Any:
-        """What the network makes of images."""
+        """Run the network on images."""
         return self.host(images)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, or evaluation mode. A frozen encoder is always in the latter."""
+        """Set training or evaluation mode; a frozen encoder always stays in evaluation mode."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make what the network draws a function of the step, so that a resumed run repeats an uninterrupted one."""
+        """Seed the network's random numbers by the step, so that a resumed run equals an uninterrupted one."""
         torch.manual_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -134,12 +135,12 @@ class TrainingModule(LightningModule, ABC):
         return loss
 
     def validation_step(self, batch: dict[str, Any] | list[dict[str, Any]], batch_idx: int) -> None:
-        """Measure a batch of the validation split, or several of images that differ in size."""
+        """Measure a batch of the validation split, or a list of batches with images of different sizes."""
         for part in batch if isinstance(batch, list) else [batch]:
             self.measure(part)
 
     def test_step(self, batch: dict[str, Any] | list[dict[str, Any]], batch_idx: int) -> None:
-        """The same of the test split."""
+        """Measure a batch of the test split, see `validation_step`."""
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
@@ -157,11 +158,11 @@ class TrainingModule(LightningModule, ABC):
         return headline(self.scores, self.results)
 
     def table(self) -> Table:
-        """The last validation or test class by class, for `rich.print`."""
+        """The results of the last validation or test, class by class, for `rich.print`."""
         return class_table(self.scores, self.results, self.class_names)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser with its groups, and the schedule, stepped with it."""
+        """The optimiser with its parameter groups, and the schedule, which steps with it."""
         optimizer = create_optimizer(self.host, self.optimisation, self.encoder_prefix)
         steps = self.schedule.total_steps or self.trainer.estimated_stepping_batches
         if math.isinf(steps):
@@ -175,5 +176,5 @@ class TrainingModule(LightningModule, ABC):
         self.results = self.metrics.compute()
         self.metrics.reset()
         scalars = {f"{prefix}/{key}": value for key, value in self.headline().items()}
-        # All processes hold the same reduced numbers; sync_dist only tells Lightning that this is known.
+        # All processes already have the same reduced numbers; sync_dist only avoids Lightning's warning.
         self.log_dict(scalars, sync_dist=True, prog_bar=prefix == "val")

@@ -1,4 +1,4 @@
-"""The optimiser and its parameter groups: learning-rate multipliers and what goes without weight decay."""
+"""The optimiser and its parameter groups: learning-rate multipliers, and parameters without weight decay."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -8,7 +8,7 @@ from torch import nn
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 _SIMILARITY_BLOCKS = frozenset({"semantic_similarity", "detail_similarity"})
-# Position parameters that are no nn.Embedding: those of the libraries' Swin Transformer and ViT.
+# Position parameters that are not an nn.Embedding: those of Swin Transformer and ViT in transformers and timm.
 _POSITIONS = frozenset({"relative_position_bias_table", "pos_embed"})
 
 Undecayed = Literal["none", "encoder_norms", "encoder_block_norms", "norms", "norms_and_embeddings"]
@@ -16,23 +16,24 @@ Undecayed = Literal["none", "encoder_norms", "encoder_block_norms", "norms", "no
 
 @dataclass(frozen=True)
 class Optimisation:
-    """The optimiser and what each part of the network gets from it.
+    """The optimiser, and its settings for each part of the network.
 
     Args:
         method: "adamw" or "sgd".
-        learning_rate: of the encoder; the groups below multiply it.
-        weight_decay: of every parameter that `undecayed` does not name.
+        learning_rate: learning rate of the encoder; the multipliers below apply to it.
+        weight_decay: weight decay of every parameter that `undecayed` does not name.
         momentum: of SGD.
         betas: of AdamW.
-        head_multiplier: learning rate of everything outside the encoder (upsamplers included),
-            as a multiple. SegFormer's recipe has 10.
-        similarity_multiplier: multiplies the gradient step of ReSFU's two similarity blocks, on top of the above. The
-            published configurations have 500. Under SGD it is what a gradient times 500 does, decay included. AdamW
-            cancels a constant factor of the gradient, so the published 500 stands for 1 there.
-        undecayed: which parameters go without weight decay: "none", "encoder_norms", "encoder_block_norms"
-            (SegFormer's recipe: its head and the norms at the encoder's outputs, `output_norms`, keep the decay),
-            "norms" or "norms_and_embeddings" (MaskFormer's recipe: also tables of relative
-            positions, position embeddings and query embeddings).
+        head_multiplier: factor for the learning rate of everything outside the encoder, including upsamplers.
+            SegFormer's recipe has 10.
+        similarity_multiplier: additional factor for the gradient step of ReSFU's two similarity blocks. The published
+            configurations have 500. With SGD it has the same effect as multiplying the gradient by 500; weight decay
+            is not multiplied. AdamW cancels a constant factor of the gradient, so with AdamW the published 500
+            corresponds to 1 here.
+        undecayed: the parameters without weight decay: "none", "encoder_norms", "encoder_block_norms" (SegFormer's
+            recipe: the head and the norms at the encoder's outputs, `output_norms`, keep the decay), "norms" or
+            "norms_and_embeddings" (MaskFormer's recipe: also tables of relative positions, position embeddings and
+            query embeddings).
 
     Raises:
         ValueError: for a learning rate or multiplier that is not positive, or a negative weight decay or momentum.
@@ -62,14 +63,14 @@ def parameter_groups(network: nn.Module, optimisation: Optimisation, encoder: st
     Args:
         network: a host.
         optimisation: multipliers and decay.
-        encoder: what the names of the encoder's parameters begin with; all others count as the head.
+        encoder: beginning of the names of the encoder's parameters; all others belong to the head.
 
     Returns:
         Groups in order of first appearance, each with "name", "params", "lr", "weight_decay" and
         "gradient_multiplier". No group is empty.
 
     Raises:
-        ValueError: when nothing is trainable.
+        ValueError: when no parameter is trainable.
     """
     groups: dict[str, dict[str, Any]] = {}
     norms, embeddings = _owned_by(network, _NORMS), _owned_by(network, (nn.Embedding,))
@@ -130,7 +131,7 @@ def create_optimizer(
 
 
 def _owned_by(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int]:
-    """The identities of the parameters that belong to modules of some kinds."""
+    """The ids of the parameters that belong directly to modules of the given classes."""
     return {id(p) for module in network.modules() if isinstance(module, kinds) for p in module.parameters(False)}
 
 

@@ -1,4 +1,4 @@
-"""The progress of a training: a bar on a terminal, a line now and then in a file."""
+"""The progress of a training: a bar on a terminal, or a line from time to time in a file."""
 
 import time
 from typing import Any
@@ -11,15 +11,15 @@ from resfu.training.scores import Score
 
 
 class TrainingProgress(Callback):
-    """Steps done of those of the whole training, the last loss and the last validation.
+    """Shows the steps done of the whole training, the last loss and the last validation.
 
-    Lightning's own bar counts the batches of an epoch, and shows -2 as the last epoch where steps set the length.
+    Lightning's own bar counts the batches of an epoch, and shows -2 as the last epoch if the length is set in steps.
 
     Args:
-        console: where it is shown.
-        monitor: the score of the validation to show.
-        title: of the training.
-        every: seconds between two lines, where the console is no terminal; None for no lines.
+        console: where the progress is shown.
+        monitor: the validation score to show.
+        title: title of the training.
+        every: seconds between two lines if the console is not a terminal; None for no lines.
     """
 
     def __init__(self, console: Console, monitor: Score, title: str = "training", every: float | None = 10.0) -> None:
@@ -43,12 +43,12 @@ class TrainingProgress(Callback):
         self._total: float = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, in the first process."""
+        """Start the bar in the first process."""
         if trainer.is_global_zero:
             self._bar.start()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the length, and when and where the training goes on."""
+        """Record the length of the training, the start time and the first step."""
         self._total = trainer.estimated_stepping_batches
         self._began = self._said = time.monotonic()
         self._first = trainer.global_step
@@ -109,7 +109,7 @@ class TrainingProgress(Callback):
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:02:03; "?" where there is no end."""
+    """Format seconds as hours, minutes and seconds, such as 1:02:03; "?" for infinity."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(round(seconds), 60)

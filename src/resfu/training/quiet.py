@@ -1,11 +1,11 @@
-"""Warnings of other packages that tell a user of this one nothing."""
+"""Warnings of other packages that are of no use to users of this package."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# (what it says, why it does not matter here)
+# (text of the warning, reason why it does not matter here)
 _KNOWN = (
     (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls what this PyTorch calls deprecated"),
     (
@@ -25,8 +25,8 @@ _KNOWN = (
 
 @contextmanager
 def known_warnings_ignored() -> Iterator[None]:
-    """Run a Lightning trainer without the warnings that are known and answered; new ones still come through."""
-    # Below a warning they hold notes on hardware and tips.
+    """A context without warnings of Lightning that are known not to matter; other warnings are still shown."""
+    # Messages below the level of a warning are notes on hardware and tips.
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

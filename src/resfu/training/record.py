@@ -1,4 +1,4 @@
-"""The curves of a training."""
+"""The recorded curves of a training."""
 
 import math
 import time
@@ -10,10 +10,10 @@ from resfu.training.scores import Score
 
 
 class Record(Callback):
-    """Loss, validations and time of a training; a checkpoint keeps them, so that they survive an interruption.
+    """Records loss, validations and time of a training; they are part of checkpoints and so survive interruptions.
 
     Args:
-        monitor: the score of the validation that makes a curve.
+        monitor: the validation score to record.
     """
 
     def __init__(self, monitor: Score) -> None:
@@ -24,11 +24,11 @@ class Record(Callback):
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this."""
+        """The state for a checkpoint."""
         return {"loss": list(self.loss), "quality": list(self.quality), "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the curves of a checkpoint."""
+        """Continue the curves of a checkpoint."""
         self.loss, self.quality, self.seconds = state_dict["loss"], state_dict["quality"], state_dict["seconds"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -38,12 +38,12 @@ class Record(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss."""
+        """Record the loss."""
         self.seconds += time.perf_counter() - self._since
         self.loss.append([trainer.global_step, float(outputs["loss"])])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the score, unless there was nothing to measure."""
+        """Record the score, unless nothing was measured."""
         if trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics.get(f"val/{self.monitor.key}", math.nan))

@@ -1,4 +1,4 @@
-"""The folder of a run while a training works in it."""
+"""Protection of a run's folder while a training works in it."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from resfu.files.lock import locked
 
 @contextmanager
 def kept_folder(folder: Path, trainer: Trainer, done: int) -> Iterator[None]:
-    """Keep the folder to this training, and leave it as it was where that fails before its first step.
+    """Lock the folder for this training, and restore it if the training fails before its first step.
 
     Args:
-        folder: of the run.
-        trainer: of the training; only its first process works in the folder.
-        done: steps of the checkpoint that the training goes on from.
+        folder: folder of the run.
+        trainer: trainer of the training; only its first process works in the folder.
+        done: number of steps in the checkpoint from which the training continues.
 
     Raises:
-        FolderInUseError: where another process trains there.
-        OSError: where the folder cannot be written.
+        FolderInUseError: if another process trains there.
+        OSError: if the folder cannot be written.
     """
     if not trainer.is_global_zero:
         yield
@@ -41,7 +41,7 @@ def kept_folder(folder: Path, trainer: Trainer, done: int) -> Iterator[None]:
 
 
 def _entries(folder: Path) -> set[Path]:
-    """What a training makes there, folders and what is in them."""
+    """The files and folders that a training creates there."""
     parts = [folder / "config.yaml", *(folder / name for name in ("logs", "checkpoints"))]
     return {place for part in parts if part.exists() for place in (part, *part.glob("*"))}
 

@@ -1,4 +1,4 @@
-"""The learning-rate schedule, poly or falling in steps, with a linear warm-up; stepped once per optimiser step."""
+"""The learning-rate schedule: poly or stepwise decay with a linear warm-up, stepped once per optimiser step."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,17 +10,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate falls.
+    """The curve of the learning rate.
 
     Args:
-        power: exponent of the decay; 0.9 for the SGD recipes, 1.0 (a straight line) for SegFormer's, 0 for none.
+        power: exponent of the decay: 0.9 for the SGD recipes, 1.0 (linear) for SegFormer's, 0 for no decay.
         minimum: learning rate at the end, the same for every group.
-        warmup_steps: steps of the linear rise at the start; the decay begins where the rise ends.
-        warmup_ratio: first learning rate of the rise, as a part of the full one.
-        total_steps: step at which the minimum is reached; default: the length of the training.
-        drops: parts of the length after which the learning rate is multiplied by `drop_factor`: (8/12, 11/12) drops it
-            after 8 and after 11 of 12 epochs.
-        drop_factor: of each drop.
+        warmup_steps: number of steps of the linear rise at the start; the decay begins where the rise ends.
+        warmup_ratio: first learning rate of the rise, as a share of the full learning rate.
+        total_steps: step at which the minimum is reached. Default: the length of the training.
+        drops: shares of the training after which the learning rate is multiplied by `drop_factor`: (8/12, 11/12) drops
+            it after 8 and after 11 of 12 epochs.
+        drop_factor: factor of each drop.
 
     Raises:
         ValueError: for a negative value, a warm-up that does not fit, or drops that do not rise from 0 to 1.
@@ -49,7 +49,7 @@ class Schedule:
             )
 
     def learning_rate(self, step: int, base: float, total_steps: int) -> float:
-        """Learning rate of one step: mmsegmentation's PolyLR or MultiStepLR behind its LinearLR.
+        """The learning rate of one step, as mmsegmentation's LinearLR followed by its PolyLR or MultiStepLR.
 
         Args:
             step: number of optimiser steps already taken.
@@ -70,11 +70,11 @@ class Schedule:
 def poly_scheduler(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LambdaLR:
     """Attach the schedule to an optimiser.
 
-    A group with a `gradient_multiplier` (see `parameter_groups`) follows the curve of the learning rate without it, so
-    that the minimum is multiplied too, as it would be with a multiplied gradient.
+    For a group with a `gradient_multiplier` (see `parameter_groups`), the curve is computed without the multiplier and
+    then multiplied. So the minimum is multiplied too, as with a multiplied gradient.
 
     Args:
-        optimizer: its groups hold the full learning rates.
+        optimizer: an optimiser whose groups have the full learning rates.
         schedule: the curve.
         total_steps: length of the training in optimiser steps; `schedule.total_steps` takes precedence.
 

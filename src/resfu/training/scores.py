@@ -1,4 +1,4 @@
-"""What a task measures: one name, title, unit and direction for each number, wherever it is logged, stored or shown."""
+"""The scores of a task: name, title, unit and direction of each number, for logs, files and tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Score:
-    """A number over a whole split, and the same class by class.
+    """A number over a whole split, and its values class by class.
 
     Attributes:
-        key: of the number in the metrics' results, in logs and in JSON; "" where there are only values class by class.
-        title: in tables.
-        by_class: key of the values class by class; "" where there are none.
-        class_title: of these in tables; default: the title.
-        unit: "%", or what the numbers are measured in; "" for a number without a unit.
-        decimals: how many are shown.
-        lower_is_better: of two networks the one with the lower number is better.
-        compared: shown where networks are compared.
-        counted_first: key of a count that decides before this score does, the lower the better: a distance says
-            nothing of what was missed.
-        requires: key of a score without which this one is never the best, where the count of `counted_first` is known.
+        key: key of the number in the metrics' results, in logs and in JSON; "" if there are only values class by class.
+        title: title in tables.
+        by_class: key of the values class by class; "" if there are none.
+        class_title: title of these values in tables. Default: `title`.
+        unit: "%" or another unit; "" for a number without a unit.
+        decimals: number of decimals shown.
+        lower_is_better: whether lower numbers are better.
+        compared: whether comparisons of networks show it.
+        counted_first: key of a count that is compared before this score, the lower the better. A distance, for example,
+            says nothing about objects that were missed.
+        requires: key of a score without which this one never counts as the best, if the count of `counted_first` is
+            known.
 
     Raises:
         ValueError: for `requires` without `counted_first`.
@@ -46,24 +47,24 @@ class Score:
 
 
 def headline(scores: Iterable[Score], results: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a whole split, without those that were not measured."""
+    """The numbers of a whole split, as far as they were measured."""
     return {score.key: results[score.key] for score in scores if score.key in results}
 
 
 def class_table(
     scores: Iterable[Score], results: Mapping[str, Any], names: Sequence[str], row: str = "class", caption: str = ""
 ) -> Table:
-    """Lay out results class by class, or score by score where there are no classes.
+    """Make a table of results class by class, or score by score if there are no classes.
 
     Args:
-        scores: what was measured.
-        results: as the metrics compute them.
-        names: of the classes, in order; there may be more than were measured, or none.
-        row: what a class is called.
-        caption: below the table.
+        scores: the scores.
+        results: the results, as the metrics compute them.
+        names: names of the classes, in order; there may be more than were measured, or none.
+        row: title of the column of classes.
+        caption: text below the table.
 
     Returns:
-        A table for `rich.print`: a row per class, the means at the foot. A class without a value shows a dash.
+        A table for `rich.print` with a row per class and the means in the footer. Missing values are shown as a dash.
     """
     if not names:
         table = Table("score", "", caption=caption or None)
@@ -86,7 +87,7 @@ def class_table(
 
 
 def plain(results: Any) -> Any:
-    """Results as JSON can hold them: tensors as lists, None for a number that there is not."""
+    """Convert results to values for JSON: tensors to lists, NaN to None."""
     if isinstance(results, Mapping):
         return {key: plain(value) for key, value in results.items()}
     if isinstance(results, Tensor):
@@ -97,7 +98,7 @@ def plain(results: Any) -> Any:
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """So many decimals; a whole number as it is; a dash for none."""
+    """Format a number with the given decimals; integers without decimals; a dash for None and NaN."""
     if value is None or value != value:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
