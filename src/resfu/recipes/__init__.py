@@ -1,4 +1,4 @@
-"""Recipes: the settings of a training in YAML files, of the package or of your own, that build on one another."""
+"""Recipes: the settings of a training in YAML files, from the package or your own, which can build on one another."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,25 +10,25 @@ FOLDER = Path(__file__).parent
 
 
 def recipe_names() -> list[str]:
-    """The recipes in the package."""
+    """The names of the recipes in the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
-    """The settings of a recipe.
+    """Read the settings of a recipe.
 
     Args:
-        name: one of `recipe_names`, or a YAML file. `base` in such a file is a list of files, relative to it, whose
-            settings it builds on; they may have bases themselves.
+        name: one of `recipe_names`, or a YAML file. `base` in such a file is a list of files (with paths relative to
+            it) on whose settings it builds; these may have bases themselves.
 
     Returns:
-        Nested dictionaries: "model", "data", "trainer" and single settings. What a file says takes precedence over its
-        bases, and a later base over an earlier one.
+        Nested dictionaries: "model", "data", "trainer" and single settings. The settings of a file take precedence over
+        those of its bases, and a later base over an earlier one.
 
     Raises:
-        ValueError: for an unknown name, a file that holds no settings, a `base` that is not a list of files, or files
-            that build on one another in a circle.
-        FileNotFoundError: for a file or base that is not there.
+        ValueError: for an unknown name, a file without settings, a `base` that is not a list of files, or files that
+            build on one another in a circle.
+        FileNotFoundError: for a file or base that does not exist.
     """
     path = FOLDER / f"{name}.yaml"
     if not path.is_file() or Path(name).suffix:
@@ -46,9 +46,9 @@ _OPTIONS = {"upsampler": ("upsampler_options",), "dataset": ("options", "train_o
 
 
 def merge(*groups: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings one over the other: the later ones take precedence, group by group.
+    """Merge groups of settings; later ones take precedence, key by key in nested groups.
 
-    Another upsampler takes none of the earlier one's options, nor does another data set.
+    If a later group changes the upsampler or the data set, the options of the earlier one are dropped.
     """
     result: dict[str, Any] = {}
     for group in groups:
@@ -64,14 +64,14 @@ def merge(*groups: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
-    """Settings that hold one value, by its dotted key."""
+    """Nested settings with a single value, given by its dotted key."""
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted keys."""
+    """Nested settings as a flat dictionary with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -79,11 +79,11 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = ()) -> str:
-    """The settings that differ, with both values; "" if none does.
+    """A text with the settings that differ, and both values; "" if none does.
 
     Args:
-        before: settings as YAML and JSON have them, see `listed`.
-        now: the same.
+        before: the old settings, as in YAML and JSON, see `listed`.
+        now: the new settings.
         may_change: dotted keys that are not compared.
     """
     old, new = flattened(before), flattened(now)
@@ -92,7 +92,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], may_change: Colle
 
 
 def listed(value: Any) -> Any:
-    """Settings with lists in place of tuples, as YAML and JSON have them."""
+    """Settings with lists in place of tuples, as in YAML and JSON."""
     if isinstance(value, dict):
         return {key: listed(inner) for key, inner in value.items()}
     return [listed(inner) for inner in value] if isinstance(value, list | tuple) else value
