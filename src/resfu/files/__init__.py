@@ -1,1 +1,1 @@
-"""Writing files that are either whole or not there, and folders that one process works in at a time."""
+"""Files that are written completely or not at all, and folders in which one process works at a time."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, and moved there at the end."""
+"""Files that are written completely or not at all: they are written next to their place, and moved there at the end."""
 
 import errno
 import json
@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import Any
 
 _PREFIX, _SUFFIX = ".resfu-", ".part"
-# What a full disk, a quota, a limit on the size of files or a failing disk says; the path is not in it.
+# Error numbers of a full disk, a quota, a limit on file sizes and a failing disk; their messages do not name the path.
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
 def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
-    """Give a place to write a file to, and move it to its own when the block ends well.
+    """Yield a temporary path for a file, and move the file to `path` when the block ends without an error.
 
-    Whatever ends the block, the process too, leaves at `path` the new file or what was there before. A link is
-    followed. What is no regular file, such as /dev/stdout or a pipe, cannot be moved to and is written directly.
+    However the block ends, even if the process is killed, `path` has either the new file or its previous content. Links
+    are followed. If `path` is not a regular file but, for example, /dev/stdout or a pipe, it is written directly.
 
     Args:
-        path: of the file; its folder is made where it is not there.
-        durable: wait until the file is on the disk, so that a power failure keeps one of the two as well. False for
-            what can be made again at any time, such as a cache.
+        path: path of the file; its folder is created if needed.
+        durable: wait until the file is on the disk, so that one of the two versions also survives a power failure.
+            False for files that can be made again at any time, such as a cache.
 
     Yields:
-        A path of the same name in a folder beside it, so on the same file system.
+        A path with the same file name in a folder next to it, so on the same file system.
 
     Raises:
-        OSError: when it cannot be written, naming `path`.
+        OSError: when it cannot be written; the message names `path`.
     """
     if _is_stream(Path(path)):
         yield Path(path)
@@ -51,7 +51,7 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         os.replace(draft, target)
         if durable:
             flush(target.parent)
-    except Exception as error:  # a library that writes has its own kinds
+    except Exception as error:  # libraries raise their own classes of errors
         if (named := _named(error, Path(path), folder)) is None:
             raise
         raise named from error
@@ -60,31 +60,31 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, content: bytes, durable: bool = True) -> None:
-    """Write a file whole or not at all, see `replacing`."""
+    """Write a file completely or not at all, see `replacing`."""
     with replacing(path, durable) as draft:
         draft.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str, durable: bool = True) -> None:
-    """Write a text file (UTF-8) whole or not at all, see `replacing`."""
+    """Write a text file (UTF-8) completely or not at all, see `replacing`."""
     with replacing(path, durable) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1, durable: bool = True) -> None:
-    """Write a JSON file whole or not at all, see `replacing`.
+    """Write a JSON file completely or not at all, see `replacing`.
 
     Raises:
-        ValueError: for numbers that are not finite, which JSON does not have.
+        ValueError: for numbers that are not finite, which JSON does not support.
     """
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n", durable)
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
+    """Read a JSON file.
 
     Raises:
-        ValueError: for what is not JSON, naming the file.
+        ValueError: for a file that is not JSON; the message names it.
     """
     try:
         return json.loads(path.read_text("utf-8"))
@@ -93,20 +93,20 @@ def read_json(path: Path) -> Any:
 
 
 def clear_drafts(folder: Path, older_than: float = 0) -> None:
-    """Remove what processes left in a folder that were ended while they wrote a file.
+    """Remove temporary files in a folder that were left by processes which were killed while writing.
 
     Args:
-        folder: of the files; it need not be there.
-        older_than: seconds. Above 0 where another process may be writing at this moment.
+        folder: folder of the files; it need not exist.
+        older_than: age in seconds. Use a value above 0 if another process may be writing at the moment.
     """
     for draft in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError):  # another process may have been quicker
+        with suppress(OSError):  # another process may have removed it
             if draft.is_dir() and time.time() - draft.stat().st_mtime >= older_than:
                 shutil.rmtree(draft)
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
+    """Wait until a file, or the list of entries of a folder, is on the disk."""
     if path.is_dir():
         if os.name == "nt":  # folders cannot be opened there
             return
@@ -128,8 +128,9 @@ def _is_stream(path: Path) -> bool:
 
 
 def _named(error: Exception, path: Path, folder: Path) -> OSError | None:
-    """The error in terms of the file that was wanted; None for one about something else."""
-    # PyTorch hides what the file said in a RuntimeError, HDF5 and safetensors write the number into a text.
+    """The error with a message about the file at `path`; None for an error about something else."""
+    # PyTorch raises a RuntimeError whose context is the original error. HDF5 and safetensors write the error number
+    # into a text.
     cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ is not None else error
     told = re.search(r"(?:errno =|os error) (\d+)", str(error))
     number = getattr(cause, "errno", None) or (int(told[1]) if told else None)

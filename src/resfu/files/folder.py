@@ -1,4 +1,4 @@
-"""Folders that are either filled to the end or left as they were."""
+"""Folders that are filled completely or not at all."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,20 @@ _DRAFT = ".resfu-unfinished"
 
 @contextmanager
 def filled(root: str | Path, command: str, last: Sequence[str] = ()) -> Iterator[Path]:
-    """Give a place to write what is to go into a new or empty folder, and move it there when the block ends well.
+    """Yield a temporary folder, and move its content to a new or empty folder when the block ends without an error.
 
-    A block that fails leaves nothing. What a process left that was ended in the middle is removed by the next one.
+    If the block fails, nothing is left. Files left by a process that was killed are removed by the next one.
 
     Args:
-        root: the folder, made where it is not there.
-        command: what fills it, for the message to another process that wants to.
-        last: names of entries that come after all others: where they are, the rest is there too.
+        root: the folder; it is created if needed.
+        command: the command that fills the folder, for the message to another process.
+        last: names of entries that are moved last: if they exist, all others exist too.
 
     Yields:
-        An empty folder inside it, so on the same file system.
+        An empty folder inside `root`, so on the same file system.
 
     Raises:
-        ValueError: for a folder that holds something, or that another process is filling.
+        ValueError: for a folder that is not empty, or that another process is filling.
         OSError: when it cannot be written.
     """
     folder = Path(root)
@@ -37,7 +37,7 @@ def filled(root: str | Path, command: str, last: Sequence[str] = ()) -> Iterator
         draft.mkdir()
         try:
             yield draft
-            # Checked once more: the block may have taken an hour.
+            # Checked again, because the block may have taken an hour.
             check_empty(folder)
             for file in sorted(draft.rglob("*")):
                 flush(file)
@@ -49,10 +49,10 @@ def filled(root: str | Path, command: str, last: Sequence[str] = ()) -> Iterator
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds something; one that is not there is empty.
+    """Refuse a folder that is not empty; a folder that does not exist is accepted.
 
     Raises:
-        ValueError: for such a folder, or a file.
+        ValueError: for a folder that is not empty, or a file.
     """
     if folder.exists() and not (folder.is_dir() and all(entry.name in (LOCK, _DRAFT) for entry in folder.iterdir())):
         raise ValueError(f"{folder} holds something already: give a new folder, or empty it.")

@@ -1,4 +1,4 @@
-"""Libraries that come with an extra of the package."""
+"""Import of libraries that are installed with an extra of the package."""
 
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,7 @@ def library(name: str, extra: str = "hub") -> Any:
     """Import a library that reads and writes files.
 
     Raises:
-        ModuleNotFoundError: that says what to install.
+        ModuleNotFoundError: if it is not installed; the message says what to install.
     """
     try:
         return import_module(name)

@@ -1,4 +1,4 @@
-"""A folder for one process at a time."""
+"""A lock on a folder, in which only one process may work at a time."""
 
 import errno
 import json
@@ -18,20 +18,20 @@ LOCK = ".resfu.lock"
 
 
 class FolderInUseError(ValueError):
-    """Another process works in a folder; the message says which, and what to do."""
+    """Another process works in the folder; the message says which one, and what to do."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a folder.
+    """The process that holds the lock of a folder.
 
     Args:
-        pid: its number.
-        started: when it started, in the clock of its kernel; a number is given again after its process has ended.
-        host: its machine.
-        namespace: where `pid` counts: in two containers of one name it does not mean the same.
-        command: what it does, in words.
-        since: when it took the folder.
+        pid: process id.
+        started: start time by the kernel's clock, because process ids are used again after a process has ended.
+        host: name of the machine.
+        namespace: namespace of the process id: containers with the same host name can have different ones.
+        command: what the process does, in words.
+        since: time at which it took the lock.
     """
 
     pid: int
@@ -49,33 +49,33 @@ class Owner:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it still runs; None where that cannot be seen from here."""
+        """Whether the process still runs; None if this cannot be determined from here."""
         if (self.host, self.namespace) != (socket.gethostname(), _namespace()) or sys.platform == "win32":
             return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # it runs, as another user's
+        except PermissionError:  # it runs, but belongs to another user
             pass
         return _started(self.pid) in (self.started, None)
 
 
 @contextmanager
 def locked(folder: str | Path, command: str, otherwise: str = "choose another folder") -> Iterator[None]:
-    """Keep a folder to this process until the block ends.
+    """Lock a folder for this process until the block ends.
 
-    The folder is made where it is not there, and removed again where nothing has come into it. The lock of a process
-    that has ended on this machine is taken over.
+    The folder is created if needed, and removed again if it is still empty. A lock of a process on this machine that
+    has ended is taken over.
 
     Args:
-        folder: to work in.
-        command: what this process does there, for the message to another one.
-        otherwise: what the user can do instead of waiting, for the message of this one.
+        folder: the folder.
+        command: what this process does there, for the message to other processes.
+        otherwise: what the user can do instead of waiting, for this process's error message.
 
     Raises:
-        FolderInUseError: where another process holds the folder, or one on another machine may.
-        OSError: where the folder cannot be made or written.
+        FolderInUseError: if another process holds the lock, or a process on another machine may hold it.
+        OSError: if the folder cannot be created or written.
     """
     folder = Path(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -91,7 +91,7 @@ def locked(folder: str | Path, command: str, otherwise: str = "choose another fo
         finally:
             _give_back(folder / LOCK, owner)
     finally:
-        with suppress(OSError):  # there is something in it
+        with suppress(OSError):  # it is not empty
             for place in made:
                 place.rmdir()
 
@@ -100,7 +100,7 @@ def _take(folder: Path, owner: Owner, otherwise: str) -> None:
     file = folder / LOCK
     while True:
         with _open_alone(file) as handle:
-            if not _is_at(handle, file):  # given back while this process waited for it
+            if not _is_at(handle, file):  # the lock was released while this process waited
                 continue
             other = _read(handle)
             if other is not None and other.alive is not False:
@@ -123,7 +123,7 @@ def _give_back(file: Path, owner: Owner) -> None:
 
 @contextmanager
 def _open_alone(file: Path) -> Iterator[int]:
-    """Open the file while no other process has it open so: two must not take over the same lock at a time."""
+    """Open the file exclusively, so that two processes cannot take over the same lock at the same time."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if sys.platform != "win32":
@@ -142,7 +142,7 @@ def _is_at(handle: int, file: Path) -> bool:
 
 
 def _read(handle: int) -> Owner | None:
-    """Who is in the file; None where its writer did not come to write it."""
+    """The owner in the file; None if the process ended before it wrote it."""
     try:
         return Owner(**json.loads(os.read(handle, 1 << 16)))
     except (ValueError, TypeError):
@@ -154,7 +154,7 @@ def _write(handle: int, file: Path, owner: Owner) -> None:
     try:
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
-        if os.write(handle, content) < len(content):  # half a name would be taken for none
+        if os.write(handle, content) < len(content):  # an incomplete owner would count as none
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         file.unlink(missing_ok=True)
@@ -172,9 +172,9 @@ def _refusal(folder: Path, other: Owner, otherwise: str) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, "" for one that has ended and was not waited for; None where that is not told."""
+    """The start time of a process; "" for a zombie, None if it is unknown."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The name of the program, in parentheses, may contain any characters.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return "" if fields[0] in ("Z", "X") else fields[19]
     except (OSError, IndexError):
