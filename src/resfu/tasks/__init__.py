@@ -1,4 +1,4 @@
-"""The tasks by name, and which of them a network and a data set make."""
+"""The tasks by name, and the choice of the task for a network and a data set."""
 
 from resfu.hosts import find_host
 from resfu.tasks.base import Task
@@ -14,11 +14,11 @@ DISTILLATION = Distillation()  # of `resfu distill` alone
 
 
 def task_of(host: str, dataset: str) -> Task:
-    """The task that a network and its data make.
+    """The task for a network and a data set.
 
     Args:
-        host: a key of `resfu.HOSTS`, or "package.module:function"; the attribute `task` of the function names the
-            task, where a network does not label pixels.
+        host: a key of `resfu.HOSTS`, or "package.module:function". If the network is not for semantic segmentation, the
+            attribute `task` of the function names the task.
         dataset: name of the data set.
 
     Raises:

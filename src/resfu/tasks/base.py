@@ -1,4 +1,4 @@
-"""A task as one object: what differs between label maps, volumes, instances and panoptic segments."""
+"""The base classes of tasks: one object for all that differs between label maps, volumes, instances and so on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from resfu.training.scores import Score
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in the evaluated split of a data set.
+    """The contents of the evaluated split of a data set.
 
     Attributes:
-        classes: the names of what the results list class by class, in that order; none where nothing is classified.
-        palette: RGB of each, None for one that pictures show in many colours.
-        count: how many images, or volumes, are measured.
+        classes: names of the classes in the results, in order; empty for a task without classes.
+        palette: RGB of each class; None for a class that pictures show in many colours.
+        count: number of images, or volumes, that are measured.
     """
 
     classes: list[str]
@@ -31,14 +31,14 @@ class Contents:
 
 
 class TrainingTask:
-    """What a training needs to know of a task.
+    """The part of a task that a training needs.
 
     Attributes:
-        name: in results and messages.
-        module: the LightningModule: network, losses, metrics.
-        data: the LightningDataModule: splits and augmentation.
-        derived: arguments of both that a checkpoint keeps but that follow from other settings, such as the number of
-            classes from the data set: a checkpoint's are left out where its settings are used again.
+        name: name in results and messages.
+        module: the LightningModule class: network, losses, metrics.
+        data: the LightningDataModule class: splits and augmentation.
+        derived: arguments of `module` and `data` that follow from other settings, such as the number of classes, which
+            follows from the data set. A checkpoint keeps them, but they are left out when its settings are used again.
     """
 
     name: ClassVar[str]
@@ -52,7 +52,7 @@ class TrainingTask:
         return self.module.scores[0]
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Add to the settings of "model" and "data" what follows from others; return them."""
+        """Add the settings of "model" and "data" that follow from other settings; return all."""
         return settings
 
     def without_pretraining(self, model: dict[str, Any]) -> dict[str, Any]:
@@ -67,28 +67,28 @@ class TrainingTask:
 class Task(TrainingTask, ABC):
     """Base class of the tasks.
 
-    To add one, write its module, its data module and a subclass, each in `resfu/tasks`, and name it in `TASKS`. The
-    names of the two modules end in "Module" and "Data": the command line finds the settings of "model" and "data" by
-    reading the constructors of such classes in `resfu/tasks` and `resfu/training`, without importing them. Docs
-    (docs/architecture.md, "To add something") list the rest, and `tests/support/depth.py` is a whole task in one file.
+    To add a task, write its module, its data module and a subclass of this class, each in `resfu/tasks`, and add it to
+    `TASKS`. The names of the two modules must end in "Module" and "Data": the command line finds the settings of
+    "model" and "data" by reading the constructors of such classes in `resfu/tasks` and `resfu/training`, without
+    importing them. The documentation (docs/architecture.md, "To add something") lists the other steps, and
+    `tests/support/depth.py` is a complete task in one file.
 
-    A subclass says `name`, `module`, `data`, `small_recipe` and `written`, and writes the abstract methods. The rest
-    has a default.
+    A subclass sets `name`, `module`, `data`, `small_recipe` and `written`, and implements the abstract methods. All
+    other members have defaults.
 
     Attributes:
-        host_tasks: what the function that builds a network says by its attribute `task` to be trained for this one;
-            default: the name.
-        small_recipe: a recipe that is trained on a laptop, and that stands for published networks and data there.
-        seen_size: why `predict` cannot choose the size at which a network sees a file; "" where it can: then the data
-            module has an argument `longest_side`, and the module `inference` with the fields of `Inference`.
-        counted: what validation counts.
-        written: what `predict` writes.
-        row: what a row of the table of classes is, such as "organ".
-        lists_classes: comparisons print every score class by class too.
-        shows_errors: pictures show where a prediction is wrong.
-        note: what the numbers are; `{count}` and the module's settings, such as `{convention}`, are filled in.
-        class_note: what the numbers of the table of classes are, as it is shown; for a task without classes "".
-        cost_note: what the operation counts leave out.
+        host_tasks: values of the attribute `task` of functions whose networks belong to this task. Default: the name.
+        small_recipe: a recipe for a laptop, used in place of published networks and data there.
+        seen_size: reason why `predict` cannot choose the size at which a network gets a file. "" if it can; then the
+            data module has an argument `longest_side`, and the module `inference` with the fields of `Inference`.
+        counted: the things that validation counts, as a word for messages.
+        written: the results that `predict` writes, in words.
+        row: word for a row of the table of classes, such as "organ".
+        lists_classes: whether comparisons also print every score class by class.
+        shows_errors: whether pictures show where a prediction is wrong.
+        note: explanation of the numbers; `{count}` and the module's settings, such as `{convention}`, are filled in.
+        class_note: explanation of the numbers in the table of classes; "" for a task without classes.
+        cost_note: the operations that the operation counts leave out.
     """
 
     host_tasks: ClassVar[tuple[str, ...]] = ()
@@ -109,19 +109,19 @@ class Task(TrainingTask, ABC):
         return tuple(score for score in self.module.scores if score.compared)
 
     def trains(self, host_task: str, dataset: str) -> bool:
-        """Whether this is the task of a network that says `host_task`, on a data set by its name or path."""
+        """Whether this is the task of a network with the attribute `host_task`, on a data set given by name or path."""
         return host_task in (self.host_tasks or (self.name,))
 
     @abstractmethod
     def check_data(self, host: str, dataset: str) -> None:
-        """Refuse data without the labels that a network trains on, or a package that is missing.
+        """Refuse data without the labels that the network needs, and missing packages.
 
         Args:
             host: name of the network.
             dataset: name of the data set, or "package.module:Class".
 
         Raises:
-            ValueError: that says what to choose or to install.
+            ValueError: in these cases; the message says what to choose or to install.
         """
 
     @abstractmethod
@@ -129,40 +129,41 @@ class Task(TrainingTask, ABC):
         """The callback that writes predictions into a folder.
 
         Args:
-            folder: where they go.
-            progress: show how much of a file is done, where one takes long.
-            overlay: write pictures of the predictions over the photos too, where these are not among them anyway.
+            folder: the folder.
+            progress: show the progress within a file, if files take long.
+            overlay: also write pictures of the predictions over the photos, if the task does not write them anyway.
 
         Raises:
-            ValueError: for `overlay` where predictions are not of photos.
+            ValueError: for `overlay` if predictions are not of photos.
         """
 
     @abstractmethod
     def contents(self, data: Any) -> Contents:
-        """What is in the evaluated split of a data module that is set up."""
+        """The contents of the evaluated split of a data module that is set up."""
 
     @abstractmethod
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """Look at samples of the evaluated split through trained networks.
+        """Make pictures of samples of the evaluated split, with the predictions of trained networks.
 
         Args:
-            modules: by the name of the upsampler, in evaluation mode, on one device.
+            modules: modules by the name of the upsampler, in evaluation mode, on one device.
             data: the data module.
-            places: of the samples.
+            places: indices of the samples.
 
         Returns:
-            One entry a sample. `feature_views` makes the pictures of features that come first for every upsampler.
+            One entry for each sample. `feature_views` makes the pictures of features, which come first for every
+            upsampler.
         """
 
     def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:
-        """Volumes to leaf through, seen through trained networks; most tasks have none."""
+        """Pictures of volumes, slice by slice, with the predictions of trained networks; most tasks have none."""
         return []
 
     def input_size(self, host: Any, image: Tensor) -> tuple[int, int]:
-        """(H, W) at which a network sees an image [3, H, W]."""
+        """(H, W) at which a network gets an image [3, H, W]."""
         return image.shape[-2], image.shape[-1]
 
     @contextmanager
     def counted_part(self, host: Any) -> Iterator[None]:
-        """While this lasts, the network runs only what its operations are counted for."""
+        """A context in which the network only runs the part whose operations are counted."""
         yield

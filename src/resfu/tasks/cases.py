@@ -1,4 +1,4 @@
-"""Evaluation by volume: the cases of a data set of slices, each predicted slice by slice and scored as a whole."""
+"""Evaluation of volumes: the cases of a data set of slices, predicted slice by slice and scored as a whole."""
 
 import re
 import warnings
@@ -24,16 +24,16 @@ _SLICE_NAME = re.compile(r"(?P<case>.+)_slice(?P<frame>[A-Z]*)_?(?P<index>\d+)")
 
 
 class Volume(ABC):
-    """A volume of D slices for `predict_volume`, which reads one at a time.
+    """A volume of D slices for `predict_volume`, which reads one slice at a time.
 
-    No dataclass: Lightning would take it apart when it moves a batch to the network's device.
+    It is not a dataclass, because Lightning would take a dataclass apart when it moves a batch to a device.
 
     Args:
-        name: of the case.
-        on_error: what damage in a file leads to: "raise", or "skip": the volume is named and left out.
+        name: name of the case.
+        on_error: what to do about a damaged file: "raise", or "skip" the volume with a message.
     """
 
-    # Called with (slices done, D) after each; for a progress bar.
+    # Called with (slices done, D) after each slice, for a progress bar.
     on_slice: Callable[[int, int], object] | None = None
 
     def __init__(self, name: str, on_error: str) -> None:
@@ -55,9 +55,9 @@ class Case(Volume):
     """A labelled volume of a data set, from one file or from the files of its slices.
 
     Args:
-        name: of the case.
-        dataset: that it belongs to.
-        files: in order.
+        name: name of the case.
+        dataset: the data set.
+        files: the case's files, in order.
     """
 
     def __init__(self, name: str, dataset: SliceDataset, files: list[VolumeFile]) -> None:
@@ -84,7 +84,7 @@ class Case(Volume):
         size: int,
         device: torch.device,
     ) -> None:
-        """Predict the case and score it; a damaged one is left out with a warning where the data set says "skip".
+        """Predict the case and score it; with on_error="skip" a damaged case is left out with a warning.
 
         Raises:
             UnreadableFileError: naming the file.
@@ -105,7 +105,7 @@ def label_volume(
     """Predict a volume.
 
     Returns:
-        "labels" [D, H, W] uint8; or "error", a message, for a damaged file whose volume says "skip".
+        "labels", uint8 [D, H, W]; or "error", a message, for a damaged file with on_error="skip".
 
     Raises:
         UnreadableFileError: naming the file.
@@ -121,12 +121,12 @@ def label_volume(
 def normalising(
     network: Callable[[Tensor], Tensor], mean: Sequence[float], std: Sequence[float]
 ) -> Callable[[Tensor], Tensor]:
-    """The network with a first step that brings the values of slices to its own mean and deviation.
+    """Add the normalisation of slices, with the network's mean and standard deviation, before a network.
 
     Args:
         network: images [B, 3, H, W] -> logits.
-        mean: per channel.
-        std: per channel.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     def predict_slice(images: Tensor) -> Tensor:
@@ -137,11 +137,11 @@ def normalising(
 
 
 class Cases(Dataset[Sample]):
-    """The cases of a data set: single slices are put together again by their names.
+    """The cases of a data set of slices; single slices are grouped into cases by their names.
 
     Args:
-        dataset: of slices.
-        size: at which the network sees a slice.
+        dataset: a data set of slices.
+        size: the size at which the network gets a slice.
     """
 
     def __init__(self, dataset: SliceDataset, size: int) -> None:
@@ -160,6 +160,6 @@ class Cases(Dataset[Sample]):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> Sample:
-        """A batch of its own: "volume", "name", and "input_size", at which the network sees a slice."""
+        """One case as a batch: "volume", "name", and "input_size", the size at which the network gets a slice."""
         case = self.cases[index]
         return {"volume": case, "name": case.name, "input_size": self.size}

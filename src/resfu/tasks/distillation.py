@@ -1,4 +1,4 @@
-"""Fitting an upsampler to a frozen encoder without labels."""
+"""Training of an upsampler for a frozen encoder, without labels."""
 
 import copy
 from pathlib import Path
@@ -22,14 +22,14 @@ from resfu.training.scores import Score, number
 from resfu.upsamplers import UPSAMPLERS, create_upsampler
 from resfu.visualize.picture import Picture
 
-# NAF's: constant rate, hardly any decay.
+# As in NAF: constant learning rate, very small weight decay.
 _OPTIMISATION = Optimisation(learning_rate=2e-4, weight_decay=1e-5, undecayed="none")
 _SCHEDULE = Schedule(power=0.0)
 _METHODS = ("fitted", "bilinear", "nearest")
 
 
 class _Upsampler(nn.Module):
-    """The upsampler that is trained and, behind it, the mean of its weights over the last steps."""
+    """The upsampler that is trained, and a copy with the moving average of its weights."""
 
     def __init__(self, upsampler: nn.Module) -> None:
         super().__init__()
@@ -42,22 +42,22 @@ class _Upsampler(nn.Module):
 
 
 class DistillationModule(TrainingModule):
-    """Fit an upsampler so that the features of a small image become those of the whole (arXiv 2511.18452).
+    """Fit an upsampler that turns the features of a downscaled image into those of the full image (arXiv 2511.18452).
 
-    Loss: mean squared error. Validation measures the moving average of the weights, with bilinear and nearest beside it
-    on the same pairs.
+    The loss is the mean squared error. Validation measures the moving average of the weights and, on the same pairs,
+    bilinear and nearest interpolation.
 
     Args:
-        host: the frozen encoder, see `resfu.PixelFeatures`; it is not kept in checkpoints.
-        upsampler: "naf", "anyup" or "resfu-image"; "stack-jbu" with the option steps=1, whose weights serve every step
-            of a longer stack.
+        host: the frozen encoder, see `resfu.PixelFeatures`; it is not part of checkpoints.
+        upsampler: "naf", "anyup" or "resfu-image"; or "stack-jbu" with the option steps=1, whose weights can be used in
+            every step of a longer stack.
         upsampler_options: further constructor arguments of the upsampler.
         pretrained: fetch the encoder's weights.
         pairs: "scales" or "pooled", see `resfu.frozen.pairs.feature_pair`.
-        average: of the moving average, what remains of it in a step.
+        average: factor by which the old moving average is multiplied in each step.
         optimisation: optimiser, learning rates, weight decay.
         schedule: the curve of the learning rate.
-        seed: of the upsampler's own randomness during training.
+        seed: seed of the upsampler's own randomness during training.
 
     Raises:
         ValueError: for an unknown encoder or upsampler, or one without weights.
@@ -95,7 +95,7 @@ class DistillationModule(TrainingModule):
             raise ValueError(f"pairs have ratio 2, not {made.scale_factor}: add steps=1 to the options of {upsampler}.")
         super().__init__(_Upsampler(made), optimisation, schedule, False, seed)
         self.save_hyperparameters(arguments)
-        self._encoder = (encoder,)  # in a tuple PyTorch does not see it: checkpoints are without it
+        self._encoder = (encoder,)  # in a tuple, so that PyTorch does not add it to checkpoints
         self.pairs: Pairs = pairs
         self.average = average
         self.metrics = _Beside()
@@ -120,7 +120,7 @@ class DistillationModule(TrainingModule):
         return {"mse": F.mse_loss(self.host(pair).float(), pair.high)}
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
-        """A step, and then one of the average: before callbacks write a checkpoint of both."""
+        """Take a step and update the moving average, before callbacks save a checkpoint."""
         super().optimizer_step(*args, **options)
         pairs = zip(self.host.average.parameters(), self.host.upsampler.parameters(), strict=True)
         with torch.no_grad():
@@ -129,7 +129,7 @@ class DistillationModule(TrainingModule):
 
     @torch.no_grad()
     def measure(self, batch: dict[str, Any]) -> None:
-        """Compare the averaged upsampler, bilinear and nearest with the features of the whole images."""
+        """Compare the averaged upsampler, bilinear and nearest with the features of the full images."""
         pair = self.pair(batch)
         size = (pair.high.shape[-2], pair.high.shape[-1])
         self.metrics.update("fitted", self.host.average(pair.low, pair.guidance, size=size), pair.high)
@@ -137,7 +137,7 @@ class DistillationModule(TrainingModule):
             self.metrics.update(name, create_upsampler(name)(pair.low, size=size), pair.high)
 
     def table(self) -> Table:
-        """The last validation, a row for each kind of features, for `rich.print`."""
+        """The results of the last validation, a row for each kind of upsampling, for `rich.print`."""
         table = Table("features", "R² %", "cosine %")
         for name in _METHODS:
             prefix = "" if name == "fitted" else f"{name}_"
@@ -145,11 +145,11 @@ class DistillationModule(TrainingModule):
         return table
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
-        """Nothing: `resfu.PixelFeatures` applies the weights."""
+        """Not supported: `resfu.PixelFeatures` applies the weights."""
         raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")
 
     def predict(self, image: str | Path | Picture) -> Any:
-        """Nothing, see `predict_step`."""
+        """Not supported, see `predict_step`."""
         return self.predict_step({"image": image}, 0)
 
     def picture(self, image: Tensor) -> Picture | None:
@@ -157,7 +157,7 @@ class DistillationModule(TrainingModule):
 
 
 class _Beside:
-    """Fidelity of the fitted upsampler and of interpolation on the same pairs, in percent."""
+    """Metrics: fidelity of the fitted upsampler and of interpolation on the same pairs, in percent."""
 
     def __init__(self) -> None:
         self._of = {name: Fidelity() for name in _METHODS}
@@ -179,7 +179,7 @@ class _Beside:
 
 
 class Distillation(TrainingTask):
-    """A training without labels: there is no network to predict with or to compare."""
+    """A training without labels; it has no network for predictions or comparisons."""
 
     name = "distillation"
     module = DistillationModule

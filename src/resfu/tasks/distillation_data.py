@@ -1,4 +1,4 @@
-"""Photos to fit an upsampler to, without labels."""
+"""Photos for fitting an upsampler without labels."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from resfu.tasks.photos import SUFFIXES
 from resfu.training.arguments import plain_arguments
 from resfu.training.data import TrainingData
 
-_LARGEST = 1.5  # times the crop's size is the shorter side of a training image, at most
+_LARGEST = 1.5  # the shorter side of a training image is at most this factor times the crop's size
 
 
 class PhotoCrops(Dataset[dict[str, Any]]):
     """Square crops of photos.
 
     Args:
-        photos: how many, and how to get one: [3, H, W] in 0..1.
-        size: of a crop.
-        training: crops at random places and scales, mirrored at random; otherwise the middle.
+        photos: a sequence of photos [3, H, W] in 0..1.
+        size: side of a crop in pixels.
+        training: crop at random positions and scales and mirror at random; otherwise crop the centre.
     """
 
     def __init__(self, photos: Any, size: int, training: bool) -> None:
@@ -59,7 +59,7 @@ class _Files:
 
 
 class _Labelled:
-    """The photos of a data set, whose labels are left alone."""
+    """The photos of a data set, without its labels."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -73,12 +73,12 @@ class _Labelled:
 
 
 class DistillationData(TrainingData):
-    """Photos of a folder, one in `held_out` of them for validation, or those of a data set with its own splits.
+    """Photos of a folder, of which one in `held_out` is for validation, or photos of a data set with its own splits.
 
     Args:
         dataset: "photos" for the folder `root`, or a key of `resfu.data.DATASETS`.
-        crop_size: of the squares that are cut from the photos; the low-resolution features are those of half of it.
-        held_out: every so manieth photo of the folder is for validation.
+        crop_size: side of the square crops; the low-resolution features are those of a crop at half this size.
+        held_out: one in this many photos of the folder is for validation.
         **shared: further arguments of `TrainingData`.
 
     Raises:
@@ -112,5 +112,5 @@ class DistillationData(TrainingData):
         return PhotoCrops(photos, self.crop_size, training)
 
     def open_files(self) -> Any:
-        """Nothing is predicted."""
+        """Not supported: there are no predictions."""
         raise ValueError("a fit without labels predicts nothing: use resfu.PixelFeatures with its weights.")

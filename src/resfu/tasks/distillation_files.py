@@ -1,4 +1,4 @@
-"""What a fit without labels leaves behind: weights and a card that says what they are."""
+"""The files of a fit without labels: the weights, and a card that describes them."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ def write_weights(folder: Path, experiment: Any, trained: Trained) -> list[Path]
     """Write weights.safetensors, the moving average in fp16, and card.md.
 
     Args:
-        folder: of the run.
-        experiment: what was fitted.
-        trained: after a validation.
+        folder: folder of the run.
+        experiment: the experiment.
+        trained: the result of the training, after a validation.
 
     Returns:
         The two files.

@@ -1,4 +1,4 @@
-"""An experiment: all settings that a training depends on, checked key by key, and the parts that they make."""
+"""An experiment: all settings of a training, checked key by key, and the objects that are built from them."""
 
 import re
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from resfu.training.parameter_groups import Optimisation
 from resfu.training.quiet import known_warnings_ignored
 from resfu.training.schedule import Schedule
 
-# What the command, the network or the seed sets: no settings of a recipe.
+# Arguments that are set by the command, the network or the seed, and so are not settings of a recipe.
 _NO_SETTINGS: dict[str, set[str | int]] = {"model": {"seed"}, "data": {"mean", "std", "seed", "images"}}
 _DEFAULTS: dict[str, Any] = {"model": {"host": "segformer-mit-b0"}, "data": {"dataset": "scenes"}, "trainer": {}}
 
@@ -36,9 +36,9 @@ class BaseExperiment(ABC, Generic[T]):
     """A recipe with an upsampler and a seed, for one task.
 
     Args:
-        settings: as a recipe has them: groups "model" (the arguments of the task's module), "data" (of its data module)
-            and "trainer" (of Lightning's Trainer), and "seed_everything" and "save_every" (steps between checkpoints).
-            Later ones take precedence over earlier ones.
+        settings: settings as in a recipe: the groups "model" (arguments of the task's module), "data" (of its data
+            module) and "trainer" (of Lightning's Trainer), and "seed_everything" and "save_every" (steps between
+            checkpoints). Later settings take precedence over earlier ones.
 
     Raises:
         ValueError: for an unknown key, a wrong type or a bad value; the message begins with the key.
@@ -63,11 +63,11 @@ class BaseExperiment(ABC, Generic[T]):
     @staticmethod
     @abstractmethod
     def choose_task(host: str, dataset: str) -> T:
-        """The task that a network and its data make."""
+        """The task for a network and its data."""
 
     @property
     def seed(self) -> int:
-        """Of weights, order and augmentation."""
+        """The seed of weights, order and augmentation."""
         return self.settings["seed_everything"]
 
     @property
@@ -77,31 +77,31 @@ class BaseExperiment(ABC, Generic[T]):
         return f"{model['host']}_{model['upsampler']}_{self.settings['data']['dataset']}".replace(":", ".")
 
     def with_weights(self) -> Self:
-        """The same for a network that gets all its weights from a checkpoint."""
+        """The same experiment for a network that gets all its weights from a checkpoint."""
         return type(self)({**self.settings, "model": self.task.without_pretraining(self.settings["model"])})
 
     def create_module(self) -> TrainingModule:
-        """The network with its first weights: with one seed they are the same for every upsampler, but for its own."""
+        """Build the network; for one seed, all weights outside the upsampler start the same with every upsampler."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.task.module(**self.settings["model"], seed=self.seed)  # pyright: ignore[reportCallIssue]
 
     def create_data(self, module: TrainingModule, images: Sequence[str] = ()) -> TrainingData:
-        """The data of a network; with `images` those to predict."""
+        """Build the data module for a network; `images` are the files to predict."""
         of_network = self.task.data_arguments(module)
         return self.task.data(**self.settings["data"], **of_network, seed=self.seed, images=list(images))
 
     def create_trainer(self, callbacks: Sequence[Callback] = (), **changes: Any) -> Trainer:
-        """Lightning's Trainer.
+        """Build Lightning's Trainer.
 
         Args:
-            callbacks: in addition to those of the settings.
+            callbacks: callbacks in addition to those of the settings.
             changes: arguments that take precedence over the settings.
         """
         with known_warnings_ignored():
             arguments = parser(self.task).instantiate_classes(self._namespace)["trainer"].as_dict()
         own, plugins = (_as_list(arguments.pop(key, None)) for key in ("callbacks", "plugins"))
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # there can be one
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning allows only one
             plugins.append(WholeCheckpoints())
         arguments |= {"enable_model_summary": False, **changes}
         return Trainer(**arguments, callbacks=[*own, *callbacks], plugins=plugins)
@@ -124,7 +124,7 @@ class Experiment(BaseExperiment[Task]):
 
 
 class DistillExperiment(BaseExperiment[Distillation]):
-    """The fit of an upsampler to a frozen encoder, which "model.host" names."""
+    """The fit of an upsampler for a frozen encoder, which is named by "model.host"."""
 
     @staticmethod
     def choose_task(host: str, dataset: str) -> Distillation:
@@ -132,7 +132,7 @@ class DistillExperiment(BaseExperiment[Distillation]):
         return DISTILLATION
 
     def with_weights(self) -> Self:
-        """The same experiment: no checkpoint holds the encoder."""
+        """The same experiment, because checkpoints do not contain the encoder."""
         return self
 
 
@@ -142,7 +142,7 @@ def _as_list(value: Any) -> list[Any]:
 
 @cache
 def parser(task: TrainingTask) -> ArgumentParser:
-    """What checks the settings of a task."""
+    """The parser that checks the settings of a task."""
     checks = ArgumentParser(exit_on_error=False, prog="resfu")
     checks.add_argument("--seed_everything", type=int, default=0)
     checks.add_argument("--save_every", type=int, default=500)

@@ -1,4 +1,4 @@
-"""The files that a prediction is made of, and what their results are called."""
+"""The input files of a prediction, and the names of their results."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,21 @@ def find_files(
     """List files of a kind.
 
     Args:
-        places: files, and folders whose files with one of the suffixes are taken in order of name, those of their
-            subfolders too, without hidden ones (also those, "._NAME", that macOS lays beside its copies).
-        suffixes: in lower case.
-        kind: "image" or another word for the messages.
-        keep_suffix: results are called as their files are, instead of without the suffix.
+        places: files and folders. From a folder, all files with one of the suffixes are taken in order of their names,
+            including those in subfolders, but without hidden files (such as the "._NAME" that macOS puts next to
+            copies).
+        suffixes: suffixes in lower case.
+        kind: "image" or another word, for messages.
+        keep_suffix: whether the names of results keep the suffix of the file.
 
     Returns:
-        The files in order, by the name of their results: the path in the folder that was given. Files that only their
-        suffixes tell apart, a.jpg beside a.png, keep these.
+        The files in order, by the name of their results, which is the path within the given folder. Files that differ
+        only in their suffixes, such as a.jpg and a.png, keep them.
 
     Raises:
-        FileNotFoundError: for places that are not there.
-        ValueError: for a folder without such files, or none at all, or files whose results have one name. A message
-            names all that is wrong.
+        FileNotFoundError: for places that do not exist.
+        ValueError: for a folder without such files, no files at all, or files whose results would have the same name.
+            The message names all problems.
     """
     found: list[tuple[Path, Path]] = []  # a file, and its path in the folder given
     absent: list[str] = []
@@ -59,16 +60,16 @@ def find_files(
 
 
 def check_output(places: Sequence[str | Path], files: Mapping[str, Path], folder: Path, suffix: str) -> None:
-    """Refuse to write results among the files that they are made of.
+    """Refuse to write results into the folders of the input files.
 
     Args:
-        places: that were given, see `find_files`.
-        files: to predict, by the name of their results.
-        folder: of the results.
-        suffix: of a result.
+        places: the given files and folders, see `find_files`.
+        files: the files to predict, by the name of their results.
+        folder: folder of the results.
+        suffix: suffix of a result.
 
     Raises:
-        ValueError: when a result would overwrite a file, or be among the files of its folder next time.
+        ValueError: if a result would overwrite an input file, or would be among the input files the next time.
     """
     for name, file in files.items():
         if (folder / f"{name}{suffix}").resolve() == file.resolve():

@@ -16,19 +16,19 @@ class InstanceModule(ObjectModule):
     """Train, measure and apply a Mask R-CNN.
 
     Args:
-        host: one of `resfu.hosts.DETECTION_HOSTS` that gives instances.
+        host: one of `resfu.hosts.DETECTION_HOSTS` for instances.
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: kinds of objects.
+        num_classes: number of object classes.
         upsampler_options: further constructor arguments of the upsampler.
         host_options: further constructor arguments of the host, such as `min_size`.
-        pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
-        freeze_encoder: leave all of the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics
-            included). The host's own `frozen` fixes its first layers and its normalisation.
+        pretrained: False, True or a path: the source of the encoder's weights, see `resfu.create_host`.
+        freeze_encoder: do not train the encoder at all: no gradients, and evaluation mode (also for BatchNorm
+            statistics). The host's own option `frozen` only fixes its first layers and its normalisation.
         optimisation: optimiser, learning rates, weight decay; the encoder is the ResNet without its pyramid.
         schedule: the curve of the learning rate.
-        engine: what measures mask AP, see `InstanceMetrics`.
+        engine: the code that measures mask AP, see `InstanceMetrics`.
         boundary: also measure boundary AP.
-        seed: of the network's own randomness during training: which proposals count, which size an image gets.
+        seed: seed of the network's own randomness during training: the sampling of proposals, the size of an image.
 
     Raises:
         ValueError: for an unknown host or upsampler or a bad option.
@@ -76,7 +76,7 @@ class InstanceModule(ObjectModule):
         self.boundary = boundary
 
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """Refuse a data set with other numbers of classes than the network's."""
+        """Refuse a data set whose number of classes differs from the network's."""
         things = len(dataset.things)
         if things != self.num_classes:
             raise mismatch((self.num_classes, 0), (things, 0), f"num_classes to {things}")
@@ -86,7 +86,7 @@ class InstanceModule(ObjectModule):
         self.metrics = InstanceMetrics(dataset.ground_truth(), self.engine, self.boundary)
 
     def measure(self, batch: dict[str, Any]) -> None:
-        """Compare what is found with what is labelled."""
+        """Compare predicted with labelled objects."""
         if self.metrics is None:
             return
         for target, found in zip(batch["target"], self.host(batch["image"]), strict=True):

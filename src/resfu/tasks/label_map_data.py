@@ -1,4 +1,4 @@
-"""Data sets with one label a pixel, and those of photos among them."""
+"""Data modules of data sets with one label for each pixel, and the one for photos."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from resfu.training.data import TrainingData
 
 
 def holds_volumes(dataset: str) -> bool:
-    """Whether the samples of a data set are slices of volumes; not of one that is unknown here.
+    """Whether the samples of a data set are slices of volumes; False for an unknown data set.
 
     Raises:
         ValueError: for a class that cannot be imported.
@@ -24,11 +24,11 @@ def holds_volumes(dataset: str) -> bool:
 
 
 class PixelData(TrainingData):
-    """Base of the data modules whose samples have one label a pixel.
+    """Base class of the data modules whose samples have one label for each pixel.
 
     Attributes:
-        train_transform: of the samples to train on.
-        eval_transform: of the others.
+        train_transform: transform of the training samples.
+        eval_transform: transform of all other samples.
     """
 
     train_transform: Transform
@@ -50,7 +50,7 @@ class PixelData(TrainingData):
         return self.dataset_class.describe(self.root, self.eval_options)[1]
 
     def open_split(self, split: str, training: bool) -> SegmentationDataset:
-        """The samples of a split, augmented for training or as they are."""
+        """Open a split; its samples are augmented if `training`."""
         transform = self.train_transform if training else self.eval_transform
         options = self.train_options if training else self.eval_options
         return create_dataset(self.dataset, split, self.root, transform, **options)
@@ -61,18 +61,19 @@ class LabelMapData(PixelData):
 
     Args:
         dataset: a key of `resfu.data.DATASETS`, or "package.module:Class" for one of your own.
-        mean: per channel, for images in 0..1: the host's.
-        std: per channel, for images in 0..1: the host's.
+        mean: the host's mean of each channel, for images in 0..1.
+        std: the host's standard deviation of each channel, for images in 0..1.
         crop_size: (H, W) of a training sample.
-        scale_range: bounds of the random resize of a training sample.
-        base_size: (long, short): what that resize is relative to, such as (2048, 512) for ADE20K; None: the image.
+        scale_range: bounds of the factor by which a training sample is randomly resized.
+        base_size: (long, short) side to which this factor is relative, such as (2048, 512) for ADE20K; None: the
+            image's own size.
         flip: mirror training samples at random.
         photometric: distort the colours of training samples at random.
-        cat_max_ratio: largest share of one class in a crop, where ten draws allow it.
-        longest_side: photos for prediction that are larger are shrunk to this for the network, and `eval_size` keeps
-            within it; label maps have the size of the file all the same. None: no such bound.
-        eval_size: (long, short): bounds to which images are resized outside training, keeping their ratio; metrics and
-            label maps stay at the original size. None: images as they are.
+        cat_max_ratio: largest share of one class in a crop, if one of ten random crops satisfies it.
+        longest_side: larger photos are downscaled to this for prediction, and `eval_size` is limited by it. Label maps
+            still have the size of the file. None: no limit.
+        eval_size: (long, short): bounds within which images are resized outside training, keeping their aspect ratio.
+            Metrics and label maps stay at the original size. None: images are not resized.
         **shared: further arguments of `TrainingData`.
 
     Raises:
@@ -105,5 +106,5 @@ class LabelMapData(PixelData):
         self.photo_transform = eval_transform(mean, std, eval_size, longest_side)
 
     def open_files(self) -> Photos:
-        """The samples of the photos to predict."""
+        """The photos to predict, as samples."""
         return Photos(self.images, self.photo_transform, self.on_error)

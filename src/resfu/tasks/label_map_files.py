@@ -1,4 +1,4 @@
-"""The label maps that are written for photos."""
+"""Writing of predicted label maps of photos."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from resfu.tasks.writing import PredictionWriter
 
 
 class LabelMapWriter(PredictionWriter):
-    """Write each predicted label map as a palette PNG: the stored numbers are the classes.
+    """Writes each predicted label map as a palette PNG, whose stored numbers are the classes.
 
     Args:
-        folder: where `NAME.png` goes; made when it is not there.
-        overlay: write `NAME.overlay.jpg` too: the classes over the photo, with a legend.
+        folder: folder for the files `NAME.png`; created if needed.
+        overlay: also write `NAME.overlay.jpg`, with the classes over the photo and a legend.
 
     Raises:
         OSError: when the folder or a file cannot be written.
-        ValueError: for a folder among the photos to predict, or `overlay` without colours; at the end, when not one
-            image could be read.
+        ValueError: for a folder that contains photos to predict, or `overlay` without colours; at the end, if no image
+            could be read.
     """
 
     def __init__(self, folder: str | Path, overlay: bool = False) -> None:

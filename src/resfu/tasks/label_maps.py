@@ -38,11 +38,11 @@ from resfu.visualize import Picture
 
 @dataclass(frozen=True)
 class Inference:
-    """How an image passes the network at validation, test and prediction; see `resfu.evaluation.inference.predict`.
+    """How the network is run on an image in validation, test and prediction; see `resfu.evaluation.inference.predict`.
 
     Args:
-        mode: "whole" or "slide".
-        crop_size: (height, width) of the window of "slide".
+        mode: "whole" image or "slide", for sliding windows.
+        crop_size: (height, width) of the window for "slide".
         stride: (vertical, horizontal) step of the window.
     """
 
@@ -58,18 +58,18 @@ class LabelMapModule(TrainingModule):
     list of str.
 
     Args:
-        host: a key of `resfu.HOSTS`, or "package.module:function" that makes a network of your own.
+        host: a key of `resfu.HOSTS`, or "package.module:function" for a function that builds a network of your own.
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: number of classes, up to 255: the label 255 is ignored, and label maps are uint8.
+        num_classes: number of classes, up to 255, because the label 255 is ignored and label maps are uint8.
         upsampler_options: further constructor arguments of the upsampler.
         host_options: further constructor arguments of the host.
-        pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
-        freeze_encoder: leave the encoder as it is: no gradients, and evaluation mode (BatchNorm statistics included).
+        pretrained: False, True or a path: the source of the encoder's weights, see `resfu.create_host`.
+        freeze_encoder: do not train the encoder: no gradients, and evaluation mode (also for BatchNorm statistics).
         loss_average: the divisor of the cross entropy: "valid" counts the labelled pixels, "all" every pixel.
         optimisation: optimiser, learning rates, weight decay.
         schedule: the curve of the learning rate.
-        inference: how an image passes the network outside training.
-        seed: of the network's own randomness (dropout) during training.
+        inference: how the network is run on an image outside training.
+        seed: seed of the network's own randomness (dropout) during training.
 
     Raises:
         ValueError: for an unknown host or upsampler, too many classes or a bad option.
@@ -111,7 +111,7 @@ class LabelMapModule(TrainingModule):
         self.loss_average: Literal["valid", "all"] = loss_average
         self.metrics: Any = SemanticMetrics(num_classes)
         self.classes = tuple(f"class {i}" for i in range(num_classes))
-        self.palette: list[list[int]] | None = None  # RGB of each class, where a data set gave it
+        self.palette: list[list[int]] | None = None  # RGB of each class, if the data set has colours
 
     @property
     def image_mean(self) -> tuple[float, float, float]:
@@ -129,7 +129,7 @@ class LabelMapModule(TrainingModule):
         return list(self.classes)
 
     def setup(self, stage: str) -> None:
-        """Take over from the data module the names and colours of the classes; a checkpoint has them for prediction."""
+        """Copy the names and colours of the classes from the data module; for prediction they are in the checkpoint."""
         data = getattr(self.trainer, "datamodule", None)
         classes = None if stage == "predict" else getattr(data, "classes", None)
         if data is None or classes is None:
@@ -141,7 +141,7 @@ class LabelMapModule(TrainingModule):
         self.classes, self.palette = tuple(classes), data.palette.tolist()
 
     def table(self) -> Table:
-        """The last validation or test class by class, for `rich.print`."""
+        """The results of the last validation or test, class by class, for `rich.print`."""
         caption = f"pixels right: {number(self.results['aacc'])} %"
         return class_table(self.scores, self.results, self.class_names, caption=caption)
 
@@ -152,7 +152,7 @@ class LabelMapModule(TrainingModule):
         return {f"loss_{name}": value for name, value in found.items()}
 
     def measure(self, batch: dict[str, Any]) -> None:
-        """Count a batch's pixels."""
+        """Add a batch's pixels to the metrics."""
         logits = resize_logits(self.logits(batch["image"]), batch["label"].shape[-2:])
         self.metrics.update(logits.argmax(1), batch["label"])
 
@@ -184,7 +184,7 @@ class LabelMapModule(TrainingModule):
             image: the path of an image file, or uint8 [H, W, 3].
 
         Returns:
-            uint8 [H, W], the classes by their place in `classes`, at the photo's size.
+            uint8 [H, W], indices into `classes`, at the photo's size.
 
         Raises:
             ValueError: for a file that cannot be read, or another array.
@@ -194,7 +194,7 @@ class LabelMapModule(TrainingModule):
         return self.label_map(sample["image"][None].to(self.device), size)[0].cpu()
 
     def picture(self, image: Tensor) -> Picture | None:
-        """What the network says of an image [3, H, W], in the classes' colours; None where these are not known."""
+        """The prediction for an image [3, H, W] in the classes' colours; None if these are not known."""
         return label_map_picture(self.host, image, self.palette)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -203,7 +203,7 @@ class LabelMapModule(TrainingModule):
         checkpoint["palette"] = self.palette
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the names and colours of the classes."""
+        """Restore the names and colours of the classes."""
         self.classes = tuple(checkpoint.get("classes", self.classes))
         self.palette = checkpoint.get("palette")
 
@@ -224,11 +224,11 @@ class LabelMaps(Task):
     )
 
     def trains(self, host_task: str, dataset: str) -> bool:
-        """A network that labels pixels is trained for volumes where its data are such."""
+        """Networks that label pixels belong to this task, unless the data set contains volumes."""
         return super().trains(host_task, dataset) and not holds_volumes(dataset)
 
     def check_data(self, host: str, dataset: str) -> None:
-        """Data sets of objects have no label for every pixel."""
+        """Refuse data sets of objects, which have no label for every pixel."""
         if dataset in INSTANCE_DATASETS and dataset not in DATASETS:
             raise ValueError(
                 f"{dataset} labels objects, which {host} does not find: choose a host from "
@@ -237,7 +237,7 @@ class LabelMaps(Task):
         find_dataset(DATASETS, dataset)
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The number of classes follows from the data set."""
+        """Set the number of classes from the data set."""
         model, data = settings["model"], settings["data"]
         dataset = find_dataset(DATASETS, data["dataset"])
         try:
@@ -262,5 +262,5 @@ class LabelMaps(Task):
         return Contents(list(data.classes), data.palette.tolist(), len(data.evaluated))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """Images of the evaluated split, seen through each network."""
+        """Pictures of images of the evaluated split, with the predictions of each network."""
         return label_map_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)

@@ -1,4 +1,4 @@
-"""Label maps as pictures: what is labelled in an image, what a network says of it, and where it is wrong."""
+"""Pictures of label maps: the labels of an image, the prediction of a network, and its errors."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -17,15 +17,15 @@ from resfu.visualize import Picture, colour_labels, error_map, from_normalised, 
 def label_map_pictures(
     hosts: Mapping[str, SegmentationHost], dataset: SegmentationDataset, indices: Sequence[int]
 ) -> list[ImagePictures]:
-    """Look at some images of a data set of label maps through each network.
+    """Make pictures of some images of a data set of label maps, with the predictions of each network.
 
     Args:
         hosts: trained networks by upsampler, in evaluation mode, on one device.
-        dataset: with the networks' evaluation transform.
-        indices: of the images.
+        dataset: a data set with the networks' evaluation transform.
+        indices: indices of the images.
 
     Returns:
-        One entry an image.
+        One entry for each image.
     """
     first = next(iter(hosts.values()))
     device = next(first.parameters()).device
@@ -60,7 +60,7 @@ def label_map_pictures(
 
 @torch.no_grad()
 def label_map_picture(host: SegmentationHost, image: Tensor, palette: Sequence[Sequence[int]] | None) -> Picture | None:
-    """What a network says of an image [3, H, W], in the colours of the classes; None without these."""
+    """The prediction of a network for an image [3, H, W], in the colours of the classes; None without colours."""
     if palette is None:
         return None
     return colour_labels(host(image[None]).argmax(1)[0], torch.tensor(palette, dtype=torch.uint8))

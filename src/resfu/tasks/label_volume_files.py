@@ -1,4 +1,4 @@
-"""The label volumes that are written for scans."""
+"""Writing of predicted label volumes of scans."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from resfu.tasks.writing import PredictionWriter
 
 
 class LabelVolumeWriter(PredictionWriter):
-    """Write each predicted label volume under the name of its scan, and show how many slices are done.
+    """Writes each predicted label volume under the name of its scan, and shows the progress in slices.
 
     Args:
-        folder: where the files go; made when it is not there.
-        bar: show a progress bar on stderr, where that is a terminal.
+        folder: folder for the files; created if needed.
+        bar: show a progress bar on stderr, if it is a terminal.
 
     Raises:
         OSError: when the folder or a file cannot be written.
-        ValueError: for the folder of a scan itself; at the end, when not one scan could be read.
+        ValueError: for the folder of a scan itself; at the end, if no scan could be read.
     """
 
     kind = "scan"

@@ -13,7 +13,7 @@ _ROW, _PAD = 20, 6  # pixels
 
 
 def over_photo(photo: Picture, label_map: Tensor, classes: Sequence[str], palette: Sequence[Sequence[int]]) -> Picture:
-    """Lay the colours of the classes over a photo, and list below it those that are in it.
+    """Draw the colours of the classes over a photo, with a legend of the classes in it below.
 
     Args:
         photo: uint8 [H, W, 3].
@@ -37,7 +37,7 @@ def over_photo(photo: Picture, label_map: Tensor, classes: Sequence[str], palett
 
 
 def _legend(entries: Sequence[tuple[str, tuple[int, ...]]], width: int) -> Picture:
-    """Squares of colour with words beside them, in as many rows as the width asks for."""
+    """Draw coloured squares with their names, in as many rows as the width requires."""
     font = ImageFont.load_default(12)
     places: list[tuple[int, int]] = []
     x, row = _PAD, 0

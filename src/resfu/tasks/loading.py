@@ -1,4 +1,4 @@
-"""Trained networks, back from their files."""
+"""Loading of trained networks from their files."""
 
 import inspect
 from pathlib import Path
@@ -12,10 +12,10 @@ from resfu.training.module import TrainingModule
 
 
 def load_module(checkpoint: Path) -> TrainingModule:
-    """The trained module of a checkpoint, in evaluation mode on the CPU.
+    """Load the trained module of a checkpoint, in evaluation mode on the CPU.
 
     Args:
-        checkpoint: of `resfu fit`, or `weights.ckpt` of a run of `resfu compare`.
+        checkpoint: a checkpoint of `resfu fit`, or `weights.ckpt` of a run of `resfu compare`.
 
     Returns:
         The module, with the names and colours of its classes or categories.
@@ -28,17 +28,17 @@ def load_module(checkpoint: Path) -> TrainingModule:
     try:
         settings = content["hyper_parameters"]
         task = task_of(settings["host"], content["datamodule_hyper_parameters"]["dataset"])
-        # The checkpoint holds the encoder too: fetching its first weights again would be for nothing.
+        # The checkpoint contains the encoder's weights, so its pretrained weights need not be fetched.
         module = task.module(**task.without_pretraining(accepted(task.module, settings)))
         module.load_state_dict(content["state_dict"])
         module.on_load_checkpoint(content)
-    except Exception as error:  # a file of another kind fails in many ways
+    except Exception as error:  # other files raise many classes of errors
         raise ValueError(f"{checkpoint} is not a checkpoint of resfu that can be loaded ({error}).") from error
     return module.eval()
 
 
 def load_data(checkpoint: Path, module: TrainingModule) -> TrainingData:
-    """The data module that a network was trained on."""
+    """Build the data module with which a network was trained."""
     content = read_checkpoint(checkpoint)
     given = content["datamodule_hyper_parameters"]
     task = task_of(content["hyper_parameters"]["host"], given["dataset"])
@@ -46,7 +46,7 @@ def load_data(checkpoint: Path, module: TrainingModule) -> TrainingData:
 
 
 def checkpoint_settings(checkpoint: Path) -> dict[str, Any]:
-    """The settings of network and data that a checkpoint keeps, as a recipe has them.
+    """The settings of network and data in a checkpoint, in the form of a recipe.
 
     Raises:
         ValueError: for a file that is no checkpoint of `resfu fit`.
@@ -68,16 +68,16 @@ def checkpoint_settings(checkpoint: Path) -> dict[str, Any]:
 
 
 def find_weights(place: Path) -> dict[str, Path]:
-    """The trained weights of a comparison, of a run of `resfu fit`, or of one checkpoint.
+    """Find the trained weights of a comparison, of a run of `resfu fit`, or of one checkpoint.
 
     Args:
         place: the output folder of `resfu compare`, the run's folder of `resfu fit`, or a `.ckpt` file.
 
     Returns:
-        Files by upsampler; of several seeds the first, of a run the best checkpoint or else the last.
+        Files by upsampler. Of several seeds the first is taken, and of a run the best checkpoint, or else the last.
 
     Raises:
-        FileNotFoundError: when there is nothing at `place`.
+        FileNotFoundError: if `place` does not exist.
         ValueError: for a file that is no checkpoint of a network with an upsampler.
     """
     if not place.exists():
@@ -99,7 +99,7 @@ def find_weights(place: Path) -> dict[str, Path]:
 
 
 def accepted(constructor: type, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments without those of earlier versions, in which one module served several tasks."""
+    """The arguments that a constructor accepts; earlier versions, with one module for several tasks, had others."""
     known: set[str] = set()
     for base in constructor.__mro__:
         known |= set(inspect.signature(base).parameters) if "__init__" in vars(base) else set()

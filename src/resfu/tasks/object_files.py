@@ -1,4 +1,4 @@
-"""What was found in image files, in COCO's formats and as pictures."""
+"""Writing of the objects found in image files, in COCO's formats and as pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from resfu.tasks.files import check_output
 from resfu.tasks.writing import PredictionWriter
 from resfu.visualize.objects import draw_instances, draw_panoptic
 
-_SHOWN = 0.5  # score from which on an object is in the picture
+_SHOWN = 0.5  # score from which an object is drawn
 
 
 class ObjectWriter(PredictionWriter):
@@ -24,16 +24,16 @@ class ObjectWriter(PredictionWriter):
 
     * `instances.json`: COCO's results, all of them;
     * `panoptic.json` and `panoptic/NAME.png`, of a panoptic host;
-    * `pictures/NAME.png`: the objects above a score of 0.5, or the segments, over the image;
-    * `images.json`: which image and which category a number stands for. A name that is a number, as COCO's are, is the
-      image's number if all names are; else they are counted from 1.
+    * `pictures/NAME.png`: the objects with a score from 0.5, or the segments, over the image;
+    * `images.json`: the names of images and categories by number. If all names are different numbers, as in COCO, they
+      are the images' numbers; otherwise images are numbered from 1.
 
     Args:
-        folder: where these go; made when it is not there.
+        folder: folder for the files; created if needed.
 
     Raises:
         OSError: when the folder or a file cannot be written.
-        ValueError: for several processes; at the end, when not one image could be read.
+        ValueError: for several processes; at the end, if no image could be read.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -88,15 +88,15 @@ class ObjectWriter(PredictionWriter):
 
 
 def draw_found(picture: np.ndarray, found: dict[str, Any], categories: Sequence[Category]) -> np.ndarray:
-    """What a host found in an image, over it.
+    """Draw the objects that a host found over an image.
 
     Args:
         picture: uint8 [H, W, 3].
-        found: of one image, as the host gives it.
-        categories: things, then stuff.
+        found: the host's result for the image.
+        categories: categories of things, then of stuff.
 
     Returns:
-        uint8 [H, W, 3]: the panoptic segments where there are such, else the objects above a score of 0.5.
+        uint8 [H, W, 3] with the panoptic segments if there are any, else with the objects with a score from 0.5.
     """
     if "panoptic" in found:
         segments = found["panoptic"]
@@ -109,5 +109,5 @@ def draw_found(picture: np.ndarray, found: dict[str, Any], categories: Sequence[
 
 
 def is_shown(found: dict[str, Any]) -> Tensor:
-    """Which of the objects found in an image are in its picture, bool [N]."""
+    """Which of the objects found in an image are drawn, bool [N]."""
     return found["scores"] >= _SHOWN

@@ -1,4 +1,4 @@
-"""Objects as pictures: what is labelled and found in an image."""
+"""Pictures of the labelled and the predicted objects of an image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,22 +14,22 @@ from resfu.tasks.pictures import ImagePictures, View, feature_views
 from resfu.visualize import Picture
 from resfu.visualize.objects import draw_instances, draw_panoptic
 
-_DRAWN_SIDE = 288  # pixels of the shorter side from which on a picture is drawn as it is
+_DRAWN_SIDE = 288  # pictures whose shorter side has fewer pixels are enlarged before drawing
 
 
 @torch.no_grad()
 def object_pictures(
     hosts: Mapping[str, MaskRCNN], dataset: ObjectDataset, indices: Sequence[int]
 ) -> list[ImagePictures]:
-    """Look at some images of a data set through each network.
+    """Make pictures of some images of a data set, with the objects that each network finds.
 
     Args:
         hosts: trained networks by upsampler, in evaluation mode, on one device.
-        dataset: with the evaluation transform.
-        indices: of the images.
+        dataset: a data set with the evaluation transform.
+        indices: indices of the images.
 
     Returns:
-        One entry an image; the last view of a network shows what it found, over the image.
+        One entry for each image; the last view of a network shows its objects over the image.
     """
     device = next(next(iter(hosts.values())).parameters()).device
     samples = [dataset[index] for index in indices]
@@ -66,7 +66,7 @@ def _found(picture: Picture, found: dict[str, Any], dataset: ObjectDataset) -> V
 
 
 def _larger(picture: Picture) -> tuple[Picture, int]:
-    """A picture with its pixels repeated until outlines and words do not hide what is in it, and how many times."""
+    """Enlarge a picture by repeating pixels, so that outlines and words do not hide objects; also return the factor."""
     times = max(1, round(_DRAWN_SIDE / min(picture.shape[:2])))
     return picture.repeat(times, axis=0).repeat(times, axis=1), times
 

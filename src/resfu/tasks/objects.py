@@ -1,4 +1,4 @@
-"""What instance and panoptic segmentation share: networks that find objects, and data sets of them."""
+"""The common base classes of instance and panoptic segmentation: module, data module and task."""
 
 import importlib.util
 from abc import abstractmethod
@@ -27,18 +27,18 @@ from resfu.training.data import TrainingData
 from resfu.training.module import TrainingModule
 from resfu.visualize import Picture
 
-# Arguments of the hosts that are settings of their own.
+# Arguments of the hosts that are separate settings.
 _SETTINGS = ("upsampler", "num_classes", "stuff_classes", "pretrained", "upsampler_options")
 
 
 class ObjectModule(TrainingModule):
-    """Base of the modules of hosts that find objects.
+    """Base class of the modules with hosts that detect objects.
 
-    A batch is a dictionary of lists, one entry an image: "image" float [3, H, W] in 0..1 and "target" as the hosts take
-    it. `ObjectData` makes them.
+    A batch, made by `ObjectData`, is a dictionary of lists with an entry for each image: "image", float [3, H, W] in
+    0..1, and "target", as the hosts take it.
 
     Attributes:
-        categories: of the data set; empty where they are not known.
+        categories: the categories of the data set; empty if they are not known.
     """
 
     encoder_prefix: ClassVar = "backbone.body."
@@ -51,7 +51,7 @@ class ObjectModule(TrainingModule):
         return [category.name for category in self.categories]
 
     def setup(self, stage: str) -> None:
-        """Take over from the data module the categories, and what is measured against."""
+        """Copy the categories from the data module, and make the metrics of its evaluated split."""
         data = getattr(self.trainer, "datamodule", None)
         evaluated = getattr(data, "evaluated", None)
         if stage != "predict" and isinstance(evaluated, ObjectDataset):
@@ -61,10 +61,10 @@ class ObjectModule(TrainingModule):
 
     @abstractmethod
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """Refuse a data set with other numbers of classes than the network's.
+        """Refuse a data set whose numbers of classes differ from the network's.
 
         Raises:
-            ValueError: that says what to set.
+            ValueError: if they differ; the message says what to set.
         """
 
     @abstractmethod
@@ -76,18 +76,18 @@ class ObjectModule(TrainingModule):
         return self.host(batch["image"], batch["target"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
-        """One result for each image, as the host gives it; none for a batch that holds an "error" in their place."""
+        """The host's result for each image; an empty list for a batch with an "error" in place of images."""
         return [] if "error" in batch else self.host(batch["image"])
 
     @torch.no_grad()
     def predict(self, image: str | Path | Picture) -> dict[str, Any]:
-        """What the network finds in a photo.
+        """Find the objects in a photo.
 
         Args:
             image: the path of an image file, or uint8 [H, W, 3].
 
         Returns:
-            "boxes" [N, 4], "labels" [N], "scores" [N], "masks" [N, 1, H, W], and of a panoptic network "panoptic".
+            "boxes" [N, 4], "labels" [N], "scores" [N], "masks" [N, 1, H, W] and, for a panoptic network, "panoptic".
 
         Raises:
             ValueError: for a file that cannot be read, or another array.
@@ -95,7 +95,7 @@ class ObjectModule(TrainingModule):
         return self.host([eval_transform()(photo_sample(image))["image"].to(self.device)])[0]
 
     def picture(self, image: Tensor) -> Picture | None:
-        """What the network finds in an image [3, H, W] in 0..1, over it; None where the categories are not known."""
+        """An image [3, H, W] in 0..1 with the objects found in it; None if the categories are not known."""
         if not self.categories:
             return None
         pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
@@ -106,7 +106,7 @@ class ObjectModule(TrainingModule):
         checkpoint["categories"] = [[c.id, c.name, c.isthing, list(c.color)] for c in self.categories]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the categories."""
+        """Restore the categories."""
         self.categories = [
             Category(number, name, isthing, (red, green, blue))
             for number, name, isthing, (red, green, blue) in checkpoint.get("categories", [])
@@ -114,7 +114,7 @@ class ObjectModule(TrainingModule):
 
 
 def checked_options(host: str, options: Mapping[str, Any] | None, pretrained: bool | str) -> dict[str, Any]:
-    """The constructor arguments of a host that finds objects, with the default that depends on the weights.
+    """The constructor arguments of a host that detects objects, including the default of `frozen`.
 
     Raises:
         ValueError: for another host, or an option that is a setting of its own.
@@ -126,13 +126,14 @@ def checked_options(host: str, options: Mapping[str, Any] | None, pretrained: bo
         raise ValueError(f"host_options must leave {', '.join(taken)} to the settings of that name.")
     chosen = dict(options or {})
     if chosen.get("frozen") is None:
-        # The host's own rule, written down: a checkpoint's weights are loaded into a network made without others.
+        # The host's own default, made explicit, because a checkpoint is loaded into a network without pretrained
+        # weights.
         chosen["frozen"] = pretrained is not False
     return chosen
 
 
 def mismatch(network: tuple[int, int], data: tuple[int, int], settings: str) -> ValueError:
-    """The error of a network and a data set with other numbers of things and of stuff."""
+    """The error for a network and a data set with different numbers of classes of things or stuff."""
     return ValueError(
         f"classes of things and of stuff: {network[0]} and {network[1]} in the network, {data[0]} and {data[1]} in the "
         f"data set; set {settings}."
@@ -142,10 +143,10 @@ def mismatch(network: tuple[int, int], data: tuple[int, int], settings: str) -> 
 class ObjectData(TrainingData):
     """The splits of a data set of objects.
 
-    Training batches hold upright or lying images. The hosts resize images themselves.
+    A training batch has either portrait or landscape images. The hosts resize images themselves.
 
     Attributes:
-        datasets: by name.
+        datasets: the known data sets by name.
 
     Args:
         dataset: a key of `datasets`, or "package.module:Class" for one of your own.
@@ -172,13 +173,13 @@ class ObjectData(TrainingData):
         return find_dataset(self.datasets, self.dataset)
 
     def open_split(self, split: str, training: bool) -> ObjectDataset:
-        """The samples of a split, augmented for training or as they are."""
+        """Open a split; its samples are augmented if `training`."""
         transform = train_transform(self.flip) if training else eval_transform()
         options = self.train_options if training else self.eval_options
         return open_dataset(self.datasets, self.dataset, split, self.root, transform, options)
 
     def open_files(self) -> Photos:
-        """The samples of the photos to predict."""
+        """The photos to predict, as samples."""
         return Photos(self.images, eval_transform(), self.on_error)
 
     def _training_sampler(self) -> AspectRatioSampler:
@@ -194,7 +195,7 @@ class ObjectData(TrainingData):
 
 
 class Objects(Task):
-    """What the tasks share whose networks find objects."""
+    """Base class of the tasks whose networks detect objects."""
 
     data: ClassVar[type[ObjectData]]  # pyright: ignore[reportIncompatibleVariableOverride]
     seen_size = "networks that find objects resize photos themselves"
@@ -205,7 +206,7 @@ class Objects(Task):
     )
 
     def check_data(self, host: str, dataset: str) -> None:
-        """Objects are measured by COCO's package; the data set must be a known one or your own."""
+        """Check that COCO's package for the metrics is installed, and that the data set is known or your own."""
         if importlib.util.find_spec("pycocotools") is None:
             raise ValueError(f'{host} needs pycocotools, which is not installed: pip install "resfu[coco]"')
         if dataset not in self.data.datasets and ":" not in dataset:
@@ -215,7 +216,7 @@ class Objects(Task):
             )
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The numbers of classes follow from a data set whose categories are its class's."""
+        """Set the numbers of classes from the data set, if its class defines the categories."""
         categories = getattr(find_dataset(self.data.datasets, settings["data"]["dataset"]), "categories", None)
         if categories is not None:
             things = sum(category.isthing for category in categories)
@@ -223,11 +224,11 @@ class Objects(Task):
         return settings
 
     def class_counts(self, things: int, stuff: int) -> dict[str, int]:
-        """The settings of the network that say how many classes there are."""
+        """The network's settings for the numbers of classes."""
         return {"num_classes": things}
 
     def without_pretraining(self, model: dict[str, Any]) -> dict[str, Any]:
-        """Which layers are fixed depends on the weights."""
+        """Make `frozen` explicit, because its default depends on `pretrained`."""
         options = checked_options(model["host"], model.get("host_options"), model.get("pretrained", False))
         return {**model, "pretrained": False, "host_options": options}
 
@@ -240,23 +241,23 @@ class Objects(Task):
         return dataset.things
 
     def contents(self, data: Any) -> Contents:
-        """Things have no colour: pictures show each object in one of its own."""
+        """The categories and their colours; things have none, because each object gets a colour of its own."""
         categories = self.measured_categories(data.evaluated)
         colours = [None if category.isthing else list(category.color) for category in categories]
         return Contents([category.name for category in categories], colours, len(data.evaluated))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """Images of the evaluated split, seen through each network."""
+        """Pictures of images of the evaluated split, with the predictions of each network."""
         return object_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)
 
     def input_size(self, host: MaskRCNN, image: Tensor) -> tuple[int, int]:
-        """These networks resize images themselves."""
+        """The size after the network's own resizing."""
         height, width = host.transform([image])[0].image_sizes[0]
         return height, width
 
     @contextmanager
     def counted_part(self, host: MaskRCNN) -> Iterator[None]:
-        """Without the heads that look at proposals one by one: their number depends on what the images show."""
+        """A context without the heads for single proposals, because the number of proposals depends on the image."""
         heads = host.roi_heads
         host.roi_heads = _NothingFound()
         try:
@@ -266,7 +267,7 @@ class Objects(Task):
 
 
 class _NothingFound(nn.Module):
-    """In the place of the heads that look at proposals one by one."""
+    """Replaces the heads for single proposals."""
 
     def forward(self, features: Any, proposals: list[Tensor], *others: Any) -> tuple[list[dict[str, Tensor]], Any]:
         found = []

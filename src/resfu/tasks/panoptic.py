@@ -16,20 +16,20 @@ from resfu.training.scores import Score
 class PanopticModule(ObjectModule):
     """Train, measure and apply a Panoptic FPN.
 
-    At validation a batch also holds "ids" and "segments".
+    In validation a batch also has "ids" and "segments".
 
     Args:
         host: one of `resfu.hosts.PANOPTIC_HOSTS`.
         upsampler: a key of `resfu.UPSAMPLERS`.
-        num_classes: kinds of things.
-        stuff_classes: kinds of stuff.
+        num_classes: number of classes of things.
+        stuff_classes: number of classes of stuff.
         upsampler_options: further constructor arguments of the upsampler.
         host_options: further constructor arguments of the host, such as `min_size`.
-        pretrained: False, True or a path: where the encoder's weights come from, see `resfu.create_host`.
-        freeze_encoder: leave all of the encoder as it is, see `InstanceModule`.
+        pretrained: False, True or a path: the source of the encoder's weights, see `resfu.create_host`.
+        freeze_encoder: do not train the encoder at all, see `InstanceModule`.
         optimisation: optimiser, learning rates, weight decay; the encoder is the ResNet without its pyramid.
         schedule: the curve of the learning rate.
-        seed: of the network's own randomness during training: which proposals count, which size an image gets.
+        seed: seed of the network's own randomness during training: the sampling of proposals, the size of an image.
 
     Raises:
         ValueError: for an unknown host or upsampler or a bad option.
@@ -73,7 +73,7 @@ class PanopticModule(ObjectModule):
         self.num_classes, self.stuff_classes = num_classes, stuff_classes
 
     def check_categories(self, dataset: ObjectDataset) -> None:
-        """Refuse a data set with other numbers of classes than the network's."""
+        """Refuse a data set whose numbers of classes differ from the network's."""
         things = len(dataset.things)
         stuff = len(dataset.categories) - things
         if (things, stuff) != (self.num_classes, self.stuff_classes):
@@ -85,7 +85,7 @@ class PanopticModule(ObjectModule):
         self.metrics = PanopticMetrics(self.num_classes, self.stuff_classes)
 
     def measure(self, batch: dict[str, Any]) -> None:
-        """Compare what is found with what is labelled."""
+        """Compare predicted with labelled segments."""
         if self.metrics is None:
             return
         labelled = zip(batch["ids"], batch["segments"], strict=True)

@@ -1,4 +1,4 @@
-"""Image files without labels, to predict from."""
+"""Image files without labels, for prediction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from resfu.data.image_files import UnreadableFileError, read_image
 from resfu.data.unreadable import OnError
 from resfu.tasks.files import find_files
 
-# What cameras, telephones and browsers write. A file that Pillow does not read is named, not passed over.
+# Formats of cameras, phones and browsers. A file that Pillow cannot read is reported, not ignored.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),
     *(".jp2", ".ppm", ".pgm", ".tga"),
@@ -26,12 +26,12 @@ class Photos(Dataset[Sample]):
 
     Args:
         places: files and folders, see `find_files`.
-        transform: called with each sample {"image": uint8 [3, H, W], "name": of its results}. What it returns gets
-            "size", the (H, W) of the file, which a transform may change in the image but not in the label map.
+        transform: called with each sample {"image": uint8 [3, H, W], "name": name of the result}. To its result is
+            added "size", the (H, W) of the file: the transform may resize the image, but the label map has this size.
         on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": name} in its place.
 
     Raises:
-        FileNotFoundError: for places that are not there.
+        FileNotFoundError: for places that do not exist.
         ValueError: see `find_files`; on access with "raise" for an unreadable file, naming it.
     """
 

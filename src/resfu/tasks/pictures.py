@@ -1,4 +1,4 @@
-"""Pictures of images seen through networks: what is labelled in them, their features, and what is predicted."""
+"""Pictures for reports: images with their labels, features and predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class View:
     """One picture of an image.
 
     Attributes:
-        words: what it shows, the same for every image and upsampler.
+        words: a description, the same for every image and upsampler.
         picture: uint8 [H, W, 3].
-        caption: the words with what is particular to this one; empty for no more than the words.
-        photo: whether it is a photo, or lies over one, rather than areas of one colour.
+        caption: the description with details of this picture; empty if there are none.
+        photo: whether the picture is, or contains, a photo, rather than areas of one colour.
     """
 
     words: str
@@ -30,15 +30,15 @@ class View:
 
 @dataclass(frozen=True)
 class ImagePictures:
-    """One image, and what every upsampler made of it.
+    """One image, and the pictures of every upsampler's results.
 
     Attributes:
-        name: of the image.
-        references: the image itself, then what is labelled in it.
-        results: by upsampler the features before and after it, then what the network made of them.
-        classes: names of those that are labelled in it; empty where that is not known.
-        differences: by pairs of upsamplers, the share of the pixels of which they say something else, in percent; empty
-            where that is not known.
+        name: name of the image.
+        references: the image itself, then its labels.
+        results: for every upsampler, the features before and after it, then the network's prediction.
+        classes: names of the labelled classes; empty if they are not known.
+        differences: for pairs of upsamplers, the share of pixels with different predictions, in percent; empty if it is
+            not known.
     """
 
     name: str
@@ -53,9 +53,9 @@ class VolumePictures:
     """Slices of a volume.
 
     Attributes:
-        name: of the case.
-        slices: their numbers.
-        views: by what they show, uint8 [H, W, 3] for each slice: "image", "ground truth", then every upsampler.
+        name: name of the case.
+        slices: numbers of the slices.
+        views: pictures uint8 [H, W, 3] for each slice, by title: "image", "ground truth", then every upsampler.
     """
 
     name: str
@@ -64,20 +64,20 @@ class VolumePictures:
 
 
 def choose(count: int, wanted: int) -> list[int]:
-    """Evenly spaced places in a data set of `count` images."""
+    """Evenly spaced indices into a data set of `count` images."""
     wanted = min(wanted, count)
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
 def feature_views(hosts: Mapping[str, Any], images: Sequence[Tensor]) -> list[dict[str, tuple[View, View]]]:
-    """The features of images before and after each upsampler, in colours that can be compared.
+    """Pictures of the features before and after each upsampler, with the same colours for all upsamplers.
 
     Args:
         hosts: networks by upsampler, in evaluation mode, on one device.
         images: [3, H, W] each, normalised, on that device.
 
     Returns:
-        For every image both views by upsampler.
+        For every image, the two views by upsampler.
     """
     calls = [[choose_call(slot_calls(host, image)) for image in images] for host in hosts.values()]
     bases = shared_colours(calls)
@@ -90,11 +90,11 @@ def feature_views(hosts: Mapping[str, Any], images: Sequence[Tensor]) -> list[di
 
 
 def save_sheets(pictures: Sequence[ImagePictures], folder: Path) -> list[Path]:
-    """Write one PNG sheet an image: a row for the image, then one for every upsampler.
+    """Write one PNG sheet for each image: a row for the image, then one for every upsampler.
 
     Args:
-        pictures: what to show.
-        folder: made when it is not there.
+        pictures: the pictures.
+        folder: folder for the files; created if needed.
 
     Returns:
         The files.

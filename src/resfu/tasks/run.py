@@ -1,4 +1,4 @@
-"""One training: started, resumed, or found finished. `fit`, `compare` and `reproduce` all train here."""
+"""Run one training, from the start or from a checkpoint. `fit`, `compare` and `reproduce` all train here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,32 +41,32 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The network with the best validation."""
+        """The network with the best validation score."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def weights(self) -> Path:
-        """Of a run of `compare` the trained network, without the optimiser's state."""
+        """The trained network of a run of `compare`, without the optimiser's state."""
         return self.path / "weights.ckpt"
 
     @property
     def metrics(self) -> Path:
-        """What was measured after the training, written last: a run of `compare` that has it is finished."""
+        """The results after the training. They are written last, so a run of `compare` with this file is finished."""
         return self.path / "metrics.json"
 
     @property
     def config(self) -> Path:
-        """All settings of the training, in a file that is a recipe."""
+        """All settings of the training, in the form of a recipe."""
         return self.path / "config.yaml"
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is finished."""
         return self.metrics.is_file()
 
     @property
     def state(self) -> str:
-        """What an earlier call did here, for messages."""
+        """The state of the run, in words for messages."""
         if self.finished:
             return "finished before"
         return "goes on from its checkpoint" if self.last.is_file() else "begins"
@@ -74,7 +74,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves in memory."""
+    """The objects of a finished training."""
 
     module: TrainingModule
     data: TrainingData
@@ -93,24 +93,24 @@ def train(
 ) -> Trained:
     """Train a network to the end.
 
-    Only one process at a time works in the folder. It gets `config.yaml`, `checkpoints/last.ckpt` every `save_every`
-    steps and at the end, and with `logs` also `checkpoints/best.ckpt` and `logs/`.
+    Only one process at a time can work in the folder. The training writes `config.yaml`, and `checkpoints/last.ckpt`
+    every `save_every` steps and at the end. With `logs` it also writes `checkpoints/best.ckpt` and `logs/`.
 
     Args:
-        experiment: all that the training depends on.
-        folder: of its files.
-        checkpoint: to resume from; None to start.
-        callbacks: in addition to those of this function.
-        progress: shows how far it is; None for nothing.
+        experiment: the settings of the training.
+        folder: folder of its files.
+        checkpoint: checkpoint from which to resume; None to start from the beginning.
+        callbacks: callbacks in addition to those of this function.
+        progress: shows the progress; None for no display.
         logs: keep curves in CSV and TensorBoard, and the best network.
         trainer: arguments of the Trainer that take precedence over the settings.
 
     Raises:
-        ValueError: for settings that make no training, a folder that holds a training already or in which another
-            process works, or weights or a loss that are no longer finite.
-        KeyboardInterrupt: on Ctrl-C; the last checkpoint stays.
+        ValueError: for invalid settings, a folder that already contains a training or in which another process works,
+            or weights or a loss that are no longer finite.
+        KeyboardInterrupt: on Ctrl-C; the last checkpoint is kept.
     """
-    # A checkpoint brings all weights: fetching the encoder's first ones again would be for nothing.
+    # A checkpoint contains all weights, so the encoder's pretrained weights need not be fetched.
     module = (experiment if checkpoint is None else experiment.with_weights()).create_module()
     data = experiment.create_data(module)
     settings = experiment.settings["trainer"]
@@ -124,7 +124,7 @@ def train(
     loggers: Any = False
     if logs and settings["logger"] is not False:
         own.append(LearningRateMonitor("step"))
-        # Every start of the run has its own version folder: the curves of an interrupted one stay.
+        # Every start of the run gets its own version folder, so that the curves of an interrupted run are kept.
         table = CSVLogger(folder.path, "logs")
         loggers = [table, TensorBoardLogger(folder.path, "logs", version=table.version)]
     if logs and saved:
@@ -159,12 +159,12 @@ def train(
 
 
 def console_progress(experiment: BaseExperiment[Any], console: Console, title: str = "training") -> TrainingProgress:
-    """The progress of an experiment."""
+    """Make the progress display of an experiment."""
     return TrainingProgress(console, experiment.task.monitor, title)
 
 
 class _SaveConfig(Callback):
-    """Writes config.yaml into the run's folder, once the data are there and a checkpoint has been found to fit."""
+    """Writes config.yaml into the run's folder, after the data and a given checkpoint have been loaded."""
 
     def __init__(self, experiment: BaseExperiment[Any], folder: RunFolder) -> None:
         self._experiment = experiment

@@ -1,4 +1,7 @@
-"""How scans must be oriented for a network: as the slices of its training, which data and checkpoint record."""
+"""The orientation of scans for a network, which must be that of its training data.
+
+The data and the checkpoint record it.
+"""
 
 import warnings
 
@@ -10,30 +13,32 @@ SETTINGS = "data.scan_orientation and data.scan_spacing"
 
 
 def of_data(given: Geometry, data: SliceDataset, root: str | None) -> Geometry:
-    """What the settings and the data say together.
+    """Combine the geometry of the settings with that of the data.
 
     Raises:
-        ValueError: where they contradict one another.
+        ValueError: if they contradict each other.
     """
     return given.agreed(data.geometry, SETTINGS, f"the data in {root}" if root else "the generated data")
 
 
 def of_checkpoint(given: Geometry, kept: Geometry, predicting: bool) -> Geometry:
-    """What a checkpoint adds. In prediction a setting takes precedence; elsewhere the data must be as in training.
+    """Combine a geometry with that of a checkpoint.
+
+    In prediction the settings take precedence; otherwise the data must have the geometry of the training.
 
     Raises:
-        ValueError: where they contradict one another.
+        ValueError: if they contradict each other.
     """
     return given.over(kept) if predicting else given.agreed(kept, f"the data or {SETTINGS}", "the checkpoint")
 
 
 def for_scans(known: Geometry, dataset: type[SegmentationDataset], flip: bool) -> Geometry:
-    """What scans are brought to; with a warning where neither the checkpoint nor a setting says an orientation.
+    """The geometry to which scans are brought, with a warning if neither the checkpoint nor a setting defines it.
 
     Args:
-        known: what they say.
-        dataset: that the network was trained on.
-        flip: whether that was prepared with its second axis reversed, in a time when nothing kept its orientation.
+        known: the geometry from checkpoint and settings.
+        dataset: the data set on which the network was trained.
+        flip: whether it was prepared with its second axis reversed, by a version that did not record orientations.
     """
     if known.orientation is not None or not issubclass(dataset, SliceDataset):
         return known

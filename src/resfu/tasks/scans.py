@@ -1,4 +1,4 @@
-"""Scans without labels, to predict from."""
+"""Scans without labels, for prediction."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from resfu.tasks.files import find_files
 
 NIFTI = (".nii", ".nii.gz")
 PREPARED = (".h5", ".npz")
-# What prepared data have as 0 and 1; the others' volumes are scaled from their least to their largest value.
+# Values that prepared data have as 0 and 1; volumes of other data sets are scaled from their minimum to their maximum.
 _WINDOWS = {"synapse": CT_WINDOW, "ct": CT_WINDOW}
 _IMAGE_KEYS = {"acdc": ACDC_IMAGE_KEY}
 
 
 class Scan(Volume):
-    """A scan as a network sees it, slice by slice.
+    """A scan in the form for a network, read slice by slice.
 
     Args:
-        path: a NIfTI file, whose values are scaled as `resfu prepare` does; or a prepared .h5 or .npz file.
-        dataset: a key of `resfu.data.DATASETS`, that the network was trained on.
-        flip: reverse the second axis of a NIfTI scan's slices, where `geometry` leaves its axes as they are.
+        path: a NIfTI file, whose values are scaled as by `resfu prepare`; or a prepared .h5 or .npz file.
+        dataset: the data set on which the network was trained, a key of `resfu.data.DATASETS`.
+        flip: reverse the second axis of a NIfTI scan's slices, if `geometry` does not change its axes.
         on_error: see `Volume`.
-        geometry: how the slices of the training lay, to which a NIfTI scan is brought by its affine.
+        geometry: orientation and spacing of the training data, to which a NIfTI scan is brought by its affine.
         nonfinite: what to do about voxels that are NaN or infinite.
 
     Raises:
@@ -108,7 +108,7 @@ class Scans(Dataset[Sample]):
     Args:
         places: files, and folders, see `find_files`.
         dataset: see `Scan`.
-        size: at which the network sees a slice.
+        size: the size at which the network gets a slice.
         flip: see `Scan`.
         on_error: "raise" stops at an unreadable file; "skip" gives {"error": message, "name": of the file} in its
             place.

@@ -1,4 +1,4 @@
-"""Volumes as pictures: slices to leaf through, with what is labelled in them and what networks say."""
+"""Pictures of volumes: slices with their labels and the predictions of networks."""
 
 import copy
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from resfu.visualize import Picture, colour_labels, overlay
 
 _VOLUMES_SHOWN = 2
 _SLICES_SHOWN = 32
-_LONGEST_SIDE = 256  # of a slice in the report
+_LONGEST_SIDE = 256  # pixels of the longer side of a slice in the report
 
 
 def labelled_slices(dataset: SliceDataset, size: int) -> SliceDataset:
-    """The data set with its labels at the size of the images, for pictures of both."""
+    """The data set with labels resized to the size of the images, for pictures."""
     assert dataset.transform is not None
     resized = copy.copy(dataset)
     resized.transform = v2.Compose([SplineResize((size, size), label=True), dataset.transform])
@@ -31,13 +31,13 @@ def labelled_slices(dataset: SliceDataset, size: int) -> SliceDataset:
 def volume_pictures(
     hosts: Mapping[str, SegmentationHost], dataset: SliceDataset, size: int, device: torch.device
 ) -> list[VolumePictures]:
-    """Look at the first volumes of a data set through each network.
+    """Make pictures of the first volumes of a data set, with the predictions of each network.
 
     Args:
         hosts: trained networks by upsampler, in evaluation mode, on one device.
-        dataset: of the validation.
-        size: at which the networks see a slice.
-        device: of the networks.
+        dataset: the validation data set.
+        size: the size at which the networks get a slice.
+        device: device of the networks.
     """
     made = []
     for case in Cases(dataset, size).cases[:_VOLUMES_SHOWN]:

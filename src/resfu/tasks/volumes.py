@@ -40,10 +40,10 @@ _DISTANCE: dict[str, Any] = {
 class VolumeModule(LabelMapModule):
     """Train a segmentation host on slices and measure it on volumes.
 
-    Training batches are those of `LabelMapModule`; all others hold one volume, see `Cases`.
+    Training batches are those of `LabelMapModule`; all other batches contain one volume, see `Cases`.
 
     Args:
-        convention: what an organ scores that is not in both volumes, see `VolumeMetrics`.
+        convention: the score of an organ that is missing in label or prediction, see `VolumeMetrics`.
         **shared: the arguments of `LabelMapModule`.
 
     Raises:
@@ -71,7 +71,7 @@ class VolumeModule(LabelMapModule):
         return list(self.classes[1:])
 
     def table(self) -> Table:
-        """The last validation or test organ by organ, for `rich.print`."""
+        """The results of the last validation or test, organ by organ, for `rich.print`."""
         results = self.results
         caption = (
             f"volumes: {len(results['cases'])}; HD95: the mean of those where the organ is labelled and predicted, "
@@ -85,40 +85,41 @@ class VolumeModule(LabelMapModule):
         batch["volume"].score(self.metrics, self.slice_network(), batch["input_size"], self.device)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """What `label_volume` gives; nothing for a batch that holds an "error" in place of a volume."""
+        """The result of `label_volume`; empty for a batch with an "error" in place of a volume."""
         if "error" in batch:
             return {}
         return label_volume(batch["volume"], self.slice_network(), batch["input_size"], self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the organs; and how the slices lie where resfu 0.1 wrote it, under its data module's name."""
+        """Restore the organs, and the geometry from checkpoints of resfu 0.1, under the name of its data module."""
         super().on_load_checkpoint(checkpoint)
         geometry = checkpoint.get("SegmentationData")
         if geometry is not None and self._trainer is not None:
             self.trainer.datamodule.load_state_dict(geometry)  # pyright: ignore[reportAttributeAccessIssue]
 
     def slice_network(self) -> Callable[[Tensor], Tensor]:
-        """The network as it sees a slice: images [1, 3, H, W] with the volume's values -> logits."""
+        """The network as a function of slices: images [1, 3, H, W] with the volume's values -> logits."""
         return normalising(self.logits, self.image_mean, self.image_std)
 
 
 class SliceData(PixelData):
-    """The splits of a data set of volumes: slices to train on, whole volumes to measure.
+    """The splits of a data set of volumes: slices for training, whole volumes for evaluation.
 
     Args:
         dataset: a key of `resfu.data.DATASETS` whose samples are slices, or "package.module:Class" for one of your own.
-        mean: per channel, for images in 0..1: the host's.
-        std: per channel, for images in 0..1: the host's.
-        crop_size: (H, W), a square: the size at which the network sees a slice.
-        scan_flip: reverse the second axis of a NIfTI scan's slices for prediction and back, where the training data
-            were prepared so (`resfu prepare --flip`) and do not say how they lie; an orientation has it in it.
-        scan_orientation: where the slices of the training point, such as "LAS", to which scans are turned for
-            prediction and their labels back, see `resfu.data.medical.geometry.Geometry`; "stored": the axes as each
-            file has them. None: what the data say, and in prediction the checkpoint.
-        scan_spacing: (x, y, z) in mm of the training data, to which scans are resampled; None: as for the orientation.
-        nonfinite: what a voxel leads to that is NaN or infinite, in prediction and in data sets that can be told:
-            "error" (which `on_error` may skip) or "fill".
-        fill_value: what "fill" takes, in the values of the file; None: the lowest there is, see `Nonfinite`.
+        mean: the host's mean of each channel, for images in 0..1.
+        std: the host's standard deviation of each channel, for images in 0..1.
+        crop_size: (H, W), a square: the size at which the network gets a slice.
+        scan_flip: reverse the second axis of a NIfTI scan's slices for prediction, and that of the labels back. For
+            training data that were prepared in this way (`resfu prepare --flip`) and do not record their orientation;
+            an orientation includes the reversal.
+        scan_orientation: orientation of the training slices, such as "LAS". For prediction scans are turned to it, and
+            their labels back, see `resfu.data.medical.geometry.Geometry`. "stored": the axes as stored in each file.
+            None: the orientation recorded in the data and, in prediction, in the checkpoint.
+        scan_spacing: (x, y, z) in mm of the training data, to which scans are resampled. None: as for the orientation.
+        nonfinite: what to do about voxels that are NaN or infinite, in prediction and in data sets with such an
+            argument: "error" (which `on_error` may skip) or "fill".
+        fill_value: the value for "fill", in the units of the file; None: the lowest value, see `Nonfinite`.
         **shared: further arguments of `TrainingData`.
 
     Raises:
@@ -157,30 +158,30 @@ class SliceData(PixelData):
         self.eval_transform = slice_eval_transform(crop_size, mean, std)
 
     def open_files(self) -> Scans:
-        """The samples of the scans to predict."""
+        """The scans to predict, as samples."""
         return Scans(
             self.images, self.dataset, self.input_size, self.scan_flip, self.on_error, nonfinite=self.nonfinite
         )
 
     def open_split(self, split: str, training: bool) -> SegmentationDataset:
-        """Open a split, and note how its slices are oriented."""
+        """Open a split, and record the orientation of its slices."""
         slices = super().open_split(split, training)
         assert isinstance(slices, SliceDataset)
         self.geometry = scan_geometry.of_data(self.geometry, slices, self.root)
         return slices
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: how the slices lie, of which only the data know."""
+        """The geometry of the slices, for a checkpoint."""
         return self.geometry.plain()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what a checkpoint says, which comes after `setup`."""
+        """Restore the geometry from a checkpoint, which is loaded after `setup`."""
         predicting = self.trainer is not None and self.trainer.state.fn == "predict"
         self.geometry = scan_geometry.of_checkpoint(self.geometry, Geometry(**state_dict), predicting)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Every scan once, turned as the slices of the training lay."""
-        # Only now: the checkpoint is read after `setup`.
+        """Every scan once, in the orientation of the training slices."""
+        # Set here, because the checkpoint is read after `setup`.
         self.predicted.geometry = scan_geometry.for_scans(self.geometry, self.dataset_class, self.scan_flip)
         return super().predict_dataloader()
 
@@ -188,7 +189,7 @@ class SliceData(PixelData):
         return Cases(self.evaluated, self.input_size)
 
     def _in_order(self, samples: Any, batch_size: int, collate: Callable[[list[Sample]], Any]) -> Any:
-        # A volume is a batch of its own, read where it is predicted, slice by slice.
+        # A volume is a batch of its own, read slice by slice in the process that predicts it.
         loader = super()._in_order(samples, 1, collate)
         loader.num_workers = 0
         return loader
@@ -218,7 +219,7 @@ class Volumes(LabelMaps):
     )
 
     def trains(self, host_task: str, dataset: str) -> bool:
-        """A network that labels pixels is trained for volumes where its data are such."""
+        """Networks that label pixels belong to this task if the data set contains volumes."""
         return host_task in self.host_tasks and holds_volumes(dataset)
 
     def writer(self, folder: str, progress: bool, overlay: bool = False) -> PredictionWriter:
@@ -228,16 +229,16 @@ class Volumes(LabelMaps):
         return LabelVolumeWriter(folder, progress)
 
     def contents(self, data: Any) -> Contents:
-        """The organs: the background is not measured."""
+        """The organs, without the background, which is not measured."""
         return Contents(list(data.classes[1:]), data.palette[1:].tolist(), len(Cases(data.evaluated, 1)))
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
-        """Images of the evaluated split, seen through each network."""
+        """Pictures of images of the evaluated split, with the predictions of each network."""
         hosts = {name: module.host for name, module in modules.items()}
         return label_map_pictures(hosts, labelled_slices(data.evaluated, data.input_size), places)
 
     def volumes(self, modules: dict[str, Any], data: Any) -> list[VolumePictures]:
-        """The first volumes, seen through each network."""
+        """Pictures of the first volumes, with the predictions of each network."""
         hosts = {name: module.host for name, module in modules.items()}
         device = next(next(iter(hosts.values())).parameters()).device
         with torch.no_grad():

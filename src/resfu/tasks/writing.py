@@ -1,4 +1,4 @@
-"""What the writers of predictions of all tasks share."""
+"""The base class of the callbacks that write predictions."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -10,16 +10,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class PredictionWriter(Callback, ABC):
     """Base class of the callbacks that write predictions into a folder.
 
-    A subclass writes `write`, and `begin` and `finish` where more is to be done before the first batch and after the
-    last.
+    A subclass implements `write`, and `begin` and `finish` if it has more to do before the first or after the last
+    batch.
 
     Attributes:
-        kind: what is predicted, for messages: "image" or "scan".
-        written: the files so far.
-        skipped: messages on the files that could not be read.
+        kind: word for the inputs in messages: "image" or "scan".
+        written: the files written so far.
+        skipped: messages about files that could not be read.
 
     Args:
-        folder: made when it is not there.
+        folder: the folder; created if needed.
     """
 
     kind = "image"
@@ -30,29 +30,29 @@ class PredictionWriter(Callback, ABC):
         self.skipped: list[str] = []
 
     def begin(self, trainer: Any, module: Any) -> None:
-        """Make the folder. A subclass refuses here what would be overwritten, see `resfu.tasks.files.check_output`.
+        """Create the folder. Subclasses also check that no input is overwritten, see `resfu.tasks.files.check_output`.
 
         Args:
-            trainer: its `datamodule` has the files, `predicted`.
-            module: the network's.
+            trainer: the trainer, whose `datamodule` has the files, `predicted`.
+            module: the network's module.
         """
         self.make_folder()
 
     @abstractmethod
     def write(self, batch: dict[str, Any], found: Any, module: Any) -> list[Path]:
-        """Write what was found in a batch.
+        """Write the predictions of a batch.
 
         Args:
-            batch: of the data module's `open_files`.
-            found: what the module's `predict_step` gave for it.
-            module: the network's.
+            batch: a batch of the data module's `open_files`.
+            found: the result of the module's `predict_step`.
+            module: the network's module.
 
         Returns:
-            The files.
+            The written files.
         """
 
     def finish(self) -> None:
-        """Write what belongs to all batches."""
+        """Write the files that belong to all batches."""
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin."""
@@ -67,7 +67,7 @@ class PredictionWriter(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write a batch, or note the file that could not be read: then batch or result holds an "error"."""
+        """Write a batch, or record the error of a file that could not be read, from the batch or the result."""
         error = batch.get("error") or (isinstance(outputs, dict) and outputs.get("error"))
         if error:
             self.skipped.append(error)
@@ -75,10 +75,10 @@ class PredictionWriter(Callback, ABC):
             self.written += self.write(batch, outputs, pl_module)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish; refuse a run of which not one file could be read.
+        """Finish; refuse a run in which no file could be read.
 
         Raises:
-            ValueError: with the first reason.
+            ValueError: if no file could be read; the message has the first reason.
         """
         if not self.written and self.skipped:
             reason = self.skipped[0].rstrip(".")
@@ -86,7 +86,7 @@ class PredictionWriter(Callback, ABC):
         self.finish()
 
     def make_folder(self, name: str = "") -> None:
-        """Make the folder, with a subfolder if wanted, before the work begins.
+        """Create the folder, or a subfolder of it, before the work begins.
 
         Raises:
             OSError: when it cannot be made.
