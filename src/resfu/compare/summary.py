@@ -12,11 +12,13 @@ from resfu.training.scores import Score
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over seeds: mean, and sample standard deviation (None for a single seed); without values, NaN.
+    """A metric over seeds: mean and sample standard deviation.
+
+    Without values the mean is NaN; with fewer than two the deviation is None.
 
     Attributes:
-        values: one a seed.
-        decimals: how many the text has.
+        values: one for each seed.
+        decimals: number of decimals in the text.
     """
 
     values: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""What tells of pixel features without labels."""
+"""Measures of pixel features that need no labels."""
 
 from collections.abc import Sequence
 
@@ -13,27 +13,29 @@ from resfu.frozen.pixel_features import PixelFeatures
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.jbu import StackJBU
 
-_DOWN = 8  # images that are averaged down
+_DOWN = 8  # the number of images for "down_cos"
 _KINDS: dict[str, Pairs] = {"": "scales", "pooled_": "pooled"}
 
 
 def pairs_of(encoder: FrozenEncoder, measured: Sequence[Seen]) -> dict[str, list[Pair]]:
-    """The pairs of all images, which are the same for every upsampler: of two scales "", and of averages "pooled_"."""
+    """The pairs of all images, the same for every upsampler: "" for pairs of two scales, "pooled_" for averages."""
     return {name: [feature_pair(encoder, seen.image, kind) for seen in measured] for name, kind in _KINDS.items()}
 
 
 @torch.no_grad()
 def fidelity(pf: PixelFeatures, measured: Sequence[Seen], pairs: dict[str, list[Pair]]) -> dict[str, float]:
-    """Agreement with the features of the whole image, from those of half of it and from their averages, and more.
+    """How well upsampled features agree with the encoder's own features.
 
     Args:
-        pf: whose upsampler is asked.
-        measured: images.
-        pairs: of `pairs_of`.
+        pf: its upsampler is measured.
+        measured: images to measure on.
+        pairs: from `pairs_of`.
 
     Returns:
-        "cos" and "r2" in percent of pairs of two scales; "pooled_cos", "pooled_r2" of averaged features; "down_cos", of
-        the upsampled map averaged down, and "constant", the largest error where all features are 1.
+        "cos" and "r2": agreement of the upsampled low-resolution features of each pair with its high-resolution ones,
+        in percent, for pairs of two scales. "pooled_cos" and "pooled_r2": the same for pairs whose low-resolution
+        features are averages. "down_cos": the cosine, in percent, between the upsampled map averaged down and the
+        features it was made from. "constant": the largest error on features that are 1 everywhere.
     """
     double, found = _doubling(pf.upsampler), {}
     for name, several in pairs.items():
@@ -50,7 +52,7 @@ def fidelity(pf: PixelFeatures, measured: Sequence[Seen], pairs: dict[str, list[
 
 
 def _doubling(up: Upsampler) -> Upsampler:
-    """What has the pairs' ratio: the upsampler itself, or the first step of a stack with its correction at the end."""
+    """An upsampler that doubles the size: the given one, or a stack's first step followed by its final correction."""
     if not isinstance(up, StackJBU) or up.ratio == 2:
         return up
     first = StackJBU(up.fixup.in_channels, up.guidance_channels or 3, steps=1)

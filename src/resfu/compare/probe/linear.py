@@ -28,19 +28,19 @@ def linear_probes(
 ) -> list[dict[str, float]]:
     """Train classifiers on pixel features and measure them.
 
-    Cross entropy over labelled pixels, AdamW with rate 5e-4, which falls along a half cosine over all steps, decay
-    1e-5. Without `pixels` each image comes as it is or mirrored, as drawn.
+    The loss is cross entropy over labelled pixels. AdamW has weight decay 1e-5 and a learning rate that starts at 5e-4
+    and falls along a half cosine over all steps. Without `pixels`, each image is used as it is or mirrored, at random.
 
     Args:
-        pf: makes the features; its upsampler takes the low-resolution ones.
-        trained: images; without `pixels` every second one is the mirror of that before.
+        pf: its upsampler makes the pixel features from the encoder's low-resolution features.
+        trained: images to train on; without `pixels`, each image must be followed by its mirror image.
         measured: images to measure on.
         classes: number of classes.
-        steps: of the optimiser.
-        seeds: of the classifiers' first weights and of the order of images; one classifier each.
-        pixels: train on so many labelled pixels of each image, drawn at random, of which every seed has its own. Each
-            image is then upsampled once instead of once a step. None: on all pixels.
-        batch_size: images a step.
+        steps: number of optimiser steps.
+        seeds: one classifier is trained for each; sets its initial weights and the order of the images.
+        pixels: train on this many labelled pixels of each image, drawn at random and anew for every seed. Each image
+            is then upsampled only once, not at every step. None: train on all pixels.
+        batch_size: images per step.
         on_step: called after every step and every measured image.
 
     Returns:
@@ -66,7 +66,7 @@ def linear_probes(
 
 
 def _places(images: int, mirrored: bool, batch_size: int, steps: int, seed: int) -> list[list[int]]:
-    """Which images every step sees: all in turn, in a new order each time; of an image and its mirror either."""
+    """The image indices of each step: in random order, all before any repeats; `mirrored`: either form of each."""
     generator = torch.Generator().manual_seed(seed)
     forms = 2 if mirrored else 1
     order: list[int] = []

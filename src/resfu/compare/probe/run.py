@@ -20,7 +20,7 @@ ALWAYS = ("nearest", "bilinear")
 
 
 def parse_rows(words: Sequence[str]) -> dict[str, tuple[str, dict[str, Any], str | None]]:
-    """Parse arguments to rows: from the row's name to upsampler, options and weights file; nearest and bilinear first.
+    """Map each row's name to its upsampler, options and weights file; nearest and bilinear are always included, first.
 
     Args:
         words: arguments "NAME", "NAME+option=value" or, with weights, "NAME+option=value@FILE".
@@ -57,20 +57,20 @@ def probe(
         upsamplers: see `parse_rows`.
         dataset: a key of `resfu.data.DATASETS`.
         root: folder of the data.
-        size: of the squares, S.
-        steps: of the classifiers' optimiser.
-        seeds: of the classifiers.
-        counts: images to train and to measure on, at most.
-        pixels: train on so many pixels of each image, see `linear_probes`; None for all.
+        size: S, the side of the square images.
+        steps: number of optimiser steps for the classifiers.
+        seeds: seeds of the classifiers.
+        counts: the largest number of images to train on and to measure on.
+        pixels: train on this many pixels of each image, see `linear_probes`; None for all.
         options: further arguments of the data set's class.
-        before: what was returned or given to `on_row` before, with the same settings: its rows are kept, and measured
-            again only with other weights.
+        before: results of an earlier call with the same settings, as returned or given to `on_row`. Its rows are kept;
+            a row is measured again only if its weights differ.
         on_step: called with the row's name after each step.
-        on_row: called after each row that is measured, with all that there is so far.
+        on_row: called with all results so far, each time a row has been measured.
 
     Returns:
-        "settings" (weights by the SHA-256 of their file), "rows" (name, "runs" and "fidelity" of each, "cpu_seconds" of
-        all its runs), "machine" and "versions".
+        "settings" (weights by the SHA-256 of their file), "rows" (each with its name, "runs", "fidelity" and the
+        "cpu_seconds" of all its runs), "machine" and "versions".
 
     Raises:
         ValueError: for an unknown name, a method that has parameters but no weights file, or rows of other settings.

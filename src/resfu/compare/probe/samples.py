@@ -1,4 +1,4 @@
-"""Some pixels of every image, so that an image need not be upsampled again at every step."""
+"""Pixels drawn from every image, so that an image need not be upsampled again at every step."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,16 @@ _IGNORED = 255
 
 
 class Samples:
-    """Features and labels of labelled pixels, drawn at random, for each seed other ones.
+    """Features and labels of labelled pixels, drawn at random; each seed has different pixels.
 
-    Which pixels are drawn depends on the image and its labels alone, so that all upsamplers are asked about the same.
+    Which pixels are drawn depends only on the image's position in `trained` and its labels, so that all upsamplers are
+    measured on the same pixels.
 
     Args:
         pf: makes the features.
-        trained: images.
-        pixels: n, of an image and seed; as many as there are where fewer are labelled.
-        seeds: S of them.
+        trained: images to draw from.
+        pixels: pixels per image and seed; an image with too few labelled pixels gives fewer.
+        seeds: seeds that `batch` can be asked for.
     """
 
     def __init__(self, pf: PixelFeatures, trained: Sequence[Seen], pixels: int, seeds: Sequence[int]) -> None:
@@ -28,7 +29,7 @@ class Samples:
         self._kept = [self._of(pf, seen, number) for number, seen in enumerate(trained)]
 
     def batch(self, seed: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Features [1, C, 1, N] and labels [1, 1, N] of some images, by their places in `trained`."""
+        """Features [1, C, 1, N] and labels [1, 1, N] of the images at these indices of `trained`."""
         part = slice(self._places[seed] * self._pixels, (self._places[seed] + 1) * self._pixels)
         features, labels = zip(*(self._kept[place] for place in places), strict=True)
         joined = torch.cat([x[:, part] for x in features], 1)
