@@ -19,8 +19,8 @@ def draw_kernels(
 ) -> Picture:
     """Lay the kernels of some pixels over a picture.
 
-    A kernel is a grid of K x K cells, each as large as a low-resolution pixel and the more opaque the larger its weight
-    (the largest of each kernel is opaque). The pixel that it belongs to is marked.
+    A kernel is a grid of K x K cells, each as large as a low-resolution pixel. A cell is the more opaque the larger its
+    weight; the largest weight of each kernel is fully opaque. The pixel that the kernel belongs to is marked.
 
     Args:
         picture: uint8 [H, W, 3], at the kernel's resolution or a multiple of it.
@@ -60,11 +60,11 @@ def find_edges(picture: Picture, rows: int, columns: int) -> list[tuple[int, int
 
     Args:
         picture: uint8 [H, W, 3].
-        rows: of the grid.
-        columns: of the grid.
+        rows: number of rows of the grid.
+        columns: number of columns of the grid.
 
     Returns:
-        (row, column) of one pixel a part.
+        (row, column) of one pixel in each part.
     """
     x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None]
     x = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)  # edges of things, not of their texture

@@ -12,7 +12,7 @@ from resfu.visualize.picture import Picture
 
 _OPACITY = 0.5
 _OUTLINE = (255, 255, 255)
-# Turns of the colour circle by this part come back to no colour soon.
+# Hues spaced by this fraction of the colour circle stay distinct for many objects.
 _GOLDEN = 0.618033988749895
 
 
@@ -22,7 +22,7 @@ def draw_instances(image: Picture, masks: NDArray[np.bool_], captions: Sequence[
     Args:
         image: uint8 [H, W, 3].
         masks: bool [N, H, W], the best first.
-        captions: one an object, written where it begins; none for no words.
+        captions: one for each object, written where the object begins; empty for no captions.
 
     Returns:
         uint8 [H, W, 3].
@@ -59,7 +59,7 @@ def draw_panoptic(
 
     Args:
         image: uint8 [H, W, 3].
-        ids: [H, W], the segment at each pixel, 0 for void, which stays dark.
+        ids: [H, W], the id of the segment at each pixel; 0 is void, which stays dark.
         segments: "id", "category_id" and "isthing" of each.
         colours: RGB by category.
 
@@ -85,7 +85,7 @@ def _colour(number: int) -> tuple[float, float, float]:
 
 
 def _edges(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """The pixels whose right or lower neighbour has another label, and those neighbours inside of a mask."""
+    """The pixels whose right or lower neighbour has another label; for boolean masks, also these neighbours."""
     edges = np.zeros(labels.shape, dtype=np.bool_)
     for axis in (0, 1):
         changes = np.diff(labels.astype(np.int64), axis=axis) != 0

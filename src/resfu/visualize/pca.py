@@ -18,8 +18,8 @@ class PCABasis:
         mean: [C], float64.
         components: [C, 3], float64: columns by falling variance, orthonormal when they come from `fit_pca` (zero
             columns where C < 3).
-        low: [3], what becomes 0.
-        high: [3], what becomes 255.
+        low: [3], the coordinates that are shown as 0.
+        high: [3], the coordinates that are shown as 255.
     """
 
     mean: Tensor
@@ -34,7 +34,7 @@ class PCABasis:
         return (directions @ x).T - (directions @ self.mean.to(x.dtype))
 
     def colour(self, features: Tensor) -> Picture:
-        """Show a map in this basis.
+        """Convert a feature map to a colour picture in this basis.
 
         Args:
             features: [C, H, W], floating point, any device.
@@ -90,9 +90,9 @@ def align(
 ) -> PCABasis:
     """Turn a basis so that its colours resemble another network's on the same images.
 
-    Two networks hold the same content in different coordinates. The rotation of the three (standardised) axes that
-    brings one network's coordinates nearest to the other's, the orthogonal Procrustes solution, makes their pictures
-    comparable and adds nothing that is not there.
+    Two networks hold the same content in different coordinates. To make their pictures comparable, the three
+    (standardised) axes are rotated so that one network's coordinates come nearest to the other's (the orthogonal
+    Procrustes solution). A rotation adds nothing to the content.
 
     Args:
         basis: of the network whose colours are to change.

@@ -1,4 +1,4 @@
-"""What a network's slots and upsamplers are called with in one forward pass, whatever network it is."""
+"""Records the arguments and outputs of a network's slots and upsamplers during a forward pass."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ class RecordedCall:
 
     Attributes:
         name: of the module, as the network's `named_modules` has it.
-        module: the network's own; look, do not change.
-        inputs: what it was called with, by the names of the arguments of its `forward`.
+        module: the network's own module, not a copy: do not change it.
+        inputs: the arguments of the call, by the parameter names of the module's `forward`.
         output: [B, C, H, W].
     """
 
@@ -31,12 +31,12 @@ class RecordedCall:
 
     @property
     def features(self) -> Tensor:
-        """[B, C, h, w], what came in."""
+        """The features that were passed in, [B, C, h, w]."""
         return self.inputs["features"]
 
     @property
     def guidance(self) -> Any:
-        """[B, c, H, W] of an upsampler; None where it was given none."""
+        """The guidance that was passed in, [B, c, H, W] for an upsampler; None if there was none."""
         return self.inputs.get("guidance")
 
     @property
@@ -49,14 +49,14 @@ class RecordedCall:
 def recorded(network: nn.Module) -> Iterator[list[RecordedCall]]:
     """Record the calls of slots and upsamplers while the block runs.
 
-    An upsampler inside another (a step of Stack-JBU) is part of that one and not recorded; the steps of a chain of x2
-    are upsamplers of their own.
+    An upsampler inside another upsampler (a step of Stack-JBU) is not recorded. The steps of a chain of x2 upsamplers
+    are recorded separately.
 
     Args:
         network: with or without slots.
 
     Yields:
-        The calls so far, in the order in which they end: those inside a slot come before the slot's.
+        The list of calls so far, in the order in which they end: the calls inside a slot come before the slot's own.
     """
     found = {name: module for name, module in network.named_modules() if isinstance(module, Slot | Upsampler)}
     upsamplers = [name for name, module in found.items() if isinstance(module, Upsampler)]

@@ -43,13 +43,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Heat:
-    """A map of one number a pixel, in the grid, with its scale.
+    """A map with one number for each pixel, drawn in the grid as colours with a colour bar.
 
     Attributes:
         values: [H, W].
         title: above it.
         numbers: write the value into each cell.
-        limits: values of the darkest and brightest colour; default: the least and the largest.
+        limits: the values shown by the darkest and the brightest colour; default: the smallest and the largest value.
     """
 
     values: Tensor
@@ -62,7 +62,7 @@ Place = Panel | Heat | None
 
 
 def save_sheet(rows: Sequence[Sequence[Place]], title: str, path: Path, caption: str = "") -> Path:
-    """Draw a grid and write it.
+    """Draw a grid and write it to a PNG file.
 
     All places have one size, with the shape of the first picture. Enlarging repeats pixels, so that low resolution
     looks like low resolution; shrinking averages.
@@ -173,7 +173,7 @@ def _paste(sheet: Axes, picture: Picture, corner: tuple[int, int], room: tuple[i
 
 
 def _cut(text: Text, width: int) -> None:
-    """Shorten words that are wider than so many pixels; those with formulas stay."""
+    """Shorten a text that is wider than `width` pixels; a text with formulas stays as it is."""
     words = text.get_text()
     if "$" in words and text.get_parse_math():
         return

@@ -1,4 +1,4 @@
-"""The calls of a network's slots, and of the ReSFU modules in them, with what part of their maps is the photo."""
+"""The calls of a network's slots and of the ReSFU modules in them, and which part of their maps shows the photo."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class _Call:
     """One call in the forward pass of one image.
 
     Attributes:
-        name: of the slot, as the network has it; of a step in a slot, with ".1", ".2", ... behind.
-        features: [1, C, h, w], what came in.
-        size: (H, W) of what came out.
-        frame: what part of the maps is the image.
+        name: the slot's name in the network; for a step in a slot, followed by ".1", ".2", ...
+        features: [1, C, h, w], the input.
+        size: (H, W) of the output.
+        frame: which part of the maps shows the image.
     """
 
     name: str
@@ -50,7 +50,7 @@ class _Call:
         return f"{self.name}, ×{self.ratio[0]:.3g} ({h} × {w} to {H} × {W})"
 
     def bilinear(self) -> Tensor:
-        """The features by bilinear interpolation at the output's size, [C, H, W]."""
+        """The features, interpolated bilinearly to the output's size, [C, H, W]."""
         return F.interpolate(self.features, size=self.size, mode="bilinear", align_corners=False)[0]
 
 
@@ -59,9 +59,9 @@ class ReSFUCall(_Call):
     """A call of a ReSFU module.
 
     Attributes:
-        module: the network's own; look, do not change.
+        module: the network's own module, not a copy: do not change it.
         guidance: [1, c, H, W].
-        guides: what the slot offers for a chain of x2 steps, from coarse to fine.
+        guides: the guidance maps that the slot offers for a chain of x2 steps, from coarse to fine.
     """
 
     module: ReSFU
@@ -69,7 +69,7 @@ class ReSFUCall(_Call):
     guides: Sequence[Tensor] = ()
 
     def altered(self, **settings: object) -> Self:
-        """The same call of a copy with the same weights and other settings, such as neighbours="coarse"."""
+        """The same call with a copy of the module that has other settings, such as neighbours="coarse"."""
         module = copy.deepcopy(self.module)
         for name, value in settings.items():
             setattr(module, name, value)
@@ -87,7 +87,7 @@ class SlotCall(_Call):
 
     Attributes:
         output: [1, C, H, W].
-        resfu: the calls of ReSFU modules in it, in order; empty when another upsampler sits there.
+        resfu: the calls of ReSFU modules in the slot, in order; empty if the slot holds another upsampler.
     """
 
     output: Tensor
@@ -98,7 +98,7 @@ class SlotCall(_Call):
 def slot_calls(
     host: SegmentationHost | MaskRCNN, image: Tensor, photo_size: tuple[int, int] | None = None
 ) -> dict[str, SlotCall]:
-    """Listen to one pass through the slots.
+    """Run the network once and record the calls of its slots.
 
     Args:
         host: the network, in evaluation mode.
@@ -106,7 +106,7 @@ def slot_calls(
         photo_size: (H, W) of the photo that the image was resized from; default: the image's.
 
     Returns:
-        The call of every slot by its name in `upsampled_features`, in the order of that.
+        The call of every slot, with the names and the order of the host's `upsampled_features`.
 
     Raises:
         ValueError: for a network that shows no features.
@@ -153,10 +153,10 @@ _AnyCall = TypeVar("_AnyCall", bound=_Call)
 
 
 def choose_call(calls: Mapping[str, _AnyCall], name: str | None = None) -> _AnyCall:
-    """The call of a name; without one, the call with the highest ratio, and of several the one with the finest output.
+    """The call with this name; by default the one with the highest ratio, or among equals the finest output.
 
     Raises:
-        ValueError: for an unknown name; it lists what there is.
+        ValueError: for an unknown name; the message lists the known ones.
     """
     if name is None:
         # At odd sizes, ratios of one kind differ a little: x2 from 4 to 7 rows is less than x2 from 7 to 14.
@@ -176,6 +176,6 @@ def _size(x: Tensor) -> tuple[int, int]:
 
 
 def _frame(image: tuple[int, int], covered: tuple[int, int], photo: tuple[int, int]) -> Frame:
-    """The network's own images may be larger than the image, where it pads them."""
+    """The photo's part of the maps; the maps cover more than the photo if the network pads its images."""
     height, width = (float(max(n, whole * n / own)) for whole, own, n in zip(covered, image, photo, strict=True))
     return Frame(photo, (height, width))

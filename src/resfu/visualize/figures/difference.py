@@ -14,25 +14,25 @@ def relative_difference(one: Tensor, other: Tensor, features: Tensor) -> Tensor:
     Args:
         one: [C, H, W].
         other: [C, H, W].
-        features: [C, h, w] that both were made from.
+        features: [C, h, w], the features that both maps were made from.
 
     Returns:
-        [H, W]: the Euclidean norm of the difference, over the root mean square distance of the features from their
-        mean.
+        [H, W]: the Euclidean norm of the difference, divided by the root mean square distance of the features from
+        their mean.
     """
     spread = (features - features.mean((1, 2), keepdim=True)).square().sum(0).mean().sqrt()
     return (one - other).norm(dim=0) / spread.clamp_min(1e-12)
 
 
 def busiest_window(values: Tensor, share: float = 0.3) -> Window:
-    """The window with the largest sum.
+    """Find the window whose values have the largest sum.
 
     Args:
         values: [H, W], at least 0.
-        share: of the map's sides that the window's are.
+        share: height and width of the window, as a share of the map's.
 
     Returns:
-        Its rows and columns.
+        The rows and columns of the window.
     """
     size = [max(1, round(n * share)) for n in values.shape]
     sums = F.avg_pool2d(values[None, None].double(), (size[0], size[1]), stride=1)[0, 0]

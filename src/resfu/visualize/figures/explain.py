@@ -25,10 +25,10 @@ class Explanation:
 
     Attributes:
         call: the call.
-        maps: what `ReSFU.explain` names, without the batch axis, and "inner_product_kernel" [K * K, H, W]: the kernel
-            that inner products of the same queries and keys give.
-        departure: [H, W], of what the kernel makes from what bilinear interpolation does, see `relative_difference`.
-            (In flat regions a kernel may be anything, and it changes nothing.)
+        maps: the tensors of `ReSFU.explain`, without the batch axis, and "inner_product_kernel" [K * K, H, W]: the
+            kernel that results from inner products of the same queries and keys.
+        departure: [H, W], the `relative_difference` between the output and bilinear interpolation. It compares outputs,
+            not kernels, because in flat regions the kernel has no effect on the output.
     """
 
     call: ReSFUCall
@@ -43,14 +43,14 @@ class Explanation:
         return {name: self.maps[name][:, row, column].view(K, K) for name in names}
 
     def telling_pixels(self, count: int = 2) -> list[tuple[int, int]]:
-        """Pixels of the photo to look at: where the kernel acts least like bilinear, far apart, and where most like it.
+        """Choose pixels of the photo whose kernels differ most from bilinear interpolation, and one that differs least.
 
         Args:
-            count: of the pixels where it acts least like bilinear.
+            count: number of pixels where the output differs most from bilinear interpolation; they lie far apart.
 
         Returns:
-            (Y, X) of `count` + 1 pixels, fewer on a map that has no room for them. Kernels that reach over the border
-            are left out where there are others.
+            (Y, X) of `count` + 1 pixels, the one that differs least last; fewer on a map that has no room for them.
+            Pixels whose kernels reach over the border are left out where there are others.
         """
         size = self.call.size
         rows, columns = self.call.frame.kept(size)
@@ -76,7 +76,7 @@ def explain_call(call: ReSFUCall) -> Explanation:
         call: of a ReSFU.
 
     Returns:
-        Everything that the sheets show.
+        Everything that `map_sheet` and `kernel_sheet` show.
     """
     maps = call.explain()
     if call.module.similarity != "inner_product":
@@ -85,7 +85,7 @@ def explain_call(call: ReSFUCall) -> Explanation:
 
 
 def map_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tuple[int, int]]) -> list[list[Place]]:
-    """Features, queries and keys as colours. What stands in one row shares its colours, but for the first column.
+    """Features, queries and keys as colours; the pictures of a row, except the first, share one colour basis.
 
     Args:
         photo: uint8 [H, W, 3].
@@ -93,7 +93,7 @@ def map_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tuple[i
         pixels: (Y, X) of the photo's pixels to mark.
 
     Returns:
-        The rows of the grid; what an ablation leaves out is None.
+        The rows of the grid; a map that does not exist in an ablation of ReSFU is None.
     """
     call, maps = explanation.call, explanation.maps
     frame, size = call.frame, call.size
@@ -127,7 +127,7 @@ def map_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tuple[i
 
 
 def kernel_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tuple[int, int]]) -> list[list[Place]]:
-    """One row a pixel: where it is, both scores, the kernel, and the kernel by inner product.
+    """One row for each pixel: its position, both scores, the kernel, and the kernel from inner products.
 
     Args:
         photo: uint8 [H, W, 3].
@@ -158,7 +158,7 @@ def kernel_sheet(photo: Picture, explanation: Explanation, pixels: Sequence[tupl
 
 
 def _kernel_on(photo: Picture, explanation: Explanation, place: tuple[int, int], side: int = 200) -> Picture:
-    """The kernel of a pixel over the part of the photo that it reaches, about `side` pixels large."""
+    """A pixel's kernel drawn over the part of the photo that it reaches; the picture is about `side` pixels large."""
     call, kernel = explanation.call, explanation.maps["kernel"]
     reach = [(call.module.kernel_size / 2 + 0.5) * ratio for ratio in call.ratio]
     rows, columns = (

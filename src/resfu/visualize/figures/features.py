@@ -14,10 +14,10 @@ _ROWS = ("upsampled", "bilinear", "nearest", "kernels", "prediction")
 
 
 def shared_colours(networks: Sequence[Sequence[SlotCall]]) -> list[PCABasis]:
-    """One basis a network, fitted before the upsampler and turned so that the networks' colours resemble each other.
+    """Fit one basis per network to the features before upsampling, rotated so that networks have similar colours.
 
     Args:
-        networks: of every network the calls of one slot, for the same images in the same order.
+        networks: for every network the calls of one slot, for the same images in the same order.
 
     Returns:
         A basis for each network.
@@ -32,15 +32,15 @@ def shared_colours(networks: Sequence[Sequence[SlotCall]]) -> list[PCABasis]:
 
 
 def feature_pictures(call: SlotCall, basis: PCABasis) -> dict[str, Picture]:
-    """The features of a slot as colours, by three ways to bring them to the output's size.
+    """The features of a slot as colours, brought to the output's size in three ways.
 
     Args:
-        call: of the slot.
+        call: a call of the slot.
         basis: directions and ranges of the colours.
 
     Returns:
-        "upsampled" (by the slot's own upsampler), "bilinear" and "nearest" (the features as they come, with pixels
-        repeated): uint8 [H, W, 3], the image's own part of the map.
+        "upsampled" (by the slot's own upsampler), "bilinear" and "nearest" (the input features with pixels repeated):
+        uint8 [H, W, 3], cropped to the part of the map that shows the image.
     """
     pictures = {
         "upsampled": basis.colour(call.output[0]),
@@ -54,8 +54,8 @@ def kernel_picture(photo: Picture, call: ReSFUCall) -> Picture:
     """The kernels of some pixels on edges, drawn over the photo.
 
     Args:
-        photo: uint8 [H, W, 3], as large as the call's frame says.
-        call: of a ReSFU.
+        photo: uint8 [H, W, 3], of the size `call.frame.photo`.
+        call: a call of a ReSFU module.
 
     Returns:
         uint8 [H, W, 3].
@@ -71,13 +71,13 @@ def kernel_picture(photo: Picture, call: ReSFUCall) -> Picture:
 def feature_sheet(
     photo: Picture, networks: Mapping[str, Mapping[str, Picture]], same_features: bool, columns: int = 4
 ) -> list[list[Place]]:
-    """Lay the pictures out.
+    """Lay out the pictures of several networks in a grid.
 
     Args:
         photo: uint8 [H, W, 3].
         networks: `feature_pictures` by the network's title; "kernels" and "prediction" may be added to them.
         same_features: all networks upsample the same features, so that nearest and bilinear are shown once.
-        columns: of the grid in that case; else there is one column a network.
+        columns: number of columns if `same_features`; otherwise there is one column for each network.
 
     Returns:
         The rows of the grid.

@@ -13,7 +13,7 @@ class Frame:
 
     Attributes:
         photo: (H, W) of the photo.
-        covered: (H, W) that every map covers, in pixels of the photo; at least the photo's.
+        covered: (H, W) of the padded photo, which every map covers, in pixels of the photo; at least `photo`.
     """
 
     photo: tuple[int, int]

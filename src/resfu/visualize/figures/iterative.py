@@ -16,14 +16,14 @@ from resfu.visualize.sheets import Heat, Panel, Place
 
 @dataclass(frozen=True)
 class StepByStep:
-    """The same features brought to the target twice.
+    """The same features, upsampled to the target's size in one step and in several.
 
     Attributes:
-        direct: [C, H, W].
-        stages: [C, h_i, w_i] after each step; the last has the target's size.
-        own_guides: whether each step was guided by the network's own map of its resolution, rather than by the
-            target's guidance averaged down.
-        difference: [H, W] of the last stage to `direct`, see `relative_difference`.
+        direct: [C, H, W], the result of the single step.
+        stages: [C, h_i, w_i] after each of the several steps; the last has the target's size.
+        own_guides: whether each step was guided by the network's own map of that step's resolution. Otherwise the
+            target's guidance is averaged down.
+        difference: [H, W], the `relative_difference` between the last stage and `direct`.
     """
 
     direct: Tensor
@@ -37,10 +37,10 @@ def iterate_call(call: ReSFUCall) -> StepByStep:
     """Upsample in one step, and in steps of x2 with the same weights.
 
     Args:
-        call: of a ReSFU with a ratio of about 4 or more.
+        call: a call of a ReSFU module with a ratio of about 4 or more.
 
     Returns:
-        Both ways.
+        Both results and their difference.
 
     Raises:
         ValueError: for a ratio that is a single step.
@@ -72,8 +72,8 @@ def iterative_sheet(photo: Picture, call: ReSFUCall, made: StepByStep) -> list[l
 
     Args:
         photo: uint8 [H, W, 3].
-        call: that was iterated.
-        made: by `iterate_call`.
+        call: the call that was given to `iterate_call`.
+        made: the result of `iterate_call`.
 
     Returns:
         The rows of the grid.

@@ -12,10 +12,10 @@ from resfu.visualize.sheets import Heat, Panel, Place
 
 @torch.no_grad()
 def compare_neighbours(call: ReSFUCall) -> dict[str, Tensor]:
-    """Upsample the same features twice.
+    """Upsample the same features with fine and with coarse neighbours.
 
     Args:
-        call: of a ReSFU; the module itself stays as it is.
+        call: a call of a ReSFU module; the module is not changed.
 
     Returns:
         "fine" and "coarse" [C, H, W], and their "difference" [H, W], see `relative_difference`.
@@ -28,12 +28,12 @@ def compare_neighbours(call: ReSFUCall) -> dict[str, Tensor]:
 
 
 def neighbour_sheet(photo: Picture, call: ReSFUCall, compared: dict[str, Tensor]) -> list[list[Place]]:
-    """Both outputs and their difference, and below the part where they differ most.
+    """Both outputs and their difference; the row below enlarges the part where they differ most.
 
     Args:
         photo: uint8 [H, W, 3].
-        call: that was compared.
-        compared: by `compare_neighbours`.
+        call: the call that was given to `compare_neighbours`.
+        compared: the result of `compare_neighbours`.
 
     Returns:
         The rows of the grid.
