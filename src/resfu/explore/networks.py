@@ -20,7 +20,7 @@ UNTRAINED = f"{HOST}, ImageNet encoder, untrained upsampler"
 FROZEN = ", frozen encoder alone"
 RATIOS = (2, 4, 8, 16)
 _TARGET = 2  # the stride of the slot's output in that network
-# A frozen encoder gives features, and its image is all there is to guide by.
+# A frozen encoder gives only features, so an upsampler can be guided by nothing but the image.
 PIXEL_UPSAMPLERS = tuple(
     name for name, method in UPSAMPLERS.items() if method.ratios == "any" and (method.image_guided or not method.guided)
 )
@@ -37,12 +37,13 @@ class Networks:
 
     Args:
         runs: run folders of `resfu fit`, output folders of `resfu compare`, or checkpoints.
-        encoders: frozen encoders, as `PixelFeatures` takes them; the embedded ones are offered anyway.
-        weights: of upsamplers for frozen encoders, by name, files of `resfu distill`; the others start at random.
+        encoders: frozen encoders, as `PixelFeatures` takes them; the embedded ones are always offered.
+        weights: weights files from `resfu distill` for the upsamplers of frozen encoders, by upsampler name; upsamplers
+            without a file have random weights.
 
     Raises:
-        ValueError: for a path without a finished run, weights that are not there, or of an upsampler that frozen
-            encoders do not have.
+        ValueError: for a path without a finished run, a weights file that does not exist, or weights of an upsampler
+            that is not offered for frozen encoders.
     """
 
     runs: Sequence[Path] = ()
@@ -70,7 +71,7 @@ class Networks:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The entries of the page's lists: ratios, and the upsamplers of each network; a trained one has its own."""
+        """The entries of the page's lists: ratios, and each network's upsamplers (none to choose for trained ones)."""
         upsamplers: dict[str, list[str]] = {name: [] for name in self._trained}
         upsamplers[UNTRAINED] = list(UPSAMPLERS)
         upsamplers |= {name: list(PIXEL_UPSAMPLERS) for name in self._frozen}
@@ -80,9 +81,9 @@ class Networks:
         """A host in evaluation mode, or `PixelFeatures`.
 
         Args:
-            network: one of the choices.
-            upsampler: for an untrained network; a trained one has its own.
-            ratio: likewise.
+            network: a name from `choices`.
+            upsampler: a name from `choices`; ignored for a trained network, which has its own.
+            ratio: one of the ratios in `choices`; only the untrained network depends on it.
 
         Raises:
             ValueError: for an unknown choice.

@@ -24,11 +24,11 @@ _HOSTS = ("127.0.0.1", "localhost")
 
 
 class Explorer:
-    """Answers the page's requests; the last view is kept for requests about its pixels.
+    """Answers the page's requests; keeps the last view, for later requests about its pixels.
 
     Args:
-        networks: to choose from.
-        longest_side: larger photos are shrunk to this.
+        networks: the networks to choose from.
+        longest_side: larger photos are shrunk so that their longer side has this many pixels.
     """
 
     def __init__(self, networks: Networks, longest_side: int = LONGEST_SIDE) -> None:
@@ -60,7 +60,7 @@ class Explorer:
 
 
 def serve(explorer: Explorer, port: int = 0) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1; call its `serve_forever`.
+    """Create a server on 127.0.0.1; call its `serve_forever` to run it.
 
     Args:
         explorer: answers the requests.
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"there is no {place} here."})
 
     def do_POST(self) -> None:
-        """Answer a photo."""
+        """Answer a request that sends a photo."""
         place, query = self._place()
         length = int(self.headers.get("Content-Length") or 0)
         if place != "/look":

@@ -25,10 +25,10 @@ class PhotoView:
 
     Attributes:
         photo: uint8 [H, W, 3], as the network saw it.
-        call: of the slot with the highest ratio.
-        milliseconds: of the slot alone, the second of two passes.
-        peak_bytes: memory that the slot takes beside its input.
-        parameters: of the upsampler.
+        call: the call of the slot with the highest ratio.
+        milliseconds: time of the slot alone, in the second of two passes.
+        peak_bytes: memory that the slot needs in addition to its input.
+        parameters: number of the upsampler's parameters.
     """
 
     photo: Picture
@@ -38,7 +38,7 @@ class PhotoView:
     parameters: int
 
     def answer(self) -> dict[str, Any]:
-        """Pictures and numbers for the page, as JSON can hold them."""
+        """Pictures and numbers for the page, ready for JSON."""
         (basis,) = figures.shared_colours([[self.call]])
         pictures = figures.feature_pictures(self.call, basis)
         (h, w), (H, W) = self.call.features.shape[-2:], self.call.size
@@ -56,14 +56,14 @@ class PhotoView:
         return answer
 
     def similarity(self, row: float, column: float) -> dict[str, str]:
-        """How alike the features of each pixel are to those of one pixel, before and after upsampling.
+        """Compare the features of all pixels with those of one pixel, before and after upsampling.
 
         Args:
-            row: of the pixel, 0 at the photo's top and 1 at its bottom.
-            column: of the pixel, 0 at the left and 1 at the right.
+            row: position of the pixel, 0 at the photo's top and 1 at its bottom.
+            column: position of the pixel, 0 at the left and 1 at the right.
 
         Returns:
-            Pictures of the cosine, black for -1 and white for 1, by "before" and "after".
+            Pictures of the cosine similarity, black for -1 and white for 1, as "before" and "after".
 
         Raises:
             ValueError: for a place outside the photo.
@@ -79,7 +79,7 @@ class PhotoView:
         return found
 
     def _kernels(self) -> dict[str, Any]:
-        """ReSFU's kernels of all pixels, for drawing under the pointer: weights in 1/255 of each pixel's largest."""
+        """ReSFU's kernels of all pixels, for drawing under the pointer; each kernel's largest weight becomes 255."""
         call = self.call.resfu[-1]
         kernel = call.explain()["kernel"]
         rows, columns = self.call.frame.kept((kernel.shape[-2], kernel.shape[-1]))
@@ -101,7 +101,7 @@ def look(network: nn.Module, photo: Picture, ratio: int) -> PhotoView:
     Args:
         network: of `resfu.create_host`, in evaluation mode, or `PixelFeatures`.
         photo: uint8 [H, W, 3].
-        ratio: of the output to a frozen encoder's features; a host has its own.
+        ratio: upsampling ratio for the features of a frozen encoder; ignored for a host, whose slots set the ratio.
 
     Raises:
         ValueError: for a network without an upsampler slot.
@@ -119,7 +119,7 @@ def look(network: nn.Module, photo: Picture, ratio: int) -> PhotoView:
 
 
 def _slot_call(host: Any, image: Tensor) -> tuple[figures.SlotCall, nn.Module, dict[str, Any]]:
-    """The slot with the highest ratio: its call, itself and its arguments."""
+    """The slot with the highest ratio: its call, the slot itself and the arguments of the call."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (host.mean, host.std))
     with recorded(host) as heard:
         calls = figures.slot_calls(host, (image - mean) / std)
