@@ -71,7 +71,7 @@ def _measure(command: str, split: str, argv: Sequence[str]) -> int:
 def _trained(
     options: Any, settings: dict[str, Any], short: Callable[[Any], dict[str, Any]] = lambda task: {}
 ) -> tuple[Any, Any, Path]:
-    """The experiment of a checkpoint, its network without weights yet, and the file.
+    """The experiment of a checkpoint, its network (weights not loaded yet), and the checkpoint's path.
 
     Args:
         options: of the command.

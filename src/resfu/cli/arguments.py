@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses bad options in one line, as every other user error."""
+    """An argument parser that reports bad options in one line, like every other user error."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is."""
@@ -80,7 +80,7 @@ def upsamplers(text: str) -> tuple[str, ...]:
 
 
 def variants(text: str) -> tuple[str, ...]:
-    """As `upsamplers`, each with constructor arguments if wanted: NAME+KEY=VALUE+KEY=VALUE."""
+    """Like `upsamplers`, but each name may carry constructor arguments: NAME+KEY=VALUE+KEY=VALUE."""
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     names = upsamplers(",".join(word.partition("+")[0] for word in words))
     return names if words == ("all",) else words

@@ -103,7 +103,7 @@ def _cells(measured: Pass) -> tuple[str, str, str]:
 
 
 def _short(number: float) -> str:
-    """Three digits, all those before the point."""
+    """A number with three significant digits; digits before the decimal point are never dropped."""
     digits = 2 - math.floor(math.log10(number)) if number > 0 else 0
     return f"{number:.{min(max(digits, 0), 2)}f}"
 

@@ -1,4 +1,4 @@
-"""Checkpoints on the command line, and errors in words that a user can act on."""
+"""Finds checkpoints named on the command line, and turns library errors into messages that a user can act on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ def checkpoint_path(given: str, run: str | None) -> Path:
     """The file that "last", "best" or a path stands for.
 
     Raises:
-        FileNotFoundError: where there is none.
+        FileNotFoundError: if the file does not exist.
         ValueError: for "last" or "best" without a run.
     """
     if given in ("last", "best"):

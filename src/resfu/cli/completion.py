@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def options_of(command: str) -> list[str]:
-    """The options that the help of a command names; of one whose packages are not installed, --help alone."""
+    """The options in a command's help text; only --help if the command's packages are not installed."""
     from resfu.cli import main
 
     text = io.StringIO()

@@ -11,7 +11,7 @@ from resfu.recipes import changes, listed, merge
 
 
 def run(words: list[str]) -> int:
-    """Fit, or go on with a fit, and write weights and a card."""
+    """Start or continue a fit, then write the weights and their model card."""
     options, settings = parse(_parser(), words)
     import torch
     from rich.console import Console
@@ -75,7 +75,7 @@ _MAY_CHANGE = (
 
 
 def _check_same(config: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a fit of other settings.
+    """Refuse to continue a fit that was started with other settings.
 
     Raises:
         ValueError: naming every setting that differs, with both values.

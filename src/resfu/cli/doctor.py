@@ -1,4 +1,4 @@
-"""`resfu doctor`: what is installed, which backends run here and why others do not, and whether they are right."""
+"""`resfu doctor`: shows what is installed and which backends run here, and checks that their results are right."""
 
 import argparse
 import os
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def findings() -> dict[str, Any]:
-    """Everything that the command shows, as JSON can hold it."""
+    """Everything that the command shows, ready for JSON."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     return {
         "resfu": __version__,
@@ -75,7 +75,7 @@ def _version(package: str) -> str | None:
 
 
 def _check(device: str, backend: str) -> dict[str, Any]:
-    """Run operations with a backend, beside the reference in fp64."""
+    """Run operations with a backend and compare the results with the reference in fp64."""
     check: dict[str, Any] = {"device": device, "backend": backend, "runs": None, "right": None, "error": None}
     try:
         check["runs"] = which_backend(torch.zeros(1, device=device), backend)
@@ -89,7 +89,7 @@ def _check(device: str, backend: str) -> dict[str, Any]:
 
 
 def _error(operation: Callable[[torch.device, torch.dtype, str], torch.Tensor], device: str, backend: str) -> float:
-    """Largest difference to the reference, relative to the largest value."""
+    """The largest absolute difference from the reference, relative to the reference's largest absolute value."""
     expected = operation(torch.device("cpu"), torch.float64, "reference")
     found = operation(torch.device(device), torch.float32, backend).cpu().double()
     return ((found - expected).abs().max() / expected.abs().max()).item()

@@ -21,13 +21,13 @@ from resfu.visualize import Picture, figures, save_sheet
 
 @dataclass(frozen=True)
 class _Look:
-    """What one figure is made of.
+    """The input of one figure: a photo and what to show of it.
 
     Attributes:
-        photo: as it is.
-        small: the photo as the networks see it.
-        stem: the start of the files' names.
-        slot: which upsampler of a network; None for the one with the highest ratio.
+        photo: the photo at its own size.
+        small: the photo at the size that the networks see.
+        stem: folder and first part of the output files' names.
+        slot: name of the slot to show; None for the one with the highest ratio.
         pixels: (Y, X) of the photo's pixels to explain; empty to choose some.
     """
 
@@ -135,7 +135,7 @@ def _iterative(look: _Look, call: figures.ReSFUCall, network: Network) -> list[P
 def _of_each_resfu(
     draw: Callable[[_Look, figures.ReSFUCall, Network], list[Path]],
 ) -> Callable[[_Look, Sequence[Network]], list[Path]]:
-    """Figures of the ReSFU modules; of several networks, those without ReSFU are left out."""
+    """Figures of the ReSFU modules; if there are several networks, those without ReSFU are left out."""
 
     def draw_all(look: _Look, networks: Sequence[Network]) -> list[Path]:
         files: list[Path] = []

@@ -1,4 +1,4 @@
-"""`resfu inspect`: what a network upsamples, and what other upsamplers would cost there."""
+"""`resfu inspect`: shows where a network upsamples, and what other upsamplers would cost in these places."""
 
 import argparse
 import statistics
@@ -93,7 +93,7 @@ def _why_none(plan: Plan) -> str:
 
 
 def _milliseconds(networks: dict[str, nn.Module], inputs: tuple) -> dict[str, float]:
-    """Medians of passes in turn, so that a slow moment of the machine meets all of them."""
+    """Median times; the networks run in turn, so that a slow moment of the machine affects all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     with torch.no_grad():
         for _ in range(_ROUNDS + 1):  # the first warms up

@@ -1,4 +1,4 @@
-"""Networks of other libraries by one word, with random weights: LIBRARY:NAME, or package.module:factory."""
+"""Makes networks of other libraries, with random weights, from one word: LIBRARY:NAME or package.module:factory."""
 
 import importlib
 import inspect

@@ -22,7 +22,7 @@ _RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fix
 
 
 def run(argv: list[str]) -> int:
-    """Print what is asked for; all but the settings need no extra of the package."""
+    """Print the requested list; only the list of settings needs an extra of the package."""
     parser = argparse.ArgumentParser(
         prog="resfu list",
         description=f"List the upsamplers and the hosts. Parameters are those of the ratio 2, {_CHANNELS} channels and "
@@ -109,7 +109,7 @@ def _build(name: str, ratio: int) -> Upsampler:
 
 
 def _ratios(name: str) -> str:
-    """Which ratios an upsampler takes; one that is built for its ratio is asked whether it would take 3."""
+    """Which ratios an upsampler takes; for one with a fixed ratio, test whether it can be built for ratio 3."""
     ratios = UPSAMPLERS[name].ratios
     if ratios == "fixed":
         try:
@@ -120,5 +120,5 @@ def _ratios(name: str) -> str:
 
 
 def _summary(method: type[Upsampler]) -> str:
-    """The docstring's first line, without the reference that has a column of its own."""
+    """The docstring's first line, without the arXiv reference, which has its own column."""
     return re.sub(r" \(arXiv [^)]*\)", "", (inspect.getdoc(method) or "").partition("\n")[0])

@@ -1,4 +1,4 @@
-"""Running out of memory, in words: how to know it, and which option helps."""
+"""Recognises errors for lack of memory, and says which option of a command needs less."""
 
 import errno
 
@@ -25,5 +25,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def advice(command: str) -> str:
-    """One line on it, with the command's option that takes less."""
+    """A one-line message for lack of memory, with the options of the command that need less."""
     return "; ".join(["out of memory", *([_ADVICE[command]] if command in _ADVICE else [])])

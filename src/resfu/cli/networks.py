@@ -1,4 +1,4 @@
-"""The networks that `resfu figure` looks through: trained ones from their files, or untrained ones."""
+"""The networks that `resfu figure` shows: trained ones from their files, or untrained ones."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ _DEMO = Path("runs/demo")
 
 @dataclass(frozen=True)
 class Network:
-    """A network to look through.
+    """A network to show.
 
     Attributes:
-        label: what its files are called.
-        title: what its pictures are called.
-        origin: in words, where its weights come from.
-        host: in evaluation mode.
-        module: of a trained one, which knows the classes that it predicts.
+        label: the network's part of file names.
+        title: the network's name in the titles of pictures.
+        origin: where its weights come from, in words.
+        host: the network itself, in evaluation mode.
+        module: the training module of a trained network, which knows the predicted classes; else None.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Network:
 
     @property
     def kernels_are_untrained(self) -> bool:
-        """Whether an upsampler in it has parameters, none of them trained."""
+        """Whether the network is untrained and one of its upsamplers has parameters."""
         found = (module for module in self.host.modules() if isinstance(module, Upsampler))
         return self.module is None and any(count_parameters(module) for module in found)
 
@@ -52,7 +52,7 @@ class Network:
 
     @torch.no_grad()
     def prediction(self, image: Tensor) -> Picture | None:
-        """What a trained network says of an image [3, H, W], in colours; None where it has no colours for it."""
+        """A trained network's prediction for an image [3, H, W] as a picture; None if there is no picture of it."""
         return None if self.module is None else self.module.picture(image)
 
 
@@ -90,7 +90,7 @@ def find_networks(options: argparse.Namespace, default: Sequence[str]) -> list[N
         default: as in `add_options`.
 
     Raises:
-        ValueError: for options that exclude one another, or checkpoints without weights for what is to be shown.
+        ValueError: for options that exclude each other, or checkpoints without weights for the networks to show.
     """
     given = [f"--{name}" for name in ("host", "pretrained") if getattr(options, name) is not None]
     if options.checkpoint is None:

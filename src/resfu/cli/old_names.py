@@ -23,7 +23,7 @@ _STUFF_PART = 72  # of a scene's pixels; fewer of one kind of stuff were void
 
 
 def take_old_names(arguments: Sequence[str]) -> tuple[list[str], str, dict[str, Any]]:
-    """Separate old options from the others, and say on stderr what their new form is.
+    """Separate old options from the others, and print the new form of each to stderr.
 
     Args:
         arguments: of the command line.
@@ -110,5 +110,5 @@ def _recipe(host: str | None, data: str | None) -> str:
 
 
 def _steps(recipe: str) -> int:
-    """How long its training is."""
+    """The number of training steps of a recipe."""
     return read_recipe(recipe).get("trainer", {}).get("max_steps", 1)

@@ -1,4 +1,4 @@
-"""The options of `resfu predict`, and what of the settings they stand for."""
+"""The options of `resfu predict`, and the settings that they stand for."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,8 @@ def chosen(options: argparse.Namespace, task: "Task") -> dict[str, Any]:
     """The settings that the options stand for.
 
     Args:
-        options: parsed.
-        task: of the network.
+        options: the parsed options.
+        task: the network's task.
 
     Raises:
         ValueError: for options that don't belong to these predictions or to one another.

@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _label_map(text: str) -> str | LabelMap:
-    """A name, or the map in a JSON file, whose keys are texts."""
+    """The name of a built-in label map, or the map in a JSON file, with its keys converted to integers."""
     if text in SYNAPSE_LABELS:
         return text
     stored = _read_json(Path(text))

@@ -118,7 +118,7 @@ def _small(rows: list[PublishedRow], options: argparse.Namespace, settings: dict
 def _comparison(
     task: str, rows: list[PublishedRow], options: argparse.Namespace, settings: dict[str, Any]
 ) -> tuple[Comparison, dict[str, Any]]:
-    """What to compare for the rows of one task, and the settings of it that are not the recipe's."""
+    """The comparison for the rows of one task, and its settings that differ from the recipe."""
     recipe = options.recipe or TASKS[task].small_recipe
     names = dict.fromkeys(variant_name(row.upsampler, row.upsampler_options) for row in rows)
     chosen = chosen_settings(options, read_recipes([recipe]), settings)
@@ -132,7 +132,7 @@ def _comparison(
 
 
 def _command(comparison: Comparison, settings: dict[str, Any], output: Path) -> list[str]:
-    """The words that begin the same comparison."""
+    """The command line that starts the same comparison, as a list of words."""
     words = ["resfu", "compare", "--recipe", comparison.recipe, "--upsamplers", ",".join(comparison.upsamplers)]
     words += ["--seeds", ",".join(map(str, comparison.seeds)) + ",", "--output", str(output)]
     for key, value in flattened(settings).items():

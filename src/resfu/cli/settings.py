@@ -1,4 +1,4 @@
-"""Settings on the command line: `--model.schedule.power 1.0` is what a recipe says under the same name."""
+"""Settings on the command line: `--model.schedule.power 1.0` overrides the setting of this name in a recipe."""
 
 import ast
 import difflib
@@ -25,7 +25,7 @@ def take_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         arguments: of the command line. A setting is `--GROUP.KEY VALUE` or `--GROUP.KEY=VALUE`; the value is YAML.
 
     Returns:
-        The other arguments, and the settings as a recipe has them.
+        The other arguments, and the settings in the nested form of a recipe.
 
     Raises:
         ValueError: for a setting without a value, or a value that is no YAML.
@@ -53,7 +53,7 @@ def check_keys(settings: Mapping[str, Any]) -> None:
     """Refuse unknown keys before anything heavy is imported; what a value must be is checked later.
 
     Raises:
-        ValueError: that names the key and the nearest known one.
+        ValueError: for an unknown key; the message names it and a similar known key, or else all known keys.
     """
     known = known_keys()
     for group, values in settings.items():
@@ -74,7 +74,7 @@ def check_keys(settings: Mapping[str, Any]) -> None:
 
 @cache
 def known_keys() -> dict[str, dict[str, list[str] | None]]:
-    """The keys of each group, some with keys of their own, read from the sources without importing them.
+    """The known keys of each group and of their sub-groups, read from the source files without importing them.
 
     The keys of "model" are the arguments of the classes in `resfu/tasks` and `resfu/training` whose names end in
     "Module", those of "data" of the classes whose names end in "Data". An argument whose type names a dataclass from
@@ -108,7 +108,7 @@ def _classes(file: Path) -> list[ast.ClassDef]:
 
 
 def _arguments(classes: Sequence[ast.ClassDef], ending: str) -> dict[str, str]:
-    """The constructor arguments of the classes whose names end so, and the types that they are annotated with."""
+    """The constructor arguments, with their annotations, of the classes whose names end with `ending`."""
     found: dict[str, str] = {}
     for each in classes:
         for method in each.body if each.name.endswith(ending) else ():
@@ -127,7 +127,7 @@ def _fields(dataclass: ast.ClassDef) -> list[str]:
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    # Only the last part may be misspelt: what the others share would make everything alike.
+    # Compare only the last part of the key: with their common prefix, all keys of a group would look similar.
     group, dot, name = key.rpartition(".")
     close = difflib.get_close_matches(name, [each.rpartition(".")[2] for each in known], n=1)
     hint = f"; did you mean {group}{dot}{close[0]}?" if close else f"; known are {', '.join(known)}."

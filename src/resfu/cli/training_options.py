@@ -1,4 +1,4 @@
-"""The options that all training commands share, and the settings that they stand for."""
+"""The options that all training commands share, and the settings that these options stand for."""
 
 import argparse
 import sys
@@ -66,7 +66,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[ar
 def chosen_settings(
     options: argparse.Namespace, recipe: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings over a recipe's: those of the short options, and over them those by their full names."""
+    """The settings that override a recipe's: those of short options, overridden by those given by full name."""
     short = settings_of(options)
     if options.lr is not None:
         optimisation = merge(recipe, settings).get("model", {}).get("optimisation", {})
@@ -77,9 +77,10 @@ def chosen_settings(
 
 
 def _shorter_warmup(recipe: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Where an option ends a recipe within its warm-up, warm up for a tenth of the training, and say so.
+    """If an option makes a training shorter than its warm-up, warm up for a tenth of its steps, and print this.
 
-    A warm-up that was asked for as well, or a length that stands in the recipe, is left: that is refused later.
+    A warm-up length given by the user, or a total length set for the schedule, is left as it is; a conflict is refused
+    later.
     """
     given, trainer = chosen.get("model", {}).get("schedule", {}), chosen.get("trainer", {})
     schedule = merge(recipe.get("model", {}).get("schedule", {}), given)
@@ -96,7 +97,7 @@ def _shorter_warmup(recipe: Mapping[str, Any], chosen: Mapping[str, Any]) -> dic
 
 
 def read_recipes(names: Sequence[str]) -> dict[str, Any]:
-    """Several recipes one over the other, with their keys checked.
+    """Merge several recipes, later ones overriding earlier ones, and check their keys.
 
     Raises:
         ValueError: for an unknown recipe or key.
