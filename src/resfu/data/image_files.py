@@ -115,7 +115,7 @@ def data_folder(name: str, split: str, splits: Sequence[str], root: str | Path |
     """Check a dataset's split and root.
 
     Args:
-        name: of the dataset, for messages.
+        name: the name of the dataset, for messages.
         split: the requested split.
         splits: the splits that the dataset has.
         root: folder of the data.

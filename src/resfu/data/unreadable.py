@@ -33,7 +33,7 @@ class FirstReadable:
 
         Args:
             read: reads the sample at an index.
-            index: of the sample, 0 <= index < count.
+            index: index of the sample, 0 <= index < count.
             count: number of samples.
             where: which samples these are, for the message if none can be read.
 

@@ -18,7 +18,7 @@ class Category(NamedTuple):
 
     Args:
         id: number in the annotation file; there may be gaps.
-        name: of the category.
+        name: the name of the category.
         isthing: whether its objects are told apart.
         color: RGB, for pictures.
     """
@@ -142,7 +142,7 @@ def object_target(
         masks: [H, W] each.
         area: pixels.
         iscrowd: 0 or 1.
-        image_id: of the image.
+        image_id: id of the image.
         size: (H, W) of the image.
 
     Returns:
@@ -175,7 +175,7 @@ def panoptic_labels(
         ids: [H, W], the segment at each pixel, 0 for void.
         listed: "id", "category_id" (a `Category.id`) and "iscrowd" of each segment.
         categories: of the dataset, things first.
-        image_id: of the image.
+        image_id: id of the image.
         training: leave crowds out of the boxes and masks.
 
     Returns:

@@ -19,7 +19,7 @@ class AspectRatioSampler(DistributedSampler[Any]):
     Args:
         sizes: (H, W) of each image.
         batch_size: images per process and step; that many consecutive keys are a batch.
-        seed: of the run.
+        seed: seed of the run.
         rank: this process.
         world: number of processes.
 

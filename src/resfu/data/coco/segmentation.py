@@ -15,8 +15,8 @@ def decode_mask(segmentation: Segmentation, height: int, width: int) -> NDArray[
 
     Args:
         segmentation: in any of the three encodings.
-        height: of the image.
-        width: of the image.
+        height: height of the image.
+        width: width of the image.
 
     Returns:
         [H, W], 0 or 1.

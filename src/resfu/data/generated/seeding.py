@@ -20,9 +20,9 @@ def generator(seed: int, split: str, index: int, stream: Stream) -> np.random.Ge
     """The generator of one stream of one sample.
 
     Args:
-        seed: of the dataset, 0 or more.
+        seed: seed of the dataset, 0 or more.
         split: one of `SPLITS`.
-        index: of the sample.
+        index: index of the sample.
         stream: the purpose of the numbers.
 
     Returns:
@@ -35,7 +35,7 @@ def check_sampling(name: str, split: str, count: int | None, seed: int) -> None:
     """Check the arguments that select the generated samples.
 
     Args:
-        name: of the dataset, for messages.
+        name: the name of the dataset, for messages.
         split: one of `SPLITS`.
         count: at least 1; None for the dataset's own number.
         seed: 0 to 2**63 - 1.

@@ -37,8 +37,8 @@ class GeneratedStore:
     A file gets its name only when it is complete. Several processes may fill a folder at once, and any may be stopped.
 
     Args:
-        folder: of the files.
-        names: of the samples, in order.
+        folder: the folder of the files.
+        names: the names of the samples, in order.
         make: from the index of a sample to its arrays.
     """
 
@@ -76,7 +76,7 @@ class GeneratedStore:
         """Read a sample, or generate it again if its file is missing or damaged.
 
         Args:
-            index: of the sample.
+            index: index of the sample.
             convert: applied to the arrays; it raises a ValueError if they are not as expected.
 
         Returns:

@@ -26,7 +26,7 @@ def find_label_map(labels: str | LabelMap, num_classes: int) -> LabelMap:
 
     Args:
         labels: a key of `SYNAPSE_LABELS`, or a mapping from stored ids (0 to 255) to classes.
-        num_classes: of the data set.
+        num_classes: number of classes of the data set.
 
     Raises:
         ValueError: for an unknown name or an invalid mapping.

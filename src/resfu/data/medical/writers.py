@@ -19,7 +19,7 @@ class Case(NamedTuple):
 
     Args:
         split: "train", "val" or "test".
-        number: of the patient.
+        number: the number of the patient.
         image: float32 [D, H, W], 0 to 1.
         label: uint8 [D, H, W], classes.
         frame: "ED" or "ES", of ACDC.

@@ -105,7 +105,7 @@ class Scenes(SegmentationDataset):
         """The segments of a sample.
 
         Args:
-            index: of the sample.
+            index: index of the sample.
 
         Returns:
             The segment at each pixel, int32 [H, W], and the list of segments. Ids start at 1; every pixel has a
@@ -122,7 +122,7 @@ class Scenes(SegmentationDataset):
         """The visible parts of the things of a sample.
 
         Args:
-            index: of the sample.
+            index: index of the sample.
 
         Returns:
             Masks, bool [N, H, W], and their classes, int64 [N], far to near; N may be 0.

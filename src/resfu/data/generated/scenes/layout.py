@@ -34,8 +34,8 @@ def layout(rng: np.random.Generator, height: int, width: int) -> list[Layer]:
 
     Args:
         rng: generator of the sample's geometry.
-        height: of the canvas in pixels.
-        width: of the canvas in pixels.
+        height: height of the canvas in pixels.
+        width: width of the canvas in pixels.
 
     Returns:
         The layers, far to near; together they cover the canvas, and nearer ones hide farther ones. Each stuff class

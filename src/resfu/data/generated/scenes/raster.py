@@ -66,8 +66,8 @@ def rasterise(shape: Shape, placement: Placement, height: int, width: int) -> St
     Args:
         shape: its parts, drawn one after the other.
         placement: on the canvas.
-        height: of the canvas in pixels.
-        width: of the canvas in pixels.
+        height: height of the canvas in pixels.
+        width: width of the canvas in pixels.
 
     Returns:
         The stamp, clipped to the canvas; None if the shape lies outside.

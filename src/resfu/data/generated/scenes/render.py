@@ -36,9 +36,9 @@ def make_scene(seed: int, split: str, index: int, size: tuple[int, int], difficu
     """Generate a sample; the same arguments give the same scene.
 
     Args:
-        seed: of the dataset.
+        seed: seed of the dataset.
         split: "train", "val" or "test".
-        index: of the sample.
+        index: index of the sample.
         size: (H, W) in pixels.
         difficulty: 0 to 1; changes the image but not the labels.
     """

@@ -28,9 +28,9 @@ def cardiac_volume(
     """Generate a scan.
 
     Args:
-        seed: of the data set.
+        seed: seed of the data set.
         split: "train", "val" or "test".
-        index: of the heart.
+        index: index of the heart.
         phase: "ED" (wide) or "ES" (contracted) of the same heart.
         size: (D, H, W), at least 2 x 32 x 32.
 

@@ -24,9 +24,9 @@ def ct_volume(
     """Generate a scan.
 
     Args:
-        seed: of the data set.
+        seed: seed of the data set.
         split: "train", "val" or "test".
-        index: of the scan.
+        index: index of the scan.
         size: (D, H, W), at least 4 x 32 x 32.
 
     Returns:

@@ -28,7 +28,7 @@ CARDIAC_PHASES: tuple[cardiac.Phase, ...] = ("ED", "ES")
 
 
 class _ProceduralSlices(SliceDataset):
-    """The arguments, the cache and its repair, shared by both."""
+    """Arguments, cache and repair of the cache, shared by both generated data sets."""
 
     title: ClassVar[str]  # also the folder in the cache
     counts: ClassVar[dict[str, int]]

@@ -1,4 +1,4 @@
-"""The parts that both generators share: axes, smooth random fields, a scanner's blur."""
+"""The parts that the CT and the cardiac generator share: axes, smooth random fields, a scanner's blur."""
 
 from collections.abc import Sequence
 
