@@ -23,7 +23,7 @@ class Workload:
 
     Args:
         channels: C of the features.
-        guidance_channels: of the guidance; upsamplers guided by the image get 3 channels instead.
+        guidance_channels: channels of the guidance; upsamplers guided by the image get 3 channels instead.
         low: (h, w) of the features.
         ratio: of the output's size to the features', at least 1; the output's size is rounded to whole pixels.
         batch: number of images.

@@ -31,7 +31,7 @@ class PanopticResults:
     """Panoptic results: a folder with a PNG file per image, and a JSON file of the same name beside it.
 
     Args:
-        folder: of the PNG files; the list is written to this path with ".json".
+        folder: the folder for the PNG files; the list is written to this path with ".json".
         category_ids: each class's id in the annotation file, things first.
     """
 
@@ -46,8 +46,8 @@ class PanopticResults:
         """Write the PNG file of an image.
 
         Args:
-            image_id: as in the annotation file.
-            name: of the image's file without its suffix, a dataset's "name".
+            image_id: id of the image in the annotation file.
+            name: the image's file name without its suffix, which is "name" in a dataset's samples.
             ids: integer [H, W], the segment at each pixel, 0 for void, below 2^24.
             segments: "id" and "category_id", an index into `category_ids`, of each segment.
 

@@ -68,7 +68,7 @@ class InstanceMetrics:
         """Add the results of an image, which may be empty; results given again for an image replace the first.
 
         Args:
-            image_id: of the image in the ground truth.
+            image_id: id of the image in the ground truth.
             masks: bool or uint8 [N, H, W], at the image's original size, or N run lengths {"size", "counts"} in the
                 format of pycocotools.
             scores: [N], finite.

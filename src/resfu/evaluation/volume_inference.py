@@ -41,7 +41,7 @@ def predict_slices(
             -> logits [1, K, size, size]. The caller sets it to evaluation mode.
         volume: D slices [H, W], with values as in the network's training.
         size: height and width of the network's input.
-        device: of the network.
+        device: the device of the network.
         progress: called with (slices done, D) after each.
         enlarge: "labels" (the published rule) or "logits", by `resfu.upsample_labels`.
 
@@ -110,7 +110,7 @@ def write_nifti(labels: NDArray[np.integer[Any]], path: str | Path, affine: NDAr
 
     Args:
         labels: [D, H, W] = [z, x, y], the order of a NIfTI file's slices; class ids 0 to 255.
-        path: of the file, .nii or .nii.gz; it is stored as (x, y, z).
+        path: the path of the file, .nii or .nii.gz; it is stored as (x, y, z).
         affine: [4, 4], the scan's, from voxels (x, y, z) to the patient.
 
     Raises:
@@ -133,7 +133,7 @@ def nifti_labels(path: str | Path, shape: tuple[int, int, int], affine: NDArray[
     """A label volume in a NIfTI file, to be written part by part without keeping all of it in memory.
 
     Args:
-        path: of the file, .nii: a compressed one cannot be written out of order.
+        path: the path of the file, .nii: a compressed one cannot be written out of order.
         shape: (D, H, W) = (z, x, y), the order of a NIfTI file's slices.
         affine: [4, 4], from voxels (x, y, z) to the patient.
 

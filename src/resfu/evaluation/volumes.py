@@ -83,7 +83,7 @@ class VolumeMetrics(DatasetMetric):
         """Score a case.
 
         Args:
-            name: of the case.
+            name: the name of the case.
             prediction: [D, H, W], integer, ids 0..K-1.
             label: the same.
             spacing: size of a voxel along D, H, W; only for "strict". Default: 1.

@@ -32,8 +32,9 @@ class Count(NamedTuple):
     """Multiply-accumulates in two parts.
 
     Args:
-        seen: by fvcore, as in the published tables.
-        unseen: by fvcore: custom operations (reassembly, inner products with neighbours) and bicubic resampling.
+        seen: the part that fvcore counts, as in the published tables.
+        unseen: the part that fvcore does not count: custom operations (reassembly, inner products with neighbours) and
+            bicubic resampling.
     """
 
     seen: int

@@ -39,7 +39,7 @@ class RecountedRow:
 
     Args:
         row: as published.
-        parameters: of the network, counted.
+        parameters: the network's number of parameters, as counted.
         work: multiply-accumulates, for tables with FLOPs.
     """
 
