@@ -50,7 +50,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     if getattr(model, "_compiled_call_impl", None) is not None:
         raise ValueError(f"this {kind} is compiled in place (.compile()): upgrade it first, then compile the result.")
     if not inputs and not kwargs:
-        raise ValueError("find_upsampling runs the network once: give it the inputs that its forward takes.")
+        raise ValueError("find_upsampling runs the network: give it the inputs that its forward takes.")
     recorder = Recorder(model)
     with evaluating(model):
         passing = milliseconds(model, inputs, kwargs)

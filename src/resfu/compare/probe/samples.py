@@ -20,7 +20,7 @@ class Samples:
     Args:
         pf: makes the features.
         trained: images to draw from.
-        pixels: pixels per image and seed; an image with too few labelled pixels gives fewer.
+        pixels: pixels per image and seed; an image with too few labelled pixels gives each seed an equal share of them.
         seeds: seeds that `batch` can be asked for.
     """
 
@@ -30,10 +30,15 @@ class Samples:
 
     def batch(self, seed: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Features [1, C, 1, N] and labels [1, 1, N] of the images at these indices of `trained`."""
-        part = slice(self._places[seed] * self._pixels, (self._places[seed] + 1) * self._pixels)
-        features, labels = zip(*(self._kept[place] for place in places), strict=True)
-        joined = torch.cat([x[:, part] for x in features], 1)
-        return joined[None, :, None], torch.cat([label[part] for label in labels])[None, None]
+        parts = [self._share(*self._kept[place], self._places[seed]) for place in places]
+        features, labels = zip(*parts, strict=True)
+        return torch.cat(features, 1)[None, :, None], torch.cat(labels)[None, None]
+
+    def _share(self, features: Tensor, label: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """The pixels of one image for one seed; of fewer pixels than seeds, all of them."""
+        count = min(self._pixels, len(label) // len(self._places))
+        part = slice(number * count, (number + 1) * count) if count else slice(None)
+        return features[:, part], label[part]
 
     def _of(self, pf: PixelFeatures, seen: Seen, number: int) -> tuple[Tensor, Tensor]:
         labelled = (seen.label.flatten() != _IGNORED).nonzero().flatten()
