@@ -18,21 +18,23 @@ _NUMBA_INSTALLED = find_spec("numba") is not None
 def which_backend(features: Tensor, backend: str = "auto") -> str:
     """The backend that runs an operation on this tensor.
 
+    "auto" chooses
+
+    - "portable" while a model is exported for another runtime,
+    - "numba" for fp32 tensors on the CPU, if Numba is installed and nothing records PyTorch's operators, as
+      torch.compile, torch.export, torch.func and modes that count or fake operators do,
+    - "cpu" for other tensors on the CPU,
+    - "triton" for CUDA tensors if Triton is installed,
+    - "reference" otherwise.
+
+    If a backend has no kernel for the arguments of an operation, the operators of "cpu" run.
+
     Args:
         features: the tensor; its device and dtype decide.
         backend: the requested backend, one of `BACKENDS`.
 
     Returns:
-        "cpu", "numba", "triton", "portable" or "reference". "auto" chooses
-
-        - "portable" while a model is exported for another runtime,
-        - "numba" for fp32 tensors on the CPU, if Numba is installed and nothing records PyTorch's operators
-          (torch.compile, torch.export, torch.func, or modes that count or fake operators),
-        - "cpu" for other tensors on the CPU,
-        - "triton" for CUDA tensors if Triton is installed,
-        - "reference" otherwise.
-
-        If a backend has no kernel for the arguments of an operation, the operators of "cpu" run.
+        "cpu", "numba", "triton", "portable" or "reference".
 
     Raises:
         ValueError: for an unknown backend, or one that cannot run on the tensor; the message gives the reason.
