@@ -106,6 +106,25 @@ def test_the_best_rate_is_marked(tmp_path):
     assert table.rates(tmp_path)[2:] == ["| sapa | 40.0 | **42.0** | 41.5 |"]
 
 
+def test_a_row_has_the_trainings_of_one_rate(tmp_path):
+    choosing, final = (tmp_path / name for name in ("frozen-800/choosing", "frozen-2400/final"))
+    for folder in (choosing, final):
+        folder.mkdir(parents=True)
+
+    def write(folder, row, rate, seed, miou=0):
+        found = {"row": row, "rate": rate, "seed": seed, "metrics": {"miou": miou}}
+        (folder / f"{row}-{rate}-{seed}.json").write_text(json.dumps(found), "utf-8")
+
+    for row in ("sapa", "fade"):
+        for rate, miou in ((0.0025, 40), (0.005, 41), (0.01, 42)):
+            write(choosing, row, rate, 0, miou)
+    for given in (("sapa", 0.005, 0), ("sapa", 0.01, 0), ("sapa", 0.01, 1), ("fade", 0.005, 0), ("resfu", 0.005, 0)):
+        write(final, *given)
+    found = table.read("frozen-2400", tmp_path)
+    rates = {name: [(run["rate"], run["seed"]) for run in runs] for name, runs in found.items()}
+    assert rates == {"sapa": [(0.01, 0), (0.01, 1)], "fade": [(0.005, 0)], "resfu": [(0.005, 0)]}
+
+
 def test_published_differences_of_resfus_parts():
     results = {name: [result(0, 0)] for name in ("resfu", "resfu-coarse", "resfu-start")}
     coarse, start = (line.split(" | ") for line in table.parts(results)[2:])

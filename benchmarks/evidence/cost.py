@@ -12,7 +12,7 @@ from dataclasses import asdict
 import torch
 import torch.nn.functional as F
 
-from benchmarks.evidence.protocol import ROWS, Training
+from benchmarks.evidence.protocol import RATE, ROWS, Training
 from benchmarks.results import save
 from resfu import keep_pages
 from resfu.evaluation.cost import Latency, count_parameters, multiply_accumulates, peak_memory, rounds
@@ -63,7 +63,7 @@ def measure(repeats: int) -> list[dict]:
     hosts, rows = {}, {}
     for name in SHOWN:
         torch.manual_seed(0)
-        experiment = Training(ROWS[name], 0.005, 0).experiment("")
+        experiment = Training(ROWS[name], RATE, 0).experiment("")
         hosts[name] = experiment.with_weights().create_module().train().host
         rows[name] = {"name": name, "parameters": count_parameters(hosts[name], trainable_only=True)}
     with torch.no_grad():

@@ -13,7 +13,7 @@ from benchmarks import results as measurements
 from benchmarks.evidence import cost, volumes
 from benchmarks.evidence.counts import class_scores
 from benchmarks.evidence.intervals import paired_difference, row_scores
-from benchmarks.evidence.protocol import DISTANCES, RATES, ROWS
+from benchmarks.evidence.protocol import DISTANCES, RATE, RATES, ROWS
 from benchmarks.results import FOLDER
 from resfu.data import CamVid
 from resfu.evaluation.published import published_rows
@@ -28,13 +28,32 @@ def read(protocol: str, folder: Path = FOLDER / "evidence", part: str = "final")
     Args:
         protocol: encoder and steps, such as "frozen-2400".
         folder: of the JSON files.
-        part: "final", or "choosing" for those that choose a rate.
+        part: "final", of one rate for each row: the best one, or `RATE` where that was not trained; or "choosing", the
+            trainings that choose the rate.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted((folder / protocol / part).glob("*.json")):
         result = json.loads(path.read_text("utf-8"))
         found[result["row"]].append(result)
-    return {name: found[name] for name in ROWS if name in found}
+    if part == "final":
+        best = best_rates(folder)
+        for name, runs in found.items():
+            trained = {run["rate"] for run in runs}
+            rate = best[name] if best.get(name) in trained else RATE
+            found[name] = [run for run in runs if run["rate"] == rate]
+    return {name: found[name] for name in ROWS if found.get(name)}
+
+
+def tried_rates(folder: Path = FOLDER / "evidence") -> dict[str, dict[float, float]]:
+    """mIoU on the held-out frames by rate, for the rows that have been tried with all rates."""
+    results = read(CHOOSING, folder, "choosing")
+    tried = {name: {run["rate"]: run["metrics"]["miou"] for run in runs} for name, runs in results.items()}
+    return {name: found for name, found in tried.items() if set(found) == set(RATES)}
+
+
+def best_rates(folder: Path = FOLDER / "evidence") -> dict[str, float]:
+    """The rate with the highest mIoU on the held-out frames, by row."""
+    return {name: max(found, key=found.__getitem__) for name, found in tried_rates(folder).items()}
 
 
 def table(results: Results) -> list[str]:
@@ -95,10 +114,7 @@ def ends(results: Results) -> list[str]:
 def rates(folder: Path = FOLDER / "evidence") -> list[str]:
     """mIoU on the held-out frames with each rate, the best in bold; of rows that have been tried with all of them."""
     lines = ["| upsampler | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|:--|" + "--:|" * len(RATES)]
-    for name, runs in read(CHOOSING, folder, "choosing").items():
-        tried = {run["rate"]: run["metrics"]["miou"] for run in runs}
-        if set(tried) != set(RATES):
-            continue
+    for name, tried in tried_rates(folder).items():
         best = max(tried.values())
         cells = [f"**{tried[rate]:.1f}**" if tried[rate] == best else f"{tried[rate]:.1f}" for rate in RATES]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
