@@ -36,7 +36,7 @@ class _Sample(torch.autograd.Function):
         low, count = _together(x, columns.shape[1])
         (B, C), layout = x.shape[:2], memory_format(x)
         (G, H, W), planar = columns.shape[1:], layout == torch.contiguous_format
-        out = x.new_empty((B, C, H, W)).contiguous(memory_format=layout)
+        out = torch.empty((B, C, H, W), dtype=x.dtype, device=x.device, memory_format=layout)
         size, past = count * LANES + LANES * LANES, planar and past_the_cache(out) == 1
         target = flat(out if planar else out.permute(0, 2, 3, 1))
         given = (*low.shape[1:3], flat(columns), flat(rows), G, H, W, C // G, count)
