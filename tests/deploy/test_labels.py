@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import resfu
 from resfu.deploy import labels
 from resfu.deploy.boxes import boxes_within
+from resfu.deploy.decisions import largest_class
 from resfu.deploy.linear import linear_taps
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -126,6 +127,15 @@ def test_the_channels_of_one_logit_regions_and_confidence():
     torch.testing.assert_close(confidence, largest)
     sure = (largest - 0.5).abs() > 1e-5
     assert torch.equal(labels[sure].long(), classes.masked_fill(largest < 0.5, 255)[sure])
+
+
+@pytest.mark.parametrize("dtype", _DTYPES)
+@pytest.mark.parametrize("kind", ["noise", "ties", "damaged"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_largest_class_is_that_of_argmax(layout, kind, dtype):
+    for classes in (1, 2, 19, 300):
+        logits = content(kind, (2, classes, 24, 33), classes).to(dtype).to(memory_format=layout)
+        assert torch.equal(largest_class(logits), logits.argmax(1))
 
 
 def test_axes_of_their_own_as_medical_tools_resample_thick_slices():

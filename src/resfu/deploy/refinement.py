@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resfu.deploy.decisions import largest_class
 from resfu.deploy.fitting import fit_upsampler
 from resfu.ops import correlate, guided_filter, reassemble
 from resfu.ops.checks import pair
@@ -130,7 +131,7 @@ def _as_maps(values: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     if values.dim() == 4 and values.shape[1] != 1:
         raise ValueError(f"a label map has no channels: values must be [h, w] or [B, h, w], got {list(values.shape)}.")
     maps = (flat == labels.view(1, -1, 1, 1)).float()
-    return maps, lambda out: labels[out.argmax(1)].reshape(*rest, *out.shape[-2:])
+    return maps, lambda out: labels[largest_class(out)].reshape(*rest, *out.shape[-2:])
 
 
 def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tensor:

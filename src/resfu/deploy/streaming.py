@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from resfu.deploy.budget import parse_budget
+from resfu.deploy.decisions import largest_class
 from resfu.deploy.forms import Guide
 from resfu.deploy.plan import Plan, make_plan
 from resfu.upsamplers.base import Upsampler
@@ -93,7 +94,7 @@ def _labels(bands: Iterator[Tensor], features: Tensor, size: tuple[int, int]) ->
     labels = torch.empty((features.shape[0], *size), dtype=dtype, device=features.device)
     row = 0
     for band in bands:
-        labels[:, row : row + band.shape[2]] = band.argmax(1)
+        labels[:, row : row + band.shape[2]] = largest_class(band)
         row += band.shape[2]
     return labels
 

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from resfu.deploy.decisions import largest_class
 from resfu.deploy.labels import upsample_labels
 from resfu.evaluation.inference import checked_windows, predict, resize_logits, slide
 from resfu.hosts.base import SegmentationHost
@@ -48,7 +49,7 @@ def predict_labels(
     windows = checked_windows(mode, crop_size, stride)
     inner = (images.shape[-2], images.shape[-1])
     if windows is not None and inner == tuple(size):
-        bands = [logits.argmax(1).to(torch.uint8) for _, logits in slide(model, images, *windows)]
+        bands = [largest_class(logits).to(torch.uint8) for _, logits in slide(model, images, *windows)]
         return torch.cat(bands, dim=1)
     if windows is None and isinstance(model, SegmentationHost) and images.shape[0]:
         coarse, whole = model.coarse_logits(images), model.accepted_size(inner)

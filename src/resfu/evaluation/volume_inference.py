@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from resfu.deploy.decisions import largest_class
 from resfu.deploy.labels import upsample_labels
 from resfu.files.atomic import replacing
 
@@ -74,7 +75,7 @@ def predict_slices(
         if enlarge == "logits":
             yield upsample_labels(logits, shape)[0].to("cpu", torch.uint8).numpy()
         else:
-            yield _zoomed(logits[0].argmax(0).to("cpu", torch.uint8).numpy(), shape, order=0)
+            yield _zoomed(largest_class(logits)[0].to("cpu", torch.uint8).numpy(), shape, order=0)
         if progress is not None:
             progress(index + 1, count)
 

@@ -15,6 +15,7 @@ from resfu.data.base import IGNORE_INDEX
 from resfu.data.coco import INSTANCE_DATASETS
 from resfu.data.registry import find_dataset
 from resfu.data.transforms import eval_transform
+from resfu.deploy.decisions import largest_class
 from resfu.evaluation.inference import predict, resize_logits
 from resfu.evaluation.labels import predict_labels
 from resfu.evaluation.semantic import SemanticMetrics
@@ -154,7 +155,7 @@ class LabelMapModule(TrainingModule):
     def measure(self, batch: dict[str, Any]) -> None:
         """Add a batch's pixels to the metrics."""
         logits = resize_logits(self.logits(batch["image"]), batch["label"].shape[-2:])
-        self.metrics.update(logits.argmax(1), batch["label"])
+        self.metrics.update(largest_class(logits), batch["label"])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """ "label_map" [B, H, W] uint8 on the CPU; nothing for a batch that holds an "error" in place of an image.

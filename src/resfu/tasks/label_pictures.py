@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from resfu.data import SegmentationDataset
+from resfu.deploy.decisions import largest_class
 from resfu.evaluation.inference import predict
 from resfu.hosts.base import SegmentationHost
 from resfu.tasks.pictures import ImagePictures, View, feature_views
@@ -36,7 +37,7 @@ def label_map_pictures(
         label = torch.as_tensor(sample["label"])
         results, predictions = {}, {}
         for name, host in hosts.items():
-            prediction = predictions[name] = predict(host, image[None]).argmax(1)[0].cpu()
+            prediction = predictions[name] = largest_class(predict(host, image[None]))[0].cpu()
             counted = label != dataset.ignore_index
             wrong = (prediction != label)[counted].float().mean().item() * 100 if counted.any() else 0.0
             results[name] = (
@@ -63,4 +64,4 @@ def label_map_picture(host: SegmentationHost, image: Tensor, palette: Sequence[S
     """The prediction of a network for an image [3, H, W], in the colours of the classes; None without colours."""
     if palette is None:
         return None
-    return colour_labels(host(image[None]).argmax(1)[0], torch.tensor(palette, dtype=torch.uint8))
+    return colour_labels(largest_class(host(image[None]))[0], torch.tensor(palette, dtype=torch.uint8))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resfu.compare.probe.photos import Seen, upsampled
 from resfu.compare.probe.samples import Samples
+from resfu.deploy.decisions import largest_class
 from resfu.evaluation.semantic import SemanticMetrics
 from resfu.frozen.pixel_features import PixelFeatures
 
@@ -106,6 +107,6 @@ def _measured(
     for seen in measured:
         features = upsampled(pf, seen)
         for classifier, metric in zip(classifiers, metrics, strict=True):
-            metric.update(classifier(features).argmax(1), seen.label)
+            metric.update(largest_class(classifier(features)), seen.label)
         on_step()
     return [{key: float(metric.compute()[key]) for key in ("miou", "biou", "aacc")} for metric in metrics]
