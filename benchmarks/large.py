@@ -78,7 +78,7 @@ def forms_of(what: str, kind: str, small: bool) -> dict[str, Callable[[], object
         x, size = logits_of(kind, small, 2)
         return {
             "upsample_labels": lambda: resfu.upsample_labels(x, size),
-            "interpolate + argmax": lambda: F.interpolate(x, size=size, mode="bilinear").argmax(1),
+            "interpolate + max": lambda: F.interpolate(x, size=size, mode="bilinear").max(1).indices,
         }
     if what == "volumes":
         import numpy as np

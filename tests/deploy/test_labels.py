@@ -90,6 +90,20 @@ def test_many_boxes_and_many_classes(kind):
     assert torch.equal(labels.long(), naive(logits, (400, 500)))
 
 
+@pytest.mark.parametrize("dtype", _DTYPES)
+@pytest.mark.parametrize("kind", ["noise", "ties", "damaged"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_output_computed_at_once_has_the_labels_of_boxes(threads, kind, dtype):
+    torch.set_num_threads(threads)
+    for classes in (2, 3, 11):
+        logits = content(kind, (3, classes, 20, 24), classes).to(dtype)
+        at_once, likely = resfu.upsample_labels(logits, (90, 77), return_confidence=True)
+        in_boxes, as_likely = resfu.upsample_labels(logits, (90, 77), return_confidence=True, threads=2)
+        assert torch.equal(resfu.upsample_labels(logits, (90, 77)).long(), naive(logits, (90, 77)))
+        assert torch.equal(at_once, in_boxes)
+        torch.testing.assert_close(likely, as_likely, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 def test_boxes_cover_every_pixel_once_and_need_no_more_than_the_budget():
     taps = [linear_taps(P, p, torch.float32, torch.device("cpu")) for P, p in ((70, 30), (50, 100))]
     count = torch.zeros(70, 50)

@@ -1,5 +1,6 @@
 """Label maps and volumes from low-resolution logits, without storing the upsampled logits."""
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch import Tensor
 from resfu.deploy.bands import label_box, working_bytes
 from resfu.deploy.boxes import Box, boxes_within
 from resfu.deploy.budget import parse_budget
-from resfu.deploy.decisions import Decision, Largest, Regions, Threshold
+from resfu.deploy.decisions import Decision, Largest, Regions, Threshold, largest_class
 from resfu.deploy.linear import Taps, linear_taps, nearest_taps
 from resfu.deploy.three import label_box_of_three
 from resfu.ops.checks import pair, triple
@@ -21,6 +22,8 @@ from resfu.ops.checks import pair, triple
 Axis = Literal["linear", "nearest", "nearest-exact"]
 # Up to this sum of rows and columns, PyTorch uses another kernel, which rounds differently.
 _SMALL = 128
+_COPIES, _PER_PIXEL = 3, 24  # copies of upsampled logits at once; bytes of a pixel's label and probability
+_WHOLE = 1 << 24  # logits of an upsampled image up to which computing all of them at once is faster, on the CPU
 
 
 @torch.no_grad()
@@ -44,9 +47,9 @@ def upsample_labels(
     ties and NaN: each interpolated value has the same bits. On other devices, and for channels-last logits, the label
     may differ where two logits differ by less than rounding.
 
-    The output is processed in boxes, one after the other. Interpolation weights are not negative. So if the same class
-    is the largest at all corners around a pixel, by more than rounding, it is the pixel's label, and nothing has to be
-    interpolated. Most of the work is therefore at the borders between classes.
+    A small output is computed at once. A larger one is processed in boxes, one after the other. Interpolation weights
+    are not negative. So if the same class is the largest at all corners around a pixel, by more than rounding, it is
+    the pixel's label, and nothing has to be interpolated. Most of the work is therefore at the borders between classes.
 
     Args:
         logits: [B, K, h, w] or volumes [B, K, d, h, w], floating point.
@@ -79,12 +82,13 @@ def upsample_labels(
     size = _checked_size(logits, size)
     decision = _decision(logits, threshold, regions, return_confidence, ignore_below, ignore_index)
     flat = len(size) == 2 and _modes(mode, 2) == ["linear"] * 2
-    small = flat and sum(size) <= _SMALL
     three = flat and logits.shape[1] == 3 and torch.get_num_threads() == 1  # on several, PyTorch's kernel is another
     taps = _taps(logits, size, mode, torch.float32 if three else logits.dtype)
     labels, target = _target(logits, size, decision, out)
     confidence = logits.new_empty((logits.shape[0], *size), dtype=torch.float32) if return_confidence else None
     limit, kept = parse_budget(budget), isinstance(target, Tensor)
+    workers = _workers(logits, threads)
+    whole = flat and (sum(size) <= _SMALL or (threads is None and _at_once(logits, size, limit, workers)))
     logits, inference = logits.detach(), torch.is_inference_mode_enabled()  # no_grad does not apply in worker threads
 
     def work(part: tuple[int, Box]) -> None:
@@ -93,9 +97,10 @@ def upsample_labels(
 
     def label(b: int, box: Box) -> None:
         image = logits[b]
-        if small:
-            block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)
-            found = decision(block.flatten(2).to(torch.promote_types(block.dtype, torch.float32)))
+        if whole:
+            block = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False).flatten(2)
+            exact = torch.promote_types(block.dtype, torch.float32)
+            found = (largest_class(block), None) if decision.of_corners else decision(block.to(exact))
         else:
             found = (label_box_of_three if three else label_box)(image, taps, box, decision)
         place = (b, *(slice(*span) for span in box))
@@ -104,8 +109,7 @@ def upsample_labels(
         if confidence is not None and found[1] is not None:
             confidence[place] = found[1].view(labelled.shape)
 
-    workers = _workers(logits, threads)
-    parts = list(_boxes(logits, size, taps, limit, small, workers))
+    parts = list(_boxes(logits, size, taps, limit, whole, workers))
     if workers == 1 or len(parts) == 1:
         for part in parts:
             work(part)
@@ -114,6 +118,17 @@ def upsample_labels(
             list(pool.map(work, parts))
     result = labels if out is None else out
     return result if confidence is None else (result, confidence)
+
+
+def _at_once(logits: Tensor, size: tuple[int, ...], limit: float, workers: int) -> bool:
+    """Whether the upsampled logits of an image fit into the budget, and boxes would take longer.
+
+    Three channels are left to the boxes: PyTorch has a kernel of their own on one thread, and boxes have one thread.
+    """
+    B, K = logits.shape[:2]
+    few = logits.device.type != "cpu" or K * math.prod(size) <= _WHOLE
+    width = torch.promote_types(logits.dtype, torch.float32).itemsize
+    return few and K != 3 and min(B, workers) * math.prod(size) * (_COPIES * width * K + _PER_PIXEL) <= limit
 
 
 def _boxes(
