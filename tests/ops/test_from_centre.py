@@ -17,9 +17,9 @@ CASES = [  # B, C, (h, w), (H, W)
 
 def defined(features, scores, mask=True):
     low = tuple(features.shape[-2:]) if mask else None
-    weights = window_softmax(scores, 1, low) - window_softmax(torch.zeros_like(scores), 1, low)
     centre = torch.zeros(9, 1, 1, dtype=scores.dtype)
     centre[4] = 1
+    weights = window_softmax(scores + 4 * centre, 1, low) - window_softmax(0 * scores + 4 * centre, 1, low)
     return reassemble(features, weights + centre, padding="replicate", backend="reference")
 
 
@@ -55,6 +55,17 @@ def test_scores_of_0_are_bilinear_interpolation(backend):
     out = reassemble(features, torch.zeros(2, 9, 12, 35), backend=backend, softmax=True, mask=True, from_centre=True)
     want = F.interpolate(features, size=(12, 35), mode="bilinear", align_corners=False)
     torch.testing.assert_close(out, want, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("chosen", [0, 3, 8])
+def test_scores_can_choose_any_neighbour(chosen, backend):
+    features, scores = torch.randn(1, 6, 5, 5), torch.zeros(1, 9, 15, 15)
+    scores[:, chosen] = 50
+    out = reassemble(features, scores, backend=backend, softmax=True, from_centre=True, padding="replicate")
+    scores[:, chosen] = 500
+    want = reassemble(features, scores, softmax=True, padding="replicate")
+    assert (out - want).abs().max() < 0.26 * features.abs().max()  # 16 / (e^4 + 8); without the head start 16 / 9
 
 
 def test_second_derivatives():

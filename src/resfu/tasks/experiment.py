@@ -145,7 +145,7 @@ def parser(task: TrainingTask) -> ArgumentParser:
     """The parser that checks the settings of a task."""
     checks = ArgumentParser(exit_on_error=False, prog="resfu")
     checks.add_argument("--seed_everything", type=int, default=0)
-    checks.add_argument("--save_every", type=int, default=500)
+    checks.add_argument("--save_every", type=int | None, default=None)
     checks.add_class_arguments(task.module, "model", skip=_NO_SETTINGS["model"], instantiate=False)
     checks.add_class_arguments(task.data, "data", skip=_NO_SETTINGS["data"], instantiate=False)
     checks.add_class_arguments(Trainer, "trainer", instantiate=False)

@@ -9,6 +9,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from resfu.training.checkpoint_files import read_checkpoint
 
 
+_MOST = 500  # steps that an interruption may lose, unless told otherwise
+
+
 class LastCheckpoint(Checkpoint):
     """Overwrite one checkpoint at regular steps and at the last one.
 
@@ -19,14 +22,14 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: the file of the checkpoint.
-        every: number of optimiser steps between two saves.
+        every: number of optimiser steps between two saves. Default: a tenth of the training, at most 500.
 
     Raises:
         ValueError: for less than one step.
     """
 
-    def __init__(self, path: str | Path, every: int = 500) -> None:
-        if every < 1:
+    def __init__(self, path: str | Path, every: int | None = None) -> None:
+        if every is not None and every < 1:
             raise ValueError(f"the steps between two checkpoints must be at least 1, got {every}.")
         self.path = Path(path)
         self.every = every
@@ -36,6 +39,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the planned length of the training."""
         self.planned = trainer.estimated_stepping_batches
+        if self.every is None:
+            self.every = max(1, int(min(_MOST, self.planned / 10)))
 
     def state_dict(self) -> dict[str, Any]:
         """The state that `read_progress` needs."""
@@ -46,6 +51,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save when it is time."""
         step = trainer.global_step
+        assert self.every is not None
         # With gradient accumulation several batches belong to the same step; save only once.
         if step != self.saved and (step % self.every == 0 or step >= trainer.estimated_stepping_batches):
             self.saved = step

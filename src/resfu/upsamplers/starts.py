@@ -8,6 +8,9 @@ interpolation at first: their kernels are softmaxes, which always mix all neighb
 with the last learned layer set to 0 at the beginning. This layer has a gradient from the first training step, the
 layers before it from the second. The added weights sum to 0, so a constant stays constant if it does in the published
 method. They may be negative, so the result can be sharper than an average.
+
+In these softmaxes the score of the centre neighbour has a head start of 4. So "learned(x) at the beginning" is almost
+the centre neighbour, not the mean of all neighbours, which would stay subtracted from the result for good.
 """
 
 import torch.nn.functional as F
@@ -81,7 +84,7 @@ def reassemble_from(
     """
     if start == PUBLISHED:
         return reassemble(features, scores, size, "coarse", groups=groups, softmax=True, out=out)
-    weights = softmax_change(scores, lambda values: window_softmax(values, groups))
+    weights = softmax_change(scores, lambda values: window_softmax(values, groups), groups)
     learned = reassemble(features, weights, size, "coarse", groups=groups, out=out)
     first = interpolated(features, size, start)
     return first + learned if out is None else out.add_(first)

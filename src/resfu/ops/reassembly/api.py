@@ -65,8 +65,8 @@ def reassemble(
         mask: with `softmax`, give weight 0 to neighbours whose position lies outside the image (ReSFU). The position is
             the pixel's own low-resolution position plus the offset, whatever `neighbours` is.
         from_centre: with `softmax`, the weights are 1 at the centre neighbour plus the difference of the softmax from
-            that of scores of 0. So with scores of 0 the result is the centre neighbour: for "fine", bilinear
-            interpolation.
+            that of scores of 0, where both softmaxes add 4 to the centre's score. So with scores of 0 the result is the
+            centre neighbour: for "fine", bilinear interpolation. Other scores can still choose any neighbour.
         out: [B, C, H, W] in the features' dtype; if given, the result is written into it, which saves the page faults
             of new memory. Only without gradients.
 

@@ -5,6 +5,7 @@ one product of matrices with weights that are mostly 0: M J inputs instead of M 
 gather. C8 is the number of channels, filled up to a multiple of 8.
 """
 
+import math
 from typing import no_type_check
 
 from numba import types
@@ -16,9 +17,11 @@ from resfu.ops.compiled.softmax import softmax
 from resfu.ops.compiled.tile import LANES, PIXELS, ROWS, product, window_product
 from resfu.ops.compiled.transpose import transpose
 from resfu.ops.compiled.vector import fma, load, splat, store
+from resfu.ops.reassembly.softmax import HEAD_START
 
 K, M = 3, 4
 COUNT = K * K
+CENTRE, AHEAD = COUNT // 2, math.exp(HEAD_START)
 
 _product, _past_the_cache = product(), product(streaming=True)
 _more = product(start="out")
@@ -47,19 +50,31 @@ def spread(weights, w, fy, shares, i, J, table, mixed, out, o):
 
 @no_type_check
 @kernel
+def with_head_start(scores, s):
+    """scores [9, 32] with `HEAD_START` added at the centre."""
+    for p in range(s + CENTRE * PIXELS, s + (CENTRE + 1) * PIXELS):
+        put(scores, p, get(scores, p) + types.float32(HEAD_START))
+
+
+@no_type_check
+@kernel
 def from_centre(weights, w, inside, i, top):
-    """weights [9, 32] minus those of scores of 0, plus 1 at the centre; `inside` and `top` as in `softmax`."""
-    one, zero = types.float32(1.0), types.float32(0.0)
+    """weights [9, 32] minus those of scores of 0 with a head start, plus 1 at the centre; see `softmax` for the others.
+
+    The centre lies inside the image always.
+    """
+    one, zero, ahead = types.float32(1.0), types.float32(0.0), types.float32(AHEAD)
     for p in range(PIXELS):
         columns = zero
         for x in range(K):
             columns += one if get(inside, i + x * PIXELS + p) == zero else zero
-        equal = one / (types.float32((top & 1) + (top >> 1 & 1) + (top >> 2 & 1)) * columns)
+        others = types.float32((top & 1) + (top >> 1 & 1) + (top >> 2 & 1)) * columns - one
+        each = one / (ahead + others)
         for n in range(COUNT):
             if top >> (n // K) & 1 and get(inside, i + n % K * PIXELS + p) == zero:
-                put(weights, w + n * PIXELS + p, get(weights, w + n * PIXELS + p) - equal)
-        centre = w + COUNT // 2 * PIXELS + p
-        put(weights, centre, get(weights, centre) + one)
+                put(weights, w + n * PIXELS + p, get(weights, w + n * PIXELS + p) - each)
+        centre = w + CENTRE * PIXELS + p
+        put(weights, centre, get(weights, centre) + each * (one + others))
 
 
 @no_type_check
@@ -105,6 +120,8 @@ def softmax_window_sum(
             )
             for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
                 copied(scores, (b * COUNT * H + y) * W + t * PIXELS, H * W, COUNT, count, scratch, raw)
+                if centred:
+                    with_head_start(scratch, raw)
                 softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
                 if centred:
                     from_centre(scratch, weights, inside, t * K * PIXELS, get(row_mask, y))
@@ -198,6 +215,8 @@ def softmax_window_sum_gradients(
                 for y in range(get(cell_rows, cell), get(cell_rows, cell + 1)):
                     at = (b * COUNT * H + y) * W + t * PIXELS
                     copied(scores, at, H * W, COUNT, count, scratch, raw)
+                    if centred:
+                        with_head_start(scratch, raw)
                     softmax(scratch, raw, PIXELS, COUNT, inside, t * K * PIXELS, get(row_mask, y), scratch, weights)
                     if centred:
                         for i in range(COUNT * PIXELS):

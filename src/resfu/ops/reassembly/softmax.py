@@ -12,6 +12,8 @@ from resfu.ops.layout import memory_format
 from resfu.ops.portable import is_portable
 from resfu.ops.precision import at_least_fp32
 
+HEAD_START = 4.0  # what `softmax_change` adds to the score of the centre neighbour
+
 
 def window_softmax(
     scores: Float[Tensor, "B GKK H W"], groups: int = 1, low: tuple[int, int] | None = None
@@ -50,26 +52,36 @@ def window_softmax(
     return scores.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
 
 
-def softmax_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax) -> Tensor:
+def softmax_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_softmax, groups: int = 1) -> Tensor:
     """The weights by a softmax minus the weights for scores of 0: [B, groups * K * K, H, W].
 
+    Both softmaxes add `HEAD_START` to the score of the centre neighbour. So weights for scores of 0 lie mostly at the
+    centre, and nearly all of them can move to another neighbour. Without it, 1 / (K K) would stay at each neighbour.
+
     Args:
-        scores: [B, groups * K * K, H, W].
+        scores: [B, groups * K * K, ...].
         kernel: the softmax, from scores to weights.
+        groups: number of blocks, each with a softmax of its own.
     """
-    return kernel(scores) - kernel(torch.zeros_like(scores[:1]))
+    head_start = HEAD_START * _centre(scores, groups)
+    return kernel(scores + head_start) - kernel(torch.zeros_like(scores[:1]) + head_start)
 
 
 def softmax_from_centre(scores: Tensor, groups: int = 1, low: tuple[int, int] | None = None) -> Tensor:
     """`softmax_change`, plus 1 at the centre neighbour. Arguments as for `window_softmax`."""
-    return plus_centre(softmax_change(scores, lambda values: window_softmax(values, groups, low)), groups)
+    return plus_centre(softmax_change(scores, lambda values: window_softmax(values, groups, low), groups), groups)
 
 
 def plus_centre(weights: Tensor, groups: int = 1) -> Tensor:
-    """Weights [B, groups * K * K, H, W] with 1 added to those of the centre neighbours."""
+    """Weights [B, groups * K * K, ...] with 1 added to those of the centre neighbours."""
+    return weights + _centre(weights, groups)
+
+
+def _centre(weights: Tensor, groups: int) -> Tensor:
+    """1 at the centre neighbour of each group and 0 elsewhere: [groups * K * K, 1, ...]."""
     count = weights.shape[1] // groups
     centre = (torch.arange(count, device=weights.device) == count // 2).to(weights.dtype)
-    return weights + centre.repeat(groups)[:, None, None]
+    return centre.repeat(groups).view(-1, *[1] * (weights.dim() - 2))
 
 
 def _by_operators(scores: Tensor, groups: int) -> Tensor:
