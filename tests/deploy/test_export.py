@@ -166,6 +166,8 @@ def test_an_open_ratio_is_refused_where_a_method_has_none(name, tmp_path, create
 
 
 def test_a_module_in_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must return one tensor, got tuple: wrap it"):
+        resfu.export(torch.nn.MaxPool2d(2, return_indices=True).eval(), torch.randn(1, 3, 8, 8), tmp_path / "x.onnx")
     with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
         resfu.export(resfu.Bilinear(), torch.randn(1, 2, 4, 4), tmp_path / "net.onnx")
 

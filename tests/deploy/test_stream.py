@@ -200,6 +200,8 @@ def test_what_has_no_bands_is_refused():
         resfu.stream(resfu.ReSFU(16, 32), features, guidance, budget="1KB")
     with pytest.raises(ValueError, match=r"or a tensor or array \[1, 16, 16, 16\], got one of \[1\]"):
         resfu.stream(resfu.ReSFU(16, 32), features, guidance, to=torch.empty(1))
+    with pytest.raises(ValueError, match=r"this Bilinear is for volumes"):
+        resfu.stream(resfu.Bilinear(scale_factor=2, dims=3), torch.randn(1, 8, 4, 6, 6))
     with pytest.raises(ValueError, match=r"JBU has no band form"):
         resfu.stream(resfu.JBU(32), features, guidance)
     with pytest.raises(ValueError, match=r"up must be one of resfu\.UPSAMPLERS"):

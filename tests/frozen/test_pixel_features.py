@@ -280,7 +280,9 @@ def test_a_stack_of_doublings_takes_images_of_its_ratio(tmp_path):
     stages = pf.upsampler.stages
     assert torch.equal(stages["3"].range_projection[0].weight, stages["1"].range_projection[0].weight)
     assert pf(torch.rand(3, 64, 80)).shape == (1, 24, 64, 80)
-    with pytest.raises(ValueError, match="was built for the ratio 8"):
-        pf(torch.rand(3, 64, 80), size=(50, 50))
+    assert len(resfu.PixelFeatures(Patches(), "stack-jbu").upsampler.stages) == 3  # patches of 8
+    for run in (pf, pf.stream, lambda image: pf.at(image, torch.zeros(1, 2))):
+        with pytest.raises(ValueError, match="makes 64 x 80 of these features in 3 steps, not 60 x 80: give an image"):
+            run(torch.rand(3, 60, 80))
     with pytest.raises(ValueError, match="choose one of nearest, bilinear"):
         resfu.PixelFeatures(Patches(), "carafe", scale_factor=8)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import resfu
 from resfu.cli import main
+from resfu.data.registry import find_dataset
 from resfu.tasks.label_map_data import LabelMapData
 from resfu.tasks.loading import load_module
 from resfu.training.quiet import known_warnings_ignored
@@ -144,6 +145,16 @@ def test_a_class_of_ones_own_is_trained_on(package, tmp_path, capsys):
     assert resfu.load(run).class_names == ["left", "right"]
     assert main(["test", "--run", str(run), "--checkpoint", "last"]) == 0
     assert "right" in capsys.readouterr().out
+
+
+def test_a_module_of_the_current_folder_is_found_last(tmp_path, monkeypatch):
+    for name in ("here_alone", "json"):
+        (tmp_path / f"{name}.py").write_text("class Stripes: ...\n")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.chdir(tmp_path)
+    assert find_dataset({}, "here_alone:Stripes").__module__ == "here_alone"
+    with pytest.raises(ValueError, match="cannot be imported: module 'json' has no attribute 'Stripes'"):
+        find_dataset({}, "json:Stripes")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A training that is interrupted and resumed is the training that was not: bit for bit, on the CPU."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -168,3 +169,10 @@ def test_the_last_checkpoint_is_saved_at_intervals_and_at_the_end(toy_task, toy_
     assert torch.load(tmp_path / "folder" / "last.ckpt", weights_only=True)["global_step"] == 7
     with pytest.raises(ValueError, match="at least 1, got 0"):
         LastCheckpoint(tmp_path / "x.ckpt", every=0)
+
+
+@pytest.mark.parametrize(("planned", "every"), [(5, 1), (300, 30), (2400, 240), (160_000, 500), (float("inf"), 500)])
+def test_a_short_training_is_saved_ten_times(tmp_path, planned, every):
+    checkpoint = LastCheckpoint(tmp_path / "last.ckpt")
+    checkpoint.on_train_start(SimpleNamespace(estimated_stepping_batches=planned), None)
+    assert checkpoint.every == every

@@ -66,6 +66,10 @@ def test_one_activation_for_all_layers(images, tmp_path):
         for _ in range(2):
             better(images[0])
             assert seen.pop() is better.b
+    first = upgrade(net, "resfu", images[0], guidance="relu#0", where="#0")
+    seen = guides_of(first, first.resfu["0"])
+    first(images[0])
+    torch.testing.assert_close(seen.pop(), F.avg_pool2d(first.a, 2))  # brought to the size of the output
     save_upgraded(better, tmp_path / "net")
     again = load_upgraded(tmp_path / "net", OneReLU())
     torch.testing.assert_close(again(images[0]), better(images[0]))

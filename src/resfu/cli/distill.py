@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder", default="efficientnet-lite0", metavar="NAME", help="as of resfu.PixelFeatures (efficientnet-lite0)"
     )
     add("--images", metavar="DIR", help="folder of photos, or of the data that --data names")
-    add("--data", default="photos", metavar="NAME", help="a data set in place of a folder; its labels are not read")
+    add("--data", default="photos", metavar="NAME", help="a data set in place of a folder; its labels are not used")
     add(
         "--upsampler",
         default="naf",

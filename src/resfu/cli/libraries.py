@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from resfu.files.libraries import own_module
+
 # What MONAI's two-dimensional networks need beside the numbers of channels.
 _MONAI = {
     "UNet": {"channels": (16, 32, 64, 128, 256), "strides": (2, 2, 2, 2)},
@@ -84,13 +86,13 @@ def _monai(name: str) -> nn.Module:
 
 def _made_by(module: str, factory: str) -> nn.Module:
     try:
-        found = importlib.import_module(module)
+        found = own_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != module.split(".")[0]:
             raise
         raise ValueError(
-            f"there is no module {module!r} (run where it can be imported), and no such library; known are "
-            f"{', '.join(_LIBRARIES)}."
+            f"there is no module {module!r}, neither installed nor in the current folder, and no such library; "
+            f"known are {', '.join(_LIBRARIES)}."
         ) from error
     return _of(found, factory, module)()
 

@@ -12,6 +12,11 @@ _ADVICE = {
     "upsample": "a smaller --longest-side takes less",
     "figure": "a smaller --longest-side takes less",
     "bench": "smaller sizes take less",
+    "inspect": "a smaller --size takes less",
+    "export": "a smaller --size takes less",
+    "probe": "a smaller --size takes less",
+    "distill": "a smaller --batch-size or --crop takes less",
+    "explore": "a smaller --longest-side takes less",
 }
 # PyTorch has a class of its own on GPUs alone; its allocator on processors, and oneDNN, say it in words.
 _WORDS = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "signal: killed")

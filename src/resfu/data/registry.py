@@ -1,12 +1,12 @@
 """Datasets by name."""
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from resfu.data.base import Transform
+from resfu.files.libraries import own_module
 
 D = TypeVar("D")
 
@@ -29,7 +29,7 @@ def find_dataset(datasets: Mapping[str, type[D]], name: str) -> type[D]:
             f"unknown dataset {name!r}; choose one of {', '.join(sorted(datasets))}, or give package.module:Class."
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(own_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:  # a ValueError for an empty name
         raise ValueError(f"the dataset {name!r} cannot be imported: {error}.") from error
     if not isinstance(found, type):

@@ -60,6 +60,7 @@ def export(
     runtime.check(dtype, module)
     module = copy.deepcopy(module).to("cpu", dtype)
     inputs = tuple(x.detach().to("cpu", dtype) for x in inputs)
+    _result(module, inputs)
     shapes = Shapes(inputs, dynamic, runtime.times)
     program = program_of(module, shapes, runtime.largest)
     with replacing(path) as draft:
@@ -96,7 +97,13 @@ def _check(module: nn.Module, inputs: tuple[Tensor, ...], dynamic: bool | str) -
 
 @torch.no_grad()
 def _result(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    return module(*inputs)
+    found = module(*inputs)
+    if not isinstance(found, Tensor):
+        raise ValueError(
+            f"the module must return one tensor, got {type(found).__name__}: wrap it in a module that returns the "
+            "tensor that you need."
+        )
+    return found
 
 
 def _compare(runtime: Runtime, path: Path, inputs: tuple[Tensor, ...], wanted: Tensor, allowed: float) -> None:

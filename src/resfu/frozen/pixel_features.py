@@ -14,7 +14,7 @@ from resfu.frozen.find import Encoder, find_encoder
 from resfu.frozen.images import images_of
 from resfu.frozen.points import values_at_points
 from resfu.frozen.weights import load_weights
-from resfu.upsamplers import UPSAMPLERS, Upsampler, create_upsampler
+from resfu.upsamplers import UPSAMPLERS, StackJBU, Upsampler, create_upsampler
 
 
 class PixelFeatures(nn.Module):
@@ -30,9 +30,9 @@ class PixelFeatures(nn.Module):
             "timm:NAME"; "torchvision:NAME"; "transformers:NAME" or a folder that transformers wrote; a module of one of
             these three packages; or any callable from normalised images [B, 3, H, W] to features [B, C, h, w] or tokens
             [B, N, C].
-        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" takes images and sizes
-            of 2^steps times the features. Methods with weights start at random: give `weights` of a fit
-            (`resfu distill`), or published ones.
+        upsampler: a key of `resfu.UPSAMPLERS` that supports any ratio, or a module; "stack-jbu" gives sizes of 2^steps
+            times the features, by default with the steps from the encoder's stride. Methods with weights start at
+            random: give `weights` of a fit (`resfu distill`), or published ones.
         weights: weights of the upsampler: a file of `resfu distill`, or of the method's authors.
         cache: folder in which to store the low-resolution features of images.
         stride: pixels per patch, or per pixel of the deepest map, of the encoder, if it cannot be found. By default it
@@ -68,6 +68,8 @@ class PixelFeatures(nn.Module):
         self.encoder = find_encoder(encoder, stride, prefix, pretrained)
         if isinstance(upsampler, str):
             width = self.encoder.width() if "channels" not in options else options.pop("channels")
+            if method is StackJBU and "steps" not in options and "scale_factor" not in options:
+                options |= self._steps()
             upsampler = create_upsampler(upsampler, channels=width, **options)
             like = next((p for p in self.encoder.parameters() if p.is_floating_point()), None)
             if like is not None:
@@ -103,7 +105,8 @@ class PixelFeatures(nn.Module):
         """
         images = self._images(image)
         features = self._low(images)
-        return self.upsampler(features, self.guide(images, features), size=size or tuple(images.shape[-2:]))
+        size = self._size(images, features, size)
+        return self.upsampler(features, self.guide(images, features), size=size)
 
     @torch.no_grad()
     def low(self, image: Any) -> Tensor:
@@ -137,7 +140,7 @@ class PixelFeatures(nn.Module):
         features = self._low(images)
         if len(images) == 0:
             return features.new_empty((0, points.shape[-2], features.shape[1]))
-        guide, size = self.guide(images, features), (images.shape[-2], images.shape[-1])
+        guide, size = self.guide(images, features), self._size(images, features)
         each = points if points.dim() == 3 else points.expand(len(images), -1, -1)
         parts = zip(features.split(1), guide.split(1), each, strict=True)
         return torch.stack([values_at_points(self.upsampler, x, y, size, p) for x, y, p in parts])
@@ -172,8 +175,24 @@ class PixelFeatures(nn.Module):
         """
         images = self._images(image)
         features = self._low(images)
-        guide, size = self.guide(images, features), size or (images.shape[-2], images.shape[-1])
+        guide, size = self.guide(images, features), self._size(images, features, size)
         return stream(self.upsampler, features, guide, size, budget=budget, to=to)
+
+    def _steps(self) -> dict[str, int]:
+        """The steps of a stack of doublings from the encoder's stride; nothing where that is no power of two."""
+        stride = self.encoder.stride or 1
+        return {"steps": stride.bit_length() - 1} if stride > 1 and stride & (stride - 1) == 0 else {}
+
+    def _size(self, images: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        size = size or (images.shape[-2], images.shape[-1])
+        if isinstance(self.upsampler, StackJBU):  # what it crops would not lie where it lies in the image
+            h, w = (self.upsampler.ratio * n for n in features.shape[-2:])
+            if tuple(size) != (h, w):
+                raise ValueError(
+                    f"stack-jbu makes {h} x {w} of these features in {len(self.upsampler.stages)} steps, not "
+                    f"{size[0]} x {size[1]}: give an image of {h} x {w}, or other steps."
+                )
+        return size
 
     def _images(self, image: Any) -> Tensor:
         parameter = next(self.parameters(), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from resfu.files.libraries import own_module
 from resfu.hosts.named import check_host_options, named_host
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def find_host(name: str) -> Callable[..., Any]:
     if not colon:
         raise ValueError(f"unknown host {name!r}; choose one of {', '.join(HOSTS)}, or give package.module:function.")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(own_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"the host {name!r} cannot be imported: {error}.") from error
 

@@ -8,7 +8,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from resfu.training.checkpoint_files import read_checkpoint
 
-
 _MOST = 500  # steps that an interruption may lose, unless told otherwise
 
 

@@ -105,9 +105,9 @@ def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> G
 
 
 def _named(plan: Plan, place: Place, name: str) -> Guide:
-    before = plan.sources[: place.before]
-    for named in ("any_call", "name", "module"):
-        found = [guide for guide in before if getattr(guide, named) == name]
+    before, first = plan.sources[: place.before], name.removesuffix("#0")  # "relu#0" is the map of the first run
+    for named in ("any_call", "name", "module") if first == name else ("name",):
+        found = [guide for guide in before if getattr(guide, named) == first]
         if found:  # if a module ran several times, its last map of the output's size, else its last map
             return ([guide for guide in found if guide.size == place.call.size] or found)[-1]
     if any(name in (guide.name, guide.any_call, guide.module) for guide in plan.sources):

@@ -44,6 +44,8 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
     names = [name for name, method in UPSAMPLERS.items() if type(up) is method]
     if not names or names[0] not in FORMS:
         raise ValueError(f"{type(up).__name__} has no band form; these have: {', '.join(FORMS)}.")
+    if getattr(up, "dims", 2) == 3:
+        raise ValueError(f"bands of rows are for maps, and this {type(up).__name__} is for volumes (dims=3).")
     if up.training and names[0] in ("indexnet", "stack-jbu"):
         why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
         raise ValueError(f"in training mode, {why} over the whole image: call .eval() on {type(up).__name__} first.")
