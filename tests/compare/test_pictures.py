@@ -62,6 +62,22 @@ def test_pictures_show_what_the_networks_say(hosts):
     assert np.abs(first.references[0].picture - rgb).max() <= 1
 
 
+class Enlarged(Two):
+    """Images that the evaluation transform has enlarged, and labels as they were."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return sample | {"image": torch.nn.functional.interpolate(sample["image"][None], scale_factor=2.0)[0]}
+
+
+def test_pictures_have_the_size_of_the_label(hosts):
+    (first,) = label_map_pictures(hosts, Enlarged(), [0], "slide", (48, 64), (32, 48))
+    assert all(view.picture.shape == (40, 56, 3) for view in first.references)
+    views = {view.words: view for view in first.results["bilinear"]}
+    assert views["errors"].picture.shape == views["prediction"].picture.shape == (40, 56, 3)
+    assert views["errors"].caption == "errors: 0.0 % of the pixels"
+
+
 def test_the_pair_is_that_of_the_host(hosts):
     image = Two()[0]["image"]
     call = choose_call(slot_calls(hosts["bilinear"], image))

@@ -211,6 +211,16 @@ def test_load_gives_a_network_that_takes_photos(run, tmp_path):
     assert not (resfu.load(run.path).predict(pixels) == 2).all()
 
 
+def test_photos_are_resized_as_in_the_validation_of_the_training(run, toy_data):
+    content = torch.load(run.best, weights_only=True)
+    content["datamodule_hyper_parameters"]["eval_size"] = (48, 24)
+    torch.save(content, run.best)
+    net, seen = resfu.load(run.path), []
+    net.host.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    assert net.predict(np.zeros((12, 18, 3), np.uint8)).shape == (12, 18)
+    assert seen == [(24, 36)]
+
+
 def test_what_cannot_be_loaded_is_named(run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint, run or comparison at .*nowhere"):
         resfu.load(tmp_path / "nowhere")

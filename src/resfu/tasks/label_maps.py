@@ -1,6 +1,6 @@
 """Semantic segmentation: a class for every pixel of a photo."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,7 @@ class LabelMapModule(TrainingModule):
         self.metrics: Any = SemanticMetrics(num_classes)
         self.classes = tuple(f"class {i}" for i in range(num_classes))
         self.palette: list[list[int]] | None = None  # RGB of each class, if the data set has colours
+        self.photo_size: dict[str, Any] = {}  # arguments of `eval_transform` by which photos are resized
 
     @property
     def image_mean(self) -> tuple[float, float, float]:
@@ -140,6 +141,7 @@ class LabelMapModule(TrainingModule):
                 f"num_classes is {len(self.classes)} in the network and {len(classes)} in the data set: set it to that."
             )
         self.classes, self.palette = tuple(classes), data.palette.tolist()
+        self.photo_size = _photo_size(data.hparams)
 
     def table(self) -> Table:
         """The results of the last validation or test, class by class, for `rich.print`."""
@@ -179,7 +181,7 @@ class LabelMapModule(TrainingModule):
 
     @torch.no_grad()
     def predict(self, image: str | Path | Picture) -> Tensor:
-        """The label map of a photo.
+        """The label map of a photo, which is resized for the network as in the training's validation.
 
         Args:
             image: the path of an image file, or uint8 [H, W, 3].
@@ -190,8 +192,9 @@ class LabelMapModule(TrainingModule):
         Raises:
             ValueError: for a file that cannot be read, or another array.
         """
-        sample = eval_transform(self.image_mean, self.image_std)(photo_sample(image))
-        size = (sample["image"].shape[-2], sample["image"].shape[-1])
+        photo = photo_sample(image)
+        size = (photo["image"].shape[-2], photo["image"].shape[-1])
+        sample = eval_transform(self.image_mean, self.image_std, **self.photo_size)(photo)
         return self.label_map(sample["image"][None].to(self.device), size)[0].cpu()
 
     def picture(self, image: Tensor) -> Picture | None:
@@ -204,9 +207,14 @@ class LabelMapModule(TrainingModule):
         checkpoint["palette"] = self.palette
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the names and colours of the classes."""
+        """Restore the names and colours of the classes, and the size of photos, which is a setting of the data."""
         self.classes = tuple(checkpoint.get("classes", self.classes))
         self.palette = checkpoint.get("palette")
+        self.photo_size = _photo_size(checkpoint.get("datamodule_hyper_parameters", {}))
+
+
+def _photo_size(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: settings.get(key) for key in ("eval_size", "longest_side")}
 
 
 class LabelMaps(Task):
@@ -264,4 +272,6 @@ class LabelMaps(Task):
 
     def pictures(self, modules: dict[str, Any], data: Any, places: Sequence[int]) -> list[ImagePictures]:
         """Pictures of images of the evaluated split, with the predictions of each network."""
-        return label_map_pictures({name: module.host for name, module in modules.items()}, data.evaluated, places)
+        hosts = {name: module.host for name, module in modules.items()}
+        rule = next(iter(modules.values())).inference
+        return label_map_pictures(hosts, data.evaluated, places, rule.mode, rule.crop_size, rule.stride)
