@@ -92,6 +92,16 @@ def test_notes_that_macos_lays_beside_pictures_are_no_pictures(written, root):
     assert all(entry["image_id"] != 77 for entry in found.ground_truth()["annotations"])
 
 
+def test_an_instance_of_stuff_is_named_when_opened(root):
+    def change(content):
+        used = content["annotations"][1]["category_id"]
+        next(c for c in content["categories"] if c["id"] == used)["isthing"] = 0
+
+    edit(root, "instances_val2017.json", change)
+    with pytest.raises(ValueError, match=r"instances_val2017\.json: .*uses category \d+ in image"):
+        CocoInstances("val", root)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -109,6 +109,10 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
 def test_an_upsampler_is_fitted_to_sizes_that_lack_a_column():
     values, image = torch.rand(1, 1, 8, 8), torch.rand(1, 3, 32, 31)
     assert resfu.refine(values, image, method="upsampler", fit=1).shape == (1, 1, 32, 31)
+    state = torch.get_rng_state()
+    first, again = (resfu.refine(values, image, method="upsampler", fit=1) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), state)
     with torch.inference_mode(), pytest.raises(ValueError, match=r"outside of torch\.inference_mode"):
         resfu.refine(values, image, method="upsampler", fit=1)
 

@@ -84,3 +84,11 @@ def test_a_photo_larger_than_its_padding_has_the_labels_of_all_logits(kind):
         network = create_host("segformer-mit-b0", kind, num_classes=12).eval()
     photo = torch.randn(1, 3, 203, 301, generator=torch.Generator().manual_seed(1))
     assert torch.equal(predict_labels(network, photo, (203, 301)), network(photo).argmax(1).byte())
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "slide", "crop_size": 16, "stride": 16}])
+def test_more_classes_than_a_byte_holds_are_refused(options):
+    with pytest.raises(ValueError, match="label maps are uint8, and the network gives 300 classes"):
+        predict_labels(
+            lambda images: torch.zeros(1, 300, *images.shape[-2:]), torch.rand(1, 3, 32, 32), (32, 32), **options
+        )

@@ -128,6 +128,7 @@ def test_what_is_refused(explorer, address):
     assert "parameter row is missing" in ask(address, "/similarity")[1]["error"]
     assert ask(address, "/nothing")[0] == 404
     assert ask(address, "/choices", host="elsewhere.example:80")[0] == 404
+    assert ask(address, "/choices", host="localhost")[0] == 200  # what browsers send for port 80
     with pytest.raises(ValueError, match="there is no photo yet"):
         Explorer(Networks()).similarity(0, 0)
     ask(address, "/look", photo(), **good)

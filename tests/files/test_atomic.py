@@ -123,6 +123,15 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "real" / "y.txt").read_text() == "through it"
 
 
+def test_permissions_stay(tmp_path):
+    file = tmp_path / "private.json"
+    file.write_text("{}")
+    file.chmod(0o600)
+    write_text(file, "[]")
+    assert file.read_text() == "[]"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_pipe_and_a_device_are_written_directly(tmp_path):
     write_text("/dev/null", "x")
     assert not Path("/dev/null").is_file()

@@ -170,3 +170,26 @@ def test_features_of_another_precision_are_others(images, tmp_path):
         assert torch.equal(pf.low(images), low)
     assert pf.low(images).dtype == torch.float32
     assert torch.equal(pf.low(images), resfu.PixelFeatures(Layers()).low(images))
+
+
+class Tokens(nn.Module):
+    """Patches of 16, after one token of a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 16, stride=16)
+
+    def forward(self, images):
+        x = self.conv(images).flatten(2).mT
+        return torch.cat([x[:, :1], x], 1)
+
+
+def test_the_first_image_of_another_process_is_found(tmp_path):
+    network, image, needed = Tokens(), torch.rand(3, 64, 64), []
+    for _ in range(2):  # an object of its own for each process
+        pf, calls = resfu.PixelFeatures(network, cache=tmp_path, stride=16, channels=8), []
+        handle = network.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        pf(image)
+        handle.remove()
+        needed.append(len(calls))
+    assert needed == [1, 0]

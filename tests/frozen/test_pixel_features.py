@@ -227,7 +227,7 @@ def test_nothing_trains():
             lambda: resfu.PixelFeatures(Patches()).stream(torch.rand(3, 40, 40), to=np.empty((1, 24, 40, 40), "u1")),
             "uint8",
         ),
-        (lambda: resfu.PixelFeatures(Patches())(255 * torch.ones(3, 40, 40)), r"must be in 0\.\.1, got up to 255"),
+        (lambda: resfu.PixelFeatures(Patches())(255 * torch.ones(3, 40, 40)), r"must be in 0\.\.1, got 255 to 255"),
         (lambda: resfu.PixelFeatures(Patches(), "resfu"), "ReSFU is not steered by an image alone"),
         (lambda: resfu.PixelFeatures(Patches(), cache=__file__), "a cache is a folder, got"),
         (lambda: resfu.PixelFeatures(Patches(), nn.Identity()), "a name or a resfu.Upsampler, got Identity"),
@@ -286,3 +286,9 @@ def test_a_stack_of_doublings_takes_images_of_its_ratio(tmp_path):
             run(torch.rand(3, 60, 80))
     with pytest.raises(ValueError, match="choose one of nearest, bilinear"):
         resfu.PixelFeatures(Patches(), "carafe", scale_factor=8)
+
+
+@pytest.mark.parametrize("value", [-1.5, 2.5, torch.nan])
+def test_images_that_are_normalised_already_are_refused(value):
+    with pytest.raises(ValueError, match=r"must be in 0\.\.1, got .*leave out the normalisation"):
+        resfu.PixelFeatures(Patches())(torch.full((3, 64, 64), value))

@@ -84,6 +84,21 @@ def test_the_training_photos_are_not_the_held_out_ones(experiment):
     assert data.trained[0]["image"].shape == (3, 128, 128)
 
 
+def test_a_damaged_photo_is_named_or_skipped(experiment, tmp_path):
+    for n in range(4):
+        Image.new("RGB", (160, 140), (n, n, n)).save(tmp_path / f"{n}.png")
+    (tmp_path / "1.png").write_bytes(b"not an image")
+    data = {"root": str(tmp_path), "held_out": 4}
+    made = experiment(data=data).create_data(experiment().create_module())
+    made.setup("fit")
+    with pytest.raises(ValueError, match=r"1\.png.*on_error='skip'"):
+        made.trained[1]
+    made = experiment(data=data | {"on_error": "skip"}).create_data(experiment().create_module())
+    made.setup("fit")
+    with pytest.warns(UserWarning, match="The next readable photo takes its place"):
+        assert made.trained[1]["name"] == "2.png"
+
+
 def test_pairs():
     encoder = FrozenEncoder(torch.nn.AvgPool2d(8), mean=(0, 0, 0), std=(1, 1, 1), stride=8)
     images = torch.rand(2, 3, 64, 96)
@@ -139,6 +154,10 @@ def test_what_is_refused(experiment, tmp_path):
     nowhere = experiment(data={"root": None})
     with pytest.raises(ValueError, match="photos to fit to are missing: give their folder as --images"):
         nowhere.create_data(nowhere.create_module()).setup("fit")
+    for name in ("held_out", "crop_size"):
+        wrong = experiment(data={name: 1})
+        with pytest.raises(ValueError, match=f"{name} must be an int from 2"):
+            wrong.create_data(wrong.create_module())
     with pytest.raises(ValueError, match="pairs have ratio 2, not 4: add steps=1"):
         experiment(model={"upsampler": "stack-jbu", "upsampler_options": None}).create_module()
     one = experiment(model={"upsampler": "stack-jbu", "upsampler_options": {"steps": 1}}).create_module()

@@ -45,7 +45,8 @@ def upsample_labels(
 
     On the CPU, for contiguous logits in fp32, bf16 and fp16, the labels equal those of this expression, including exact
     ties and NaN: each interpolated value has the same bits. On other devices, and for channels-last logits, the label
-    may differ where two logits differ by less than rounding.
+    may differ where two logits differ by less than rounding. At a few ratios PyTorch's "nearest-exact" takes another
+    pixel in maps than in rows, where an output's centre lies on a border; labels follow the rows.
 
     A small output is computed at once. A larger one is processed in boxes, one after the other. Interpolation weights
     are not negative. So if the same class is the largest at all corners around a pixel, by more than rounding, it is

@@ -174,7 +174,10 @@ def _fitted(
     if upsampler is None:
         if not fit:
             raise ValueError("method='upsampler' needs an upsampler with weights, or fit=STEPS (100, for example).")
-        upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=_power_of_two(maps, guide)).eval()
+        with torch.random.fork_rng(devices=[]):  # the same fit each time, and the caller's random numbers stay
+            torch.manual_seed(0)
+            upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=_power_of_two(maps, guide)).eval()
+        upsampler.to(maps.device)
     if not fit:
         return upsampler
     fitted, seconds = fit_upsampler(upsampler, maps, guide, fit)

@@ -44,22 +44,31 @@ def predict_labels(
         uint8 [B, H, W].
 
     Raises:
-        ValueError: see `predict`.
+        ValueError: see `predict`; or for more than 256 classes.
     """
     windows = checked_windows(mode, crop_size, stride)
     inner = (images.shape[-2], images.shape[-1])
     if windows is not None and inner == tuple(size):
-        bands = [largest_class(logits).to(torch.uint8) for _, logits in slide(model, images, *windows)]
+        bands = [largest_class(few_classes(logits)).to(torch.uint8) for _, logits in slide(model, images, *windows)]
         return torch.cat(bands, dim=1)
     if windows is None and isinstance(model, SegmentationHost) and images.shape[0]:
-        coarse, whole = model.coarse_logits(images), model.accepted_size(inner)
+        coarse, whole = few_classes(model.coarse_logits(images)), model.accepted_size(inner)
         if inner == tuple(size):
             return upsample_labels(coarse, whole, budget=max(budget, _LEAST))[..., : inner[0], : inner[1]]
         return _largest(coarse, lambda part: resize_logits(model.enlarge(part, inner), size), size, budget)
-    logits = predict(model, images, mode, crop_size, stride)
+    logits = few_classes(predict(model, images, mode, crop_size, stride))
     if tuple(logits.shape[-2:]) == tuple(size) or not len(logits):
         return _largest(logits, lambda part: part, size, budget)
     return upsample_labels(logits, size, budget=max(budget, _LEAST))
+
+
+def few_classes(logits: Tensor) -> Tensor:
+    """The same logits [B, K, ...]; a ValueError for more classes than a label map of uint8 can hold."""
+    if logits.shape[1] > 256:
+        raise ValueError(
+            f"label maps are uint8, and the network gives {logits.shape[1]} classes: take the logits of predict(...)."
+        )
+    return logits
 
 
 def _largest(logits: Tensor, enlarge: Callable[[Tensor], Tensor], size: tuple[int, int], budget: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resfu.deploy.decisions import largest_class
 from resfu.deploy.labels import upsample_labels
+from resfu.evaluation.labels import few_classes
 from resfu.files.atomic import replacing
 
 
@@ -70,6 +71,7 @@ def predict_slices(
             logits = predict_slice(image)
         if logits.dim() != 4 or logits.shape[0] != 1 or tuple(logits.shape[2:]) != (size, size):
             raise ValueError(f"the network gave {list(logits.shape)}; expected logits [1, K, {size}, {size}].")
+        few_classes(logits)
         if bool(logits.isnan().any()):
             raise ValueError(f"the network gave NaN for slice {index}: its weights are damaged.")
         if enlarge == "logits":

@@ -48,6 +48,8 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         yield draft
         if durable:
             flush(draft)
+        if target.exists():
+            shutil.copymode(target, draft)
         os.replace(draft, target)
         if durable:
             flush(target.parent)

@@ -39,6 +39,7 @@ class FeatureCache:
         if not isinstance(folder, str | Path) or (Path(folder).exists() and not Path(folder).is_dir()):
             raise ValueError(f"a cache is a folder, got {folder!r}.")
         self.folder, self._encoder, self._network = Path(folder), encoder, encoder.network
+        encoder.width()  # finds the tokens before the patches, which are part of every file's name
         self._versions: list[tuple[int, int]] | None = None
         self._weights = ""
 

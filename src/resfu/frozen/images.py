@@ -44,6 +44,11 @@ def images_of(image: Any) -> Tensor:
         return image.float() / 255
     if not image.is_floating_point():
         raise ValueError(f"images must be uint8, or floating point in 0..1, got {image.dtype}.")
-    if image.numel() and image.amax() > 2:  # not 1, because bicubic resizing may exceed 1
-        raise ValueError(f"images in floating point must be in 0..1, got up to {image.amax():g}: divide them.")
+    if image.numel():
+        low, high = (number.item() for number in image.aminmax())
+        if not (low >= -1 and high <= 2):  # not 0 and 1, because bicubic resizing may exceed them
+            raise ValueError(
+                f"images in floating point must be in 0..1, got {low:g} to {high:g}: divide by 255, or leave out the "
+                "normalisation, which the encoder has."
+            )
     return image.float()

@@ -8,6 +8,8 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import boxes as box_ops
 
+from resfu.deploy.decisions import largest_class
+
 _SMALLEST_BOX = 0.01  # pixels per side, as in torchvision
 
 
@@ -151,12 +153,11 @@ def fuse(
         thing = int(labels[i]) - 1
         score = float(scores[i])
         segments.append({"id": number, "category_id": thing, "isthing": 1, "area": left, "score": score})
-    strongest = torch.where(ids == 0, semantic.argmax(0), -1)
-    for channel in range(len(semantic) - 1):
-        stuff = strongest == channel
-        area = int(stuff.sum())
+    free, strongest = ids == 0, largest_class(semantic[None])[0]
+    areas = strongest[free].bincount(minlength=len(semantic)).tolist()
+    for channel, area in enumerate(areas[:-1]):
         if area >= max(1, stuff_area):
             number = len(segments) + 1
-            ids[stuff] = number
+            ids[free & (strongest == channel)] = number
             segments.append({"id": number, "category_id": num_classes + channel, "isthing": 0, "area": area})
     return {"ids": ids, "segments": segments}

@@ -10,6 +10,8 @@ from torch.utils.data import Dataset
 
 from resfu.data import create_dataset
 from resfu.data.image_files import list_files, read_image
+from resfu.data.unreadable import FirstReadable, OnError
+from resfu.ops.checks import check_int
 from resfu.tasks.photos import SUFFIXES
 from resfu.training.arguments import plain_arguments
 from resfu.training.data import TrainingData
@@ -24,16 +26,18 @@ class PhotoCrops(Dataset[dict[str, Any]]):
         photos: a sequence of photos [3, H, W] in 0..1.
         size: side of a crop in pixels.
         training: crop at random positions and scales and mirror at random; otherwise crop the centre.
+        on_error: "raise" stops at an unreadable photo; "skip" takes the next one in its place, with a warning.
     """
 
-    def __init__(self, photos: Any, size: int, training: bool) -> None:
+    def __init__(self, photos: Any, size: int, training: bool, on_error: OnError = "raise") -> None:
         self.photos, self.size, self.training = photos, size, training
+        self._readable = FirstReadable(on_error, "photo")
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        name, photo = self.photos[index]
+        name, photo = self._readable.read(self.photos.__getitem__, index, len(self), "photos to fit to")
         scale = 1 + (_LARGEST - 1) * torch.rand(()).item() if self.training else 1.0
         H, W = (max(self.size, round(n * self.size * scale / min(photo.shape[1:]))) for n in photo.shape[1:])
         photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]
@@ -82,11 +86,13 @@ class DistillationData(TrainingData):
         **shared: further arguments of `TrainingData`.
 
     Raises:
-        ValueError: for a folder with fewer than two photos.
+        ValueError: for a folder with fewer than two photos, a crop of one pixel, or all photos held out.
     """
 
     def __init__(self, dataset: str = "photos", *, crop_size: int = 256, held_out: int = 10, **shared: Any) -> None:
         arguments = plain_arguments(locals())
+        check_int("crop_size", crop_size, least=2)
+        check_int("held_out", held_out, least=2)
         super().__init__(dataset, **shared)
         self.save_hyperparameters(arguments)
         self.crop_size, self.held_out = crop_size, held_out
@@ -109,7 +115,7 @@ class DistillationData(TrainingData):
                 raise ValueError(f"{self.root} holds {len(files)} photo: fitting needs one to validate with too.")
             every = min(self.held_out, len(files))
             photos = _Files([f for n, f in enumerate(files) if (n % every == every - 1) != training])
-        return PhotoCrops(photos, self.crop_size, training)
+        return PhotoCrops(photos, self.crop_size, training, self.on_error)
 
     def open_files(self) -> Any:
         """Not supported: there are no predictions."""

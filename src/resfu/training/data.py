@@ -76,6 +76,7 @@ class TrainingData(LightningDataModule, ABC):
         self.seed = seed
         self.images = images or []
         self.on_error: OnError = on_error
+        self._opened: str | None = None  # the stage whose splits `prepare_data` has opened
 
     @property
     @abstractmethod
@@ -103,9 +104,13 @@ class TrainingData(LightningDataModule, ABC):
         """Open the splits in one process before the others do, so that generated data are only made once."""
         if self.trainer is not None and self.trainer.state.fn is not None:
             self.setup(self.trainer.state.fn)
+            self._opened = str(self.trainer.state.fn)
 
     def setup(self, stage: str) -> None:
         """Open the splits that a stage ("fit", "validate", "test" or "predict") needs."""
+        opened, self._opened = self._opened, None
+        if opened == str(stage):  # by `prepare_data`, in this process
+            return
         if stage == "predict":
             self.predicted = self.open_files()
             return

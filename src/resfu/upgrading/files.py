@@ -39,9 +39,9 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
     if not is_upgraded(model):
         raise ValueError(f"this {type(model).__name__} is not upgraded: save what resfu.upgrade returned.")
     content = {**model.__dict__[RECORD].plan, "network": type(model).__name__}
-    with replacing(Path(folder) / TENSORS) as draft:
+    with replacing(Path(folder) / PLAN) as text, replacing(Path(folder) / TENSORS) as draft:  # replaced together
         save_file(_distinct(model), draft)
-    write_json(Path(folder) / PLAN, content)
+        write_json(text, content)
 
 
 def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:

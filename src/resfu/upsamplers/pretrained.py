@@ -69,9 +69,9 @@ def save_pretrained(module: nn.Module, folder: str | Path, measured: str = "") -
     configuration = {"library": "resfu", "format": _FORMAT, **described(module)}
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     save_file = library("safetensors.torch").save_file
-    with replacing(folder / WEIGHTS) as draft:
+    with replacing(folder / CONFIG) as text, replacing(folder / WEIGHTS) as draft:  # replaced together at the end
         save_file(weights, draft, metadata={"format": "pt"})
-    write_json(folder / CONFIG, configuration)
+        write_json(text, configuration)
     write_text(folder / CARD, _card(module, configuration, measured))
 
 

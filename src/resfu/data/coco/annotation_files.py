@@ -66,6 +66,7 @@ class CocoDataset(ObjectDataset):
         self.content = _read_json(self.file)
         self.categories = _categories(self.content["categories"], self.file)
         self._category_ids = {category.id for category in self.categories}
+        self._thing_ids = {category.id for category in self.things}
         repairs = Repairs(self.file, on_error)
         self._complete(repairs)
         repairs.warn()
@@ -155,9 +156,8 @@ class CocoDataset(ObjectDataset):
         content["annotations"] = annotations
 
     def _has_box(self, image: dict[str, Any]) -> bool:
-        things = {category.id for category in self.things}
         parts = self.boxes(self._annotations.get(image["id"], []))
-        return any(part["category_id"] in things and is_trainable(part, image) for part in parts)
+        return any(part["category_id"] in self._thing_ids and is_trainable(part, image) for part in parts)
 
 
 def is_trainable(annotation: dict[str, Any], image: dict[str, Any]) -> bool:

@@ -47,7 +47,7 @@ class CocoInstances(CocoDataset, InstanceDataset):
 
     def tidy(self, annotation: dict[str, Any], where: str, repairs: Repairs, sizes: dict[Any, tuple[int, int]]) -> None:
         """Complete an annotation with `tidy_instance`."""
-        tidy_instance(annotation, where, repairs, sizes, self._category_ids)
+        tidy_instance(annotation, where, repairs, sizes, self._thing_ids)
 
     def labels(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
         """The target of an image."""

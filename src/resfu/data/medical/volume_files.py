@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,17 @@ class VolumeFile:
 
                 with h5py.File(self.path, "r") as file:
                     return np.asarray(file[key][index])  # pyright: ignore[reportIndexIssue]
-            # np.load(path) would leave a damaged file open.
-            with self.path.open("rb") as opened, np.load(opened) as arrays:
-                stored = arrays[key]
-                return stored[index] if stored.ndim == 3 else stored
+            stored = _array(self.path, self.path.stat().st_mtime_ns, key)
+            return np.copy(stored[index] if stored.ndim == 3 else stored)
         except DAMAGE as error:
             raise unreadable(self.path, error) from error
+
+
+@lru_cache(maxsize=2)  # the voxels and labels of one volume, which are read slice by slice and only unpacked as a whole
+def _array(path: Path, written: int, key: str) -> NDArray[Any]:
+    # np.load(path) would leave a damaged file open.
+    with path.open("rb") as opened, np.load(opened) as arrays:
+        return arrays[key]
 
 
 def open_volume(path: Path, image_key: str, nonfinite: Nonfinite = REFUSED) -> VolumeFile:
@@ -113,8 +119,7 @@ def open_volume(path: Path, image_key: str, nonfinite: Nonfinite = REFUSED) -> V
             with h5py.File(path, "r") as file:
                 shape = file[image_key].shape  # pyright: ignore[reportAttributeAccessIssue]
         else:
-            with path.open("rb") as opened, np.load(opened) as arrays:
-                shape = arrays[image_key].shape
+            shape = _array(path, path.stat().st_mtime_ns, image_key).shape
         if len(shape) != 3:
             raise ValueError(f"{image_key!r} has shape {shape}; expected [D, H, W]")
     except DAMAGE as error:
