@@ -44,7 +44,7 @@ def test_copies_keep_their_arguments():
 
 def test_a_chain(tmp_path):
     chain = Iterative([resfu.CARAFE(8), resfu.DySample(8)]).eval()
-    resfu.upsamplers.pretrained.save_pretrained(chain, tmp_path)
+    chain.save_pretrained(tmp_path)
     features = torch.randn(1, 8, 4, 5)
     assert torch.equal(resfu.from_pretrained(tmp_path)(features), chain(features))
 

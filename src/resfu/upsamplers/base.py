@@ -1,12 +1,11 @@
 """`Upsampler`, the base class with the call signature and the checks that all upsamplers share."""
 
 import inspect
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from resfu.ops.checks import check_dense, check_int, pair, triple
 from resfu.ops.destination import check_destination
@@ -17,12 +16,13 @@ from resfu.ops.precision import autocast_dtype, is_autocast, surrounding_autocas
 from resfu.upsamplers.half_precision import in_fp32
 from resfu.upsamplers.odd_sizes import covering, whole_size
 from resfu.upsamplers.options import check_number
+from resfu.upsamplers.pretrained import Shareable
 from resfu.upsamplers.starts import PUBLISHED, started_at
 
 Size = Any  # (H, W); for upsamplers of volumes (built with dims=3) it is (D, H, W)
 
 
-class Upsampler(nn.Module):
+class Upsampler(Shareable):
     """Base class of all upsamplers: it checks the input, determines the output size and calls `upsample`.
 
     A subclass sets the class attributes, passes its widths to `__init__` and implements
@@ -145,38 +145,6 @@ class Upsampler(nn.Module):
         """Whether `upsample` can be given `out` for these features and this size, and writes into it as last step."""
         direct = self.dims == 2 and "out" in inspect.signature(self.upsample).parameters and features.shape[0] > 0
         return direct and self.whole_size(features, size) == size
-
-    def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
-        """Write the upsampler to a folder, from which `resfu.from_pretrained` builds it again.
-
-        Args:
-            folder: where config.json (class and constructor arguments), model.safetensors and a model card are
-                written. It is created with its parents if needed.
-            measured: Markdown for the model card: results that were measured with these weights, such as the table.md
-                of `resfu compare`.
-
-        Raises:
-            ValueError: for a class of your own, or arguments that JSON cannot hold.
-            ModuleNotFoundError: without the extra "hub" (safetensors).
-        """
-        from resfu.upsamplers.pretrained import save_pretrained
-
-        save_pretrained(self, folder, measured)
-
-    def push_to_hub(self, repository: str, measured: str = "", private: bool = False) -> str:
-        """Upload the files that `save_pretrained` writes to the Hugging Face Hub.
-
-        Args:
-            repository: "owner/name"; created if it does not exist.
-            measured: see `save_pretrained`.
-            private: whether a new repository is private.
-
-        Returns:
-            The URL of the commit.
-        """
-        from resfu.upsamplers.pretrained import push_to_hub
-
-        return push_to_hub(self, repository, measured, private)
 
     def carry(self, features: Tensor, values: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """Upsample `values` with the weights computed for `features`, for methods that are linear in the values.

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from resfu.ops.pooling import adaptive_average
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.pretrained import Shareable
 
 
-class Iterative(nn.Module):
+class Iterative(Shareable):
     """A chain of upsamplers, by which most methods reach a high ratio: x2, x2, ... (arXiv 2407.02283, Fig. 9).
 
     Args:

@@ -17,6 +17,51 @@ CARD = "README.md"
 _FORMAT = 1
 
 
+class Shareable(nn.Module):
+    """A module that can be saved with what it takes to build it again."""
+
+    def save_pretrained(self, folder: str | Path, measured: str = "") -> None:
+        """Write the upsampler to a folder, from which `resfu.from_pretrained` builds it again.
+
+        Args:
+            folder: where config.json (class and constructor arguments), model.safetensors and a model card are
+                written. It is created with its parents if needed.
+            measured: Markdown for the model card: results that were measured with these weights, such as the table.md
+                of `resfu compare`.
+
+        Raises:
+            ValueError: for a class of your own, or arguments that JSON cannot hold.
+            ModuleNotFoundError: without the extra "hub" (safetensors).
+        """
+        folder = Path(folder)
+        configuration = {"library": "resfu", "format": _FORMAT, **described(self)}
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file = library("safetensors.torch").save_file
+        with replacing(folder / CONFIG) as text, replacing(folder / WEIGHTS) as draft:  # replaced together at the end
+            save_file(weights, draft, metadata={"format": "pt"})
+            write_json(text, configuration)
+        write_text(folder / CARD, _card(self, configuration, measured))
+
+    def push_to_hub(self, repository: str, measured: str = "", private: bool = False) -> str:
+        """Upload the files that `save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repository: "owner/name"; created if it does not exist.
+            measured: see `save_pretrained`.
+            private: whether a new repository is private.
+
+        Returns:
+            The URL of the commit.
+        """
+        import tempfile
+
+        hub = library("huggingface_hub").HfApi()
+        hub.create_repo(repository, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, measured)
+            return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by resfu"))
+
+
 def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
     """Build an upsampler that `save_pretrained` or `push_to_hub` wrote.
 
@@ -61,29 +106,6 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
     except RuntimeError as error:
         raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {' '.join(str(error).split())}") from error
     return module.eval()
-
-
-def save_pretrained(module: nn.Module, folder: str | Path, measured: str = "") -> None:
-    """See `resfu.Upsampler.save_pretrained`."""
-    folder = Path(folder)
-    configuration = {"library": "resfu", "format": _FORMAT, **described(module)}
-    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    save_file = library("safetensors.torch").save_file
-    with replacing(folder / CONFIG) as text, replacing(folder / WEIGHTS) as draft:  # replaced together at the end
-        save_file(weights, draft, metadata={"format": "pt"})
-        write_json(text, configuration)
-    write_text(folder / CARD, _card(module, configuration, measured))
-
-
-def push_to_hub(module: nn.Module, repository: str, measured: str = "", private: bool = False) -> str:
-    """See `resfu.Upsampler.push_to_hub`."""
-    import tempfile
-
-    hub = library("huggingface_hub").HfApi()
-    hub.create_repo(repository, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(module, folder, measured)
-        return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by resfu"))
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
