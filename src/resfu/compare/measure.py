@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resfu.evaluation.cost import count_parameters, latency, multiply_accumulates, peak_memory
+from resfu.evaluation.cost.host import inference_parameters
 from resfu.upsamplers import Upsampler
 from resfu.visualize.recorder import recorded
 
@@ -26,8 +27,9 @@ def measure_cost(
         repeats: timed passes; the median counts.
 
     Returns:
-        "parameters", "multiply_accumulates", "host_ms", "peak_bytes" of the whole network; "upsampler_parameters",
-        "upsampler_multiply_accumulates" and "upsampler_ms" of all its upsamplers, on their actual inputs.
+        "parameters" (without an auxiliary classifier), "multiply_accumulates", "host_ms", "peak_bytes" of the whole
+        network; "upsampler_parameters", "upsampler_multiply_accumulates" and "upsampler_ms" of all its upsamplers, on
+        their actual inputs.
     """
     host.eval()
     calls = _upsampler_calls(host, images)
@@ -38,7 +40,7 @@ def measure_cost(
     with counted_part(counted):
         work = multiply_accumulates(counted, counted_images)
     return {
-        "parameters": count_parameters(host),
+        "parameters": inference_parameters(host),
         "multiply_accumulates": work,
         "host_ms": latency(host, images, repeats=repeats).median_ms,
         "peak_bytes": peak_memory(host, images),

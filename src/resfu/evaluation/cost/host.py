@@ -65,7 +65,7 @@ def build_on_meta(
         return create_host(host, upsampler, num_classes, upsampler_options=options).eval()
 
 
-def inference_parameters(host: SegmentationHost) -> int:
+def inference_parameters(host: nn.Module) -> int:
     """Number of parameters used in inference: like published counts, without the classifier of an auxiliary loss."""
     auxiliary = getattr(getattr(host, "head", None), "auxiliary", None)
     return count_parameters(host) - (0 if auxiliary is None else count_parameters(auxiliary))
