@@ -55,3 +55,19 @@ def test_what_does_not_commute_is_refused():
         resfu.fuse_classifier(network)
     with pytest.raises(ValueError, match="IndexNet does not commute"):
         resfu.fuse_classifier(network.eval())
+
+
+@pytest.mark.parametrize(
+    "create", [lambda: resfu.CARAFE(8, start="bilinear"), lambda: resfu.FADE(8, 8, start="bilinear")]
+)
+def test_a_start_at_a_cropped_size(create):
+    torch.manual_seed(0)
+    up, classifier = create().eval(), torch.nn.Conv2d(8, 3, 1)
+    for parameter in up.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    inputs = [torch.randn(1, 8, 8, 16)] + [torch.randn(1, 8, 15, 31)] * up.guided
+    with torch.no_grad():
+        want = classifier(up(*inputs, size=(15, 31)))
+        torch.testing.assert_close(
+            Classified(up, classifier).eval()(*inputs, size=(15, 31)), want, rtol=1e-4, atol=1e-5
+        )

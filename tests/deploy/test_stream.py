@@ -255,3 +255,24 @@ def test_encoders_of_a_wide_image_see_more_than_a_band(low):
     assert tiles[0][1][0] == 0
     assert tiles[-1][1][1] == 2048
     assert len(list(made.form.tiles((0, 128)))) == 1  # of gradients each band is computed by itself
+
+
+@pytest.mark.parametrize("start", ["published", "bilinear"])
+def test_one_module_for_both_comparisons(start):
+    torch.manual_seed(0)
+    up = resfu.ReSFU(16, 8, start=start).eval()
+    up.detail_similarity = up.semantic_similarity
+    for parameter in up.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    features, guidance = torch.randn(1, 16, 8, 9), torch.randn(1, 8, 32, 36)
+    with torch.no_grad():
+        bands = torch.cat(list(resfu.stream(up, features, guidance)), 2)
+        torch.testing.assert_close(bands, up(features, guidance), rtol=1e-4, atol=1e-4)
+
+
+def test_a_start_is_not_rounded_under_autocast():
+    up, features = resfu.CARAFE(16, start="bilinear").eval(), torch.randn(1, 16, 8, 9) + 8
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        bands = torch.cat(list(resfu.stream(up, features)), 2)
+    want = torch.nn.functional.interpolate(features, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(bands.float(), want, rtol=0, atol=1e-5)

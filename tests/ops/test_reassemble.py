@@ -269,3 +269,13 @@ def test_which_backend():
     assert which_backend(torch.ones(1, device="meta")) == "reference"
     with pytest.raises(ValueError, match="can't run on meta"):
         which_backend(torch.ones(1, device="meta"), "cpu")
+
+
+@pytest.mark.parametrize("neighbours", ["fine", "coarse"])
+def test_scores_that_are_all_the_least_number(neighbours):
+    features, scores = torch.randn(1, 8, 4, 4), torch.zeros(1, 9, 16, 32)
+    scores[..., 3:5] = torch.finfo(torch.float32).min
+    out = reassemble(features, scores, neighbours=neighbours, softmax=True)
+    torch.testing.assert_close(
+        out, reassemble(features, scores, neighbours=neighbours, softmax=True, backend="reference")
+    )

@@ -112,3 +112,20 @@ def test_groups_read_at_their_own_positions():
     out = sample(x, columns, rows)
     assert (out[:, :2] == 3.25).all()
     assert (out[:, 2:] == 7.0).all()
+
+
+def test_positions_of_any_layout_get_their_gradients():
+    torch.manual_seed(0)
+    given = torch.randn(2, 8, 6, 7), *(torch.rand(2, 4, 12, 32) * 6 for _ in range(2))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        inputs = [t.to(memory_format=layout).requires_grad_() for t in given]
+        exact = [t.double().requires_grad_() for t in given]
+        found = torch.autograd.grad(sample(*inputs).sin().sum(), inputs)
+        wanted = torch.autograd.grad(sample(*exact).sin().sum(), exact)
+        for ours, want in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours.double(), want, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_must_divide_the_channels():
+    with pytest.raises(ValueError, match="= 4 must divide the width of x = 3"):
+        sample(torch.rand(1, 3, 4, 4), torch.rand(1, 4, 8, 16), torch.rand(1, 4, 8, 16))

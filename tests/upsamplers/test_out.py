@@ -47,3 +47,15 @@ def test_reassemble(backend, neighbours):
     got = reassemble(x, scores, neighbours=neighbours, softmax=True, backend=backend, out=out)
     assert got is out
     torch.testing.assert_close(out, reassemble(x, scores, neighbours=neighbours, softmax=True, backend="reference"))
+
+
+def test_memory_of_an_input_is_refused():
+    up, x = (
+        create_upsampler("sapa", channels=8, guidance_channels=8, start="bilinear").eval(),
+        torch.randn(1, 8, 16, 16),
+    )
+    both = torch.randn(1, 16, 16, 16)
+    with torch.no_grad():
+        with pytest.raises(ValueError, match="out shares memory with an input"):
+            up(x, torch.randn(1, 8, 16, 16), out=x)
+        up(both[:, :8], torch.randn(1, 8, 16, 16), out=both[:, 8:])  # the same storage, but apart

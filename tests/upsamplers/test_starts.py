@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from resfu import UPSAMPLERS, create_upsampler
+from resfu.ops import reassemble
 from resfu.upsamplers.starts import PUBLISHED, STARTS, interpolated
 
 STARTABLE = [name for name, method in UPSAMPLERS.items() if method.startable]
@@ -111,3 +112,14 @@ def test_starts_that_cannot_be_are_refused():
         build("resfu", "bilinear", similarity="inner_product")
     with pytest.raises(ValueError, match="needs gated=False"):
         create_upsampler("fade", channels=8, guidance_channels=8, gated=True, start="nearest")
+
+
+def test_small_scores_count_in_half_precision():
+    """bf16 has steps of 1 / 32 around the head start."""
+    features, scores = torch.randn(1, 4, 4, 4), torch.zeros(1, 9, 8, 8)
+    scores[:, 4] = 0.01
+    outs = [
+        reassemble(features, scores.to(dtype), backend="cpu", softmax=True, from_centre=True)
+        for dtype in (torch.bfloat16, torch.float64)
+    ]
+    torch.testing.assert_close(outs[0].double(), outs[1].double(), rtol=0, atol=2e-5)

@@ -6,8 +6,9 @@ from typing import TypeVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.base import Size, Upsampler
 from resfu.upsamplers.iterative import Iterative
+from resfu.upsamplers.starts import PUBLISHED
 
 Host = TypeVar("Host", bound=nn.Module)
 
@@ -31,15 +32,26 @@ class Classified(Upsampler):
         self.upsampler = up
         self.classifier = classifier
         self.groups = up.groups if type(up).__name__ in ("CARAFE", "DySample") else 1
+        self.start = getattr(up, "start", PUBLISHED)
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """Features [B, C, h, w] -> class scores [B, K, H, W]."""
-        weight, bias, G = self.classifier.weight, self.classifier.bias, cast("int", self.groups)
-        by_group = weight.unflatten(1, (G, -1)).movedim(1, 0).flatten(0, 1)  # [G K, C / G, 1, 1]
-        scores = F.conv2d(features, by_group, groups=G)
-        out = self.upsampler.carry(features, scores, guidance, size)
-        out = out if G == 1 else out.unflatten(1, (G, -1)).sum(1)
+        bias = self.classifier.bias
+        out = self._summed(self.upsampler.carry(features, self._scores(features), guidance, size))
         return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+
+    def _scores(self, features: Tensor) -> Tensor:
+        """Class scores of each group of channels, [B, G K, h, w]."""
+        weight, G = self.classifier.weight, cast("int", self.groups)
+        by_group = weight.unflatten(1, (G, -1)).movedim(1, 0).flatten(0, 1)  # [G K, C / G, 1, 1]
+        return F.conv2d(features, by_group, groups=G)
+
+    def _summed(self, scores: Tensor) -> Tensor:
+        G = cast("int", self.groups)
+        return scores if G == 1 else scores.unflatten(1, (G, -1)).sum(1)
+
+    def _started_at(self, size: Size, out: Tensor, features: Tensor, whole: Size) -> Tensor:
+        return super()._started_at(size, out, self._summed(self._scores(features)), whole)
 
 
 def fuse_classifier(host: Host) -> Host:

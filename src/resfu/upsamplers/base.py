@@ -133,9 +133,12 @@ class Upsampler(Shareable):
                 out = out.narrow(axis, 0, n)  # an export omits a slice (out[:, :n]) if its example input loses nothing
             start = getattr(self, "start", PUBLISHED)
             if start != PUBLISHED:
-                out = started_at(size, out, features, whole, start)
+                out = self._started_at(size, out, features, whole)
             layout = memory_format(features) if self.dims == 2 else torch.contiguous_format
             return out.to(features.dtype).contiguous(memory_format=layout)
+
+    def _started_at(self, size: Size, out: Tensor, features: Tensor, whole: Size) -> Tensor:
+        return started_at(size, out, features, whole, self.start)  # pyright: ignore[reportArgumentType]
 
     def upsample(self, features: Tensor, guidance: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The method itself, on checked input: features [B, C, h, w], guidance [B, c, H, W] -> [B, C, H, W]."""

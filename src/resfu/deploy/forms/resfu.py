@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from resfu.deploy.forms.base import Form, Guide, Rows, channel_moments, mean_and_scale, moments, normalised
 from resfu.deploy.forms.paired import SemanticRows, detail_rows, semantic_map
-from resfu.deploy.forms.resfu_compiled import CompiledBands, compiles
+from resfu.deploy.forms.resfu_compiled import CompiledBands, blocks_of, compiles
 from resfu.deploy.forms.similar import guide_statistics
 from resfu.deploy.forms.starts import interpolated_rows
 from resfu.deploy.linear import interpolate_axis, linear_taps
@@ -51,11 +51,7 @@ class ReSFUForm(Form[ReSFU]):
                 )
         self.reach = max(2 * up.guided_filter_radius, size[0] // low[0] + 1)
         self.compiled: CompiledBands | None = None
-        self.blocks: list[SimilarityBlock] = []
-        if up.alignment != "detail":
-            self.blocks.append(up.semantic_similarity)
-        if up.alignment != "semantic":
-            self.blocks.append(up.detail_similarity)
+        self.blocks = blocks_of(up)
 
     def seen(self, features: Tensor, guidance: Tensor | None) -> None:
         """Estimate the memory: the query, the scores with planes or hidden channels, and the query around a band."""

@@ -5,6 +5,7 @@ compute. It is kept from pass to pass for as many bands as the memory allows, so
 three times.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import cast
 
@@ -21,7 +22,6 @@ from resfu.upsamplers.normalised_projection import FAR
 from resfu.upsamplers.plain import all_plain, is_plain_group_norm
 from resfu.upsamplers.resfu import ReSFU
 from resfu.upsamplers.similarity import SimilarityBlock
-from resfu.upsamplers.starts import PUBLISHED
 
 _AT_ONCE = 8  # channels that are filtered together; GroupNorm's groups must not be larger here
 
@@ -30,7 +30,7 @@ def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[in
     """Whether the compiled kernels can compute this call."""
     if guidance is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
-    if up.start != PUBLISHED or not all_plain(up):
+    if not all_plain(up):
         return False
     if any(t.dtype != torch.float32 for t in (guidance, *up.parameters())):
         return False
@@ -38,7 +38,7 @@ def compiles(up: ReSFU, features: Tensor, guidance: Tensor | None, low: tuple[in
         return False
     D = up.query.out_channels
     like = features.new_empty(1, D, 1, 1).expand(1, D, *low), features.new_empty(1, D, 1, 1).expand(1, D, *size)
-    for block in _blocks(up):
+    for block in blocks_of(up):
         compressor = block._compressor()
         if compressor is None or not is_plain_group_norm(block.norm) or D // block.norm.num_groups > _AT_ONCE:
             return False
@@ -63,8 +63,8 @@ class CompiledBands:
         self.up, self.low, self.size, self.room = up, low, size, room
         self.space = Workspace(torch.empty(0, dtype=torch.float32, device="cpu"))
         self.kept: dict[Rows, Tensor] = {}
-        self.scores = {}
-        for block in _blocks(up):
+        self.scores, self.blocks = {}, blocks_of(up)
+        for block in self.blocks:
             compressor = block._compressor()
             assert compressor is not None
             is_low = up.alignment != "detail" and block is up.semantic_similarity
@@ -86,7 +86,7 @@ class CompiledBands:
                 found.append(torch.cat(parts, 2))
             else:
                 found.append(found[-1])
-        groups = _blocks(up)[0].norm.num_groups
+        groups = self.blocks[0].norm.num_groups
         return torch.stack(found).unflatten(3, (groups, -1)).sum(4)
 
     def hidden_moments(self, band: Rows, guide: Guide, shared: Sequence[Tensor], total: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class CompiledBands:
         up, (first, last) = self.up, band
         q, top = self._query(band, guide, shared)
         found = []
-        for block in _blocks(up):
+        for block in self.blocks:
             scores = self.scores[block]
             is_low = up.alignment != "detail" and block is up.semantic_similarity
             name = "semantic" if is_low else "detail"
@@ -208,9 +208,11 @@ class CompiledBands:
         return self._low
 
 
-def _blocks(up: ReSFU) -> list[SimilarityBlock]:
+def blocks_of(up: ReSFU) -> list[SimilarityBlock]:
+    """The similarity blocks; if one module is both, its second place is a copy that shares its parameters."""
     names = {"both": ("semantic", "detail"), "semantic": ("semantic",), "detail": ("detail",)}[up.alignment]
-    return [getattr(up, f"{name}_similarity") for name in names]
+    blocks = [getattr(up, f"{name}_similarity") for name in names]
+    return [block if block not in blocks[:n] else copy.copy(block) for n, block in enumerate(blocks)]
 
 
 def _chunks(x: Tensor) -> list[slice]:

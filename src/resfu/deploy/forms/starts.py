@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from resfu.deploy.forms.base import Rows
-from resfu.ops.precision import at_least_fp32
+from resfu.ops.precision import at_least_fp32, without_autocast
 from resfu.upsamplers.starts import interpolated
 
 
@@ -16,8 +16,9 @@ def interpolated_rows(features: Tensor, band: Rows, size: tuple[int, int], start
     down = down[slice(*band)]
     read = (down != 0).any(0).nonzero()[:, 0]
     top, bottom = int(read[0]), int(read[-1]) + 1
-    x = x[:, :, top:bottom] @ across.mT  # along the columns first, which is less work for few rows
-    return (down[:, top:bottom] @ x).to(features.dtype)
+    with without_autocast(x):
+        x = x[:, :, top:bottom] @ across.mT  # along the columns first, which is less work for few rows
+        return (down[:, top:bottom] @ x).to(features.dtype)
 
 
 def _matrix(P: int, p: int, start: str, like: Tensor) -> Tensor:

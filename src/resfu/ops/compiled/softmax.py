@@ -1,5 +1,6 @@
 """The softmax of a tile's scores, in a loop that becomes vectors."""
 
+import math
 from typing import Any, no_type_check
 
 import llvmlite.ir as ir
@@ -64,7 +65,7 @@ def softmax(scores, s, stride, count, inside, i, top, out, o):
     zero = types.float32(0.0)
     side = 3 if count == 9 else 5 if count == 25 else 7
     for p in range(PIXELS):
-        put(out, o + count * PIXELS + p, types.float32(-3.0e38))
+        put(out, o + count * PIXELS + p, types.float32(-math.inf))
     for n in range(count):
         if top >> (n // side) & 1:
             for p in range(PIXELS):

@@ -62,7 +62,7 @@ def past_the_cache(out: Tensor) -> int:
 
 def flat(x: Tensor) -> Any:
     """The elements of a map as an array for kernels; a copy where they do not lie in order."""
-    return x.detach().numpy().ravel()  # `reshape` would leave the strides of an expanded number
+    return x.detach().resolve_neg().numpy().ravel()  # `reshape` would leave the strides of an expanded number
 
 
 def in_memory(x: Tensor) -> tuple[Any, ...]:

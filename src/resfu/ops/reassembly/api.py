@@ -73,7 +73,7 @@ def reassemble(
     Returns:
         [B, C, H, W] in the features' dtype and memory format (contiguous or channels-last). Sums run in at least fp32.
         A NaN or infinity may reach pixels whose window does not contain it: on "cpu" up to 3 pixels further, at ratios
-        below 3; on "triton" all pixels of a tile whose shared window contains it.
+        below 3; on "numba" and "triton" all pixels of a tile whose shared window contains it.
 
     Raises:
         ValueError: for wrong ranks, integer tensors, an even K, groups that do not divide C, a size that is not the

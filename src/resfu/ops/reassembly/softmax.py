@@ -63,6 +63,7 @@ def softmax_change(scores: Tensor, kernel: Callable[[Tensor], Tensor] = window_s
         kernel: the softmax, from scores to weights.
         groups: number of blocks, each with a softmax of its own.
     """
+    scores = at_least_fp32(scores)  # in bf16 the head start would leave steps of 1 / 32
     head_start = HEAD_START * _centre(scores, groups)
     return kernel(scores + head_start) - kernel(torch.zeros_like(scores[:1]) + head_start)
 

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from resfu.ops.backends import which_backend
+from resfu.ops.checks import check_divides
 from resfu.ops.sampling import operators
 
 
@@ -19,7 +20,11 @@ def sample(
         x: [B, C, h, w], the map, in at least fp32.
         columns: [B, G, H, W], horizontal positions in pixels of x, in x's dtype; 0 is the centre of the first column.
         rows: [B, G, H, W], vertical positions, in the same way.
+
+    Raises:
+        ValueError: if G does not divide C.
     """
+    check_divides("the number of positions of a pixel", columns.shape[1], "the width of x", x.shape[1])
     if which_backend(x) == which_backend(columns) == which_backend(rows) == "numba":
         from resfu.ops.sampling import numba
 

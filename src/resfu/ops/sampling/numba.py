@@ -53,7 +53,8 @@ class _Sample(torch.autograd.Function):
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         G, H, W = columns.shape[1:]
         low, count = _together(x, G)
-        d_low, d_columns, d_rows = torch.zeros_like(low), torch.empty_like(columns), torch.empty_like(rows)
+        d_low = torch.zeros_like(low)
+        d_columns, d_rows = (t.new_empty(t.shape) for t in (columns, rows))  # contiguous: `flat` of others is a copy
         size = (count + LANES) * LANES
         given = (*low.shape[1:3], flat(columns), flat(rows), G, H, W, x.shape[1] // G, count)
         found = flat(d_low), flat(d_columns), flat(d_rows)
