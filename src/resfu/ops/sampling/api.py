@@ -22,12 +22,12 @@ def sample(
         rows: [B, G, H, W], vertical positions, in the same way.
 
     Raises:
-        ValueError: if G does not divide C.
+        ValueError: if G does not divide C (a RuntimeError where PyTorch's operators compute it).
     """
-    check_divides("the number of positions of a pixel", columns.shape[1], "the width of x", x.shape[1])
     if which_backend(x) == which_backend(columns) == which_backend(rows) == "numba":
         from resfu.ops.sampling import numba
 
         if numba.takes(x, columns):
+            check_divides("the number of positions of a pixel", columns.shape[1], "the width of x", x.shape[1])
             return numba.sample(x, columns, rows)
     return operators.sample(x, columns, rows)
