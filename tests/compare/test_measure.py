@@ -30,3 +30,10 @@ def test_measuring_ends_in_evaluation_mode_without_hooks():
     assert not any(module._forward_hooks for module in network.modules())
     own = sum(p.numel() for p in network.head.slot.parameters())
     assert cost["upsampler_parameters"] == own
+
+
+def test_an_auxiliary_classifier_is_not_counted():
+    network = resfu.create_host("efficientnet-lite0", "nearest", num_classes=3)
+    alone = measure_cost(network, torch.rand(1, 3, 32, 32), nullcontext, repeats=1)["parameters"]
+    network.head.auxiliary = torch.nn.Conv2d(8, 3, 1)
+    assert measure_cost(network, torch.rand(1, 3, 32, 32), nullcontext, repeats=1)["parameters"] == alone

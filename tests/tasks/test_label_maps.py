@@ -134,6 +134,19 @@ def test_validation_counts_every_image_at_the_size_of_its_label(toy_task, toy_da
     torch.testing.assert_close(task.results["iou"], values["iou"], equal_nan=True)
 
 
+def test_a_data_set_is_opened_once_for_each_run(toy_task, toy_data, monkeypatch):
+    opened, data, task = [], toy_data(), toy_task()
+    open_split = data.open_split
+    monkeypatch.setattr(
+        data, "open_split", lambda *given, **options: opened.append(given[0]) or open_split(*given, **options)
+    )
+    with known_warnings_ignored():
+        trainer(max_steps=1).fit(task, datamodule=data)
+        assert sorted(opened) == ["train", "val"]
+        trainer().validate(task, datamodule=data, verbose=False)
+    assert sorted(opened) == ["train", "val", "val"]
+
+
 def test_logits_of_another_size_are_resized_to_the_label(toy_task):
     task = toy_task().eval()
     image = torch.randn(1, 3, 8, 10)

@@ -115,3 +115,20 @@ print("sound")
 def test_repetition_has_memory_of_its_own_when_compiled():
     """Where one pixel is repeated, or each once, `reshape` of an expanded map does not copy."""
     assert apart.run(REPEATED).split() == ["sound"]
+
+
+INTO_OUT = """
+import torch
+import resfu
+up, x, y, out = resfu.SAPA(8, 8).eval(), torch.randn(1, 8, 4, 4), torch.randn(1, 8, 8, 8), torch.empty(1, 8, 8, 8)
+with torch.no_grad():
+    compiled = torch.compile(lambda x, y, out: up(x, y, out=out), backend="aot_eager", fullgraph=True)
+    assert compiled(x, y, out).data_ptr() == out.data_ptr()
+    torch.testing.assert_close(out, up(x, y))
+print("written")
+"""
+
+
+def test_a_compiled_call_writes_into_out():
+    """While a graph is captured, tensors have no memory of which `out` could have a part."""
+    assert apart.run(INTO_OUT).split() == ["written"]

@@ -47,6 +47,9 @@ def test_a_chain(tmp_path):
     chain.save_pretrained(tmp_path)
     features = torch.randn(1, 8, 4, 5)
     assert torch.equal(resfu.from_pretrained(tmp_path)(features), chain(features))
+    twice = Iterative([chain.steps[0], chain.steps[0]]).eval()
+    twice.save_pretrained(tmp_path)
+    assert torch.equal(resfu.from_pretrained(tmp_path)(features), twice(features))
 
 
 def test_the_card_says_what_was_measured(tmp_path):

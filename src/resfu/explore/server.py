@@ -110,7 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _place(self) -> tuple[str, dict[str, str]]:
         # Other sites must not reach this server under their own host name.
-        host = urlsplit(f"//{self.headers.get('Host') or ''}").hostname
+        try:
+            host = urlsplit(f"//{self.headers.get('Host') or ''}").hostname
+        except ValueError:
+            host = None
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         return (parts.path if host in _HOSTS else "a page for this host"), query

@@ -23,7 +23,8 @@ def check_destination(out: Tensor, size: tuple[int, ...], *inputs: Tensor | None
         )
     if any(n > 1 and stride == 0 for n, stride in zip(out.shape, out.stride(), strict=True)):
         raise ValueError("out must have memory for each of its numbers, got an expanded tensor: call .clone() first.")
-    if any(x is not None and _overlap(out, x) for x in inputs):
+    # A graph that is being captured has no memory yet.
+    if not torch.compiler.is_compiling() and any(x is not None and _overlap(out, x) for x in inputs):
         raise ValueError("out shares memory with an input, which may be read after out is written: give other memory.")
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (out, *inputs)):
         raise ValueError("out= has no gradients: call it under torch.no_grad() or leave out= away.")

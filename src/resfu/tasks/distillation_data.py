@@ -40,7 +40,8 @@ class PhotoCrops(Dataset[dict[str, Any]]):
         name, photo = self._readable.read(self.photos.__getitem__, index, len(self), "photos to fit to")
         scale = 1 + (_LARGEST - 1) * torch.rand(()).item() if self.training else 1.0
         H, W = (max(self.size, round(n * self.size * scale / min(photo.shape[1:]))) for n in photo.shape[1:])
-        photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]  # in bytes: 7 times as fast
+        # Bytes are shrunk faster than fp32.
+        photo = F.interpolate(photo[None], size=(H, W), mode="bilinear", antialias=True)[0]
         top, left = (
             (int(torch.randint(n - self.size + 1, ())) if self.training else (n - self.size) // 2) for n in (H, W)
         )

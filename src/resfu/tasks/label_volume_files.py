@@ -44,8 +44,8 @@ class LabelVolumeWriter(PredictionWriter):
         scan: Scan = batch["volume"]
         if self._target(scan).resolve() == scan.path.resolve():
             raise ValueError(f"the labels of {scan.path} would overwrite it: choose another --output.")
-        for done in self._bar.task_ids:
-            self._bar.remove_task(done)
+        for finished in self._bar.task_ids:
+            self._bar.remove_task(finished)
         row = self._bar.add_task(scan.name, total=len(scan))
         scan.on_slice = lambda done, total: self._bar.update(row, completed=done)
 

@@ -40,6 +40,8 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
         if isinstance(module, nn.ConvTranspose2d) and modules:
             _exchange(model, module, Transposed(owner, module, modules))
             continue
+        if modules and hasattr(module, MODULES):
+            raise ValueError(f"{path or 'the network'} has a part named {MODULES!r}, where upsamplers go: rename it.")
         if modules:
             module.add_module(MODULES, modules)
         if path == "":

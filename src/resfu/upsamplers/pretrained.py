@@ -35,7 +35,8 @@ class Shareable(nn.Module):
         """
         folder = Path(folder)
         configuration = {"library": "resfu", "format": _FORMAT, **described(self)}
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        # Clones: safetensors refuses tensors that share memory, such as those of a step that a chain has twice.
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
         save_file = library("safetensors.torch").save_file
         with replacing(folder / CONFIG) as text, replacing(folder / WEIGHTS) as draft:  # replaced together at the end
             save_file(weights, draft, metadata={"format": "pt"})
