@@ -65,7 +65,7 @@ def redirecting(model: nn.Module, images: torch.Tensor, rounds: int = 200) -> fl
     taken = []
     for _ in range(rounds):
         began = time.perf_counter()
-        state.open()
+        state.open(training=False)
         for owner in owners:
             for _ in owner.calls:
                 owner.resample(lambda x, **options: x, (images,), {"scale_factor": 2, "mode": "nearest"})

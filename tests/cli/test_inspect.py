@@ -62,3 +62,17 @@ def test_a_network_that_upsamples_nothing(capsys, monkeypatch, tmp_path):
     out = capsys.readouterr().out
     assert "this network upsamples nothing" in out
     assert "left out: resfu, carafe: nothing is upsampled here" in out
+
+
+def test_networks_that_fail_are_named(capsys, monkeypatch, tmp_path):
+    (tmp_path / "my_bad_nets.py").write_text(
+        "from torch import nn\ndef wanting(width):\n    pass\ndef flat():\n    return nn.Conv2d(4, 8, 3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for words, reason in {
+        ("my_bad_nets:wanting",): r"my_bad_nets:wanting could not be created: TypeError: wanting() missing 1 required",
+        ("my_bad_nets:flat", "--size", "8"): "my_bad_nets:flat does not take an image of 3 channels and 8 x 8 pixels",
+        ("my_bad_nets:flat", "--json", str(tmp_path)): f"--json writes a file, and {tmp_path} is a folder",
+    }.items():
+        assert main(["inspect", *words]) == 2
+        assert reason in capsys.readouterr().err

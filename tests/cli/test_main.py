@@ -63,7 +63,7 @@ def test_the_words_and_the_code_are_passed_on(fake):
     [
         (ValueError("size must be\n  above 0, got -1."), "resfu: size must be above 0, got -1.\n"),
         (FileNotFoundError("there is no folder x."), "resfu: there is no folder x.\n"),
-        (PermissionError(13, "Permission denied", "/x"), "resfu: [Errno 13] Permission denied: '/x'\n"),
+        (PermissionError(13, "Permission denied", "/x"), "resfu: /x: Permission denied\n"),
         (ValueError(), "resfu: ValueError\n"),
         (SystemExit("wrong"), "resfu: wrong\n"),
     ],
@@ -183,3 +183,29 @@ def test_lists_as_json(tmp_path, capsys):
     assert json.loads(place.read_text())["scenes"]["data"]["dataset"] == "scenes"
     assert main(["list", "settings", "--json", str(place)]) == 2
     assert "not a table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["list", "x"], "argument what: invalid choice: 'x'"),
+        (["doctor", "x"], "unrecognized arguments: x (see `resfu doctor --help`)"),
+        (["bench", "--ratio", "1e9"], "out of memory; smaller sizes take less"),
+    ],
+)
+def test_bad_words_are_one_line(words, message, capsys):
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("resfu: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_the_output_silently():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resfu", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == ""

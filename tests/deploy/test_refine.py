@@ -93,12 +93,21 @@ def test_the_command_keeps_labels_and_palette(tmp_path, capsys):
         assert found.getpalette()[9:12] == [200, 100, 50]
         pixels = np.array(found)
     assert iou(torch.from_numpy(pixels == 3), disc[0]) > 0.9
-    soft = str(tmp_path / "soft.png")
-    assert main(["refine", str(tmp_path / "mask.png"), str(tmp_path / "photo.png"), "--soft", "--output", soft]) == 0
     words = ["refine", str(tmp_path / "mask.png"), str(tmp_path / "photo.png")]
+    shares = Image.fromarray((disc[0, 4::8, 4::8].numpy() * 200).astype(np.uint8))
+    shares.save(tmp_path / "shares.png")
+    soft = tmp_path / "soft.png"
+    assert main(["refine", str(tmp_path / "shares.png"), *words[2:], "--soft", "--output", str(soft)]) == 0
+    with Image.open(soft) as found:
+        assert len(np.unique(np.array(found))) > 20  # not the two values of the mask alone
     assert main([*words, "--output", str(tmp_path / "soft.jpg")]) == 2
     assert "--output is a PNG file" in capsys.readouterr().err
     assert not (tmp_path / "soft.jpg").exists()
+    Image.new("1", (8, 8)).save(tmp_path / "bits.png")
+    assert main(["refine", str(tmp_path / "bits.png"), *words[2:], "--soft"]) == 2
+    assert "--soft is for grey pictures of 256 levels" in " ".join(capsys.readouterr().err.split())
+    assert main(["refine", str(tmp_path), *words[2:]]) == 2
+    assert "is a folder: give one mask and its image" in " ".join(capsys.readouterr().err.split())
     assert main([*words, "--method", "upsampler"]) == 2
     assert "give --fit N" in capsys.readouterr().err
     (tmp_path / "mask.png").write_bytes((tmp_path / "mask.png").read_bytes()[:60])
@@ -121,7 +130,12 @@ def test_an_upsampler_is_fitted_to_sizes_that_lack_a_column():
     ("options", "message"),
     [
         ({"method": "magic"}, "method must be guided, bilateral or upsampler"),
-        ({"rounds": -1}, "rounds must be a whole number from 0, got -1"),
+        ({"rounds": -1}, "rounds must be an int from 0, got -1"),
+        ({"rounds": 1.5}, r"rounds must be an int from 0, got 1\.5"),
+        ({"method": "upsampler", "fit": -1}, "fit must be an int from 0, got -1"),
+        ({"image": torch.full((1, 3, 8, 8), 255.0)}, r"must be in 0\.\.1, got 255 to 255: divide it by 255"),
+        ({"image": torch.full((1, 3, 8, 8), torch.nan)}, r"must be in 0\.\.1, got nan to nan"),
+        ({"method": "upsampler", "upsampler": resfu.DySample(4)}, "DySample is not guided"),
         ({"fit": 5}, "belong to method='upsampler'"),
         ({"method": "upsampler"}, "needs an upsampler with weights, or fit"),
         ({"method": "upsampler", "fit": 5, "size": (15, 15)}, "6 x 6 to 15 x 15 is no power of two: give an upsampler"),

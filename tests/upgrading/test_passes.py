@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -136,7 +137,7 @@ def test_checkpointing_that_cannot_be_is_named(images):
 def test_damaged_files_are_named(images, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no upgrade\.json: expected what resfu\.save_upgraded writes"):
         load_upgraded(tmp_path / "nothing", Decoder())
-    save_upgraded(upgrade(Decoder(), "resfu", images), tmp_path)
+    save_upgraded(upgraded := upgrade(Decoder(), "resfu", images), tmp_path)
     file, plan = tmp_path / "model.safetensors", tmp_path / "upgrade.json"
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
@@ -146,6 +147,12 @@ def test_damaged_files_are_named(images, tmp_path):
     plan.write_text(json.dumps({key: value for key, value in whole.items() if key != "owners"}))
     with pytest.raises(ValueError, match=r"upgrade\.json is not what resfu\.save_upgraded writes"):
         load_upgraded(tmp_path, Decoder())
+    for part, value in {"owners": {}, "exchanges": [{"owner": ""}]}.items():
+        plan.write_text(json.dumps({**whole, part: value}))
+        save_file(upgraded.state_dict(), file)
+        with pytest.raises(ValueError, match=r"upgrade\.json is damaged \(KeyError"):
+            load_upgraded(tmp_path, original)
+        assert type(original) is Decoder
     plan.write_text(json.dumps(whole)[:-20])
     with pytest.raises(ValueError, match=r"upgrade\.json is not JSON"):
         load_upgraded(tmp_path, Decoder())

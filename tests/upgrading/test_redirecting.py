@@ -144,6 +144,40 @@ def test_a_copy_has_upsamplers_of_its_own(images):
     assert "OwnPartial" in repr(model)
 
 
+def up(x, like):
+    return resize_like(x, like) + like
+
+
+class SameName(Body):
+    """A helper that calls another of its name."""
+
+    def up(self, x, like):
+        return up(x, like)
+
+
+class Counting(Body):
+    """A method that calls itself."""
+
+    def up(self, x, like, times=2):
+        return self.up(x, like, times - 1) if times else F.interpolate(x, scale_factor=2, mode="bilinear") + like
+
+
+def again(x, times):
+    return again(x, times - 1) if times else F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class CountingHelper(Body):
+    def up(self, x, like):
+        return again(x, 2) + like
+
+
+@pytest.mark.parametrize("network", [SameName, Counting, CountingHelper])
+def test_functions_of_one_name(network, images):
+    model = network()
+    assert not torch.allclose(upgrade(model, "nearest", images)(images), model(images))
+    assert torch.equal(upgrade(model, "carafe", images)(images), model(images))
+
+
 class Local(Body):
     def up(self, x, like):
         from torch.nn.functional import interpolate as resized

@@ -46,6 +46,20 @@ traced = torch.jit.trace(model, images, check_trace=False)
 other = torch.randn(1, 3, 40, 24)
 for given in (program, traced):
     torch.testing.assert_close(given(other), model(other), rtol=1e-5, atol=1e-6)
+
+class Helped(Two):  # in training mode with another output, before the others
+    def forward(self, x):
+        a = self.a(x)
+        helper = torch.nn.functional.interpolate(a, scale_factor=4) if self.training else None
+        b = torch.nn.functional.interpolate(self.b(a), size=a.shape[-2:], mode="bilinear")
+        out = torch.nn.functional.interpolate(a + b, size=x.shape[-2:], mode="bilinear")
+        return (out, helper) if self.training else out
+
+torch._dynamo.reset()
+model = upgrade(Helped(), "bilinear", images, start="published")
+compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+torch.testing.assert_close(compiled(images), model(images), rtol=1e-5, atol=1e-6)
+torch.testing.assert_close(compiled.eval()(images), model(images), rtol=1e-5, atol=1e-6)
 """
 
 

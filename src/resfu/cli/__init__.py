@@ -73,8 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all went well, 2 after such an error, 130 after an interrupt.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if argv is None:  # the process is ours
-        keep_pages()
+    if argv is not None:
+        return _run(arguments)
+    keep_pages()  # the process is ours
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `| head`: what is still to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -102,10 +113,14 @@ def _call(name: str, rest: list[str]) -> int:
         return _fail(f'`resfu {name}` needs {package}, which is not installed: pip install "resfu[{command.extra}]"')
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         short = is_out_of_memory(error)
+        if isinstance(error, BrokenPipeError):
+            raise
         if os.environ.get("RESFU_DEBUG") or not (short or isinstance(error, ValueError | OSError)):
             raise
         if short:
             return _fail(advice(name))
+        if isinstance(error, OSError) and error.filename and error.strerror and str(error).startswith("[Errno"):
+            return _fail(f"{error.filename}: {error.strerror}")
         return _fail(" ".join(str(error).split()) or type(error).__name__)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -86,11 +86,19 @@ def variants(text: str) -> tuple[str, ...]:
     return names if words == ("all",) else words
 
 
+def seed(text: str) -> int:
+    """A whole number that random generators take: from 0, below 2^32."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 32) - 1}, got {text!r}")
+    return number
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """The first N seeds from "N", or those of a comma-separated list."""
     if "," not in text:
         return tuple(range(positive(text)))
-    try:
-        return tuple(int(word) for word in text.split(",") if word.strip())
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+    return tuple(seed(word) for word in text.split(",") if word.strip())

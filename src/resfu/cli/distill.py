@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from resfu.cli.arguments import Parser, positive, rate
+from resfu.cli.arguments import Parser, positive, rate, seed
 from resfu.cli.training_options import SETTINGS_HELP, parse
 from resfu.recipes import changes, listed, merge
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--crop", type=positive, metavar="N", help="side of the square cut from a photo (256)")
     add("--lr", type=rate, metavar="X", help="learning rate (2e-4)")
     add("--validate-every", type=positive, default=500, metavar="N", help="steps between validations (500)")
-    add("--seed", type=int, default=0, metavar="N", help="of weights, order and crops (0)")
+    add("--seed", type=seed, default=0, metavar="N", help="of weights, order and crops (0)")
     add("--run", metavar="DIR", help="folder of the run (runs/ENCODER_UPSAMPLER_DATA)")
     add("--threads", type=positive, metavar="N", help="CPU threads (PyTorch's choice)")
     return parser

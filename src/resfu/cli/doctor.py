@@ -1,6 +1,5 @@
 """`resfu doctor`: shows what is installed and which backends run here, and checks that their results are right."""
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resfu import __version__
+from resfu.cli.arguments import Parser
 from resfu.files.atomic import write_json
 from resfu.ops import guided_filter, reassemble, which_backend
 from resfu.ops.backends import BACKENDS
@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
     Returns:
         1 when a backend's result is wrong here, else 0.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="resfu doctor",
         description="Show versions, threads and backends, and check every backend against the reference in a second "
         "or two. Put its output into a bug report.",

@@ -24,7 +24,8 @@ def run(argv: Sequence[str]) -> int:
     dynamic = {"sizes": True, "ratio": "ratio", "none": False}[options.dynamic]
     with Console(stderr=True).status(f"writing {options.output}, and running it"):
         path = export(module, inputs, options.output, dynamic, _DTYPES[options.dtype])
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to PyTorch on the given size and on another")
+    sizes = "the given size and on another" if dynamic else "the given size"
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to PyTorch on {sizes}")
     return 0
 
 

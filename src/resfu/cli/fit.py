@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resfu.cli.arguments import Parser
+from resfu.cli.arguments import Parser, seed
 from resfu.cli.training_options import (
     SETTINGS_HELP,
     add_training_options,
@@ -101,7 +101,7 @@ def _parser() -> Parser:
         help="of `resfu list recipes`, or a YAML file; a later one takes precedence over an earlier one",
     )
     add("--upsampler", metavar="NAME", help="with constructor arguments if wanted: resfu+kernel_size=5+groups=2")
-    add("--seed", type=int, metavar="N", help="seed of weights, order and augmentation (0)")
+    add("--seed", type=seed, metavar="N", help="seed of weights, order and augmentation (0)")
     add("--run", metavar="DIR", help="folder of the run (runs/HOST_UPSAMPLER_DATA)")
     add(
         "--checkpoint",

@@ -15,6 +15,7 @@ from torch import nn
 
 from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.cli.libraries import build_network
+from resfu.cli.memory import is_out_of_memory
 from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters, multiply_accumulates
 from resfu.files.atomic import write_json
@@ -27,11 +28,13 @@ _ROUNDS = 3
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu inspect`."""
     options = _parser().parse_args(argv)
+    if options.json is not None and options.json.is_dir():
+        raise ValueError(f"--json writes a file, and {options.json} is a folder.")
     waiting = Console(stderr=True)
     with waiting.status("building the network and looking for its upsampling"):
         model = build_network(options.network)
         inputs = _inputs(model, options)
-        plan = find_upsampling(model, *inputs)
+        plan = _plan(model, inputs, options)
     print(plan)
     console = Console()
     if not console.is_terminal:
@@ -55,6 +58,19 @@ def _inputs(model: nn.Module, options: argparse.Namespace) -> tuple:
     image = torch.rand(1, options.channels, *options.size)
     detection = type(model).__module__.startswith("torchvision.models.detection")
     return ([image[0]],) if detection else (image,)
+
+
+def _plan(model: nn.Module, inputs: tuple, options: argparse.Namespace) -> Plan:
+    try:
+        return find_upsampling(model, *inputs)
+    except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        H, W = options.size
+        raise ValueError(
+            f"{options.network} does not take an image of {options.channels} channels and {H} x {W} pixels "
+            f"({' '.join(str(error).split())[:300]}): see --channels and --size."
+        ) from error
 
 
 def _costs(

@@ -26,7 +26,7 @@ def build_network(word: str) -> nn.Module:
             function without arguments that returns a network.
 
     Raises:
-        ValueError: for a word of another form, or a name that the library does not have.
+        ValueError: for a word of another form, a name that the library does not have, or a network that fails.
     """
     library, colon, name = word.partition(":")
     if not colon or not name:
@@ -34,7 +34,15 @@ def build_network(word: str) -> nn.Module:
             f"expected LIBRARY:NAME (of {', '.join(_LIBRARIES)}) or package.module:factory, got {word!r}, as in "
             "torchvision:deeplabv3_resnet50."
         )
-    network = _LIBRARIES[library](name) if library in _LIBRARIES else _made_by(library, name)
+    try:
+        network = _LIBRARIES[library](name) if library in _LIBRARIES else _made_by(library, name)
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # whatever the code of others raises
+        what = " ".join(str(error).split())
+        raise ValueError(
+            f"{word} could not be created: {type(error).__name__}: {what[:300]} (RESFU_DEBUG=1 shows where)."
+        ) from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{word} gave a {type(network).__name__}, no torch.nn.Module.")
     return network.eval()

@@ -1,6 +1,5 @@
 """`resfu list`: what can be built by name, the recipes, and the settings of a training."""
 
-import argparse
 import inspect
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resfu import HOSTS, UPSAMPLERS, Upsampler, create_upsampler
+from resfu.cli.arguments import Parser
 from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters
 from resfu.files.atomic import write_json
@@ -23,7 +23,7 @@ _RATIOS = {"any": "any real", "integer": "any integer", "2": "x2", "fixed": "fix
 
 def run(argv: list[str]) -> int:
     """Print the requested list; only the list of settings needs an extra of the package."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="resfu list",
         description=f"List the upsamplers and the hosts. Parameters are those of the ratio 2, {_CHANNELS} channels and "
         f"as many of the guidance (3 of an image). A wide terminal also shows what each upsampler does.",

@@ -19,7 +19,14 @@ _ADVICE = {
     "explore": "a smaller --longest-side takes less",
 }
 # PyTorch has a class of its own on GPUs alone; its allocator on processors, and oneDNN, say it in words.
-_WORDS = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "signal: killed")
+_WORDS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "signal: killed",
+    "size calculation overflowed",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

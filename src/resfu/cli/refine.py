@@ -17,6 +17,8 @@ from resfu.files.atomic import replacing
 def run(argv: Sequence[str]) -> int:
     """Run the command on the words after `resfu refine`; returns the exit code."""
     options = _parser().parse_args(argv)
+    if Path(options.mask).is_dir():
+        raise ValueError(f"{options.mask} is a folder: give one mask and its image.")
     target = Path(options.output or Path(options.mask).with_name(f"{Path(options.mask).stem}-refined.png"))
     if target.suffix.lower() != ".png":
         raise ValueError(f"--output is a PNG file, which keeps numbers as they are: end {target} in .png.")
@@ -30,9 +32,11 @@ def run(argv: Sequence[str]) -> int:
         raise ValueError(
             f"{options.mask} has the mode {stored.mode}; a mask is a grey or palette picture, a number a pixel."
         )
+    if options.soft and stored.mode != "L":
+        raise ValueError(f"--soft is for grey pictures of 256 levels, and {options.mask} has the mode {stored.mode}.")
     mask = torch.from_numpy(np.array(stored))
     image = torch.from_numpy(read_image(Path(options.image))).permute(2, 0, 1)
-    soft = options.soft and mask.dtype == torch.uint8
+    soft = options.soft
     values = mask[None, None].float() / 255 if soft else mask
     chosen = {} if options.rounds is None else {"rounds": options.rounds}
     with Console(stderr=True).status("refining"):

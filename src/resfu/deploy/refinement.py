@@ -10,7 +10,7 @@ from torch import Tensor
 from resfu.deploy.decisions import largest_class
 from resfu.deploy.fitting import fit_upsampler
 from resfu.ops import correlate, guided_filter, reassemble
-from resfu.ops.checks import pair
+from resfu.ops.checks import check_int, pair
 from resfu.ops.grid import window
 from resfu.upsamplers.base import Upsampler
 from resfu.upsamplers.jbu import StackJBU
@@ -19,6 +19,7 @@ Method = Literal["guided", "bilateral", "upsampler"]
 _SPREAD = 0.5  # spatial deviation of the bilateral kernel, in low-resolution pixels
 _COLOUR = 0.2  # colour deviation of the bilateral kernel, for colours in 0..1
 _ROUNDS = 2  # rounds of back-projection
+_SLACK = 0.1  # by which an image may leave 0..1, as resampled ones do
 
 
 @torch.no_grad()
@@ -76,8 +77,8 @@ def refine(
         raise ValueError(f"method must be guided, bilateral or upsampler, got {method!r}.")
     if method != "upsampler" and (upsampler is not None or fit):
         raise ValueError(f"upsampler and fit belong to method='upsampler', got method={method!r}.")
-    if rounds < 0:
-        raise ValueError(f"rounds must be a whole number from 0, got {rounds}.")
+    check_int("rounds", rounds, 0)
+    check_int("fit", fit, 0)
     maps, restore = _as_maps(values)
     guide = _as_guide(image, maps, size)
     if method == "upsampler":
@@ -147,6 +148,11 @@ def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tens
             f"values and image must hold the same images on one device, got {maps.shape[0]} on {maps.device} and "
             f"{image.shape[0]} on {image.device}."
         )
+    if image.is_floating_point() and not (image.min() >= -_SLACK and image.max() <= 1 + _SLACK):
+        raise ValueError(
+            f"image in floating point must be in 0..1, got {float(image.min()):.4g} to {float(image.max()):.4g}: "
+            "divide it by 255, or undo its normalisation."
+        )
     guide = image.to(maps.dtype) / 255 if image.dtype == torch.uint8 else image.to(maps.dtype)
     H, W = (image.shape[-2], image.shape[-1]) if size is None else pair("size", size)
     if H < maps.shape[-2] or W < maps.shape[-1]:
@@ -178,6 +184,8 @@ def _fitted(
             torch.manual_seed(0)
             upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=_power_of_two(maps, guide)).eval()
         upsampler.to(maps.device)
+    if not upsampler.guided:
+        raise ValueError(f"{type(upsampler).__name__} is not guided, and would not look at the image: take another.")
     if not fit:
         return upsampler
     fitted, seconds = fit_upsampler(upsampler, maps, guide, fit)

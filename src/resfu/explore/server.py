@@ -67,8 +67,11 @@ def serve(explorer: Explorer, port: int = 0) -> ThreadingHTTPServer:
         port: 0 for any free one.
 
     Raises:
+        ValueError: for a number that is no port.
         OSError: if the port is in use.
     """
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"port must be from 0 to 65535, got {port}.")
     return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, explorer))
 
 

@@ -46,8 +46,10 @@ def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence
     elif where == ALL:
         choices = [Choice(place, upsampler) for place in plan if place.left_alone not in IMPOSSIBLE]
     else:
-        names = [where] if isinstance(where, str) else where
-        choices = [Choice(plan.find(name), upsampler) for name in names]
+        choices = [Choice(plan.find(name), upsampler) for name in ([where] if isinstance(where, str) else where)]
+    names = [choice.place.name for choice in choices]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"{', '.join(repeated)} is named more than once.")
     if not choices:
         asked = "the mapping names" if isinstance(upsampler, Mapping) else f"where={where!r} finds"
         raise ValueError("the network does not upsample." if not len(plan) else f"{asked} no place to replace.")
@@ -77,6 +79,28 @@ def _by_default(plan: Plan, upsampler: str) -> list[Place]:
     raise ValueError(f"there is no place to replace ({reasons}); name those that you want replaced with where=[...].")
 
 
+def check_guidance(plan: Plan, choices: Sequence[Choice], guidance: str | Mapping[str, str]) -> None:
+    """Refuse guides that would guide nothing.
+
+    Raises:
+        ValueError: for a place that is named twice, is not replaced, or whose upsampler is not guided.
+    """
+    guided = [choice.place.name for choice in choices if _is_guided(choice.method)]
+    named = [plan.find(name).name for name in guidance] if isinstance(guidance, Mapping) else []
+    for name in named:
+        if named.count(name) > 1:
+            raise ValueError(f"guidance names {name} more than once.")
+        if name not in guided:
+            where = f"it guides {', '.join(guided)}" if guided else "no upsampler here takes a guide"
+            raise ValueError(f"guidance names {name}, which has no guided upsampler: {where}.")
+    if not guided and guidance not in (AUTO, {}):
+        raise ValueError(f"guidance={guidance!r} guides nothing: no upsampler here takes a guide.")
+
+
+def _is_guided(method: str) -> bool:
+    return method != SAME and UPSAMPLERS[method].guided
+
+
 def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> Guide | None:
     """The map that guides the upsampler at a place; None if the upsampler is not guided.
 
@@ -84,7 +108,7 @@ def guide_of(plan: Plan, choice: Choice, guidance: str | Mapping[str, str]) -> G
         ValueError: if there is no guide, or the named map is not computed before the place.
     """
     place, method = choice.place, choice.method
-    if method == SAME or not UPSAMPLERS[method].guided:
+    if not _is_guided(method):
         return None
     image = next((guide for guide in plan.sources if guide.rank == IMAGE), None)
     asked = guidance

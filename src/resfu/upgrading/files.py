@@ -76,7 +76,11 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
     tensors = read_safetensors(file)
     repeated = {name for names in _shared(model).values() for name in names}
-    copied = install(_without_memory(model), content)  # on a copy, so that a different network is not changed
+    copy_of_it = _without_memory(model)  # so that a different network is not changed
+    try:
+        copied = install(copy_of_it, content)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{plan} is damaged ({type(error).__name__}: {error}).") from error
     repeated |= _again(copied)
     made = copied.state_dict()
     wrong = sorted((made.keys() - repeated) ^ tensors.keys()) or [

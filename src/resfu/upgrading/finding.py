@@ -52,7 +52,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     if not inputs and not kwargs:
         raise ValueError("find_upsampling runs the network: give it the inputs that its forward takes.")
     recorder = Recorder(model)
-    with evaluating(model):
+    with evaluating(model, (inputs, kwargs)):
         passing = milliseconds(model, inputs, kwargs)
         with recorder:
             output = run(model, inputs, kwargs)

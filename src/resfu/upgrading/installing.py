@@ -20,7 +20,8 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
 
     Args:
         model: the network.
-        content: the plan: "owners" (all calls of each changed module) and "exchanges" (the replacement of each call).
+        content: the plan: "owners" (all calls of each changed module), "exchanges" (the replacement of each call) and
+            "training" (the order of the calls of each changed module in training mode, if it is known).
 
     Returns:
         The network.
@@ -35,7 +36,8 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
         _listen(model, guide, state)
     root = None
     for path, group in groupby(exchanges, key=lambda exchange: exchange["owner"]):
-        owner, modules = _owner(model, path, content["owners"][path], list(group), state)
+        order = (content.get("training") or {}).get(path)
+        owner, modules = _owner(model, path, content["owners"][path], list(group), state, order)
         module = _part(model, path)
         if isinstance(module, nn.ConvTranspose2d) and modules:
             _exchange(model, module, Transposed(owner, module, modules))
@@ -53,7 +55,12 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
 
 
 def _owner(
-    model: nn.Module, path: str, calls: list[dict[str, Any]], exchanges: list[dict[str, Any]], state: Pass
+    model: nn.Module,
+    path: str,
+    calls: list[dict[str, Any]],
+    exchanges: list[dict[str, Any]],
+    state: Pass,
+    order: list[int | None] | None,
 ) -> tuple[Owner, nn.ModuleDict]:
     module = _part(model, path)
     like = next((p for part in (module, model) for p in part.parameters() if p.is_floating_point()), None)
@@ -76,7 +83,7 @@ def _owner(
     modules.train(module.training)
     chains = [tuple(call["chain"]) for call in calls]
     replacements = {int(number): cast("Replacement", part) for number, part in modules.items()}
-    return Owner(path, state, chains, described, replacements, guides, middles), modules
+    return Owner(path, state, chains, described, replacements, guides, middles, order), modules
 
 
 def _guide(content: dict[str, Any] | None) -> Guide | None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from resfu.ops.compiling import in_torch_compile
@@ -14,6 +15,18 @@ from resfu.upgrading.passing import Pass
 from resfu.upgrading.redirecting import Rewiring
 
 RECORD, FORWARD, ORIGINAL, MODULES = "_upgraded", "_upgraded_forward", "_upgraded_originals", "resfu"
+_EDITS = (
+    "__setitem__",
+    "__delitem__",
+    "append",
+    "extend",
+    "insert",
+    "pop",
+    "__iadd__",
+    "__add__",
+    "__imul__",
+    "__mul__",
+)
 
 
 class Record:
@@ -40,6 +53,11 @@ def become_upgraded(module: nn.Module, record: Record) -> None:
         raise ValueError(
             f"the forward of this {base.__name__} has been replaced on the object itself (by accelerate's hooks, or "
             "torch.compile): upgrade the network before that."
+        )
+    if issubclass(base, torch.fx.GraphModule):
+        raise ValueError(
+            "this is a torch.fx.GraphModule, which rewrites its class when it is copied or recompiled: upgrade the "
+            "network before it is traced."
         )
     if issubclass(base, nn.ModuleDict | nn.ModuleList) and record.owner is not None and record.owner.replacements:
         raise ValueError(f"{base.__name__} is a {base.__mro__[1].__name__}: its upsamplers would be among its items.")
@@ -70,15 +88,20 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
             _look_at(self._modules[MODULES])
         if record.root is None:
             return inner(self, *args, **kwargs)
-        opened = record.root.open()
+        opened = record.root.open(self.training)
         try:
-            return inner(self, *args, **kwargs)
+            out = inner(self, *args, **kwargs)
+            if opened:
+                record.root.check_complete()
+            return out
         finally:
             if opened:
                 record.root.close()
 
-    def setstate(self: nn.Module, state: dict[str, Any]) -> None:
-        nn.Module.__setstate__(self, state)
+    def setstate(self: nn.Module, state: tuple[Record, Any]) -> None:
+        record, own = state
+        base.__setstate__(self, own)
+        self.__dict__[RECORD] = record
         _rewire(self, base)
 
     methods = {
@@ -95,6 +118,7 @@ def _upgraded(base: type[nn.Module]) -> type[nn.Module]:
         methods["__iter__"] = lambda self: _steps(self)
         methods["__len__"] = lambda self: sum(1 for _ in _steps(self))
         methods["__getitem__"] = lambda self, index: _item(base, self, index)
+        methods |= {name: _edit(getattr(base, name)) for name in _EDITS if hasattr(base, name)}
     return cast("type[nn.Module]", type(base.__name__, (base,), methods))
 
 
@@ -119,6 +143,21 @@ def _item(base: type[nn.Module], sequence: nn.Module, index: int | slice) -> nn.
     return base(OrderedDict(steps[index])) if isinstance(index, slice) else steps[index][1]
 
 
+def _edit(method: Any) -> Any:
+    """A method that changes the steps of a sequence, without the upsamplers being among the steps."""
+
+    @functools.wraps(method)
+    def edited(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        modules = self._modules.pop(MODULES, None)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            if modules is not None:
+                self._modules[MODULES] = modules
+
+    return edited
+
+
 def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
     """Create the copied functions of this object and set them as attributes."""
     owner = module.__dict__[RECORD].owner
@@ -130,11 +169,14 @@ def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
     module.__dict__[FORWARD] = rewiring.forward
 
 
-def _state(module: nn.Module) -> dict[str, Any]:
-    """The state for copying and pickling: all attributes except the copied functions."""
+def _state(module: nn.Module) -> tuple[Record, Any]:
+    """The state for copying and pickling: the record, and the state of the original class without copied functions."""
     originals = module.__dict__.get(ORIGINAL, {})
-    state = {name: value for name, value in module.__dict__.items() if name not in (FORWARD, ORIGINAL, *originals)}
-    return state | {name: value for name, value in originals.items() if value is not None}
+    state: Any = module.__getstate__()
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name not in (RECORD, FORWARD, ORIGINAL, *originals)}
+        state |= {name: value for name, value in originals.items() if value is not None}
+    return module.__dict__[RECORD], state
 
 
 def _blank(base: type[nn.Module]) -> nn.Module:

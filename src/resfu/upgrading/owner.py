@@ -26,6 +26,8 @@ class Owner:
         replacements: the modules that run instead, by the number of the call.
         guides: the name of the guide, by the number of the call.
         middles: the name of the map that gives the upsampler's intermediate size, by the number of the call.
+        in_training: in training mode, the numbers of the calls in their order there, with None for calls that the
+            pass in evaluation mode does not have; None if this is not known.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Owner:
         replacements: dict[int, Replacement],
         guides: dict[int, str],
         middles: dict[int, str],
+        in_training: list[int | None] | None,
     ) -> None:
+        self.in_training = in_training
         self.path, self.state, self.chains, self.calls = path, state, chains, calls
         self.replacements, self.guides, self.middles = replacements, guides, middles
 
@@ -47,13 +51,11 @@ class Owner:
 
     def resample(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """Run one resampling call of the module's code, or its replacement."""
-        number = self.state.next(self.path, len(self.calls))
-        name, call = f"{self.path}#{number}", self.calls[number]
-        if self.state.visited is not None:
-            self.state.visited.add(name)
+        number = self.next()
         x = input_of(args, kwargs)
-        if number not in self.replacements:
+        if number is None or number not in self.replacements:
             return function(*args, **kwargs)
+        name, call = f"{self.path}#{number}", self.calls[number]
         mode = asked_mode(function, args, kwargs)[0] if function in INTERPOLATIONS else ""
         size = _size(x, args, kwargs) if function in INTERPOLATIONS else _shuffled(x, args, kwargs)
         if size[0] < x.shape[-2] or size[1] < x.shape[-1]:
@@ -64,6 +66,16 @@ class Owner:
         if start != PUBLISHED and function in INTERPOLATIONS and _keeps_its_scale(x, size, args, kwargs):
             out = out + (function(*args, **kwargs) - interpolated(x, size, start))
         return out
+
+    def next(self) -> int | None:
+        """The number of the current call; None for a call that only exists in training mode."""
+        state, known = self.state, self.in_training is not None
+        order = self.in_training if state.training and self.in_training is not None else range(len(self.calls))
+        calls = len(order) if state.is_open else max(len(self.calls), len(self.in_training or ()))
+        number = order[state.next(self.path, calls, known or not state.training)]
+        if state.visited is not None:
+            state.visited.add(f"{self.path}#{number}")
+        return number
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Run the upsampler that replaces the call with this number, in its own dtype; the result has x's dtype."""
@@ -167,9 +179,12 @@ class Transposed(nn.Module):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """[B, C, h, w] -> [B, C', H, W], with the output size of the transposed convolution."""
-        number = self.owner.state.next(self.owner.path, len(self.owner.calls))
-        if self.owner.state.visited is not None:
-            self.owner.state.visited.add(f"{self.owner.path}#{number}")
+        number = self.owner.next()
+        if number is None:
+            raise ValueError(
+                f"{self.owner.path} runs more often in training mode than in evaluation mode, and it has been "
+                "replaced: leave it out (where=[...])."
+            )
         size = output_size[-2:] if output_size is not None else self._sizes(input)
         return self.owner.replace(number, input, (size[0], size[1]))
 

@@ -14,6 +14,7 @@ class Pass(threading.local):
 
     Attributes:
         guides: captured maps, by the guide's name.
+        training: whether the network of the running pass is in training mode.
         visited: names of the places that ran; None if they are not recorded.
     """
 
@@ -21,35 +22,57 @@ class Pass(threading.local):
         self.guides: dict[str, Tensor] = {}
         self.visited: set[str] | None = None
         self._counts: dict[str, int] = {}
+        self._expected: dict[str, int] = {}  # number of calls of an owner in a whole pass, if it is known
         self._heard: dict[str, int] = {}  # number of runs of the guides' modules
-        self._open = False
+        self.training = False
+        self.is_open = False
         self._gradients = False
 
     def __reduce__(self) -> tuple[type["Pass"], tuple]:
         """Copies of the network begin with an empty state."""
         return Pass, ()
 
-    def open(self) -> bool:
+    def open(self, training: bool) -> bool:
         """Start a pass; return False if one is running already, as in a network that calls itself."""
-        if self._open:
+        if self.is_open:
             return False
-        self._open, self._gradients = True, torch.is_grad_enabled()
+        self.is_open, self._gradients, self.training = True, torch.is_grad_enabled(), training
         return True
+
+    def check_complete(self) -> None:
+        """Called at the end of a pass.
+
+        Raises:
+            ValueError: if a module had fewer calls than were found, so that a call may have had another's upsampler.
+        """
+        for owner, expected in self._expected.items():
+            if self._counts[owner] < expected:
+                raise ValueError(
+                    f"{owner or 'the network'} resampled {self._counts[owner]} of the {expected} maps that "
+                    "resfu.upgrade saw, so that which upsampler belongs to which is not known. Upgrade it with inputs "
+                    "that take this way, or leave it out (where=[...])."
+                )
 
     def close(self) -> None:
         """End the pass and release the guides."""
-        self._open = False
+        self.is_open = self.training = False
         self._counts.clear()
+        self._expected.clear()
         self._heard.clear()
         self.guides.clear()
 
-    def next(self, owner: str, calls: int) -> int:
+    def next(self, owner: str, calls: int, all_of_them: bool = True) -> int:
         """The number of this owner's current call.
+
+        Args:
+            owner: its path.
+            calls: how many calls it has in a pass; outside of passes, in the mode that has most.
+            all_of_them: whether every pass has all these calls.
 
         Raises:
             ValueError: if a pass has more calls than were found, or a part with several calls runs by itself.
         """
-        if not self._open:
+        if not self.is_open:
             if calls > 1:
                 raise ValueError(
                     f"{owner or 'the network'} resamples {calls} maps in a pass, and ran outside of one, where nothing "
@@ -66,6 +89,8 @@ class Pass(threading.local):
                 "leave it out (where=[...])."
             )
         self._counts[owner] = number + 1
+        if all_of_them:
+            self._expected[owner] = calls
         return number
 
     def hear(self, name: str, run: int | None, value: Tensor) -> None:
@@ -73,7 +98,7 @@ class Pass(threading.local):
 
         Outside of a pass, as when a checkpoint is recomputed, nothing is kept, because nothing would release it.
         """
-        if not self._open:
+        if not self.is_open:
             return
         number = self._heard.get(name, 0)
         self._heard[name] = number + 1
@@ -105,7 +130,7 @@ class Pass(threading.local):
         Raises:
             ValueError: naming the place.
         """
-        if self._open and self._gradients and module.training and not torch.is_grad_enabled():
+        if self.is_open and self._gradients and module.training and not torch.is_grad_enabled():
             raise ValueError(
                 f"{place} lies in a part of the network that runs under torch.no_grad, so its upsampler would never "
                 "train: remove the no_grad (torch.utils.checkpoint with use_reentrant=True sets one as well), leave "

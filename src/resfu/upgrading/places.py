@@ -71,6 +71,7 @@ class Place:
         milliseconds: time of the call.
         share: share of the call in the time of the forward pass.
         chain: names of the functions from the owner's forward to the call.
+        site: where the call is in the code of these functions.
         before: how many of the plan's sources are computed before the call.
         by_way: for logits: the encoder's largest map below the image's size, if there is one. If a network does not
             interpolate features, its logits are upsampled to this size, and from there to the image as before.
@@ -84,6 +85,7 @@ class Place:
     milliseconds: float = 0.0
     share: float = 0.0
     chain: tuple[str, ...] = ()
+    site: tuple[int, ...] = ()
     before: int = 0
     by_way: Guide | None = None
 

@@ -17,6 +17,7 @@ from resfu.upgrading.calls import changes_resolution, described, input_of
 from resfu.upgrading.flow import IMAGE, Flow, tensors_in
 from resfu.upgrading.places import Guide, Place
 from resfu.upgrading.running import synchronize
+from resfu.upsamplers import Upsampler
 
 _MODULE_FILE = nn.Module.__call__.__code__.co_filename
 # Files through which a checkpointed function is called. They are left out of chains, because the forward that uses the
@@ -45,6 +46,7 @@ class Recorder(TorchFunctionMode):
         self.of_tensor = WeakIdKeyDictionary()  # tensor -> numbers of its sources
         self.image: Guide | None = None
         self._stack: list[nn.Module] = []
+        self._inside = 0  # number of resfu's upsamplers that are running; what they do inside is theirs
         self._counts: dict[str, int] = {}
         self._runs: dict[str, int] = {}  # number of runs of each module, by its path
         self._hooks: list[Any] = []
@@ -70,7 +72,7 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run a PyTorch function and record it."""
         kwargs = kwargs or {}
-        if not self._stack or not changes_resolution(func, args, kwargs):
+        if not self._stack or self._inside or not changes_resolution(func, args, kwargs):
             output = func(*args, **kwargs)
             self.flow.step(func, args, kwargs, output, self.of_tensor)
             return output
@@ -85,7 +87,9 @@ class Recorder(TorchFunctionMode):
         self._counts[owner] = number + 1
         self.flow.placed(len(self.places), output)
         call = described(func, args, kwargs, output)
-        place = Place(owner, number, call, milliseconds=1e3 * spent, chain=_chain(), before=len(self.sources))
+        chain, site = _chain()
+        before = len(self.sources)
+        place = Place(owner, number, call, milliseconds=1e3 * spent, chain=chain, site=site, before=before)
         self.places.append(place)
         self.inputs.append(input_of(args, kwargs))
         return output
@@ -94,6 +98,7 @@ class Recorder(TorchFunctionMode):
         if not self._stack:
             self.flow.begin((args, kwargs))
         self._stack.append(module)
+        self._inside += isinstance(module, Upsampler)
         if self.image is None and module is not self.root:
             for keys, tensor in tensors_in(args):
                 if tensor.dim() == 4 and tensor.is_floating_point() and self.flow.origin_of(tensor) == IMAGE:
@@ -108,9 +113,10 @@ class Recorder(TorchFunctionMode):
 
     def _after(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         self._stack.pop()
+        self._inside -= isinstance(module, Upsampler)
         found = list(tensors_in(output))
         self.flow.finished(module, (args, kwargs), [tensor for _, tensor in found])
-        if not self._stack:
+        if not self._stack or self._inside:
             return
         path = self.paths[module]
         run = self._runs.get(path, 0)
@@ -124,12 +130,13 @@ class Recorder(TorchFunctionMode):
                 self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:]), call=run))
 
 
-def _chain() -> tuple[str, ...]:
-    """Names of the functions from the forward of the innermost module to the current call."""
+def _chain() -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names of the functions from the forward of the innermost module to the current call, and the position in each."""
     frame: FrameType | None = sys._getframe(2)
-    names = []
+    names, site = [], []
     while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
         if frame.f_code not in _DISPATCH and not frame.f_code.co_filename.startswith(_CHECKPOINTING):
             names.append(frame.f_code.co_qualname)
+            site.append(frame.f_lasti)
         frame = frame.f_back
-    return tuple(reversed(names))
+    return tuple(reversed(names)), tuple(reversed(site))

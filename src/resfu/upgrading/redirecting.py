@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -46,19 +46,21 @@ class Rewiring:
         self.owner, self.base, self.redirect = owner, base, redirect
         self.chains = set(chains)
         self.attributes: dict[str, Any] = {}
-        self._copies: dict[int, FunctionType] = {}
+        self._copies: dict[int, FunctionType | None] = {}
         forward = inspect.getattr_static(base, "forward")
         if not isinstance(forward, FunctionType):
             raise ValueError(f"the forward of {base.__name__} must be a plain function, not {type(forward).__name__}.")
-        self.forward = self._copy(forward)
+        self.forward = cast("FunctionType", self._copy(forward))
 
-    def _copy(self, function: FunctionType) -> FunctionType:
+    def _copy(self, function: FunctionType) -> FunctionType | None:
         if id(function) in self._copies:
             return self._copies[id(function)]
+        self._copies[id(function)] = None  # while it is being made
         code = function.__code__
         inner = {nested.co_qualname for nested in _nested(code)}
         names = {name for nested in _nested(code) for name in nested.co_names}
-        heads = {tail[0] if tail else "" for tail in self._tails(inner)}
+        ways = set(self._heads(inner))
+        heads = {head for way in ways for head in way}
         variables = dict(function.__globals__)
         # PyTorch's compiler would otherwise look names up in the module of this name, not in the copy.
         variables.pop("__name__", None)
@@ -85,8 +87,10 @@ class Rewiring:
             if new is not None:
                 bound = isinstance(value, FunctionType) and name not in self.owner.__dict__
                 self.attributes[name] = MethodType(new, self.owner) if bound else new
-        for head in heads - found:
-            what = f"{head}()" if head else "the function that resamples"
+        for way in ways:
+            if found & set(way):
+                continue
+            what = f"{way[0]}()" if way[0] else "the function that resamples"
             raise ValueError(
                 f"{function.__qualname__} reaches {what} through a name that cannot be redirected (an import inside "
                 "the function, an inherited method called by super(), an object that holds it)."
@@ -95,16 +99,20 @@ class Rewiring:
         copy.__kwdefaults__ = function.__kwdefaults__
         copy.__qualname__ = function.__qualname__
         copy.__dict__.update(function.__dict__)
+        variables.update({name: copy for name in names if variables.get(name) is function})  # it calls itself
         self._copies[id(function)] = copy
         return copy
 
-    def _tails(self, inner: set[str]) -> Iterator[tuple[str, ...]]:
-        """The rest of each chain after a function, or after functions defined inside it, which share its globals."""
+    def _heads(self, inner: set[str]) -> Iterator[tuple[str, ...]]:
+        """For each chain, what a function calls in it, or functions defined inside it, which share its globals.
+
+        This is the name of the next function, or "" for PyTorch's. If there are several functions of the same name in
+        a chain, such as a function that calls itself, it is the name after the last one, then those before.
+        """
         for chain in self.chains:
-            for n in reversed(range(len(chain))):
-                if chain[n] in inner:
-                    yield chain[n + 1 :]
-                    break
+            after = [n + 1 for n in reversed(range(len(chain))) if chain[n] in inner]
+            if after:
+                yield tuple(chain[n] if n < len(chain) else "" for n in after)
 
     def _helper(self, value: Any, name: str, names: set[str]) -> Any:
         """A copy of the function of this name, if the value is that function or wraps it."""

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from resfu.upgrading.building import SAME
-from resfu.upgrading.choosing import AUTO, chosen, guide_of, started
+from resfu.upgrading.choosing import AUTO, check_guidance, chosen, guide_of, started
 from resfu.upgrading.finding import find_upsampling
+from resfu.upgrading.in_training import orders_in_training
 from resfu.upgrading.installing import FORMAT, install
-from resfu.upgrading.network import RECORD, is_upgraded
+from resfu.upgrading.network import MODULES, RECORD, is_upgraded
 from resfu.upgrading.owner import Transposed
 from resfu.upgrading.places import Place, Plan
 from resfu.upgrading.running import evaluating, run
@@ -62,13 +63,16 @@ def upgrade(
     >>> better(images).shape
     torch.Size([2, 4, 32, 32])
     """
-    if is_upgraded(model):
-        raise ValueError(
-            "this network is upgraded already: upgrade the original, with a mapping of places to upsamplers."
-        )
+    for name, module in model.named_modules():
+        if is_upgraded(module):
+            raise ValueError(
+                f"{name or 'this network'} is upgraded already: upgrade the original, with a mapping of places to "
+                "upsamplers."
+            )
     plan = find_upsampling(model, *inputs, named_inputs=named_inputs)
-    exchanges = []
-    for choice in chosen(plan, upsampler, where):
+    choices, exchanges = chosen(plan, upsampler, where), []
+    check_guidance(plan, choices, guidance)
+    for choice in choices:
         place, method = choice.place, choice.method
         exchange = {"owner": place.owner, "number": place.number, "upsampler": method, "options": {}}
         if method != SAME:
@@ -82,6 +86,8 @@ def upgrade(
         "owners": {path: _calls([place for place in plan if place.owner == path]) for path in sorted(owners)},
         "exchanges": exchanges,
     }
+    orders = orders_in_training(copy.deepcopy(model), plan, inputs, dict(named_inputs or {}))
+    content["training"] = {path: order for path, order in sorted(orders.items()) if path in owners}
     upgraded = install(_copied(model), content)
     _check_all_run(upgraded, plan, content, (inputs, dict(named_inputs or {})))
     return upgraded
@@ -105,7 +111,7 @@ def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs
     state = model.__dict__[RECORD].root
     state.visited = set()
     try:
-        with evaluating(model):
+        with evaluating(model, inputs):
             try:
                 run(model, *inputs)
             except AttributeError as error:
@@ -114,6 +120,13 @@ def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs
                 raise ValueError(
                     f"the network reads from a transposed convolution what its upsampler has not ({error}): leave that "
                     "place out (where=[...])."
+                ) from error
+            except NotImplementedError as error:
+                if nn.ModuleDict.__name__ not in str(error):
+                    raise
+                raise ValueError(
+                    "a module calls all its submodules one after another, and would call its upsamplers "
+                    f"({MODULES!r}) too: leave its places out (where=[...])."
                 ) from error
         wanted = {f"{exchange['owner']}#{exchange['number']}" for exchange in content["exchanges"]}
         if missing := sorted(wanted - state.visited):

@@ -12,12 +12,20 @@ from resfu.upgrading.flow import tensors_in
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """A context in evaluation mode; at the end every module's mode and the random generator's state are restored."""
+def evaluating(model: nn.Module, inputs: Any) -> Iterator[None]:
+    """A context in evaluation mode; at the end every module's mode and the random generators' states are restored."""
+    with restoring(model, inputs):
+        model.eval()
+        yield
+
+
+@contextmanager
+def restoring(model: nn.Module, inputs: Any) -> Iterator[None]:
+    """At the end, restore every module's mode, and the random generators of the CPU and of the inputs' devices."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    devices = {tensor.get_device() for _, tensor in tensors_in(inputs) if tensor.is_cuda}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=sorted(devices)):
             yield
     finally:
         for module, training in modes.items():
