@@ -95,6 +95,28 @@ def test_ablations_of_resfu(options):
     torch.testing.assert_close(torch.cat(list(resfu.stream(up, features, guidance)), 2), whole, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["sapa", "a2u", "resfu", "resfu-image", "naf", "anyup", "carafe", "dysample"])
+def test_parts_with_hooks_are_called_or_refused(name):
+    up, features, guidance, size = make(name, sizes=_SMALL)
+
+    def bands():
+        try:
+            return torch.cat(list(resfu.stream(up, features, guidance, size)), 2)
+        except ValueError as error:
+            return str(error)
+
+    for part in list(up.modules())[1:]:
+        hook = part.register_forward_hook(lambda module, args, out: out * 1.5 + 0.1)
+        with torch.no_grad():
+            whole = up(features, guidance, size)
+        if isinstance(found := bands(), str):
+            assert "without a call, and it has hooks" in found
+            assert name not in ("carafe", "dysample")
+        else:
+            torch.testing.assert_close(found, whole, atol=2e-5, rtol=2e-5)
+        hook.remove()
+
+
 def test_every_upsampler_has_bands():
     assert set(FORMS) == set(resfu.UPSAMPLERS)
 

@@ -4,6 +4,7 @@ Some operations are faster when they fold a module into the one before it. Hooks
 take effect when the module is called, so a module that has any of them must be called.
 """
 
+from collections.abc import Iterator
 from typing import TypeGuard
 
 from torch import nn
@@ -33,9 +34,15 @@ def is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
 
 def all_plain(module: nn.Module) -> bool:
     """Whether no submodule is hooked, wrapped or parametrized, so that their parameters may be used without a call."""
-    parts = [part for part in module.modules() if part is not module]
+    return next(not_plain(module), None) is None
+
+
+def not_plain(module: nn.Module) -> Iterator[str]:
+    """The names of the submodules that are hooked, wrapped or parametrized."""
     ours = ("resfu.upsamplers.", "torch.nn.modules.")
-    return all(is_plain(part, type(part)) and type(part).__module__.startswith(ours) for part in parts)
+    for name, part in module.named_modules():
+        if name and not (is_plain(part, type(part)) and type(part).__module__.startswith(ours)):
+            yield name
 
 
 def is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -9,6 +9,7 @@ from resfu.deploy.forms.sampled import BicubicForm, BilinearForm, DySampleForm, 
 from resfu.deploy.forms.similar import A2UForm, SAPAForm
 from resfu.upsamplers import UPSAMPLERS
 from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.plain import not_plain
 
 FORMS: dict[str, type[Form]] = {
     "nearest": NearestForm,
@@ -39,7 +40,8 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
         size: (H', W') at which it runs.
 
     Raises:
-        ValueError: for another class, or in training mode if bands could then not equal the whole output.
+        ValueError: for another class, hooks on a part that bands do not call, or in training mode if bands could then
+            not equal the whole output.
     """
     names = [name for name, method in UPSAMPLERS.items() if type(up) is method]
     if not names or names[0] not in FORMS:
@@ -49,7 +51,14 @@ def form_of(up: Upsampler, low: tuple[int, int], size: tuple[int, int]) -> Form:
     if up.training and names[0] in ("indexnet", "stack-jbu"):
         why = "batch normalisation counts" if names[0] == "indexnet" else "dropout draws"
         raise ValueError(f"in training mode, {why} over the whole image: call .eval() on {type(up).__name__} first.")
-    return FORMS[names[0]](up, low, size)
+    form, called = FORMS[names[0]], FORMS[names[0]].called
+    for part in not_plain(up):
+        if not f"{part}.".startswith(called):
+            raise ValueError(
+                f"bands of {type(up).__name__} are computed from the parameters of {part!r} without a call, and it has "
+                "hooks, a wrapper (LoRA) or a parametrization (weight_norm): merge or remove these first."
+            )
+    return form(up, low, size)
 
 
 __all__ = ["FORMS", "Form", "Guide", "form_of"]

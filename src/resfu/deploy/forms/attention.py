@@ -37,6 +37,7 @@ class AttentionForm(Form[Kind]):
 
     image: tuple[int, int]
     reach: int
+    called = ()
     whole_cells = False
     _kept: tuple[Rows, Tensor] | None = None
 

@@ -56,6 +56,7 @@ class Form(Generic[Kind]):
         size: (H', W') at which it runs.
     """
 
+    called: tuple[str, ...] = ("",)  # what the names of submodules that are called begin with; others take no hooks
     levels = 0
     work = 0  # numbers in memory for each pixel of a band, beyond its features
     around = 0  # numbers in memory for each column, independent of the height of a band

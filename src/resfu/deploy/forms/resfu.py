@@ -36,6 +36,7 @@ from resfu.upsamplers.starts import BILINEAR, PUBLISHED
 class ReSFUForm(Form[ReSFU]):
     """The band form of ReSFU; see the module's docstring."""
 
+    called = ("query.", "key.", "features_norm.", "semantic_similarity.reduce.", "detail_similarity.reduce.")
     levels = 2
     hidden = 0  # the part of `work` that is needed for only `part` rows at a time, without gradients
     part = 1

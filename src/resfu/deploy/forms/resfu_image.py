@@ -38,6 +38,7 @@ class _MadeGuide(Guide):
 class ReSFUImageForm(Form[ReSFUImage]):
     """Statistics of the norm between the convolutions (level 0), of the guidance (level 1), then those of ReSFU."""
 
+    called = ("conv1.", "conv2.", *(f"resfu.{name}" for name in ReSFUForm.called))
     levels = 2 + ReSFUForm.levels
 
     def __init__(self, up: ReSFUImage, low: tuple[int, int], size: tuple[int, int]) -> None:

@@ -23,7 +23,7 @@ _FILTER = 6
 class SAPAForm(Form[SAPA]):
     """The key and the guidance's statistics are shared; queries and kernels are computed for each band."""
 
-    work = 128
+    called, work = ("query.", "key.", "features_norm."), 128
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
         """The key [B, D, h, w]; also mean and scale of the guidance, if it is normalised over the image."""
@@ -59,6 +59,7 @@ def guide_statistics(guide: Guide, norm: nn.GroupNorm) -> list[Tensor]:
 class A2UForm(Form[A2U]):
     """The two filters depend on the whole guidance, and so do the statistics of the filtered maps."""
 
+    called = ("first_filter.", "second_filter.", "spread.")
     levels, work = 1, 16
 
     def prepare(self, features: Tensor, guidance: Guide) -> list[Tensor]:
