@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from resfu import ReSFU, find_upsampling, load_upgraded, save_upgraded, upgrade
 
@@ -65,6 +66,48 @@ def test_a_network_that_wants_targets_for_training_is_upgraded(images):
     with pytest.raises(ValueError, match=r"interpolation|resamples more maps|had the ratio|was bilinear"):
         better(images, targets=1)
     assert better.eval()(images).shape == (2, 3, 32, 32)
+
+
+class SavesMemory(nn.Module):
+    """In training mode one of two interpolations is called through a checkpoint, in evaluation mode directly."""
+
+    def __init__(self, renamed=False):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(c, 8, 3, 2, 1) for c in (3, 8, 8))
+        self.head, self.renamed = nn.Conv2d(8, 3, 1), renamed
+
+    def up(self, x, like):
+        return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
+
+    def forward(self, x):
+        a = self.a(x)
+        b = self.b(a)
+        c = self.c(b)
+        if self.training and self.renamed:
+            b = b + (lambda: F.interpolate(c, size=b.shape[-2:], mode="bilinear"))()
+        elif self.training:
+            b = b + checkpoint(self.up, c, b, use_reentrant=False)
+        else:
+            b = b + self.up(c, b)
+        return self.head(a + self.up(b, a))
+
+
+def test_a_checkpoint_in_training_mode_calls_the_same_places(images):
+    better = upgrade(SavesMemory(), "carafe", images)
+    seen = []
+    for part in better.resfu.values():
+        part.register_forward_hook(lambda module, args, out: seen.append((id(module), tuple(out.shape[-2:]))))
+    better.train()(images)
+    assert seen == [(id(part), size) for part, size in zip(better.resfu.values(), ((16, 16), (32, 32)), strict=True)]
+
+
+def test_places_that_training_mode_does_not_reach_are_named(images):
+    with pytest.warns(UserWarning, match=r"^#0 is not upsampled by the same call in training mode"):
+        better = upgrade(SavesMemory(renamed=True), "carafe", images)
+    seen = []
+    better.resfu["1"].register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape[-2:])))
+    better.train()(images)
+    assert seen == [(32, 32)]
 
 
 class Early(nn.Module):

@@ -15,13 +15,14 @@ from resfu.upgrading.places import Guide
 FORMAT = 1
 
 
-def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
+def install(model: nn.Module, content: dict[str, Any], state: Pass | None = None) -> nn.Module:
     """Change a network in place.
 
     Args:
         model: the network.
         content: the plan: "owners" (all calls of each changed module), "exchanges" (the replacement of each call) and
             "training" (the order of the calls of each changed module in training mode, if it is known).
+        state: the state of its passes; None for a new one.
 
     Returns:
         The network.
@@ -29,7 +30,7 @@ def install(model: nn.Module, content: dict[str, Any]) -> nn.Module:
     Raises:
         ValueError: if the plan was made for another network.
     """
-    state = Pass()
+    state = Pass() if state is None else state
     exchanges = sorted(content["exchanges"], key=lambda exchange: exchange["owner"])
     maps = (exchange.get(role) for exchange in exchanges for role in ("guide", "by_way"))
     for guide in dict.fromkeys(Guide.from_json(content) for content in maps if content):

@@ -6,6 +6,7 @@ from typing import Any
 
 from resfu.upgrading.calls import Call
 
+Site = tuple[tuple[int | None, ...], ...]
 # Reasons why a place is left alone unless it is named, and the reasons why it cannot be replaced at all.
 LOGITS, POSITION, MASK, IMAGE = "logits to the image", "position embedding", "mask", "the image itself"
 POOLED, SAME_SIZE, LEARNED = "of one pixel", "to its own size", "learned by itself"
@@ -71,7 +72,7 @@ class Place:
         milliseconds: time of the call.
         share: share of the call in the time of the forward pass.
         chain: names of the functions from the owner's forward to the call.
-        site: where the call is in the code of these functions.
+        site: lines and columns of the calls in these functions.
         before: how many of the plan's sources are computed before the call.
         by_way: for logits: the encoder's largest map below the image's size, if there is one. If a network does not
             interpolate features, its logits are upsampled to this size, and from there to the image as before.
@@ -85,7 +86,7 @@ class Place:
     milliseconds: float = 0.0
     share: float = 0.0
     chain: tuple[str, ...] = ()
-    site: tuple[int, ...] = ()
+    site: Site = ()
     before: int = 0
     by_way: Guide | None = None
 

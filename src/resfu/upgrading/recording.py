@@ -2,6 +2,7 @@
 
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,15 +16,16 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from resfu.upgrading.calls import changes_resolution, described, input_of
 from resfu.upgrading.flow import IMAGE, Flow, tensors_in
-from resfu.upgrading.places import Guide, Place
+from resfu.upgrading.places import Guide, Place, Site
 from resfu.upgrading.running import synchronize
 from resfu.upsamplers import Upsampler
 
 _MODULE_FILE = nn.Module.__call__.__code__.co_filename
-# Files through which a checkpointed function is called. They are left out of chains, because the forward that uses the
-# checkpoint names the function itself.
-_CHECKPOINTING = tuple(
-    str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo")
+# Files that are left out of chains: those through which a checkpointed function is called, because the forward that
+# uses the checkpoint names the function itself, and those of redirected calls.
+_BETWEEN = (
+    *(str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo")),
+    *(str(Path(__file__).parent / name) for name in ("network.py", "owner.py")),
 )
 _DISPATCH = frozenset(
     function.__code__
@@ -87,7 +89,7 @@ class Recorder(TorchFunctionMode):
         self._counts[owner] = number + 1
         self.flow.placed(len(self.places), output)
         call = described(func, args, kwargs, output)
-        chain, site = _chain()
+        chain, site = chain_and_site(sys._getframe(1))
         before = len(self.sources)
         place = Place(owner, number, call, milliseconds=1e3 * spent, chain=chain, site=site, before=before)
         self.places.append(place)
@@ -130,13 +132,17 @@ class Recorder(TorchFunctionMode):
                 self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:]), call=run))
 
 
-def _chain() -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names of the functions from the forward of the innermost module to the current call, and the position in each."""
-    frame: FrameType | None = sys._getframe(2)
+def chain_and_site(frame: FrameType | None) -> tuple[tuple[str, ...], Site]:
+    """Names of the functions from the forward of the innermost module to a frame, and the position in each."""
     names, site = [], []
     while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
-        if frame.f_code not in _DISPATCH and not frame.f_code.co_filename.startswith(_CHECKPOINTING):
+        if frame.f_code not in _DISPATCH and not frame.f_code.co_filename.startswith(_BETWEEN):
             names.append(frame.f_code.co_qualname)
-            site.append(frame.f_lasti)
+            site.append(_position(frame))
         frame = frame.f_back
     return tuple(reversed(names)), tuple(reversed(site))
+
+
+def _position(frame: FrameType) -> tuple[int | None, ...]:
+    """Line and column of what a frame runs: the offset of the instruction would depend on what is called."""
+    return next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))

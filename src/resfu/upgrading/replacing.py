@@ -1,6 +1,7 @@
 """Replace the upsampling of a network."""
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,9 @@ def upgrade(
     Raises:
         ValueError: for a place, guide or upsampler that does not fit; the message says which would.
 
+    Warns:
+        UserWarning: for a place whose call does not run in training mode.
+
     >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
     >>> net = torch.nn.Sequential(*layers)
     >>> images = torch.rand(2, 3, 32, 32)
@@ -86,11 +90,23 @@ def upgrade(
         "owners": {path: _calls([place for place in plan if place.owner == path]) for path in sorted(owners)},
         "exchanges": exchanges,
     }
-    orders = orders_in_training(copy.deepcopy(model), plan, inputs, dict(named_inputs or {}))
-    content["training"] = {path: order for path, order in sorted(orders.items()) if path in owners}
+    named = dict(named_inputs or {})
+    content["training"] = orders_in_training(model, plan, content, inputs, named)
     upgraded = install(_copied(model), content)
-    _check_all_run(upgraded, plan, content, (inputs, dict(named_inputs or {})))
+    _check_all_run(upgraded, plan, content, (inputs, named))
+    _warn_of_untrained(content)
     return upgraded
+
+
+def _warn_of_untrained(content: dict[str, Any]) -> None:
+    for exchange in content["exchanges"]:
+        order = content["training"].get(exchange["owner"])
+        if order is not None and exchange["number"] not in order and exchange["upsampler"] != SAME:
+            warnings.warn(
+                f"{exchange['owner']}#{exchange['number']} is not upsampled by the same call in training mode: its "
+                "upsampler would not be trained.",
+                stacklevel=3,
+            )
 
 
 def _copied(model: nn.Module) -> nn.Module:
