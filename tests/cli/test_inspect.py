@@ -71,7 +71,11 @@ def test_networks_that_fail_are_named(capsys, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     for words, reason in {
         ("my_bad_nets:wanting",): r"my_bad_nets:wanting could not be created: TypeError: wanting() missing 1 required",
-        ("my_bad_nets:flat", "--size", "8"): "my_bad_nets:flat does not take an image of 3 channels and 8 x 8 pixels",
+        (
+            "my_bad_nets:flat",
+            "--size",
+            "8",
+        ): "Conv2d does not take the inputs given (float32 [1, 3, 8, 8]): Given groups=1",
         ("my_bad_nets:flat", "--json", str(tmp_path)): f"--json writes a file, and {tmp_path} is a folder",
     }.items():
         assert main(["inspect", *words]) == 2

@@ -157,6 +157,14 @@ def test_bad_requests_are_named(bilinear, tmp_path, path, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_inputs_that_are_none_or_of_several_types_are_named(tmp_path):
+    maps = torch.randn(1, 16, 4, 4), torch.randn(1, 8, 8, 8).double()
+    with pytest.raises(ValueError, match=r"inputs must have one dtype, got torch\.float32, torch\.float64"):
+        resfu.export(resfu.ReSFU(16, 8).eval(), maps, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match="inputs must be floating point maps"):
+        resfu.export(resfu.ReSFU(16, 8).eval(), None, tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("name", ["a2u", "carafe", "fade", "pixelshuffle"])
 def test_an_open_ratio_is_refused_where_a_method_has_none(name, tmp_path, create, maps):
     up = create(name)
@@ -190,6 +198,29 @@ def test_a_file_that_disagrees_is_not_left(bilinear, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"disagrees with PyTorch on 1x4x5x6 by 1.0e-02 .* nothing was written"):
         resfu.export(*bilinear, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class _Halves(torch.nn.Module):
+    """Loses a share of its output in fp16."""
+
+    share = 0.03
+
+    def forward(self, x):
+        return x * (1 - self.share) if x.dtype == torch.float16 else x
+
+
+@pytest.mark.parametrize(("times", "kept"), [(3.9, True), (4.1, False)])
+def test_half_precision_may_lose_four_times_what_pytorch_loses(tmp_path, monkeypatch, times, kept):
+    runtime = _Wrong()
+    runtime.load = lambda path, threads=None: lambda inputs: inputs[0].float() * (1 - times * _Halves.share)
+    monkeypatch.setattr("resfu.deploy.export.runtime_of", lambda path: runtime)
+    monkeypatch.setattr("resfu.deploy.export.program_of", lambda *arguments: None)
+    given = _Halves().eval(), torch.randn(1, 4, 5, 6), tmp_path / "net.onnx", True, torch.float16
+    if kept:
+        assert resfu.export(*given).is_file()
+    else:
+        with pytest.raises(ValueError, match="more than 1e-01: nothing was written"):
+            resfu.export(*given)
 
 
 def test_the_other_example_has_another_batch_and_odd_sizes_at_the_same_ratio():

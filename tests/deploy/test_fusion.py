@@ -51,6 +51,10 @@ def test_what_does_not_commute_is_refused():
     with pytest.raises(ValueError, match="has no upsampler that a 1 x 1 classifier follows"):
         resfu.fuse_classifier(resfu.create_host("segformer-mit-b0", "bilinear", num_classes=3).eval())
     network = resfu.create_host("efficientnet-lite0", "indexnet", num_classes=3)
+    holder = torch.nn.Sequential()
+    holder.host = network
+    with pytest.raises(ValueError, match=r"this Sequential holds a network: give that, as module\.host"):
+        resfu.fuse_classifier(holder)
     with pytest.raises(ValueError, match="dropout before the classifier"):
         resfu.fuse_classifier(network)
     with pytest.raises(ValueError, match="IndexNet does not commute"):

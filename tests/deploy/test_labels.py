@@ -208,6 +208,11 @@ def test_labels_go_straight_into_a_file(tmp_path):
         ({"regions": (1, 2)}, "a label from 0 for each of the 3 channels"),
         ({"regions": (1, 2, 3), "return_confidence": True}, "exclude one another"),
         ({"ignore_below": 2}, "ignore_below must be a probability, got 2"),
+        (
+            {"ignore_below": 0.5, "ignore_index": 2},
+            "ignore_index = 2 is the label of a class too: choose one from 3 on",
+        ),
+        ({"logits": torch.randn(1, 1, 4, 4), "threshold": float("nan")}, "threshold must be a number, got nan"),
         ({"out": [1]}, r"out must be a tensor or an array \[1, 9, 9\], got list"),
         ({"budget": "a lot"}, "budget must be bytes from 1"),
         ({"out": torch.empty(2, 9, 9, dtype=torch.uint8)}, r"out must be \[1, 9, 9\]"),
@@ -215,7 +220,7 @@ def test_labels_go_straight_into_a_file(tmp_path):
 )
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        resfu.upsample_labels(torch.randn(1, 3, 4, 4), **{"size": (9, 9), **options})
+        resfu.upsample_labels(**{"logits": torch.randn(1, 3, 4, 4), "size": (9, 9), **options})
 
 
 def test_sizes_of_numpy():

@@ -134,6 +134,8 @@ def test_an_upsampler_is_fitted_to_sizes_that_lack_a_column():
         ({"rounds": 1.5}, r"rounds must be an int from 0, got 1\.5"),
         ({"method": "upsampler", "fit": -1}, "fit must be an int from 0, got -1"),
         ({"image": torch.full((1, 3, 8, 8), 255.0)}, r"must be in 0\.\.1, got 255 to 255: divide it by 255"),
+        ({"image": torch.zeros(1, 3, 0, 8)}, r"image must have a pixel at least, got \[1, 3, 0, 8\]"),
+        ({"image": torch.zeros(1, 3, 8, 16)}, "values of 6 x 6 do not have the shape of an image of 8 x 16: turn"),
         ({"image": torch.full((1, 3, 8, 8), torch.nan)}, r"must be in 0\.\.1, got nan to nan"),
         ({"method": "upsampler", "upsampler": resfu.DySample(4)}, "DySample is not guided"),
         ({"fit": 5}, "belong to method='upsampler'"),

@@ -288,7 +288,7 @@ def test_a_stack_of_doublings_takes_images_of_its_ratio(tmp_path):
         resfu.PixelFeatures(Patches(), "carafe", scale_factor=8)
 
 
-@pytest.mark.parametrize("value", [-1.5, 2.5, torch.nan])
+@pytest.mark.parametrize("value", [-1.0, 1.5, torch.nan])
 def test_images_that_are_normalised_already_are_refused(value):
     with pytest.raises(ValueError, match=r"must be in 0\.\.1, got .*leave out the normalisation"):
         resfu.PixelFeatures(Patches())(torch.full((3, 64, 64), value))

@@ -230,7 +230,9 @@ def test_what_cannot_be_loaded_is_named(run, tmp_path):
     with pytest.raises(ValueError, match=r"text\.ckpt is not a checkpoint of resfu"):
         resfu.load(tmp_path / "text.ckpt")
     net = resfu.load(run.path)
-    with pytest.raises(ValueError, match=r"a photo must be uint8 \[H, W, 3\], got float32 \[3, 4, 4\]"):
+    turned = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)[..., ::-1]  # as read by OpenCV
+    assert np.array_equal(net.predict(turned), net.predict(turned.copy()))
+    with pytest.raises(ValueError, match=r"a photo must be uint8 \[H, W, 3\] in RGB, got float32 \[3, 4, 4\]"):
         net.predict(np.zeros((3, 4, 4), np.float32))
     with pytest.raises(ValueError, match=r"text\.ckpt"):
         net.predict(tmp_path / "text.ckpt")

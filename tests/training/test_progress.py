@@ -63,7 +63,8 @@ def test_in_a_file_there_is_a_line_now_and_then(fit):
     validations = [line for line in lines if "validation" in line]
     # An epoch has 3 batches: of these, and not of those of the whole training, every second one is followed by one.
     assert [re.sub(r"\d+\.\d", "X", line) for line in validations] == ["step 2: mIoU X on the validation split"]
-    assert len(lines) == 5
+    assert lines.count("no pixel of the validated images has the label 'never'; 255 is ignored") == 1
+    assert len(lines) == 6
     assert "\x1b" not in out
     seconds = [line for line in fit(terminal=False, max_steps=4)[1].splitlines() if "learning rate" in line]
     assert seconds == []  # ten seconds have not passed

@@ -175,7 +175,11 @@ def test_mistakes_are_named(images, tmp_path):
             upgrade(network, *(args or ("resfu", images)), **options)
 
     refused("give it the inputs that its forward takes", "resfu")
-    refused(r"does not take the inputs given \(images\).*named_inputs", "resfu", named_inputs={"images": images})
+    refused(
+        r"does not take the inputs given \(images=float32 \[2, 3, 32, 32\]\).*named_inputs",
+        "resfu",
+        named_inputs={"images": images},
+    )
     refused("unknown upsampler 'resfi'", "resfi", images)
     refused(r"no place 'head#7'; there are #0, #1, #2", where="head#7")
     refused(r"no module 'stage_1'.*stage1", guidance="stage_1")

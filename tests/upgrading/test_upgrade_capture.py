@@ -6,6 +6,7 @@ from tests.support import apart
 CAPTURE = """
 import gc
 import torch
+import torch.utils.checkpoint
 from benchmarks.upgrade_networks import YoloNeck
 from resfu import upgrade
 torch.set_num_threads(1)
@@ -54,6 +55,18 @@ class Helped(Two):  # in training mode with another output, before the others
         b = torch.nn.functional.interpolate(self.b(a), size=a.shape[-2:], mode="bilinear")
         out = torch.nn.functional.interpolate(a + b, size=x.shape[-2:], mode="bilinear")
         return (out, helper) if self.training else out
+
+class Saving(Two):  # a place in a checkpointed block
+    def up(self, a):
+        return torch.nn.functional.interpolate(self.b(a), scale_factor=2, mode="bilinear")
+
+    def forward(self, x):
+        a = self.a(x)
+        return a + torch.utils.checkpoint.checkpoint(self.up, a, use_reentrant=False)
+
+torch._dynamo.reset()
+model = upgrade(Saving(), "carafe", images).train()
+torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(images), model(images))
 
 torch._dynamo.reset()
 model = upgrade(Helped(), "bilinear", images, start="published")

@@ -15,7 +15,6 @@ from torch import nn
 
 from resfu.cli.arguments import Parser, positive, size, upsamplers
 from resfu.cli.libraries import build_network
-from resfu.cli.memory import is_out_of_memory
 from resfu.compare.narrow import print_table
 from resfu.evaluation.cost.counting import count_parameters, multiply_accumulates
 from resfu.files.atomic import write_json
@@ -34,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     with waiting.status("building the network and looking for its upsampling"):
         model = build_network(options.network)
         inputs = _inputs(model, options)
-        plan = _plan(model, inputs, options)
+        plan = find_upsampling(model, *inputs)
     print(plan)
     console = Console()
     if not console.is_terminal:
@@ -58,19 +57,6 @@ def _inputs(model: nn.Module, options: argparse.Namespace) -> tuple:
     image = torch.rand(1, options.channels, *options.size)
     detection = type(model).__module__.startswith("torchvision.models.detection")
     return ([image[0]],) if detection else (image,)
-
-
-def _plan(model: nn.Module, inputs: tuple, options: argparse.Namespace) -> Plan:
-    try:
-        return find_upsampling(model, *inputs)
-    except (RuntimeError, AssertionError) as error:
-        if is_out_of_memory(error):
-            raise
-        H, W = options.size
-        raise ValueError(
-            f"{options.network} does not take an image of {options.channels} channels and {H} x {W} pixels "
-            f"({' '.join(str(error).split())[:300]}): see --channels and --size."
-        ) from error
 
 
 def _costs(

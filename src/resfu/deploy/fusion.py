@@ -76,6 +76,8 @@ def fuse_classifier(host: Host) -> Host:
     >>> resfu.fuse_classifier(host)(torch.randn(1, 3, 64, 64)).shape
     torch.Size([1, 20, 64, 64])
     """
+    if hasattr(host, "host"):
+        raise ValueError(f"this {type(host).__name__} holds a network: give that, as module.host.")
     head = getattr(host, "head", None)
     slot, classifier = getattr(head, "slot", None), getattr(head, "classifier", None)
     if slot is None or not isinstance(classifier, nn.Conv2d) or classifier.kernel_size != (1, 1):

@@ -188,6 +188,8 @@ def _decision(
     if (threshold is not None) + (regions is not None) + confident > 1:
         raise ValueError("threshold, regions and the confidence of a softmax exclude one another: choose one.")
     if threshold is not None:
+        if math.isnan(threshold):
+            raise ValueError("threshold must be a number, got nan.")
         if K != 1:
             raise ValueError(f"threshold is for one channel, got {K}: give regions for several sigmoids.")
         return Threshold(threshold)
@@ -199,6 +201,8 @@ def _decision(
         raise ValueError(f"ignore_below must be a probability, got {ignore_below}.")
     if ignore_below is not None and not 0 <= ignore_index:
         raise ValueError(f"ignore_index must be a label from 0, got {ignore_index}.")
+    if ignore_below is not None and ignore_index < K:
+        raise ValueError(f"ignore_index = {ignore_index} is the label of a class too: choose one from {K} on.")
     return Largest(K, return_confidence, ignore_below, ignore_index)
 
 

@@ -19,6 +19,7 @@ Method = Literal["guided", "bilateral", "upsampler"]
 _SPREAD = 0.5  # spatial deviation of the bilateral kernel, in low-resolution pixels
 _COLOUR = 0.2  # colour deviation of the bilateral kernel, for colours in 0..1
 _ROUNDS = 2  # rounds of back-projection
+_TELLING, _OTHER_SHAPE = 4, 1.5  # from this side on, ratios of both sides that differ by this are another image's
 _SLACK = 0.1  # by which an image may leave 0..1, as resampled ones do
 
 
@@ -66,8 +67,8 @@ def refine(
         The upsampled values, with the dtype and the leading axes of `values`.
 
     Raises:
-        ValueError: for input of another rank, type or batch, a size smaller than the values', an unknown method, or an
-            upsampler that is missing, unfitted or given to another method.
+        ValueError: for input of another rank, type, batch or shape, a size smaller than the values', an unknown method,
+            or an upsampler that is missing, unfitted or given to another method.
 
     >>> mask = torch.zeros(64, 64, dtype=torch.bool)
     >>> resfu.refine(mask, torch.rand(3, 512, 512)).shape
@@ -141,6 +142,8 @@ def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tens
         what = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"image must be a tensor [B, c, H, W] or [c, H, W], got {what}.")
     image = image if image.dim() == 4 else image[None]
+    if image.numel() == 0:
+        raise ValueError(f"image must have a pixel at least, got {list(image.shape)}.")
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ValueError(f"image must be uint8, or floating point in 0..1, got {image.dtype}.")
     if image.shape[0] != maps.shape[0] or image.device != maps.device:
@@ -157,6 +160,11 @@ def _as_guide(image: Tensor, maps: Tensor, size: tuple[int, int] | None) -> Tens
     H, W = (image.shape[-2], image.shape[-1]) if size is None else pair("size", size)
     if H < maps.shape[-2] or W < maps.shape[-1]:
         raise ValueError(f"the result must be at least as large as the values {list(maps.shape[-2:])}, got {H} x {W}.")
+    (h, w), (Hy, Wy) = maps.shape[-2:], image.shape[-2:]
+    if min(h, w) >= _TELLING and not 1 / _OTHER_SHAPE < (Hy / h) / (Wy / w) < _OTHER_SHAPE:
+        raise ValueError(
+            f"values of {h} x {w} do not have the shape of an image of {Hy} x {Wy}: turn, or crop, one of them."
+        )
     if tuple(guide.shape[-2:]) == (H, W):
         return guide
     return F.interpolate(guide, size=(H, W), mode="bilinear", align_corners=False, antialias=True)

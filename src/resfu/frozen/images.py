@@ -46,7 +46,7 @@ def images_of(image: Any) -> Tensor:
         raise ValueError(f"images must be uint8, or floating point in 0..1, got {image.dtype}.")
     if image.numel():
         low, high = (number.item() for number in image.aminmax())
-        if not (low >= -1 and high <= 2):  # not 0 and 1, because bicubic resizing may exceed them
+        if not (low >= -0.3 and high <= 1.3):  # not 0 and 1, because bicubic resizing may exceed them
             raise ValueError(
                 f"images in floating point must be in 0..1, got {low:g} to {high:g}: divide by 255, or leave out the "
                 "normalisation, which the encoder has."

@@ -1,5 +1,6 @@
 """Semantic segmentation: a class for every pixel of a photo."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +143,12 @@ class LabelMapModule(TrainingModule):
             )
         self.classes, self.palette = tuple(classes), data.palette.tolist()
         self.photo_size = _photo_size(data.hparams)
+
+    @property
+    def absent(self) -> list[str]:
+        """The classes without a labelled pixel in the last validation or test."""
+        labelled = self.results.get("acc", [])
+        return [name for name, acc in zip(self.class_names, labelled, strict=False) if math.isnan(acc)]
 
     def table(self) -> Table:
         """The results of the last validation or test, class by class, for `rich.print`."""

@@ -70,5 +70,9 @@ def photo_sample(image: str | Path | NDArray[np.uint8]) -> Sample:
     else:
         pixels, name = np.asarray(image), "photo"
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise ValueError(f"a photo must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}.")
+            raise ValueError(
+                f"a photo must be uint8 [H, W, 3] in RGB, got {pixels.dtype} {list(pixels.shape)}: convert it, as by "
+                'PIL\'s convert("RGB"), or give the path of its file.'
+            )
+        pixels = np.ascontiguousarray(pixels)  # PyTorch takes no negative strides, as those of bgr[..., ::-1]
     return {"image": tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()), "name": name}

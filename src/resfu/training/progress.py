@@ -40,6 +40,7 @@ class TrainingProgress(Callback):
         )
         self._row = self._bar.add_task(title, total=None, words="")
         self._words = {"loss": "", "score": ""}
+        self._absent: list[str] = []
         self._total: float = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,6 +92,12 @@ class TrainingProgress(Callback):
         self._words["score"] = f"{self._monitor.title} {float(value):.1f}"
         if self._every is not None and not self._console.is_terminal and not trainer.sanity_checking:
             self._say(f"step {trainer.global_step}: {self._words['score']} on the validation split")
+        absent = getattr(pl_module, "absent", [])
+        if self._every is not None and not trainer.sanity_checking and absent != self._absent:
+            self._absent = absent
+            if absent:
+                names = ", ".join(map(repr, absent))
+                self._say(f"no pixel of the validated images has the label {names}; 255 is ignored")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the terminal back."""

@@ -86,7 +86,8 @@ def refusal(upsampler: str, call: Call) -> str:
     if upsampler == SAME:
         return ""
     if upsampler not in UPSAMPLERS:
-        return f"unknown upsampler {upsampler!r}; choose one of {SAME}, {', '.join(UPSAMPLERS)}."
+        hint = " Arguments of its constructor go into options={...}." if "+" in upsampler else ""
+        return f"unknown upsampler {upsampler!r}; choose one of {SAME}, {', '.join(UPSAMPLERS)}.{hint}"
     method, ratio = UPSAMPLERS[upsampler], _whole_ratio(call)
     try:
         if method.ratios == "2":

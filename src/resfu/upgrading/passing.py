@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resfu.ops.compiling import in_torch_compile
+
 
 class Pass(threading.local):
     """The state of the current pass, shared by all parts of one network; empty between passes.
@@ -80,6 +82,8 @@ class Pass(threading.local):
                     "that resfu.upgrade returned. Or torch.utils.checkpoint computed this part again for the backward "
                     "pass: leave the part out of the checkpoint, or its places out of the upgrade (where=[...])."
                 )
+            return 0
+        if calls == 1 and in_torch_compile():  # a checkpoint in a compiled graph must not change anything outside of it
             return 0
         number = self._counts.get(owner, 0)
         if number >= calls:

@@ -46,17 +46,28 @@ def milliseconds(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> float
     """
     try:
         run(model, args, kwargs)
-    except TypeError as error:
-        given = ", ".join([*("a positional one" for _ in args), *kwargs])
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, TypeError) as error:
+        names = [*("" for _ in args), *(f"{name}=" for name in kwargs)]
+        given = ", ".join(
+            f"{name}{_described(value)}" for name, value in zip(names, [*args, *kwargs.values()], strict=True)
+        )
         raise ValueError(
-            f"{type(model).__name__} does not take the inputs given ({given}): {error}. Call it as your training loop "
-            "does; keyword arguments go into named_inputs={...}."
+            f"{type(model).__name__} does not take the inputs given ({given}): {' '.join(str(error).split())}. Call it "
+            "as your training loop does; keyword arguments go into named_inputs={...}."
         ) from error
     synchronize((args, kwargs))
     began = time.perf_counter()
     run(model, args, kwargs)
     synchronize((args, kwargs))
     return 1e3 * (time.perf_counter() - began)
+
+
+def _described(value: Any) -> str:
+    """A tensor's dtype and shape, or the type of anything else."""
+    is_tensor = isinstance(value, torch.Tensor)
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}" if is_tensor else type(value).__name__
 
 
 def synchronize(inputs: Any) -> None:
