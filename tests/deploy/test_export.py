@@ -209,6 +209,16 @@ class _Halves(torch.nn.Module):
         return x * (1 - self.share) if x.dtype == torch.float16 else x
 
 
+def test_a_network_that_overflows_in_half_precision_is_refused(tmp_path, monkeypatch):
+    runtime = _Wrong()
+    runtime.load = lambda path, threads=None: lambda inputs: inputs[0] * torch.inf
+    monkeypatch.setattr("resfu.deploy.export.runtime_of", lambda path: runtime)
+    monkeypatch.setattr("resfu.deploy.export.program_of", lambda *arguments: None)
+    monkeypatch.setattr(_Halves, "share", torch.inf)
+    with pytest.raises(ValueError, match="more than 2e-02: nothing was written"):
+        resfu.export(_Halves().eval(), torch.ones(1, 4, 5, 6), tmp_path / "net.onnx", True, torch.float16)
+
+
 @pytest.mark.parametrize(("times", "kept"), [(3.9, True), (4.1, False)])
 def test_half_precision_may_lose_four_times_what_pytorch_loses(tmp_path, monkeypatch, times, kept):
     runtime = _Wrong()

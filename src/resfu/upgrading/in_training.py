@@ -38,7 +38,6 @@ def orders_in_training(
         For every module, for each of its calls the number of the same call in evaluation mode, or None for a call that
         only exists in training mode. Empty if the network does not run in this way, as one that wants targets.
     """
-    owners = {place.owner for place in places if place.owner in content["owners"]}
     redirected = [
         e for e in content["exchanges"] if not isinstance(model.get_submodule(e["owner"]), nn.ConvTranspose2d)
     ]
@@ -56,7 +55,7 @@ def orders_in_training(
         return {}
     return {
         owner: _order([p for p in places if p.owner == owner], state.spots.get(owner, []))
-        for owner in sorted(owners & {e["owner"] for e in redirected})
+        for owner in sorted({e["owner"] for e in redirected})
     }
 
 

@@ -39,7 +39,8 @@ def upgrade(
         model: any network, before torch.compile, DistributedDataParallel and similar wrappers.
         upsampler: a key of `resfu.UPSAMPLERS`; "same" to keep what the network computes; or a mapping from places, with
             the names of `find_upsampling`, to upsamplers.
-        *inputs: the positional arguments of the network; it runs a few times on them, in evaluation mode.
+        *inputs: the positional arguments of the network; it runs a few times on them in evaluation mode, and a copy of
+            it once in training mode.
         where: names of the places; "all" for all places that can be replaced. Default: the places where features are
             interpolated, but not the resampling of logits to the image, of masks or of position embeddings, and not
             layers that are learned themselves. If the network only upsamples logits, they are upsampled to the size of
