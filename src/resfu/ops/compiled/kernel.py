@@ -7,12 +7,13 @@ from typing import Any, no_type_check
 from numba import njit
 
 from resfu.ops.compiled.sharing import share
+from resfu.ops.compiled.stamp import stamp_by_contents
 
 # Fused multiply-adds are allowed, and the sign of 0 is open. What is not finite keeps its rules.
 _FAST = {"contract", "nsz"}
 
 
-def kernel(function: Callable[..., Any], from_python: bool = True) -> Callable[..., Any]:
+def kernel(function: FunctionType, from_python: bool = True) -> Callable[..., Any]:
     """Compile a function on its first call, into a cache on the disk where there is room for one.
 
     It releases the interpreter's lock. Division by 0 gives an infinity or no number, as everywhere in PyTorch. Nobody
@@ -27,9 +28,11 @@ def kernel(function: Callable[..., Any], from_python: bool = True) -> Callable[.
         "no_cpython_wrapper": not from_python, "_nrt": False,
     }  # fmt: skip
     try:
-        return njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return njit(**options)(function)
+    stamp_by_contents(compiled, function)
+    return compiled
 
 
 def shared_kernel(function: FunctionType) -> Callable[..., Any]:
