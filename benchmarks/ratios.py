@@ -2,7 +2,8 @@
 
 Every upsampler that takes real ratios, with and without gradients, on 20 sizes. The next whole ratio means a larger
 output, so that a ratio of costs below 1 is what arithmetic expects; the bound to keep is 2. Processor time of one
-thread, both sizes in turn within every round, medians. Writes benchmarks/results/ratios.json, except with `--tiny`.
+thread, both sizes in turn within every round, medians. It takes half an hour and writes benchmarks/results/ratios.json,
+except with `--tiny`.
 """
 
 import math

@@ -87,7 +87,7 @@ def test_ratios_that_are_not_whole():
         for train in (False, True):
             ratios = [r["real_over_whole"] for r in measured if (r["name"], r["train"]) == (name, train)]
             assert len(ratios) == 20
-            assert max(ratios) <= 2 or name == "sapa"  # the page says that it is slower, and why
+            assert max(ratios) <= 2
             cells += [f"{statistics.median(ratios):.2f}", f"{max(ratios):.2f}"]
         assert cells in rows("docs/performance.md"), cells
 

@@ -111,12 +111,9 @@ def reassemble(
     recorded = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
     planar = memory_format(features) == torch.contiguous_format
     if backend == "numba" and planar and operators.compiles_whole(features, weights, K, neighbours, groups, mask):
-        from resfu.ops.reassembly import numba_adjoints
+        from resfu.ops.reassembly import numba_real
 
-        padded = bordered(features, K // 2, padding)
-        if not recorded:
-            return numba_adjoints.plain_sum(padded, weights, K, *low, softmax, out)
-        return numba_adjoints.window_sum(padded, window_softmax(weights) if softmax else weights, K, *low)
+        return numba_real.reassemble(bordered(features, K // 2, padding), weights, K, low, softmax, out)
     if compiles:
         from resfu.ops.reassembly import numba
 
@@ -181,10 +178,9 @@ def correlate(
         return connected(query.new_zeros((query.shape[0], kernel_size**2, *query.shape[-2:])), query, key)
     result, low = query.dtype, (key.shape[-2], key.shape[-1])
     if backend == "numba" and operators.compiles_whole(key, query, kernel_size, neighbours):
-        from resfu.ops.reassembly import numba_adjoints
+        from resfu.ops.reassembly import numba_real
 
-        padded = bordered(key, kernel_size // 2, padding)
-        return numba_adjoints.window_sum_to_weights(query, padded, kernel_size, *low)
+        return numba_real.correlate(query, bordered(key, kernel_size // 2, padding), kernel_size, low)
     query, key = _summable(query, key, backend)
     if backend in ("reference", "portable"):
         plain = reference if backend == "reference" else portable

@@ -138,8 +138,7 @@ compiled_softmax_window_sum = graph_operator(
 def compiles_whole(
     features: Tensor, pixels: Tensor, K: int, neighbours: str, groups: int = 1, mask: bool = False
 ) -> bool:
-    """Whether the compiled kernels of `numba_adjoints.py` support these windows; `pixels` is weights or a query."""
-    (h, w), (H, W) = features.shape[-2:], pixels.shape[-2:]
+    """Whether the compiled kernels of `numba_real.py` support these windows; `pixels` is weights or a query."""
     fp32 = features.dtype == pixels.dtype == torch.float32
     if (
         neighbours not in ("coarse", "dense")
@@ -151,7 +150,7 @@ def compiles_whole(
         or pixels.numel() == 0
     ):
         return False
-    return not (H % h or W % w or operators_are_recorded(features, pixels))
+    return not operators_are_recorded(features, pixels)
 
 
 @torch.library.custom_op("resfu::window_sum", mutates_args=())
