@@ -115,21 +115,27 @@ def test_a_row_has_the_trainings_of_one_rate(tmp_path):
         found = {"row": row, "rate": rate, "seed": seed, "metrics": {"miou": miou}}
         (folder / f"{row}-{rate}-{seed}.json").write_text(json.dumps(found), "utf-8")
 
-    for row in ("sapa", "fade"):
+    for row in ("sapa", "fade", "carafe"):
         for rate, miou in ((0.0025, 40), (0.005, 41), (0.01, 42)):
             write(choosing, row, rate, 0, miou)
     for given in (("sapa", 0.005, 0), ("sapa", 0.01, 0), ("sapa", 0.01, 1), ("fade", 0.005, 0), ("resfu", 0.005, 0)):
         write(final, *given)
+    for given in (("carafe", 0.005, 0), ("carafe", 0.005, 1), ("carafe", 0.01, 0)):  # the better rate has fewer seeds
+        write(final, *given)
     found = table.read("frozen-2400", tmp_path)
     rates = {name: [(run["rate"], run["seed"]) for run in runs] for name, runs in found.items()}
-    assert rates == {"sapa": [(0.01, 0), (0.01, 1)], "fade": [(0.005, 0)], "resfu": [(0.005, 0)]}
+    assert rates == {
+        "carafe": [(0.005, 0), (0.005, 1)], "sapa": [(0.01, 0), (0.01, 1)], "fade": [(0.005, 0)], "resfu": [(0.005, 0)],
+    }  # fmt: skip
+    assert {run["rate"] for runs in table.read("frozen-2400", tmp_path, rate=0.005).values() for run in runs} == {0.005}
 
 
 def test_published_differences_of_resfus_parts():
-    results = {name: [result(0, 0)] for name in ("resfu", "resfu-coarse", "resfu-start")}
+    run = {**result(0, 0), "curves": {"miou": [[1800, 60.0], [2400, 60.7]]}}
+    results = {name: [run] for name in ("resfu", "resfu-coarse", "resfu-start")}
     coarse, start = (line.split(" | ") for line in table.parts(results)[2:])
     assert coarse[-2:] == ["-0.17 / -0.26", "-0.72 / -0.82 |"]
-    assert start[-2:] == ["", " |"]
+    assert start[-3:] == ["+0.7", "", " |"]
 
 
 def test_no_slice_of_the_scan_is_beside_one_that_is_predicted():

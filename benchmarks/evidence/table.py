@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ Results = dict[str, list[dict[str, Any]]]
 FROZEN, TRAINED, CHOOSING = "frozen-2400", "trained-2400", "frozen-800"
 
 
-def read(protocol: str, folder: Path = FOLDER / "evidence", part: str = "final") -> Results:
+def read(protocol: str, folder: Path = FOLDER / "evidence", part: str = "final", rate: float | None = None) -> Results:
     """The finished trainings of a protocol, by row in the order of `ROWS`.
 
     Args:
         protocol: encoder and steps, such as "frozen-2400".
         folder: of the JSON files.
-        part: "final", of one rate for each row: the best one, or `RATE` where that was not trained; or "choosing", the
-            trainings that choose the rate.
+        part: "final", of one rate for each row; or "choosing", the trainings that choose the rate.
+        rate: of the final trainings. Default: for each row the best one, as soon as it has as many seeds as `RATE`, and
+            `RATE` until then.
     """
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted((folder / protocol / part).glob("*.json")):
@@ -38,9 +39,9 @@ def read(protocol: str, folder: Path = FOLDER / "evidence", part: str = "final")
     if part == "final":
         best = best_rates(folder)
         for name, runs in found.items():
-            trained = {run["rate"] for run in runs}
-            rate = best[name] if best.get(name) in trained else RATE
-            found[name] = [run for run in runs if run["rate"] == rate]
+            seeds = Counter(run["rate"] for run in runs)
+            taken = best[name] if name in best and seeds[best[name]] >= seeds[RATE] else RATE
+            found[name] = [run for run in runs if run["rate"] == (taken if rate is None else rate)]
     return {name: found[name] for name in ROWS if found.get(name)}
 
 
@@ -59,13 +60,13 @@ def best_rates(folder: Path = FOLDER / "evidence") -> dict[str, float]:
 def table(results: Results) -> list[str]:
     """Quality of each row, its gain over bilinear and what ReSFU gains over it, as lines of Markdown."""
     lines = [
-        "| upsampler | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | ReSFU's mIoU over it "
+        "| upsampler | rate | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | ReSFU's mIoU over it "
         "| ReSFU's bIoU over it |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
         found = row_scores(runs)
-        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
+        cells = [name, f"{runs[0]['rate']:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
         cells += gains(results, "bilinear", name) + gains(results, name, "resfu")
         lines.append("| " + " | ".join(cells) + " |")
     trainings = [run for runs in results.values() for run in runs]
@@ -122,17 +123,24 @@ def rates(folder: Path = FOLDER / "evidence") -> list[str]:
 
 
 def parts(results: Results) -> list[str]:
-    """What each change of ReSFU costs here, and what it cost in the published tables."""
+    """What each change of ReSFU costs here, and what it cost in the published tables; of trainings with one rate."""
     lines = [
-        "| row | ReSFU | seeds | mIoU | bIoU | published: Segmenter-S | published: SegFormer-B1 |",
-        "|:--|:--|--:|--:|--:|--:|--:|",
+        "| row | ReSFU | seeds | mIoU | bIoU | mIoU in the last quarter | published: Segmenter-S "
+        "| published: SegFormer-B1 |",
+        "|:--|:--|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
         if ROWS[name].changes:
-            cells = [name, ROWS[name].changes, str(len(runs)), *gains(results, "resfu", name)]
+            cells = [name, ROWS[name].changes, str(len(runs)), *gains(results, "resfu", name), _last_quarter(runs)]
             cells += [_published(ROWS[name].options, host) for host in ("segmenter-vit-s", "segformer-mit-b1")]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _last_quarter(runs: Sequence[dict[str, Any]]) -> str:
+    """How much mIoU a row still gains in the last quarter of its steps, mean over the seeds."""
+    curves = [[value for _, value in run["curves"]["miou"]] for run in runs]
+    return f"{statistics.fmean(curve[-1] - curve[-2] for curve in curves):+.1f}"
 
 
 def _published(options: Mapping[str, Any], host: str) -> str:
@@ -200,15 +208,26 @@ def _times(costs: dict[str, dict[str, Any]], name: str, key: str) -> str:
     return f"{costs[name][key]['median_ms'] / costs['bilinear'][key]['median_ms']:.1f} x"
 
 
+def _with_one_rate(lines: Callable[[Results], list[str]]) -> Callable[[], list[str]]:
+    """A table of ReSFU and the rows that change it, all trained with `RATE`."""
+
+    def filled() -> list[str]:
+        results = read(FROZEN, rate=RATE)
+        shown = {name: runs for name, runs in results.items() if name == "resfu" or ROWS[name].changes}
+        return lines(shown) if len(shown) > 1 else []
+
+    return filled
+
+
 def _upsamplers(results: Results) -> Results:
     return {name: runs for name, runs in results.items() if not ROWS[name].changes}
 
 
-def _of(lines: Callable[[Results], list[str]], protocol: str = FROZEN, whole: bool = False) -> Callable[[], list[str]]:
-    """A table of a protocol: of all rows, or without those that change ReSFU."""
+def _of(lines: Callable[[Results], list[str]], protocol: str = FROZEN) -> Callable[[], list[str]]:
+    """A table of the upsamplers in a protocol, without the rows that change ReSFU."""
 
     def filled() -> list[str]:
-        results = read(protocol) if whole else _upsamplers(read(protocol))
+        results = _upsamplers(read(protocol))
         return lines(results) if results else []
 
     return filled
@@ -219,11 +238,11 @@ TABLES = {
     "evidence": _of(table),
     "evidence-bands": _of(bands),
     "evidence-classes": _of(classes),
-    "evidence-curves": _of(ends, whole=True),
+    "evidence-curves": _of(ends),
     "evidence-cost": costs,
     "evidence-trained": _of(table, TRAINED),
     "evidence-trained-curves": _of(ends, TRAINED),
-    "evidence-parts": _of(parts, whole=True),
+    "evidence-parts": _with_one_rate(parts),
     "evidence-volumes": volumes.table,
 }
 SUMMARY = {"evidence-summary": _of(summary)}
