@@ -97,6 +97,22 @@ def test_gains_are_those_over_the_first_row():
         assert table.gains(results, first, second) == ["", ""]
 
 
+def test_differences_are_those_of_the_same_rate():
+    slow = {"bilinear": [result(0, 0)], "sapa": [result(0, 5)], "resfu": [result(0, 9)]}
+    fast = {"bilinear": [result(0, 20)], "resfu": [result(0, 40)]}
+    by_rate = {
+        rate: {name: [{**run, "rate": rate, "training_seconds": 60} for run in runs] for name, runs in rows.items()}
+        for rate, rows in ((0.005, slow), (0.01, fast))
+    }
+    shown = {**by_rate[0.01], "sapa": by_rate[0.005]["sapa"]}
+    lines = {cells[0]: cells for cells in (line.strip("| ").split(" | ") for line in table.table(shown, by_rate)[2:5])}
+    assert (lines["sapa"][1], lines["resfu"][1]) == ("0.005", "0.01")
+    assert lines["sapa"][5:] == [*table.gains(slow, "bilinear", "sapa"), *table.gains(slow, "sapa", "resfu")]
+    assert lines["bilinear"][-2:] == table.gains(fast, "bilinear", "resfu")
+    summary = next(line for line in table.summary(shown, by_rate) if line.startswith("| sapa"))
+    assert table.gains(slow, "bilinear", "sapa")[1] in summary
+
+
 def test_the_best_rate_is_marked(tmp_path):
     folder = tmp_path / "frozen-800" / "choosing"
     folder.mkdir(parents=True)

@@ -57,17 +57,22 @@ def best_rates(folder: Path = FOLDER / "evidence") -> dict[str, float]:
     return {name: max(found, key=found.__getitem__) for name, found in tried_rates(folder).items()}
 
 
-def table(results: Results) -> list[str]:
-    """Quality of each row, its gain over bilinear and what ReSFU gains over it, as lines of Markdown."""
+def table(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
+    """Quality of each row, its gain over bilinear and what ReSFU gains over it, as lines of Markdown.
+
+    Args:
+        results: the trainings of each row.
+        by_rate: all trainings with each rate. Differences are between trainings with the same rate and seed.
+    """
     lines = [
         "| upsampler | rate | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | ReSFU's mIoU over it "
         "| ReSFU's bIoU over it |",
         "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
-        found = row_scores(runs)
-        cells = [name, f"{runs[0]['rate']:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
-        cells += gains(results, "bilinear", name) + gains(results, name, "resfu")
+        found, rate = row_scores(runs), runs[0]["rate"]
+        cells = [name, f"{rate:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
+        cells += gains(by_rate[rate], "bilinear", name) + gains(by_rate[rate], name, "resfu")
         lines.append("| " + " | ".join(cells) + " |")
     trainings = [run for runs in results.values() for run in runs]
     hours = sum(run["training_seconds"] for run in trainings) / 3600
@@ -163,19 +168,17 @@ def _interval(gain: tuple[float, float, float]) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def summary(results: Results) -> list[str]:
-    """Quality beside cost, in times of bilinear interpolation; without the rows that leave out parts of ReSFU."""
+def summary(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
+    """Quality beside cost, in times of bilinear interpolation. Arguments as for `table`."""
     costs = {row["name"]: row for row in measurements.measured(cost.NAME)}
     lines = [
-        "| upsampler | seeds | mIoU | bIoU | bIoU over bilinear | inference | training step |",
-        "|:--|--:|--:|--:|--:|--:|--:|",
+        "| upsampler | rate | seeds | mIoU | bIoU | bIoU over bilinear | inference | training step |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in results.items():
-        if ROWS[name].changes:
-            continue
-        found = row_scores(runs)
-        gain = "" if name == "bilinear" else _interval(paired_difference(results["bilinear"], runs)["biou"])
-        cells = [name, str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou")), gain]
+        found, rate = row_scores(runs), runs[0]["rate"]
+        cells = [name, f"{rate:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
+        cells.append(gains(by_rate[rate], "bilinear", name)[1])
         lines.append(
             "| " + " | ".join([*cells, *(_times(costs, name, key) for key in ("inference", "training"))]) + " |"
         )
@@ -219,30 +222,27 @@ def _with_one_rate(lines: Callable[[Results], list[str]]) -> Callable[[], list[s
     return filled
 
 
-def _upsamplers(results: Results) -> Results:
-    return {name: runs for name, runs in results.items() if not ROWS[name].changes}
-
-
-def _of(lines: Callable[[Results], list[str]], protocol: str = FROZEN) -> Callable[[], list[str]]:
-    """A table of the upsamplers in a protocol, without the rows that change ReSFU."""
+def _of(lines: Callable[..., list[str]], protocol: str = FROZEN, compared: bool = False) -> Callable[[], list[str]]:
+    """A table of the upsamplers in a protocol, without the rows that change ReSFU; of `compared` rows as `table`'s."""
 
     def filled() -> list[str]:
-        results = _upsamplers(read(protocol))
-        return lines(results) if results else []
+        results = {name: runs for name, runs in read(protocol).items() if not ROWS[name].changes}
+        beside = [{rate: read(protocol, rate=rate) for rate in RATES}] if compared else []
+        return lines(results, *beside) if results else []
 
     return filled
 
 
 TABLES = {
     "evidence-rates": rates,
-    "evidence": _of(table),
+    "evidence": _of(table, compared=True),
     "evidence-bands": _of(bands),
     "evidence-classes": _of(classes),
     "evidence-curves": _of(ends),
     "evidence-cost": costs,
-    "evidence-trained": _of(table, TRAINED),
+    "evidence-trained": _of(table, TRAINED, compared=True),
     "evidence-trained-curves": _of(ends, TRAINED),
     "evidence-parts": _with_one_rate(parts),
     "evidence-volumes": volumes.table,
 }
-SUMMARY = {"evidence-summary": _of(summary)}
+SUMMARY = {"evidence-summary": _of(summary, compared=True)}
