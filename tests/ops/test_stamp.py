@@ -32,6 +32,7 @@ def filled(out):
 def result(tmp_path, monkeypatch):
     """A function (factor, formula) -> the kernel's result, and whether it was found on the disk."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of a file that is written twice in a second
     (tmp_path / "user_of_kernels.py").write_text(USER)
 
     def result(factor, formula):
