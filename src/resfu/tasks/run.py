@@ -15,6 +15,7 @@ from resfu.files.atomic import write_text
 from resfu.recipes import listed
 from resfu.tasks.experiment import BaseExperiment
 from resfu.training.data import TrainingData
+from resfu.training.denormals import denormals_flushed
 from resfu.training.divergence import FiniteTraining
 from resfu.training.interruption import interruptible
 from resfu.training.last_checkpoint import LastCheckpoint, read_progress
@@ -81,6 +82,7 @@ class Trained:
     trainer: Trainer
 
 
+@denormals_flushed()
 def train(
     experiment: BaseExperiment[Any],
     folder: RunFolder,
