@@ -21,7 +21,7 @@ AXES = {"inference": "inference", "training": "training step"}
 # Where a name stands beside its point, in points of a font; the others to the right.
 _NAMES = {
     "bilinear-skip": (-7, -11, "right"),
-    "dysample": (-7, 5, "right"),
+    "dysample": (0, 7, "center"),
     "fade": (7, -9, "left"),
     "resfu": (-8, -4, "right"),
     "stack-jbu": (-7, 5, "right"),
