@@ -13,7 +13,7 @@ RATES = (0.0025, 0.005, 0.01)
 """Learning rates of the head. Each row takes the one with the best mIoU on the held-out frames."""
 
 RATE = 0.005
-"""The rate of the recipe, for rows that have not been trained with a better one."""
+"""The rate with which every row is trained, shown for rows that have no better one or not yet as many seeds of it."""
 
 HOSTS = ("efficientnet-lite0", "efficientnet-lite2")
 """The networks: small ones whose ImageNet weights come as packages."""
