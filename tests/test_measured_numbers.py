@@ -92,6 +92,17 @@ def test_ratios_that_are_not_whole():
         assert cells in rows("docs/performance.md"), cells
 
 
+def test_denormal_numbers():
+    text = " ".join((ROOT / "docs" / "performance.md").read_text(encoding="utf-8").split())
+    untrained, certain = results("denormals")["rows"]
+    times = [certain["times"][mode]["median_ms"] for mode in ("computed", "taken as 0")]
+    assert f"where {certain['denormal weights']:.0%} of the weights".replace("%", " %") in text
+    assert f"takes {certain['ratio']:.0f} times as long" in text
+    assert "({:.0f} and {:.0f} ms), and the gradients are equal".format(*times) in text
+    assert untrained["ratio"] == pytest.approx(1, abs=0.05)
+    assert untrained["largest difference of gradients"] == certain["largest difference of gradients"] == 0
+
+
 @pytest.mark.parametrize("page", TABLES)
 def test_the_tables_of_pages_are_those_of_the_measurements(page):
     text = (DOCS / page).read_text(encoding="utf-8")

@@ -10,8 +10,9 @@ import torch
 def denormals_flushed() -> Iterator[None]:
     """A context in which this thread, and threads that it starts there, take denormal numbers as 0.
 
-    A softmax that has become certain has such weights, and so have its gradients. A training step of CARAFE then takes
-    five times as long on an Intel Xeon. Processors without this mode are left as they are.
+    A softmax that has become certain has such weights, and so have its gradients. A pass of CARAFE then takes
+    34 times as long on an Intel Xeon (docs/performance.md). Threads that run already keep their mode, and processors
+    without this mode are left as they are.
     """
     before = _flushed()
     torch.set_flush_denormal(True)
