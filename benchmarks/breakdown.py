@@ -2,7 +2,7 @@
 
 That is what the CPU runs without Numba. fp32, 256 channels, 120 x 120 -> 240 x 240, 2 threads, contenders in turn
 within every round; in each turn the second call counts. Writes benchmarks/results/breakdown.json, the source of the
-numbers in docs/performance.md.
+numbers in docs/performance_kernels.md.
 """
 
 import time
