@@ -163,6 +163,10 @@ def test_inputs_that_are_none_or_of_several_types_are_named(tmp_path):
         resfu.export(resfu.ReSFU(16, 8).eval(), maps, tmp_path / "net.onnx")
     with pytest.raises(ValueError, match="inputs must be floating point maps"):
         resfu.export(resfu.ReSFU(16, 8).eval(), None, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=r"export\(module, inputs, path\): the path must be a str or Path, got tuple"):
+        resfu.export(tmp_path / "net.onnx", resfu.ReSFU(16, 8).eval(), maps)
+    with pytest.raises(ValueError, match=r"module must be a torch\.nn\.Module, got tuple"):
+        resfu.export(maps, resfu.ReSFU(16, 8).eval(), tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("name", ["a2u", "carafe", "fade", "pixelshuffle"])

@@ -161,6 +161,15 @@ def test_damaged_files_are_named(images, tmp_path):
         load_upgraded(tmp_path, Decoder())
 
 
+def test_arguments_in_the_wrong_order_are_named(images, tmp_path):
+    better = upgrade(Decoder(), "resfu", images)
+    with pytest.raises(ValueError, match=r"save_upgraded\(model, folder\): first the network, not \w*Path"):
+        save_upgraded(tmp_path, better)
+    save_upgraded(better, tmp_path)
+    with pytest.raises(ValueError, match=r"load_upgraded\(folder, model\): .* not Decoder and \w*Path"):
+        load_upgraded(Decoder(), tmp_path)
+
+
 def test_another_network_stays_as_it_is(images, tmp_path):
     save_upgraded(upgrade(Decoder(), "resfu", images), tmp_path)
     other = Decoder()

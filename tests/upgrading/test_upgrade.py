@@ -175,6 +175,7 @@ def test_mistakes_are_named(images, tmp_path):
             upgrade(network, *(args or ("resfu", images)), **options)
 
     refused("give it the inputs that its forward takes", "resfu")
+    refused("must be a torch.nn.Module, got the class Decoder", network=Decoder)
     refused(
         r"does not take the inputs given \(images=float32 \[2, 3, 32, 32\]\).*named_inputs",
         "resfu",

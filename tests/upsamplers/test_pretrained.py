@@ -98,6 +98,10 @@ def test_what_cannot_be_saved_or_loaded(tmp_path):
         resfu.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="neither a folder nor the name of a repository"):
         resfu.from_pretrained(tmp_path / "missing")
+    with pytest.raises(ValueError, match="a folder or the name of a repository, got CARAFE"):
+        getattr(resfu.from_pretrained, "__wrapped__", resfu.from_pretrained)(
+            resfu.CARAFE(8)
+        )  # without our checks of types
     folder = tmp_path / "good"
     resfu.CARAFE(8).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())

@@ -53,6 +53,8 @@ def export(
     >>> example = torch.randn(1, 64, 16, 16), torch.randn(1, 32, 64, 64)  # doctest: +SKIP
     >>> resfu.export(up, example, "resfu.onnx")  # doctest: +SKIP
     """
+    if not isinstance(path, (str, Path)):
+        raise ValueError(f"export(module, inputs, path): the path must be a str or Path, got {type(path).__name__}.")
     path = Path(path)
     runtime = runtime_of(path)
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs) if isinstance(inputs, Sequence) else ()
@@ -88,6 +90,8 @@ def export(
 
 def _check(module: nn.Module, inputs: tuple[Tensor, ...], dynamic: bool | str) -> None:
     check_choice("dynamic", dynamic, (True, False, "ratio"))
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
     if module.training:
         raise ValueError("the module is in training mode: call .eval() first.")
     if not inputs or not all(isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 for x in inputs):

@@ -26,7 +26,7 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
         folder: where the files are written; created if missing.
 
     Raises:
-        ValueError: for a network that is not upgraded.
+        ValueError: for a network that is not upgraded, or the two arguments in the wrong order.
         ModuleNotFoundError: without safetensors.
 
     >>> layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(8, 4, 1)
@@ -36,6 +36,8 @@ def save_upgraded(model: nn.Module, folder: str | Path) -> None:
     >>> again = resfu.load_upgraded("upgraded", net)
     """
     save_file = library("safetensors.torch", "hosts").save_file
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"save_upgraded(model, folder): first the network, not {type(model).__name__}.")
     if not is_upgraded(model):
         raise ValueError(f"this {type(model).__name__} is not upgraded: save what resfu.upgrade returned.")
     content = {**model.__dict__[RECORD].plan, "network": type(model).__name__}
@@ -56,10 +58,13 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
 
     Raises:
         FileNotFoundError: if there is no saved network.
-        ValueError: for a different network, or a damaged file.
+        ValueError: for a different network, a damaged file, or the two arguments in the wrong order.
 
     >>> net = resfu.load_upgraded("runs/upgraded", make_network())  # doctest: +SKIP
     """
+    if isinstance(folder, nn.Module) or not isinstance(model, nn.Module):
+        kinds = f"{type(folder).__name__} and {type(model).__name__}"
+        raise ValueError(f"load_upgraded(folder, model): first the folder, then the network, not {kinds}.")
     plan, file = Path(folder) / PLAN, Path(folder) / TENSORS
     for path in (plan, file):
         if not path.is_file():

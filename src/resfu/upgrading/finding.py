@@ -43,7 +43,8 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     """
     kwargs = dict(named_inputs or {})
     if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"model must be a torch.nn.Module, got {found}.")
     kind = type(model).__name__
     if kind in _WRAPPERS:
         raise ValueError(f"the network is wrapped in {kind}: upgrade it first, then wrap the result.")

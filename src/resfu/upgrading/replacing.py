@@ -68,7 +68,7 @@ def upgrade(
     >>> better(images).shape
     torch.Size([2, 4, 32, 32])
     """
-    for name, module in model.named_modules():
+    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if is_upgraded(module):
             raise ValueError(
                 f"{name or 'this network'} is upgraded already: upgrade the original, with a mapping of places to "

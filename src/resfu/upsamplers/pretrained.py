@@ -89,6 +89,8 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> Any:
       (encoder): Conv2d(64, 100, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     )
     """
+    if not isinstance(source, (str, Path)):
+        raise ValueError(f"source must be a folder or the name of a repository, got {type(source).__name__}.")
     folder = Path(source) if Path(source).is_dir() else _downloaded(str(source), revision)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
