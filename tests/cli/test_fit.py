@@ -137,6 +137,10 @@ def test_missing_files_and_data(place, tmp_path, capsys):
         (["test", "--checkpoint", "last"], ["--checkpoint last is one of a run: give its folder by --run"]),
         (["predict", "x.png", "--checkpoint", str(place / "tiny.yaml")], ["tiny.yaml is not a checkpoint"]),
         (["predict", "--checkpoint", str(place / "run" / "checkpoints" / "last.ckpt")], ["required: FILE"]),
+        (
+            ["predict", "x.png", "--checkpoint", str(place / "run")],
+            [f"{place / 'run'} holds {place / 'run'}/checkpoints"],
+        ),
         (["fit", "--recipe", str(place / "tiny.yaml"), "--frobnicate", "3"], ["arguments: --frobnicate 3"]),
         (["fit", "--recipe", str(place / "tiny.yaml"), *run, "--upsampler", "cubist"], ["unknown upsampler 'cubist'"]),
     ):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from resfu.data import LabelFolder, VolumeFolder, create_dataset
 from resfu.data.class_list import read_classes
@@ -71,7 +72,7 @@ OTHER_SIZE = r"a\.jpg is 6 x 8 but its label .*a\.png is 5 x 8"
         ("classes.txt", None, FileNotFoundError, NO_CLASSES),
         ("images/train/a.png", np.zeros((6, 8, 3)), ValueError, "several images called a"),
         ("labels/train/a.png", np.full((6, 8), 7), ValueError, UNKNOWN),
-        ("labels/train/a.png", np.zeros((6, 8, 3)), ValueError, "a label map is a single-channel"),
+        ("labels/train/a.png", np.zeros((6, 8, 3)), ValueError, "a label map has one channel"),
         ("labels/train/a.png", np.zeros((5, 8)), ValueError, OTHER_SIZE),
     ],
 )
@@ -81,6 +82,45 @@ def test_what_is_wrong_with_a_folder_is_named(folder, save, place, written, erro
         save(folder / place, written)
     with pytest.raises(error, match=message):
         LabelFolder("train", folder)[0]
+
+
+@pytest.mark.parametrize("photo", ["b.tif", "b.BMP", "b.webp"])
+@pytest.mark.parametrize("label", ["b.png", "b.PNG"])
+def test_other_formats_of_photos_and_spellings_are_found(folder, save, photo, label):
+    (folder / "images/train/b.png").rename(folder / "images/train/old.png")
+    Image.open(folder / "images/train/old.png").save(folder / "images/train" / photo)
+    (folder / "images/train/old.png").unlink()
+    (folder / "labels/train/b.png").rename(folder / "labels/train" / label)
+    assert [sample["name"] for sample in LabelFolder("train", folder)] == ["a", "b"]
+
+
+def test_labels_of_1_and_16_bits_are_numbers_too(folder):
+    labels = np.array([[0, 1, 1], [1, 0, 1]])
+    place = folder / "labels/train/a.png"
+    Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(folder / "images/train/a.jpg")
+    for stored in (labels.astype(bool), labels.astype(np.uint16)):
+        Image.fromarray(stored).save(place)
+        with Image.open(place) as written:
+            assert written.mode == ("1" if stored.dtype == bool else "I;16")
+        assert LabelFolder("train", folder)[0]["label"].tolist() == labels.tolist()
+    Image.fromarray((labels * 256).astype(np.uint16)).save(place)
+    with pytest.raises(ValueError, match=r"a\.png holds the label 256; labels are numbers from 0 to 255"):
+        LabelFolder("train", folder)[0]
+
+
+def test_black_and_white_masks_are_refused_before_a_training(folder, save):
+    (folder / "classes.txt").write_text("background\nobject\n")
+    for name in ("a", "b"):
+        save(folder / f"labels/train/{name}.png", np.eye(6, 8) * 255)
+    with pytest.raises(
+        ValueError, match=r"all training labels are 0 or 255.*no pixel has the class 'object'\. Write 1"
+    ):
+        LabelFolder("train", folder)
+    save(folder / "labels/train/b.png", np.eye(6, 8))
+    assert len(LabelFolder("train", folder)) == 2
+    for name in ("a", "b"):  # without objects, and without ignored pixels: odd, but not a mistake in the numbers
+        save(folder / f"labels/train/{name}.png", np.zeros((6, 8)))
+    assert len(LabelFolder("train", folder)) == 2
 
 
 def test_a_split_that_is_not_there_is_named(folder):

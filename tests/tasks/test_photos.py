@@ -5,10 +5,11 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_image
 
+from resfu.data.image_files import PHOTO_SUFFIXES
 from resfu.tasks.experiment import Experiment
 from resfu.tasks.files import find_files
 from resfu.tasks.label_map_files import LabelMapWriter
-from resfu.tasks.photos import SUFFIXES, Photos
+from resfu.tasks.photos import Photos
 from resfu.training.quiet import known_warnings_ignored
 
 
@@ -39,8 +40,8 @@ def predict(task, data, output):
 
 def test_files_and_folders_are_listed(folder):
     (folder / "._a.JPG").write_bytes(b"\0\5\x16\7")  # macOS's note beside a copy
-    assert [path.name for path in find_files([folder], SUFFIXES, "image").values()] == ["a.JPG", "b.png"]
-    assert find_files([folder / "b.png"], SUFFIXES, "image") == {"b": folder / "b.png"}
+    assert [path.name for path in find_files([folder], PHOTO_SUFFIXES, "image").values()] == ["a.JPG", "b.png"]
+    assert find_files([folder / "b.png"], PHOTO_SUFFIXES, "image") == {"b": folder / "b.png"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_files_and_folders_are_listed(folder):
 def test_bad_places_are_refused(folder, places, error, message):
     (folder.parent / "empty").mkdir()
     with pytest.raises(error, match=message):
-        find_files([folder.parent / place for place in places], SUFFIXES, "image")
+        find_files([folder.parent / place for place in places], PHOTO_SUFFIXES, "image")
 
 
 def test_label_maps_hold_the_classes_and_show_the_palette(toy_task, toy_data, folder, tmp_path):
@@ -132,7 +133,7 @@ def test_no_picture_in_a_folder_is_passed_over(tmp_path):
     names = ["a.avif", "b.GIF", "c.heic", "d.jfif", "e.jp2"]
     for name in names:
         (tmp_path / name).touch()
-    assert [path.name for path in find_files([tmp_path], SUFFIXES, "image").values()] == names
+    assert [path.name for path in find_files([tmp_path], PHOTO_SUFFIXES, "image").values()] == names
 
 
 def test_larger_photos_are_shrunk_for_the_network_and_others_not(toy_task, toy_data, folder, tmp_path):

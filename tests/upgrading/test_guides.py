@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resfu import find_upsampling, load_upgraded, save_upgraded, upgrade
+from resfu import UPSAMPLERS, find_upsampling, load_upgraded, save_upgraded, upgrade
 
 
 class OneReLU(nn.Module):
@@ -84,3 +84,81 @@ def test_two_images_have_a_guide_each(images):
     seen = [guides_of(better, better.up.resfu[number]) for number in "01"]
     better(*images)
     assert [guides[0] is skip for guides, skip in zip(seen, better.skips, strict=True)] == [True, True]
+
+
+class Boxes(nn.Module):
+    """A detector in small: features of the images, and a mask for each of three boxes in an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.e1, self.e2 = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.join, self.mask, self.classify = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        fine = self.e1(x)
+        mixed = self.join(fine + F.interpolate(self.e2(fine), scale_factor=2))
+        boxes = self.mask(torch.cat([mixed[..., n : n + 16, n : n + 16] for n in (0, 4, 8)]))
+        return self.classify(F.interpolate(boxes, size=mixed.shape[-2:], mode="bilinear"))
+
+
+def test_a_guide_shows_the_same_images(images):
+    net, image = Boxes().eval(), images[0]
+    plan = find_upsampling(net, image)
+    assert [guide.name for guide in plan[0].guides] == ["e1", "image"]
+    assert plan[1].call.size == plan[0].call.size
+    assert plan[1].guides == []  # maps of that size exist, but of other images
+    for method, count in (("resfu", 1), ("carafe", 2)):
+        better = upgrade(net, method, image)
+        assert sum(type(part) is UPSAMPLERS[method] for part in better.modules()) == count
+        torch.testing.assert_close(better(image), net(image))
+    with pytest.raises(ValueError, match="there is no guide for #1: name one with guidance="):
+        upgrade(net, "resfu", image, where=["#1"])
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return x[:, :0]
+
+
+class EmptySkip(OneReLU):
+    """Some encoders return a map without channels where they have no features."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = Nothing()
+
+    def forward(self, x):
+        low = self.relu(self.c2(self.relu(self.c1(x))))
+        up = F.interpolate(low, size=x.shape[-2:], mode="bilinear")
+        return self.head(torch.cat([up, self.nothing(x), up], 1))[..., 1:]
+
+
+def test_a_map_without_channels_is_no_guide(images):
+    net, image = EmptySkip().eval(), images[0]
+    assert [guide.name for guide in find_upsampling(net, image)[0].guides] == ["image"]
+    torch.testing.assert_close(upgrade(net, "resfu", image)(image), net(image))
+
+
+class Pasted(nn.Module):
+    """Pastes each channel in a loop, to sizes that depend on the channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.e1, self.up, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        maps = self.head(self.up(self.e1(x)))
+        sizes = (64, 40, 64, 30)
+        return [F.interpolate(maps[:, n : n + 1].sigmoid(), size, mode="bilinear") for n, size in enumerate(sizes)]
+
+
+def test_a_loop_has_one_row_in_the_table(images):
+    net = Pasted()
+    lines = str(find_upsampling(net, images[0])).splitlines()
+    assert len(lines) == 5  # head, rule, two rows, summary
+    cells = lines[3].split()
+    assert cells[:4] == ["#0", "to", "#3", "bilinear"]
+    assert cells[4:10] == ["64", "x", "64", "various", "various", "1"]
+    assert "no: logits to the image or to a smaller size" in lines[3]
+    assert lines[4].startswith("5 places")
+    assert len(find_upsampling(net, images[0])) == 5

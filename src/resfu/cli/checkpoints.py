@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resfu.tasks.loading import find_weights
 from resfu.tasks.run import RunFolder
 
 
@@ -18,11 +19,13 @@ def checkpoint_path(given: str, run: str | None) -> Path:
         if run is None:
             raise ValueError(f"--checkpoint {given} is one of a run: give its folder by --run.")
         folder = RunFolder(Path(run))
-        path = folder.last if given == "last" else folder.best
+        path, place = folder.last if given == "last" else folder.best, folder.path
     else:
-        path = Path(given)
+        path = place = Path(given)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}: give a file, or --run and 'last' or 'best'.")
+        found = [str(file) for file in find_weights(place).values()] if place.is_dir() else []
+        there = f" {place} holds {', '.join(found)}." if found else ""
+        raise FileNotFoundError(f"there is no checkpoint {path}: give a file, or --run and 'last' or 'best'.{there}")
     return path
 
 

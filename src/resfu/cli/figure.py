@@ -13,9 +13,8 @@ from torch import Tensor
 
 from resfu.cli.arguments import Parser, positive
 from resfu.cli.networks import Network, add_options, find_networks
-from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.data.image_files import PHOTO_SUFFIXES, UnreadableFileError, read_image
 from resfu.tasks.files import find_files
-from resfu.tasks.photos import SUFFIXES
 from resfu.visualize import Picture, figures, save_sheet
 
 
@@ -57,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     places = [*options.images, *filter(None, [options.image])]
     if not places:
         raise ValueError("which photos? Give image files, or folders of them.")
-    images = find_files(places, SUFFIXES, "image")
+    images = find_files(places, PHOTO_SUFFIXES, "image")
     options.output.mkdir(parents=True, exist_ok=True)
     networks = find_networks(options, _FIGURES[options.figure].upsamplers)
     for network in networks:

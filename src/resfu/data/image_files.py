@@ -26,6 +26,12 @@ class FilePair(NamedTuple):
 
 Orientation = Literal["shown", "stored"]
 
+# Formats of cameras, phones and browsers. A file that Pillow cannot read is reported, not ignored.
+PHOTO_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),
+    *(".jp2", ".ppm", ".pgm", ".tga"),
+)
+
 
 def read_image(
     path: Path, labelled_size: tuple[int, int] | None = None, labelled_as: Orientation = "shown"
@@ -61,16 +67,20 @@ def read_label(path: Path) -> NDArray[np.uint8]:
     """Read a label map.
 
     Args:
-        path: a single-channel or palette file; the stored numbers are the labels.
+        path: a single-channel or palette file of 1, 8 or 16 bits; the stored numbers are the labels.
 
     Returns:
         uint8 [H, W].
 
     Raises:
         UnreadableFileError: naming the file.
-        ValueError: for a colour file; colours are not labels.
+        ValueError: for a colour file, because colours are not labels, and for a number above 255.
     """
-    return np.array(_stored(path, ("L", "P"), "a label map is a single-channel 8-bit file (mode 'L' or 'P')"))
+    modes = ("1", "L", "P", "I;16", "I;16B")
+    stored = np.array(_stored(path, modes, "a label map has one channel (mode 'L' or 'P', or '1' or 'I;16')"))
+    if stored.max(initial=0) > 255:
+        raise ValueError(f"{path} holds the label {stored.max()}; labels are numbers from 0 to 255.")
+    return stored.astype(np.uint8)
 
 
 def read_colours(path: Path) -> NDArray[np.uint8]:

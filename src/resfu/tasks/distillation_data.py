@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resfu.data import create_dataset
-from resfu.data.image_files import list_files, read_image
+from resfu.data.image_files import PHOTO_SUFFIXES, list_files, read_image
 from resfu.data.unreadable import FirstReadable, OnError
 from resfu.ops.checks import check_int
-from resfu.tasks.photos import SUFFIXES
 from resfu.training.arguments import plain_arguments
 from resfu.training.data import TrainingData
 
@@ -111,7 +110,7 @@ class DistillationData(TrainingData):
         else:
             if self.root is None:
                 raise ValueError("photos to fit to are missing: give their folder as --images.")
-            files = list_files(Path(self.root), SUFFIXES, "Give a folder of photos as --images.")
+            files = list_files(Path(self.root), PHOTO_SUFFIXES, "Give a folder of photos as --images.")
             if len(files) < 2:
                 raise ValueError(f"{self.root} holds {len(files)} photo: fitting needs one to validate with too.")
             every = min(self.held_out, len(files))

@@ -10,15 +10,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from resfu.data import Sample, Transform
-from resfu.data.image_files import UnreadableFileError, read_image
+from resfu.data.image_files import PHOTO_SUFFIXES, UnreadableFileError, read_image
 from resfu.data.unreadable import OnError
 from resfu.tasks.files import find_files
-
-# Formats of cameras, phones and browsers. A file that Pillow cannot read is reported, not ignored.
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"),
-    *(".jp2", ".ppm", ".pgm", ".tga"),
-)
 
 
 class Photos(Dataset[Sample]):
@@ -36,7 +30,7 @@ class Photos(Dataset[Sample]):
     """
 
     def __init__(self, places: Sequence[str | Path], transform: Transform, on_error: OnError) -> None:
-        self.found = find_files(places, SUFFIXES, "image")
+        self.found = find_files(places, PHOTO_SUFFIXES, "image")
         self.names, self.files = list(self.found), list(self.found.values())
         self.transform = transform
         self.on_error = on_error

@@ -52,6 +52,8 @@ def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence
         raise ValueError(f"{', '.join(repeated)} is named more than once.")
     if not choices:
         asked = "the mapping names" if isinstance(upsampler, Mapping) else f"where={where!r} finds"
+        if where is None and upsampler == SAME:
+            asked = f"{SAME!r} leaves transposed convolutions as they are, and besides them there is"
         raise ValueError("the network does not upsample." if not len(plan) else f"{asked} no place to replace.")
     for choice in choices:
         place, method = choice.place, choice.method
@@ -68,7 +70,9 @@ def _by_default(plan: Plan, upsampler: str) -> list[Place]:
     if upsampler == SAME:
         return [p for p in plan if p.call.kind != "conv_transpose2d" and p.left_alone not in IMPOSSIBLE]
     if plan.replaced:
-        return plan.replaced
+        guided = upsampler in UPSAMPLERS and _is_guided(upsampler)
+        # A place without any guide, such as one in a detector's boxes, stays as it is.
+        return [place for place in plan.replaced if place.guides or not guided] or plan.replaced
     learned = sum(place.left_alone == LEARNED for place in plan)
     if learned:
         raise ValueError(

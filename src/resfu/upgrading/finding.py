@@ -117,8 +117,8 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
 def _largest_below(recorder: Recorder, number: int) -> Guide | None:
     """The best guide among the largest maps whose size lies between the input and the output of a place."""
     place = recorder.places[number]
-    call, sources = place.call, recorder.sources[: place.before]
-    sizes = [guide.size for guide in sources if _between(call.low, guide.size, call.size)]
+    found = (recorder.sources[n].size for n in _of_its_batch(recorder, number))
+    sizes = [size for size in found if _between(place.call.low, size, place.call.size)]
     return _guides(recorder, number, max(sizes, key=prod))[0] if sizes else None
 
 
@@ -136,8 +136,8 @@ def _guides(recorder: Recorder, number: int, size: tuple[int, ...]) -> list[Guid
     met = set(recorder.flow.partners.get(number, ()))
     first = sources[0].module.split(".")[0] if sources else ""  # usually the encoder
     same: dict[int, list[int]] = {}  # modules that pass on the same tensor
-    for n, guide in enumerate(sources):
-        if guide.size == size:
+    for n in _of_its_batch(recorder, number):
+        if sources[n].size == size:
             same.setdefault(recorder.same[n], []).append(n)
     ranked = []
     for numbers in same.values():
@@ -148,7 +148,14 @@ def _guides(recorder: Recorder, number: int, size: tuple[int, ...]) -> list[Guid
         order = (not skip, not in_encoder, handed_on, -numbers[0])
         ranked.append((order, replace(guide, rank="skip" if skip else "map")))
     ranked.sort(key=lambda item: item[0])
-    return [guide for _, guide in ranked] + ([recorder.image] if recorder.image is not None else [])
+    image = [recorder.image] if recorder.image is not None and recorder.images == len(x) else []
+    return [guide for _, guide in ranked] + image
+
+
+def _of_its_batch(recorder: Recorder, number: int) -> list[int]:
+    """The sources before a place that hold as many maps as its input; parts of detectors hold one for each box."""
+    before, maps = recorder.places[number].before, len(recorder.inputs[number])
+    return [n for n in range(before) if recorder.batches[n] == maps]
 
 
 def _depth(guide: Guide) -> int:

@@ -119,7 +119,8 @@ class Pass(threading.local):
         if guide is None:
             raise ValueError(
                 f"the guidance {name!r} of {place} has not been computed in this pass: call the whole network that "
-                "resfu.upgrade returned (a part by itself has no guides, nor has the recomputing of a checkpoint)."
+                "resfu.upgrade returned (a part by itself has no guides, nor has the recomputing of a checkpoint). If "
+                "it is a LightningModule whose steps call a part of it, upgrade that part instead."
             )
         if guide.device != device:
             raise ValueError(

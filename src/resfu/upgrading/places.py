@@ -166,7 +166,7 @@ class Plan(list[Place]):
         if not len(self):
             return f"this network upsamples nothing; the forward pass takes {self.passing:.1f} ms"
         head = ("place", "what", "from", "to", "ratio", "width", "ms", "share", "replaced", "guides")
-        rows = [head, *(_row(place, place in self.replaced) for place in self)]
+        rows = [head, *(_row(places, places[0] in self.replaced) for places in self._repeated())]
         widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
@@ -174,17 +174,42 @@ class Plan(list[Place]):
 
     __repr__ = __str__
 
+    def _repeated(self) -> list[list[Place]]:
+        """The places; those that are left alone and that one line of code makes in a loop are together."""
+        found: list[list[Place]] = []
+        for place in self:
+            last = found[-1][-1] if found else None
+            if last and place.left_alone and last.left_alone and _origin(place) == _origin(last):
+                found[-1].append(place)
+            else:
+                found.append([place])
+        return found
 
-def _row(place: Place, is_replaced: bool) -> tuple[str, ...]:
-    call = place.call
+
+def _origin(place: Place) -> tuple[Any, ...]:
+    return place.owner, place.chain, place.site, place.call.mode
+
+
+def _row(places: list[Place], is_replaced: bool) -> tuple[str, ...]:
+    """The cells of a place, or of several in one row."""
+    place, call = places[0], places[0].call
+    name = place.name + (f" to #{places[-1].number}" if len(places) > 1 else "")
     what = call.kind if call.kind != "interpolate" else call.mode + (", corners" if call.align_corners else "")
-    ratios = sorted({f"{ratio:.4g}" for ratio in call.ratio}, key=float)
     width = str(call.channels) if call.channels == call.out_channels else f"{call.channels} to {call.out_channels}"
     more = f" and {len(place.guides) - 2} more" if len(place.guides) > 2 else ""
     guides = ", ".join(f"{guide.name} ({guide.channels})" for guide in place.guides[:2]) + more
-    sizes = (" x ".join(map(str, size)) for size in (call.low, call.size))
-    times = f"{place.milliseconds:.2f}", f"{100 * place.share:.1f} %"
-    replaced = "yes" if is_replaced else f"no: {place.left_alone}"
+    low, size = (_one([" x ".join(map(str, n)) for n in each]) for each in zip(*_sizes(places), strict=True))
+    ratio = _one(["/".join(sorted({f"{n:.4g}" for n in p.call.ratio}, key=float)) for p in places])
+    times = f"{sum(p.milliseconds for p in places):.2f}", f"{100 * sum(p.share for p in places):.1f} %"
+    replaced = "yes" if is_replaced else "no: " + " or ".join(dict.fromkeys(p.left_alone for p in places))
     if is_replaced and place.left_alone:
         replaced += f": {place.left_alone}" + (f" by way of {place.by_way.name}" if place.by_way else "")
-    return place.name, what, *sizes, "/".join(ratios), width, *times, replaced, guides
+    return name, what, low, size, ratio, width, *times, replaced, guides
+
+
+def _sizes(places: list[Place]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    return [(place.call.low, place.call.size) for place in places]
+
+
+def _one(cells: list[str]) -> str:
+    return cells[0] if len(set(cells)) == 1 else "various"

@@ -45,8 +45,10 @@ class Recorder(TorchFunctionMode):
         self.inputs: list[Tensor] = []  # the input of each place
         self.sources: list[Guide] = []
         self.same: list[int] = []  # for every source, the first one that is the same tensor
+        self.batches: list[int] = []  # the number of maps in every source
         self.of_tensor = WeakIdKeyDictionary()  # tensor -> numbers of its sources
         self.image: Guide | None = None
+        self.images = 0  # in its batch
         self._stack: list[nn.Module] = []
         self._inside = 0  # number of resfu's upsamplers that are running; what they do inside is theirs
         self._counts: dict[str, int] = {}
@@ -107,6 +109,7 @@ class Recorder(TorchFunctionMode):
                     path = self.paths[module]
                     size = tuple(tensor.shape[2:])
                     self.image = Guide(path, "input", keys, tensor.shape[1], size, "image", self._runs.get(path, 0))
+                    self.images = tensor.shape[0]
                     break
 
     def _scripted(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -124,11 +127,12 @@ class Recorder(TorchFunctionMode):
         run = self._runs.get(path, 0)
         self._runs[path] = run + 1
         for keys, tensor in found:
-            if tensor.dim() == 4 and tensor.is_floating_point():
+            if tensor.dim() == 4 and tensor.is_floating_point() and tensor.numel():  # some encoders return empty maps
                 numbers: list[int] = self.of_tensor.get(tensor) or []
                 self.of_tensor[tensor] = numbers
                 numbers.append(len(self.sources))
                 self.same.append(numbers[0])
+                self.batches.append(tensor.shape[0])
                 self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:]), call=run))
 
 

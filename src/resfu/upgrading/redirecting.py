@@ -93,7 +93,8 @@ class Rewiring:
             what = f"{way[0]}()" if way[0] else "the function that resamples"
             raise ValueError(
                 f"{function.__qualname__} reaches {what} through a name that cannot be redirected (an import inside "
-                "the function, an inherited method called by super(), an object that holds it)."
+                "the function, an inherited method called by super(), an object that holds it). Leave the places of "
+                f"this {self.base.__name__} out (where=[...]), or call {what} by a name at the top of its file."
             )
         copy = FunctionType(code, variables, function.__name__, defaults or None, tuple(cells.values()) or None)
         copy.__kwdefaults__ = function.__kwdefaults__
