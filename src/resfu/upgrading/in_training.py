@@ -11,17 +11,16 @@ from torch import nn
 from resfu.upgrading.building import SAME
 from resfu.upgrading.installing import install
 from resfu.upgrading.passing import Pass
-from resfu.upgrading.places import Place, Site
+from resfu.upgrading.places import Place, Spot
 from resfu.upgrading.recording import chain_and_site
 from resfu.upgrading.running import restoring, run
 
 Order = list[int | None]
-Spot = tuple[tuple[str, ...], Site]  # chain and site of a call, see `Place`
 
 
 def orders_in_training(
     model: nn.Module, places: Sequence[Place], content: dict[str, Any], args: tuple, kwargs: dict[str, Any]
-) -> dict[str, Order]:
+) -> dict[str, tuple[Order, list[Spot]]]:
     """For every module with redirected calls, the order of these calls in training mode.
 
     A copy of the network runs once in training mode, with redirected calls that still interpolate. Its batch norms stay
@@ -36,7 +35,8 @@ def orders_in_training(
 
     Returns:
         For every module, for each of its calls the number of the same call in evaluation mode, or None for a call that
-        only exists in training mode. Empty if the network does not run in this way, as one that wants targets.
+        only exists in training mode, and the spots of these calls. Empty if the network does not run in this way, as
+        one that wants targets.
     """
     redirected = [
         e for e in content["exchanges"] if not isinstance(model.get_submodule(e["owner"]), nn.ConvTranspose2d)
@@ -54,7 +54,7 @@ def orders_in_training(
     except Exception:  # whatever a network in training misses
         return {}
     return {
-        owner: _order([p for p in places if p.owner == owner], state.spots.get(owner, []))
+        owner: (_order([p for p in places if p.owner == owner], spots := state.spots.get(owner, [])), spots)
         for owner in sorted({e["owner"] for e in redirected})
     }
 
@@ -74,7 +74,7 @@ class _Trace(Pass):
 
 def _order(calls: Sequence[Place], in_training: Sequence[Spot]) -> Order:
     """The numbers of one module's calls in training mode."""
-    spots = [(place.chain, place.site) for place in calls]
+    spots = [place.spot for place in calls]
     order = _matched([*spots], in_training, [None] * len(in_training))
     # A part that is checkpointed in training mode alone is called from elsewhere in the code, and calls the same.
     return _matched([_inside(spot) for spot in spots], [_inside(spot) for spot in in_training], order)

@@ -8,9 +8,9 @@ from torch import nn
 from resfu.upgrading.building import SAME, Replacement, build
 from resfu.upgrading.calls import Call
 from resfu.upgrading.network import MODULES, Record, become_upgraded
-from resfu.upgrading.owner import Owner, Transposed
+from resfu.upgrading.owner import Owner, Spots, Transposed
 from resfu.upgrading.passing import Pass, Tap
-from resfu.upgrading.places import Guide
+from resfu.upgrading.places import Guide, Spot
 
 FORMAT = 1
 
@@ -20,8 +20,9 @@ def install(model: nn.Module, content: dict[str, Any], state: Pass | None = None
 
     Args:
         model: the network.
-        content: the plan: "owners" (all calls of each changed module), "exchanges" (the replacement of each call) and
-            "training" (the order of the calls of each changed module in training mode, if it is known).
+        content: the plan: "owners" (all calls of each changed module), "exchanges" (the replacement of each call),
+            "training" (the order of the calls of each changed module in training mode, if it is known) and
+            "training_spots" (where in the code these calls stand).
         state: the state of its passes; None for a new one.
 
     Returns:
@@ -37,8 +38,8 @@ def install(model: nn.Module, content: dict[str, Any], state: Pass | None = None
         _listen(model, guide, state)
     root = None
     for path, group in groupby(exchanges, key=lambda exchange: exchange["owner"]):
-        order = (content.get("training") or {}).get(path)
-        owner, modules = _owner(model, path, content["owners"][path], list(group), state, order)
+        order, spots = ((content.get(key) or {}).get(path) for key in ("training", "training_spots"))
+        owner, modules = _owner(model, path, content["owners"][path], list(group), state, order, spots)
         module = _part(model, path)
         if isinstance(module, nn.ConvTranspose2d) and modules:
             _exchange(model, module, Transposed(owner, module, modules))
@@ -62,6 +63,7 @@ def _owner(
     exchanges: list[dict[str, Any]],
     state: Pass,
     order: list[int | None] | None,
+    spots: list[Any] | None,
 ) -> tuple[Owner, nn.ModuleDict]:
     module = _part(model, path)
     like = next((p for part in (module, model) for p in part.parameters() if p.is_floating_point()), None)
@@ -84,7 +86,16 @@ def _owner(
     modules.train(module.training)
     chains = [tuple(call["chain"]) for call in calls]
     replacements = {int(number): cast("Replacement", part) for number, part in modules.items()}
-    return Owner(path, state, chains, described, replacements, guides, middles, order), modules
+    owner = Owner(path, state, chains, described, replacements, guides, middles, order)
+    if not isinstance(module, nn.ConvTranspose2d) and all("site" in call for call in calls):
+        owner.spots[False] = Spots([_spot(call["chain"], call["site"]) for call in calls], range(len(calls)))
+        if order is not None and spots is not None:
+            owner.spots[True] = Spots([_spot(*spot) for spot in spots], order, owner.spots[False])
+    return owner, modules
+
+
+def _spot(chain: list[str], site: list[list[int | None]]) -> Spot:
+    return tuple(chain), tuple(map(tuple, site))
 
 
 def _guide(content: dict[str, Any] | None) -> Guide | None:

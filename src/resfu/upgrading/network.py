@@ -164,6 +164,8 @@ def _rewire(module: nn.Module, base: type[nn.Module]) -> None:
     if owner is None:
         return
     rewiring = Rewiring(module, base, owner.chains, owner.redirect)
+    if not all(rewiring.has(spot) for spots in owner.spots.values() for spot in spots.found):
+        owner.spots = {}
     module.__dict__[ORIGINAL] = {name: module.__dict__.get(name) for name in rewiring.attributes}
     module.__dict__.update(rewiring.attributes)
     module.__dict__[FORWARD] = rewiring.forward

@@ -1,14 +1,20 @@
 """The places in a module's forward at run time: identify each call, and run its replacement."""
 
+import sys
+from collections.abc import Sequence
+from types import CodeType, FrameType
 from typing import Any
 
 from torch import Tensor, nn
 
+from resfu.ops.compiling import in_torch_compile
 from resfu.ops.portable import known
 from resfu.ops.precision import is_autocast
 from resfu.upgrading.building import Replacement
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
 from resfu.upgrading.passing import Pass
+from resfu.upgrading.places import Spot
+from resfu.upgrading.recording import chain_and_site, frames_inside, is_called_by_torch
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 _CHANGED = 1.5  # a ratio that differs by more than this factor belongs to another place
@@ -28,6 +34,10 @@ class Owner:
         middles: the name of the map that gives the upsampler's intermediate size, by the number of the call.
         in_training: in training mode, the numbers of the calls in their order there, with None for calls that the
             pass in evaluation mode does not have; None if this is not known.
+
+    Attributes:
+        spots: where in the code the calls of a pass stand, by whether the network is in training mode; empty if this is
+            not known.
     """
 
     def __init__(
@@ -42,6 +52,7 @@ class Owner:
         in_training: list[int | None] | None,
     ) -> None:
         self.in_training = in_training
+        self.spots: dict[bool, Spots] = {}
         self.path, self.state, self.chains, self.calls = path, state, chains, calls
         self.replacements, self.guides, self.middles = replacements, guides, middles
 
@@ -68,14 +79,28 @@ class Owner:
         return out
 
     def next(self) -> int | None:
-        """The number of the current call; None for a call that only exists in training mode."""
-        state, known = self.state, self.in_training is not None
-        order = self.in_training if state.training and self.in_training is not None else range(len(self.calls))
-        calls = len(order) if state.is_open else max(len(self.calls), len(self.in_training or ()))
-        number = order[state.next(self.path, calls, known or not state.training)]
+        """The number of the current call; None for a call that no pass in evaluation mode has made.
+
+        In Python the spot in the code tells, so that a call may run in one pass and not in another. In a graph the
+        order tells, and every pass has the same calls.
+        """
+        state = self.state
+        spots = self.spots.get(state.training) if state.is_open and not in_torch_compile() else None
+        if spots is not None:
+            spot, numbers = spots.of(sys._getframe(1))
+            number = self._counted() if numbers is None else state.next_at(self.path, spot, numbers)
+            state.take(self.path, number)
+        else:
+            number = self._counted()
         if state.visited is not None:
             state.visited.add(f"{self.path}#{number}")
         return number
+
+    def _counted(self) -> int | None:
+        state, known = self.state, self.in_training is not None
+        order = self.in_training if state.training and self.in_training is not None else range(len(self.calls))
+        calls = len(order) if state.is_open else max(len(self.calls), len(self.in_training or ()))
+        return order[state.next(self.path, calls, known or not state.training)]
 
     def replace(self, number: int, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Run the upsampler that replaces the call with this number, in its own dtype; the result has x's dtype."""
@@ -109,6 +134,54 @@ class Owner:
                     f"{tuple(x.shape[-2:])} to {tuple(size)}: the order of its places changes from pass to pass. "
                     "Upgrade it with inputs of this kind, or leave it out (where=[...])."
                 )
+
+
+class Spots:
+    """Where in the code the resampling calls of a module stand, in passes of one mode.
+
+    Args:
+        spots: of the calls of one pass, in order.
+        numbers: of these calls; None for a call that has no place.
+        others: of passes of the other mode, for calls that a pass of this mode may have too.
+    """
+
+    def __init__(self, spots: Sequence[Spot], numbers: Sequence[int | None], others: "Spots | None" = None) -> None:
+        self.found: dict[Spot, list[int | None]] = {}
+        for spot, number in zip(spots, numbers, strict=True):
+            self.found.setdefault(spot, []).append(number)
+        self.found = {**(others.found if others else {}), **self.found}
+        self._chains = {chain for chain, _ in self.found}
+        self._ends = {(chain, site[-1:]) for chain, site in self.found}
+        self._met: dict[Any, tuple[list[CodeType], Spot, list[int | None] | None]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies begin without what was met, because code cannot be pickled."""
+        return {**self.__dict__, "_met": {}}
+
+    def of(self, frame: FrameType) -> tuple[Spot, list[int | None] | None]:
+        """The spot of the call that a frame makes, and the numbers of the calls from there.
+
+        These are none for a new call, and None where only the order of the calls can tell.
+        """
+        way = list(frames_inside(frame))
+        key = tuple((id(each.f_code), each.f_lasti) for each in way)
+        if key not in self._met:  # from each place in the code, only the first call is looked up
+            spot = chain_and_site(frame)
+            self._met[key] = [each.f_code for each in way], spot, self._numbers(spot, frame)
+        return self._met[key][1:]
+
+    def _numbers(self, spot: Spot, frame: FrameType) -> list[int | None] | None:
+        """See `of`.
+
+        A call is new if its function was seen, but not this line of it. But a function that a checkpoint calls may make
+        a call that was seen when it was called directly, and so may one that PyTorch's compiler has made.
+        """
+        chain, site = spot
+        if spot in self.found:
+            return self.found[spot]
+        if chain not in self._chains or ((chain, site[-1:]) in self._ends and is_called_by_torch(frame)):
+            return None
+        return []
 
 
 def _equal(n: Any, m: int) -> bool:

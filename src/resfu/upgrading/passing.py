@@ -1,6 +1,7 @@
 """The state of one forward pass of an upgraded network: the calls so far and the guides."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ class Pass(threading.local):
         self.visited: set[str] | None = None
         self._counts: dict[str, int] = {}
         self._expected: dict[str, int] = {}  # number of calls of an owner in a whole pass, if it is known
+        self._at: dict[tuple[str, Any], int] = {}  # number of calls of an owner from one spot in the code
+        self._repeats: dict[tuple[str, Any], int] = {}  # the number of these calls in the passes that were seen
+        self._taken: set[tuple[str, int]] = set()  # the calls that ran
         self._heard: dict[str, int] = {}  # number of runs of the guides' modules
         self.training = False
         self.is_open = False
@@ -47,10 +51,12 @@ class Pass(threading.local):
         Raises:
             ValueError: if a module had fewer calls than were found, so that a call may have had another's upsampler.
         """
-        for owner, expected in self._expected.items():
-            if self._counts[owner] < expected:
+        counted = [(owner, self._counts[owner], expected) for owner, expected in self._expected.items()]
+        repeated = [(spot[0], self._at[spot], expected) for spot, expected in self._repeats.items()]
+        for owner, count, expected in counted + repeated:
+            if count < expected:
                 raise ValueError(
-                    f"{owner or 'the network'} resampled {self._counts[owner]} of the {expected} maps that "
+                    f"{owner or 'the network'} resampled {count} of the {expected} maps that "
                     "resfu.upgrade saw, so that which upsampler belongs to which is not known. Upgrade it with inputs "
                     "that take this way, or leave it out (where=[...])."
                 )
@@ -58,8 +64,8 @@ class Pass(threading.local):
     def close(self) -> None:
         """End the pass and release the guides."""
         self.is_open = self.training = False
-        self._counts.clear()
-        self._expected.clear()
+        for counts in (self._counts, self._expected, self._at, self._repeats, self._taken):
+            counts.clear()
         self._heard.clear()
         self.guides.clear()
 
@@ -87,15 +93,44 @@ class Pass(threading.local):
             return 0
         number = self._counts.get(owner, 0)
         if number >= calls:
-            raise ValueError(
-                f"{owner or 'the network'} resamples more maps in this pass than the {calls} that resfu.upgrade saw: "
-                "the order of its places changes from pass to pass. Upgrade it with inputs that take this way, or "
-                "leave it out (where=[...])."
-            )
+            raise ValueError(_too_many(owner, calls))
         self._counts[owner] = number + 1
         if all_of_them:
             self._expected[owner] = calls
         return number
+
+    def next_at(self, owner: str, spot: Any, numbers: Sequence[int | None]) -> int | None:
+        """The number of this owner's current call, which comes from a spot in the code that `resfu.upgrade` saw.
+
+        Args:
+            owner: its path.
+            spot: the spot; such a call may run in one pass and not in another.
+            numbers: the numbers of the calls from there in a pass, more than one in a loop; empty for a new call.
+
+        Raises:
+            ValueError: if a loop has more calls than were found.
+        """
+        self._counts[owner] = self._counts.get(owner, 0) + 1
+        if not numbers:
+            return None
+        place = owner, spot
+        count = self._at.get(place, 0)
+        if count >= len(numbers):
+            raise ValueError(_too_many(owner, len(numbers)))
+        self._at[place], self._repeats[place] = count + 1, len(numbers)
+        return numbers[count]
+
+    def take(self, owner: str, number: int | None) -> None:
+        """Note that a call runs.
+
+        Raises:
+            ValueError: if it ran before in this pass, so that one of the two must be another call.
+        """
+        if number is None or not self.is_open:
+            return
+        if (owner, number) in self._taken:
+            raise ValueError(_too_many(owner, 1))
+        self._taken.add((owner, number))
 
     def hear(self, name: str, run: int | None, value: Tensor) -> None:
         """Called when a guide's module has run: keep its map if it is the guide's run, or any run for None.
@@ -141,6 +176,14 @@ class Pass(threading.local):
                 "train: remove the no_grad (torch.utils.checkpoint with use_reentrant=True sets one as well), leave "
                 "this place out (where=[...]), or call model.eval()."
             )
+
+
+def _too_many(owner: str, calls: int) -> str:
+    return (
+        f"{owner or 'the network'} resamples more maps in this pass than the {calls} that resfu.upgrade saw: the order "
+        "of its places changes from pass to pass. Upgrade it with inputs that take this way, or leave it out "
+        "(where=[...])."
+    )
 
 
 class Tap:

@@ -7,6 +7,7 @@ from typing import Any
 from resfu.upgrading.calls import Call
 
 Site = tuple[tuple[int | None, ...], ...]
+Spot = tuple[tuple[str, ...], Site]  # chain and site of a call, see `Place`
 # Reasons why a place is left alone unless it is named, and the reasons why it cannot be replaced at all.
 LOGITS, POSITION, MASK, IMAGE = "logits to the image", "position embedding", "mask", "the image itself"
 POOLED, SAME_SIZE, LEARNED = "of one pixel", "to its own size", "learned by itself"
@@ -94,6 +95,11 @@ class Place:
     def name(self) -> str:
         """Owner and number, the name of the place for `resfu.upgrade`."""
         return f"{self.owner}#{self.number}"
+
+    @property
+    def spot(self) -> Spot:
+        """Where the call stands in the code."""
+        return self.chain, self.site
 
     @property
     def call_by_way(self) -> Call:

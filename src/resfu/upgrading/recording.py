@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -23,10 +24,8 @@ from resfu.upsamplers import Upsampler
 _MODULE_FILE = nn.Module.__call__.__code__.co_filename
 # Files that are left out of chains: those through which a checkpointed function is called, because the forward that
 # uses the checkpoint names the function itself, and those of redirected calls.
-_BETWEEN = (
-    *(str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo")),
-    *(str(Path(__file__).parent / name) for name in ("network.py", "owner.py")),
-)
+_TORCH = tuple(str(Path(torch.__file__).parent / name) for name in ("utils/checkpoint.py", "_compile.py", "_dynamo"))
+_BETWEEN = (*_TORCH, *(str(Path(__file__).parent / name) for name in ("network.py", "owner.py")))
 _DISPATCH = frozenset(
     function.__code__
     for function in (handle_torch_function, F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
@@ -139,12 +138,23 @@ class Recorder(TorchFunctionMode):
 def chain_and_site(frame: FrameType | None) -> tuple[tuple[str, ...], Site]:
     """Names of the functions from the forward of the innermost module to a frame, and the position in each."""
     names, site = [], []
-    while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
-        if frame.f_code not in _DISPATCH and not frame.f_code.co_filename.startswith(_BETWEEN):
-            names.append(frame.f_code.co_qualname)
-            site.append(_position(frame))
-        frame = frame.f_back
+    for each in frames_inside(frame):
+        if each.f_code not in _DISPATCH and not each.f_code.co_filename.startswith(_BETWEEN):
+            names.append(each.f_code.co_qualname)
+            site.append(_position(each))
     return tuple(reversed(names)), tuple(reversed(site))
+
+
+def is_called_by_torch(frame: FrameType | None) -> bool:
+    """Whether a checkpoint or PyTorch's compiler stands between the forward of the innermost module and a frame."""
+    return any(each.f_code.co_filename.startswith(_TORCH) for each in frames_inside(frame))
+
+
+def frames_inside(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and those that called it, up to the forward of the innermost module."""
+    while frame is not None and frame.f_code.co_filename != _MODULE_FILE:
+        yield frame
+        frame = frame.f_back
 
 
 def _position(frame: FrameType) -> tuple[int | None, ...]:

@@ -13,11 +13,13 @@ And every function in the module costs an extra Python call (`python -m benchmar
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from torch import nn
+
+from resfu.upgrading.places import Spot
 
 _DEPTH = 4  # number of names in torch.nn.functional.interpolate
 
@@ -51,6 +53,19 @@ class Rewiring:
         if not isinstance(forward, FunctionType):
             raise ValueError(f"the forward of {base.__name__} must be a plain function, not {type(forward).__name__}.")
         self.forward = cast("FunctionType", self._copy(forward))
+
+    def has(self, spot: Spot) -> bool:
+        """Whether the functions still have these calls where they were: false if a file has been edited since."""
+        chain, site = spot
+        return all(position in self._positions.get(name, ()) for name, position in zip(chain, site, strict=True))
+
+    @cached_property
+    def _positions(self) -> dict[str, set[tuple[int | None, ...]]]:
+        found: dict[str, set[tuple[int | None, ...]]] = {}
+        for copy in filter(None, self._copies.values()):
+            for code in _nested(copy.__code__):
+                found.setdefault(code.co_qualname, set()).update(code.co_positions())
+        return found
 
     def _copy(self, function: FunctionType) -> FunctionType | None:
         if id(function) in self._copies:

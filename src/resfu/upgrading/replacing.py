@@ -92,7 +92,9 @@ def upgrade(
         "exchanges": exchanges,
     }
     named = dict(named_inputs or {})
-    content["training"] = orders_in_training(model, plan, content, inputs, named)
+    found = orders_in_training(model, plan, content, inputs, named)
+    content["training"] = {path: order for path, (order, _) in found.items()}
+    content["training_spots"] = {path: spots for path, (_, spots) in found.items()}
     upgraded = install(_copied(model), content)
     _check_all_run(upgraded, plan, content, (inputs, named))
     _warn_of_untrained(content)
@@ -120,7 +122,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _calls(places: list[Place]) -> list[dict[str, Any]]:
-    return [{"call": place.call.to_json(), "chain": list(place.chain)} for place in places]
+    return [{"call": place.call.to_json(), "chain": list(place.chain), "site": place.site} for place in places]
 
 
 def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs: tuple[tuple, dict]) -> None:
