@@ -186,6 +186,12 @@ def test_what_cannot_hold_the_labels_is_refused():
     for out in (torch.empty(9, 9, dtype=torch.int64), np.empty((9, 9), np.uint16), torch.empty(9, 9)):
         assert resfu.upsample_labels(logits, (9, 9), out=out) is out
         assert (out == 299).all()
+    for out in (
+        torch.zeros(9, dtype=torch.int16).expand(9, 9),
+        np.lib.stride_tricks.as_strided(np.zeros(9, np.int16), (9, 9), (0, 2)),
+    ):
+        with pytest.raises(ValueError, match="out must have memory for each of its numbers"):
+            resfu.upsample_labels(logits, (9, 9), out=out)
     mask = torch.zeros(9, 9, dtype=torch.bool)
     assert resfu.upsample_labels(logits[:, -1:], (9, 9), threshold=0, out=mask).all()
 

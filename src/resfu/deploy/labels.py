@@ -220,6 +220,9 @@ def _target(logits: Tensor, size: tuple[int, ...], decision: Decision, out: Any)
     given = tuple(out.shape)
     if given != shape and (shape[0] != 1 or given != shape[1:]):
         raise ValueError(f"out must be {list(shape)}, got {list(given)}.")
+    strides = out.stride() if isinstance(out, Tensor) else getattr(out, "strides", given)
+    if any(n > 1 and stride == 0 for n, stride in zip(given, strides, strict=True)):
+        raise ValueError("out must have memory for each of its numbers, got an expanded one: copy it first.")
     if _highest(out) < decision.highest:
         raise ValueError(f"out holds {out.dtype}, but labels go up to {decision.highest}: use {dtype}.")
     return logits.new_empty(0, dtype=dtype), out if given == shape else out[None]
