@@ -73,7 +73,7 @@ def test_after_an_edit_of_the_code_the_order_tells(tmp_path):
     save_upgraded(better, tmp_path)
     plan = json.loads((tmp_path / "upgrade.json").read_text())
     for call in plan["owners"][""]:
-        for position in call["site"]:
+        for position in call["spot"][1]:
             position[0] += 1000
     (tmp_path / "upgrade.json").write_text(json.dumps(plan))
     loaded = load_upgraded(tmp_path, Matching())
@@ -120,3 +120,53 @@ def test_a_part_that_is_checkpointed_later_is_the_same_part():
     with torch.no_grad():
         torch.testing.assert_close(better(image), net(image))
     assert numbers == [0, 1]
+
+
+def test_a_part_that_is_no_longer_checkpointed_is_the_same_part():
+    net, image = Levels().eval(), torch.rand(2, 3, 32, 32)
+    net.checkpointed = True
+    better = upgrade(net, "carafe", image)
+    better.train()
+    numbers = ran(better)
+    better(image)
+    better.checkpointed = False
+    better(image)
+    assert numbers == [0, 1, 0, 1]
+
+
+class Extra(Levels):
+    """May run its part once more before, in a checkpoint: then the order misleads."""
+
+    def forward(self, image, more=False):
+        x = self.down(image)
+        if more:
+            x = x + checkpoint(self.up, x, 1, use_reentrant=False)[..., ::2, ::2]
+        return self.head(self.up(x, 1))
+
+
+def test_no_upsampler_runs_twice_in_a_pass():
+    image = torch.rand(2, 3, 32, 32)
+    better = upgrade(Extra().eval(), "carafe", image)
+    with torch.no_grad(), pytest.raises(ValueError, match="more maps in this pass than the 1 that"):
+        better(image, more=True)
+    assert better(image).shape == (2, 2, 16, 16)
+
+
+class Refining(Levels):
+    """Refines in evaluation mode, and in training mode on request."""
+
+    def forward(self, image, refine=False):
+        x = F.interpolate(self.down(image), scale_factor=2, mode="bilinear")
+        if refine or not self.training:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear")
+        return self.head(x)
+
+
+def test_a_call_that_was_seen_in_the_other_mode():
+    image = torch.rand(2, 3, 32, 32)
+    with pytest.warns(UserWarning, match="#1 is not upsampled by the same call in training mode"):
+        better = upgrade(Refining().eval(), "carafe", image).train()
+    numbers = ran(better)
+    better(image)
+    better(image, refine=True)
+    assert numbers == [0, 0, 1]

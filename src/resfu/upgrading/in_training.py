@@ -12,7 +12,7 @@ from resfu.upgrading.building import SAME
 from resfu.upgrading.installing import install
 from resfu.upgrading.passing import Pass
 from resfu.upgrading.places import Place, Spot
-from resfu.upgrading.recording import chain_and_site
+from resfu.upgrading.recording import spot_of
 from resfu.upgrading.running import restoring, run
 
 Order = list[int | None]
@@ -68,7 +68,7 @@ class _Trace(Pass):
 
     def next(self, owner: str, calls: int, all_of_them: bool = True) -> int:
         """Note a call; none has an upsampler here, so any number will do."""
-        self.spots.setdefault(owner, []).append(chain_and_site(sys._getframe(1)))
+        self.spots.setdefault(owner, []).append(spot_of(sys._getframe(1)))
         return 0
 
 
@@ -81,8 +81,8 @@ def _order(calls: Sequence[Place], in_training: Sequence[Spot]) -> Order:
 
 
 def _inside(spot: Spot) -> Spot:
-    chain, site = spot
-    return chain, site[-1:]
+    chain, site, _ = spot
+    return chain, site[-1:], False
 
 
 def _matched(calls: Iterable[Spot], in_training: Sequence[Spot], order: Order) -> Order:

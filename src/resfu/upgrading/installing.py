@@ -87,15 +87,15 @@ def _owner(
     chains = [tuple(call["chain"]) for call in calls]
     replacements = {int(number): cast("Replacement", part) for number, part in modules.items()}
     owner = Owner(path, state, chains, described, replacements, guides, middles, order)
-    if not isinstance(module, nn.ConvTranspose2d) and all("site" in call for call in calls):
-        owner.spots[False] = Spots([_spot(call["chain"], call["site"]) for call in calls], range(len(calls)))
+    if not isinstance(module, nn.ConvTranspose2d) and all("spot" in call for call in calls):
+        owner.spots[False] = Spots([_spot(*call["spot"]) for call in calls], range(len(calls)))
         if order is not None and spots is not None:
             owner.spots[True] = Spots([_spot(*spot) for spot in spots], order, owner.spots[False])
     return owner, modules
 
 
-def _spot(chain: list[str], site: list[list[int | None]]) -> Spot:
-    return tuple(chain), tuple(map(tuple, site))
+def _spot(chain: list[str], site: list[list[int | None]], checkpointed: bool) -> Spot:
+    return tuple(chain), tuple(map(tuple, site)), checkpointed
 
 
 def _guide(content: dict[str, Any] | None) -> Guide | None:

@@ -14,7 +14,7 @@ from resfu.upgrading.building import Replacement
 from resfu.upgrading.calls import INTERPOLATIONS, SHUFFLES, Call, asked_mode, input_of
 from resfu.upgrading.passing import Pass
 from resfu.upgrading.places import Spot
-from resfu.upgrading.recording import chain_and_site, frames_inside, is_called_by_torch
+from resfu.upgrading.recording import frames_inside, spot_of
 from resfu.upsamplers.starts import PUBLISHED, interpolated
 
 _CHANGED = 1.5  # a ratio that differs by more than this factor belongs to another place
@@ -89,7 +89,7 @@ class Owner:
         if spots is not None:
             spot, numbers = spots.of(sys._getframe(1))
             number = self._counted() if numbers is None else state.next_at(self.path, spot, numbers)
-            state.take(self.path, number)
+            state.take(self.path, number, len(self.calls))
         else:
             number = self._counted()
         if state.visited is not None:
@@ -150,8 +150,10 @@ class Spots:
         for spot, number in zip(spots, numbers, strict=True):
             self.found.setdefault(spot, []).append(number)
         self.found = {**(others.found if others else {}), **self.found}
-        self._chains = {chain for chain, _ in self.found}
-        self._ends = {(chain, site[-1:]) for chain, site in self.found}
+        self._chains = {chain for chain, _, _ in self.found}
+        self._ends: dict[Any, set[bool]] = {}
+        for chain, site, checkpointed in self.found:
+            self._ends.setdefault((chain, site[-1:]), set()).add(checkpointed)
         self._met: dict[Any, tuple[list[CodeType], Spot, list[int | None] | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,22 +168,21 @@ class Spots:
         way = list(frames_inside(frame))
         key = tuple((id(each.f_code), each.f_lasti) for each in way)
         if key not in self._met:  # from each place in the code, only the first call is looked up
-            spot = chain_and_site(frame)
-            self._met[key] = [each.f_code for each in way], spot, self._numbers(spot, frame)
+            spot = spot_of(frame)
+            self._met[key] = [each.f_code for each in way], spot, self._numbers(spot)
         return self._met[key][1:]
 
-    def _numbers(self, spot: Spot, frame: FrameType) -> list[int | None] | None:
+    def _numbers(self, spot: Spot) -> list[int | None] | None:
         """See `of`.
 
-        A call is new if its function was seen, but not this line of it. But a function that a checkpoint calls may make
-        a call that was seen when it was called directly, and so may one that PyTorch's compiler has made.
+        A call is new if its function was seen, but not this line of it. But a function that is now called directly and
+        was seen in a checkpoint, or the other way round, makes the same calls from elsewhere in the forward.
         """
-        chain, site = spot
+        chain, site, checkpointed = spot
         if spot in self.found:
             return self.found[spot]
-        if chain not in self._chains or ((chain, site[-1:]) in self._ends and is_called_by_torch(frame)):
-            return None
-        return []
+        seen = self._ends.get((chain, site[-1:]), set())  # whether its last line was seen in a checkpoint, or not
+        return None if chain not in self._chains or seen - {checkpointed} else []
 
 
 def _equal(n: Any, m: int) -> bool:

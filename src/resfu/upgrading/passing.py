@@ -120,16 +120,16 @@ class Pass(threading.local):
         self._at[place], self._repeats[place] = count + 1, len(numbers)
         return numbers[count]
 
-    def take(self, owner: str, number: int | None) -> None:
-        """Note that a call runs.
+    def take(self, owner: str, number: int | None, calls: int) -> None:
+        """Note that one of an owner's calls runs.
 
         Raises:
             ValueError: if it ran before in this pass, so that one of the two must be another call.
         """
-        if number is None or not self.is_open:
+        if number is None:
             return
         if (owner, number) in self._taken:
-            raise ValueError(_too_many(owner, 1))
+            raise ValueError(_too_many(owner, calls))
         self._taken.add((owner, number))
 
     def hear(self, name: str, run: int | None, value: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from resfu.upgrading.calls import Call
 
 Site = tuple[tuple[int | None, ...], ...]
-Spot = tuple[tuple[str, ...], Site]  # chain and site of a call, see `Place`
+Spot = tuple[tuple[str, ...], Site, bool]  # chain, site and checkpointed of a call, see `Place`
 # Reasons why a place is left alone unless it is named, and the reasons why it cannot be replaced at all.
 LOGITS, POSITION, MASK, IMAGE = "logits to the image", "position embedding", "mask", "the image itself"
 POOLED, SAME_SIZE, LEARNED = "of one pixel", "to its own size", "learned by itself"
@@ -74,6 +74,7 @@ class Place:
         share: share of the call in the time of the forward pass.
         chain: names of the functions from the owner's forward to the call.
         site: lines and columns of the calls in these functions.
+        checkpointed: whether a checkpoint (or PyTorch's compiler) calls one of these functions.
         before: how many of the plan's sources are computed before the call.
         by_way: for logits: the encoder's largest map below the image's size, if there is one. If a network does not
             interpolate features, its logits are upsampled to this size, and from there to the image as before.
@@ -88,6 +89,7 @@ class Place:
     share: float = 0.0
     chain: tuple[str, ...] = ()
     site: Site = ()
+    checkpointed: bool = False
     before: int = 0
     by_way: Guide | None = None
 
@@ -99,7 +101,7 @@ class Place:
     @property
     def spot(self) -> Spot:
         """Where the call stands in the code."""
-        return self.chain, self.site
+        return self.chain, self.site, self.checkpointed
 
     @property
     def call_by_way(self) -> Call:

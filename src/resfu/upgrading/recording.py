@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from resfu.upgrading.calls import changes_resolution, described, input_of
 from resfu.upgrading.flow import IMAGE, Flow, tensors_in
-from resfu.upgrading.places import Guide, Place, Site
+from resfu.upgrading.places import Guide, Place, Spot
 from resfu.upgrading.running import synchronize
 from resfu.upsamplers import Upsampler
 
@@ -90,9 +90,12 @@ class Recorder(TorchFunctionMode):
         self._counts[owner] = number + 1
         self.flow.placed(len(self.places), output)
         call = described(func, args, kwargs, output)
-        chain, site = chain_and_site(sys._getframe(1))
+        chain, site, checkpointed = spot_of(sys._getframe(1))
         before = len(self.sources)
-        place = Place(owner, number, call, milliseconds=1e3 * spent, chain=chain, site=site, before=before)
+        place = Place(
+            owner, number, call, milliseconds=1e3 * spent,
+            chain=chain, site=site, checkpointed=checkpointed, before=before,
+        )  # fmt: skip
         self.places.append(place)
         self.inputs.append(input_of(args, kwargs))
         return output
@@ -135,19 +138,15 @@ class Recorder(TorchFunctionMode):
                 self.sources.append(Guide(path, "output", keys, tensor.shape[1], tuple(tensor.shape[2:]), call=run))
 
 
-def chain_and_site(frame: FrameType | None) -> tuple[tuple[str, ...], Site]:
-    """Names of the functions from the forward of the innermost module to a frame, and the position in each."""
-    names, site = [], []
+def spot_of(frame: FrameType | None) -> Spot:
+    """Where in the code of the innermost module the call stands that a frame makes."""
+    names, site, checkpointed = [], [], False
     for each in frames_inside(frame):
+        checkpointed |= each.f_code.co_filename.startswith(_TORCH)
         if each.f_code not in _DISPATCH and not each.f_code.co_filename.startswith(_BETWEEN):
             names.append(each.f_code.co_qualname)
             site.append(_position(each))
-    return tuple(reversed(names)), tuple(reversed(site))
-
-
-def is_called_by_torch(frame: FrameType | None) -> bool:
-    """Whether a checkpoint or PyTorch's compiler stands between the forward of the innermost module and a frame."""
-    return any(each.f_code.co_filename.startswith(_TORCH) for each in frames_inside(frame))
+    return tuple(reversed(names)), tuple(reversed(site)), checkpointed
 
 
 def frames_inside(frame: FrameType | None) -> Iterator[FrameType]:

@@ -56,7 +56,7 @@ class Rewiring:
 
     def has(self, spot: Spot) -> bool:
         """Whether the functions still have these calls where they were: false if a file has been edited since."""
-        chain, site = spot
+        chain, site, _ = spot
         return all(position in self._positions.get(name, ()) for name, position in zip(chain, site, strict=True))
 
     @cached_property

@@ -122,7 +122,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _calls(places: list[Place]) -> list[dict[str, Any]]:
-    return [{"call": place.call.to_json(), "chain": list(place.chain), "site": place.site} for place in places]
+    return [{"call": place.call.to_json(), "chain": list(place.chain), "spot": place.spot} for place in places]
 
 
 def _check_all_run(model: nn.Module, plan: Plan, content: dict[str, Any], inputs: tuple[tuple, dict]) -> None:
