@@ -61,6 +61,28 @@ def test_what_does_not_commute_is_refused():
         resfu.fuse_classifier(network.eval())
 
 
+def _lite(**options):
+    torch.manual_seed(0)
+    return resfu.create_host("efficientnet-lite0", "bilinear", num_classes=4, host_options=options).eval()
+
+
+def test_something_before_the_classifier_is_refused():
+    reason = "does not give its upsampled features straight to the classifier"
+    with pytest.raises(ValueError, match=reason):
+        resfu.fuse_classifier(_lite(skip_channels=8))
+    network = _lite()
+    network.head.projection = torch.nn.Conv2d(112, 64, 1)  # without an activation, after which another changes nothing
+    resfu.fuse_classifier(network)
+    handle = network.head.slot.register_forward_hook(lambda slot, args, out: out.relu())
+    with pytest.raises(ValueError, match=reason):
+        resfu.fuse_classifier(network)
+    handle.remove()
+    for options in ({"groups": 2}, {"stride": 2}, {"padding": 1}):
+        network.head.classifier = torch.nn.Conv2d(64, 4, 1, **options)
+        with pytest.raises(ValueError, match="has no upsampler that a 1 x 1 classifier follows"):
+            resfu.fuse_classifier(network)
+
+
 @pytest.mark.parametrize(
     "create", [lambda: resfu.CARAFE(8, start="bilinear"), lambda: resfu.FADE(8, 8, start="bilinear")]
 )

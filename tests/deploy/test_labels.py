@@ -165,11 +165,19 @@ def test_axes_of_their_own_as_medical_tools_resample_thick_slices():
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
     st.tuples(st.integers(1, 200), st.integers(1, 200)),
     st.sampled_from(["nearest", "nearest-exact"]),
-    st.sampled_from(_DTYPES),
+    st.sampled_from([*_DTYPES, torch.float64]),
 )
 def test_nearest_is_pytorchs(low, size, mode, dtype):
     logits = content("noise", (1, 5, *low), 0).to(dtype)
     want = F.interpolate(logits, size=size, mode=mode).argmax(1)
+    assert torch.equal(resfu.upsample_labels(logits, size, mode=mode).long(), want)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_positions_in_fp64_are_rounded_less(mode):
+    logits, size = content("noise", (1, 5, 2, 12), 0).double(), (82, 191)
+    want = F.interpolate(logits, size=size, mode=mode).argmax(1)
+    assert not torch.equal(F.interpolate(logits.float(), size=size, mode=mode).argmax(1), want)
     assert torch.equal(resfu.upsample_labels(logits, size, mode=mode).long(), want)
 
 
@@ -207,6 +215,8 @@ def test_labels_go_straight_into_a_file(tmp_path):
     ("options", "message"),
     [
         ({"size": (9,)}, r"size must be \(H, W\), got \(9,\)"),
+        ({"mode": 3}, "mode must be linear, nearest, nearest-exact or 2 of them"),
+        ({"budget": [1]}, r"budget must be bytes from 1, .* got \[1\]"),
         ({"mode": "cubic"}, "mode must be linear, nearest, nearest-exact or 2 of them"),
         ({"size": 50}, r"size must be \(H, W\), got 50"),
         ({"size": (9, 0)}, r"size must be whole numbers from 1, got \(9, 0\)"),

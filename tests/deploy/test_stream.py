@@ -8,37 +8,7 @@ import resfu
 from resfu.deploy import plan
 from resfu.deploy.forms import FORMS
 from resfu.evaluation.cost import peak_memory
-
-_SIZES = {
-    "any": ((13, 11), (90, 75)),
-    "integer": ((13, 10), (78, 60)),
-    "fixed": ((37, 11), (148, 44)),
-    "2": ((67, 21), (133, 42)),
-}
-
-
-_SMALL = {
-    "any": ((7, 6), (38, 31)),
-    "integer": ((7, 6), (28, 24)),
-    "fixed": ((17, 6), (68, 24)),
-    "2": ((33, 10), (66, 20)),
-}
-_OPTIONS = {"naf": {"dim": 32}, "anyup": {"dim": 16, "window_ratio": 0.2}}  # as wide as tests have time for
-
-
-def make(name, dtype=torch.float32, sizes=_SIZES, **options):
-    torch.manual_seed(0)
-    method = resfu.UPSAMPLERS[name]
-    low, size = sizes[method.ratios]
-    ratio = 2 if method.ratios == "2" else size[0] // low[0]
-    guidance_channels = 3 if method.image_guided else 32
-    options = {"channels": 16, "guidance_channels": guidance_channels, "scale_factor": ratio} | options
-    up = resfu.create_upsampler(name, **options | _OPTIONS.get(name, {})).eval()
-    for parameter in up.parameters():  # away from zeros and from uniform kernels
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    features = torch.randn(2, 16, *low)
-    guidance = torch.randn(2, guidance_channels, *size) if method.guided else None
-    return up.to(dtype), features.to(dtype), None if guidance is None else guidance.to(dtype), size
+from tests.deploy.banded import SMALL, make
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +67,7 @@ def test_ablations_of_resfu(options):
 
 @pytest.mark.parametrize("name", ["sapa", "a2u", "resfu", "resfu-image", "naf", "anyup", "carafe", "dysample"])
 def test_parts_with_hooks_are_called_or_refused(name):
-    up, features, guidance, size = make(name, sizes=_SMALL)
+    up, features, guidance, size = make(name, sizes=SMALL)
 
     def bands():
         try:
@@ -144,20 +114,6 @@ def test_images_of_other_sizes_than_the_output(name, image):
     torch.testing.assert_close(found, whole, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["naf", "resfu"])
-def test_gradients_from_a_start_and_in_training(name):
-    up, features, guidance, size = make(
-        name, torch.float64, _SMALL, **({"start": "bicubic"} if name == "resfu" else {})
-    )
-    features.requires_grad_()
-    found = []
-    for run in (up.train(), resfu.checkpointed(up)):
-        torch.manual_seed(3)  # NAF draws a factor for its coordinates
-        found.append(torch.autograd.grad(run(features, guidance, size).square().sum(), [features, *up.parameters()]))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=1e-8)
-
-
 @pytest.mark.parametrize("name", list(FORMS))
 def test_a_budget_is_kept(name, monkeypatch):
     monkeypatch.undo()  # bands as of large images
@@ -169,25 +125,6 @@ def test_a_budget_is_kept(name, monkeypatch):
             pass
 
     assert peak_memory(bands, features) <= 8 * 2**20
-
-
-@pytest.mark.parametrize("name", list(FORMS))
-def test_gradients_of_bands_are_those_of_the_whole_call(name):
-    up, features, guidance, size = make(name, torch.float64, _SMALL)
-    inputs = [t.requires_grad_() for t in (features, guidance) if t is not None]
-    wanted = [*inputs, *up.parameters()]
-    grad = torch.randn(2, 16, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    whole = up(features, guidance, size)
-    expected = torch.autograd.grad(whole, wanted, grad, allow_unused=True)
-    out = resfu.checkpointed(up)(features, guidance, size)
-    torch.testing.assert_close(out, whole, atol=1e-9, rtol=1e-9)
-    found = torch.autograd.grad(out, wanted, grad, allow_unused=True)
-    rounding = 1e-6 if name == "stack-jbu" else 1e-8  # its Gaussian of the distance is fp32 by definition
-    for ours, theirs in zip(found, expected, strict=True):
-        if theirs is not None:
-            torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=rounding)
-        else:
-            assert ours is None or not ours.any()
 
 
 def test_consumers(tmp_path):

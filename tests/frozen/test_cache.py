@@ -58,6 +58,13 @@ def test_an_encoder_is_asked_once(tmp_path, images):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_images_of_equal_numbers_and_another_shape(tmp_path):
+    images = torch.rand(1, 3, 14, 16)  # both become 16 x 16
+    for one in (images, images.view(1, 3, 16, 14)):
+        cached, plain = (resfu.PixelFeatures(Layers(), cache=folder).low(one) for folder in (tmp_path, None))
+        assert torch.equal(cached, plain)
+
+
 def strided(stride):
     network = Layers()
     network.convs[0].stride = stride

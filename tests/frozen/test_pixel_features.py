@@ -222,6 +222,8 @@ def test_nothing_trains():
         (lambda: resfu.PixelFeatures(Patches())(np.zeros((4, 4))), "an image is a tensor"),
         (lambda: resfu.PixelFeatures(Patches())(torch.zeros(1, 1, 40, 40)), "images must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.zeros(3)), "points must be"),
+        (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), None), "points must be numbers"),
+        (lambda: resfu.PixelFeatures(Patches(), "stack-jbu")(torch.zeros(1, 3, 40, 40), size=5), "size must be"),
         (lambda: resfu.PixelFeatures(Patches()).at(torch.zeros(1, 3, 40, 40), torch.full((1, 2), torch.nan)), "finite"),
         (
             lambda: resfu.PixelFeatures(Patches()).stream(torch.rand(3, 40, 40), to=np.empty((1, 24, 40, 40), "u1")),

@@ -210,6 +210,7 @@ def test_autocast(name: str) -> None:
         (torch.zeros(3, 8, 8), "got the shape"),
         (torch.zeros(1, 4, 8, 8), "channels of images must be 3, got 4"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "divide by 255"),
+        (torch.zeros(1, 3, 8, 8).bfloat16(), r"images are torch\.bfloat16 and the weights of \w+ are torch\.float32"),
         (torch.zeros(1, 3, 0, 8), "at least one pixel"),
     ],
 )

@@ -124,6 +124,42 @@ def test_without_a_map_in_between_the_image_guides(images):
     assert better[1].resfu["0"].upsampler.guidance_channels == 3
 
 
+class Otherwise(Plain):
+    """The logits are interpolated in a way that is given, and shown in another form."""
+
+    def __init__(self, show=lambda logits: logits, **options):
+        super().__init__()
+        self.show, self.options = show, options
+
+    def forward(self, images):
+        deep = self.stage2(self.stage1(self.stem(images).relu()).relu())
+        return self.show(F.interpolate(self.head(deep), size=images.shape[-2:], **self.options))
+
+
+@pytest.mark.parametrize(
+    "show", [lambda x: x.softmax(1), lambda x: x.float().sigmoid(), lambda x: x.argmax(1), lambda x: (x > 0)[0]]
+)
+def test_probabilities_and_labels_show_logits(images, show):
+    assert find_upsampling(Otherwise(show, mode="bilinear"), images)[0].left_alone == "logits to the image"
+
+
+@pytest.mark.parametrize("options", [{"mode": "bicubic"}, {"mode": "bilinear", "align_corners": True}])
+def test_an_interpolation_without_a_start_is_replaced_up_to_the_image(images, options):
+    model = Otherwise(**options, antialias=True)
+    plan = find_upsampling(model, images)
+    assert plan.logits_alone
+    assert plan[0].by_way is None
+    assert upgrade(model, "resfu", images)(images).shape == (2, 4, 64, 64)
+
+
+def test_a_pixel_shuffle_to_the_image_is_learned(images):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.PixelShuffle(2))
+    assert find_upsampling(model, images)[0].left_alone == "learned by itself"
+    with pytest.raises(ValueError, match="all upsampling of this network is learned"):
+        upgrade(model, "resfu", images)
+    assert upgrade(model, "resfu", images, where="all")(images).shape == (2, 4, 64, 64)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_torchvisions_deeplab():
     segmentation = pytest.importorskip("torchvision.models.segmentation", reason="needs the extra hosts")

@@ -185,6 +185,9 @@ def test_mistakes_are_named(images, tmp_path):
     compiled.compile()
     refused(r"compiled in place \(.compile\(\)\): upgrade it first", network=compiled)
     refused("resfu has no option|has no option", options={"kernel": 3})
+    refused("options must not hold scale_factor: the network sets it by itself", options={"scale_factor": 2})
+    refused("upsampler must be a name or a mapping from places to names, got None", None, images)
+    refused("where must be the name of a place, a list of names or 'all', got 3", where=3)
     hooked = Decoder()
     hooked.forward = hooked.forward
     refused("replaced on the object itself", network=hooked)
@@ -195,6 +198,8 @@ def test_mistakes_are_named(images, tmp_path):
     save_upgraded(upgrade(model, "resfu", images), tmp_path)
     with pytest.raises(ValueError, match="tensors differ"):
         load_upgraded(tmp_path, Decoder(16))
+    with pytest.raises(ValueError, match=r"has no memory \(device meta\): call .to_empty"):
+        load_upgraded(tmp_path, Decoder().to("meta"))
     with pytest.raises(ValueError, match="not the network that the plan was made for"):
         load_upgraded(tmp_path, nn.Sequential(nn.Conv2d(3, 4, 1)))
 

@@ -87,18 +87,20 @@ def test_pooled_maps_go_to_any_size(images):
 
 
 class Antialiased(nn.Module):
-    def __init__(self, mode):
+    def __init__(self, mode, align_corners=False):
         super().__init__()
-        self.a, self.b, self.mode = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 3, padding=1), mode
+        self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 3, padding=1)
+        self.options = {"mode": mode, "align_corners": align_corners}
 
     def forward(self, x):
-        return self.b(F.interpolate(self.a(x), scale_factor=2, mode=self.mode, antialias=True))
+        return self.b(F.interpolate(self.a(x), scale_factor=2, antialias=True, **self.options))
 
 
-def test_antialiased_bicubic_is_another_cubic(images):
+@pytest.mark.parametrize(("mode", "align_corners"), [("bicubic", False), ("bicubic", True), ("bilinear", True)])
+def test_antialiasing_that_changes_upsampling_has_no_start(images, mode, align_corners):
     assert_begins_as_before(Antialiased("bilinear").eval(), images)
-    net = Antialiased("bicubic").eval()
-    with pytest.raises(ValueError, match="cannot start as before: it was bicubic, antialiased interpolation"):
+    net = Antialiased(mode, align_corners).eval()
+    with pytest.raises(ValueError, match=f"cannot start as before: it was {mode}, antialiased interpolation"):
         upgrade(net, "resfu", images, start="as-before")
     assert upgrade(net, "resfu", images)(images).shape == net(images).shape  # with the published start
 

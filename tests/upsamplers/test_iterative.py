@@ -50,5 +50,23 @@ def test_bad_chains_are_named():
     with pytest.raises(ValueError, match="at least one step"):
         Iterative([])
     up = Iterative([resfu.ReSFU(8, 8)])
+    x, guide = torch.zeros(1, 8, 2, 2), torch.zeros(1, 8, 4, 4)
     with pytest.raises(ValueError, match="every step needs a guidance, coarse to fine: 1, got 2"):
-        up(torch.zeros(1, 8, 2, 2), [torch.zeros(1, 8, 4, 4)] * 2)
+        up(x, [guide] * 2)
+    with pytest.raises(ValueError, match=r"step 1 must be one of resfu\.UPSAMPLERS, got Upsample"):
+        Iterative([resfu.Bilinear(), torch.nn.Upsample(scale_factor=2)])
+    call = getattr(Iterative.forward, "__wrapped__", Iterative.forward)
+    with pytest.raises(ValueError, match=r"guidances must be a tensor or a list of tensors, got int"):
+        call(up, x, 3)
+    with pytest.raises(ValueError, match=r"the guidance of step 0 must be \[B, c, H, W\], got the shape \[8, 4, 4\]"):
+        call(up, x, [guide[0]])
+    with pytest.raises(ValueError, match=r"size must be \(H, W\), got 4"):
+        call(Iterative([resfu.CARAFE(8)]), x, size=4)
+
+
+def test_a_step_without_guidance_takes_none():
+    up = Iterative([resfu.Bilinear(), resfu.ReSFU(8, 4)])
+    x, guide = torch.randn(1, 8, 3, 4), torch.randn(1, 4, 12, 16)
+    torch.testing.assert_close(up(x, [None, guide]), up.steps[1](up.steps[0](x, size=(6, 8)), guide))
+    with pytest.raises(ValueError, match="ReSFU needs a guidance"):
+        up(x, [None, None])

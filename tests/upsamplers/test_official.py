@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import resfu
+from resfu.upsamplers.checkpoint import upsampler_tensors
 from resfu.upsamplers.official import convert_state_dict
 
 
@@ -221,6 +222,10 @@ def test_nothing_of_an_upsampler_is_left_out_silently():
         convert_state_dict("carafe", REST)
     with pytest.raises(ValueError, match=r"'semantic_scores.weight' is not a parameter of the published sapa"):
         convert_state_dict("sapa", _resfu("head."))
+    with pytest.raises(ValueError, match="there is no tensor, and so no resfu"):
+        convert_state_dict("resfu", {})
+    with pytest.raises(ValueError, match="expected tensors by name, got list"):  # users have no type checks
+        getattr(upsampler_tensors, "__wrapped__", upsampler_tensors)([], "resfu", bool, "")
     with pytest.raises(ValueError, match="expected tensors by name, got int under 'epoch'"):
         convert_state_dict("resfu", _resfu() | {"epoch": 3})
 

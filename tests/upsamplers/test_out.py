@@ -5,6 +5,7 @@ import torch
 
 from resfu import UPSAMPLERS, create_upsampler
 from resfu.ops import reassemble
+from resfu.ops.destination import check_destination
 
 
 def inputs(name):
@@ -33,6 +34,8 @@ def test_what_does_not_fit(name):
         up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 15))
     with torch.no_grad(), pytest.raises(ValueError, match=r"got torch.float64"):
         up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 16, dtype=torch.float64))
+    with pytest.raises(ValueError, match="out must be a tensor, got str"):  # users have no type checks
+        getattr(check_destination, "__wrapped__", check_destination)("x", (1,), x)
     with torch.no_grad(), pytest.raises(ValueError, match="got an expanded tensor"):
         up(x, y, size=(12, 16), out=torch.empty(2, 8, 12, 1).expand(-1, -1, -1, 16))
     with pytest.raises(ValueError, match="out= has no gradients"):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from resfu.deploy.forms import Guide
 from resfu.deploy.plan import Plan, make_plan
@@ -34,8 +35,8 @@ class Checkpointed(nn.Module):
         if features.numel() == 0:
             return self.upsampler(features, guidance, target)
         plan, guidance = make_plan(self.upsampler, features, guidance, target)
-        parameters = [p for p in self.upsampler.parameters() if p.requires_grad]
-        out = _Bands.apply(plan, features, guidance, *parameters)
+        parameters = dict(self.upsampler.named_parameters())
+        out = _Bands.apply(plan, list(parameters), features, guidance, *parameters.values())
         assert isinstance(out, Tensor)
         return out
 
@@ -76,7 +77,9 @@ class _RecordedGuide(Guide):
 
 class _Bands(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, features: Tensor, guidance: Tensor | None, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, plan: Plan, names: list[str], features: Tensor, guidance: Tensor | None, *parameters: Tensor
+    ) -> Tensor:
         guide = Guide(guidance, plan.form.size)
         shared = plan.form.prepare(features, guide)
         totals = plan.totals(features, guide, shared)
@@ -84,7 +87,7 @@ class _Bands(torch.autograd.Function):
         for rows in plan.bands:
             out[:, :, slice(*rows)] = plan.band(rows, features, guide, shared, totals)
         plan.form.finish()
-        ctx.plan, ctx.guided = plan, guidance is not None
+        ctx.plan, ctx.names, ctx.guided = plan, names, guidance is not None
         ctx.save_for_backward(features, *([] if guidance is None else [guidance]), *parameters)
         device = features.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -96,20 +99,26 @@ class _Bands(torch.autograd.Function):
         features, *rest = ctx.saved_tensors
         guidance = rest.pop(0) if ctx.guided else None
         device, dtype, enabled = ctx.autocast
+        parameters = [p.detach().requires_grad_(p.requires_grad) for p in rest]
+        backward = _Backward(ctx.plan, features, guidance, [p for p in parameters if p.requires_grad])
+        # The parameters of the forward pass are not the module's own if `functional_call` put them in.
+        values = {f"upsampler.{name}": value for name, value in zip(ctx.names, parameters, strict=True)}
         with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
-            found = _Backward(ctx.plan, features, guidance, rest).run(grads[0])
-        return None, *found
+            of_features, of_guidance, *of_parameters = functional_call(backward, values, grads[0])
+        return None, None, of_features, of_guidance, *(of_parameters.pop(0) if p.requires_grad else None for p in rest)
 
 
-class _Backward:
+class _Backward(nn.Module):
     """Gradients of the features, the guidance and the parameters, added up band by band."""
 
-    def __init__(self, plan: Plan, features: Tensor, guidance: Tensor | None, parameters: Sequence[Tensor]) -> None:
-        self.plan, self.parameters = plan, list(parameters)
+    def __init__(self, plan: Plan, features: Tensor, guidance: Tensor | None, parameters: list[Tensor]) -> None:
+        super().__init__()
+        self.upsampler = plan.form.up
+        self.plan, self.trained = plan, parameters
         self.features, self.guidance = features.detach().requires_grad_(), guidance
         self.guidance_grad = None if guidance is None else torch.zeros_like(guidance)
 
-    def run(self, grad: Tensor) -> list[Tensor | None]:
+    def forward(self, grad: Tensor) -> list[Tensor | None]:
         """Compute the gradients from the output's gradient."""
         plan, form = self.plan, self.plan.form
         guidance = None if self.guidance is None else self.guidance.detach().requires_grad_()
@@ -118,7 +127,7 @@ class _Backward:
         with torch.no_grad():
             totals = plan.totals(self.features, Guide(self.guidance, form.size), leaves)
         totals = [t.requires_grad_() for t in totals]
-        wanted = [self.features, *self.parameters, *leaves, *totals]
+        wanted = [self.features, *self.trained, *leaves, *totals]
         self.grads: list[Tensor | None] = [None] * len(wanted)
         for rows in plan.bands:
             guide = _RecordedGuide(self.guidance, form.size)
@@ -152,14 +161,14 @@ class _Backward:
 
     def _through_shared(self, shared: Sequence[Tensor], guidance: Tensor | None) -> list[Tensor | None]:
         """Propagate the gradients of the shared tensors to the inputs."""
-        count = 1 + len(self.parameters)
+        count = 1 + len(self.trained)
         pairs = [
             (tensor, grad)
             for tensor, grad in zip(shared, self.grads[count : count + len(shared)], strict=True)
             if tensor.requires_grad and grad is not None
         ]
         if pairs:
-            inputs = [self.features, *self.parameters, *([] if guidance is None else [guidance])]
+            inputs = [self.features, *self.trained, *([] if guidance is None else [guidance])]
             tensors, grads = zip(*pairs, strict=True)
             found = torch.autograd.grad(tensors, inputs, grads, allow_unused=True)
             self._gather(found[:count])

@@ -3,6 +3,7 @@
 import copy
 from typing import TypeVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from resfu.upsamplers.iterative import Iterative
 from resfu.upsamplers.starts import PUBLISHED
 
 Host = TypeVar("Host", bound=nn.Module)
+_PROBE = (1, 3, 64, 64)  # an image on which both orders are compared
+_ROUNDING = 1e-2  # of the largest score: TF32, bf16 and half precision stay below
 
 
 class Classified(Upsampler):
@@ -69,8 +72,8 @@ def fuse_classifier(host: Host) -> Host:
         The copy, for inference.
 
     Raises:
-        ValueError: for a network in training mode, with something other than dropout between the upsampler and the
-            classifier, or with an upsampler that does not commute with the classifier.
+        ValueError: for a network in training mode, with an upsampler that does not commute with the classifier, or
+            with something else than the upsampled features before the classifier (a skip connection, an activation).
 
     >>> host = resfu.create_host("efficientnet-lite0", "resfu", num_classes=20).eval()
     >>> resfu.fuse_classifier(host)(torch.randn(1, 3, 64, 64)).shape
@@ -80,7 +83,7 @@ def fuse_classifier(host: Host) -> Host:
         raise ValueError(f"this {type(host).__name__} holds a network: give that, as module.host.")
     head = getattr(host, "head", None)
     slot, classifier = getattr(head, "slot", None), getattr(head, "classifier", None)
-    if slot is None or not isinstance(classifier, nn.Conv2d) or classifier.kernel_size != (1, 1):
+    if slot is None or not _classifies_pixels(classifier):
         raise ValueError(
             f"{type(host).__name__} has no upsampler that a 1 x 1 classifier follows: PSPNet, Segmenter and "
             "EfficientNet-Lite0 have."
@@ -104,4 +107,27 @@ def fuse_classifier(host: Host) -> Host:
     else:
         slot.upsampler = classified
     head.classifier = nn.Identity()
-    return fused.eval()
+    if not _agree(host, fused):
+        raise ValueError(
+            f"{type(host).__name__} does not give its upsampled features straight to the classifier: what is between "
+            "them, a skip connection or an activation, does not commute with the classifier."
+        )
+    return fused
+
+
+def _classifies_pixels(classifier: nn.Module | None) -> bool:
+    """Whether a classifier is one linear map of the channels of each pixel."""
+    if not isinstance(classifier, nn.Conv2d) or classifier.groups != 1:
+        return False
+    return classifier.kernel_size == classifier.stride == (1, 1) and classifier.padding in ((0, 0), "valid", "same")
+
+
+@torch.no_grad()
+def _agree(host: nn.Module, fused: nn.Module) -> bool:
+    like = next(host.parameters())
+    images = torch.randn(_PROBE, generator=torch.Generator().manual_seed(0)).to(like)
+    try:
+        found, expected = fused(images), host(images)
+    except RuntimeError:  # a concatenation of scores and features
+        return False
+    return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())

@@ -160,7 +160,7 @@ def _checked_size(logits: Tensor, size: Sequence[int]) -> tuple[int, ...]:
 
 def _modes(mode: str | Sequence[Axis], axes: int) -> list[str]:
     """The mode of each axis."""
-    modes = [mode] * axes if isinstance(mode, str) else list(mode)
+    modes = list(mode) if isinstance(mode, Sequence) and not isinstance(mode, str) else [mode] * axes
     alias = {2: "bilinear", 3: "trilinear"}[axes]
     modes = ["linear" if name == alias else name for name in modes]
     if len(modes) != axes or not all(name in get_args(Axis) for name in modes):
@@ -171,7 +171,8 @@ def _modes(mode: str | Sequence[Axis], axes: int) -> list[str]:
 def _taps(logits: Tensor, size: tuple[int, ...], mode: str | Sequence[Axis], dtype: torch.dtype) -> list[Taps]:
     device, taps = logits.device, []
     for name, P, p in zip(_modes(mode, len(size)), size, logits.shape[2:], strict=True):
-        taps.append(linear_taps(P, p, dtype, device) if name == "linear" else nearest_taps(P, p, name, device))
+        linear = name == "linear"
+        taps.append(linear_taps(P, p, dtype, device) if linear else nearest_taps(P, p, name, dtype, device))
     return taps
 
 

@@ -69,7 +69,7 @@ def linear_taps(P: int, p: int, dtype: torch.dtype, device: torch.device) -> Tap
     return Taps(low, high, (1 - high_weight).to(exact), high_weight.to(exact))
 
 
-def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
+def nearest_taps(P: int, p: int, mode: str, dtype: torch.dtype, device: torch.device) -> Taps:
     """Taps of nearest-neighbour interpolation from p to P pixels, taken from PyTorch itself, with its rounding.
 
     Args:
@@ -77,9 +77,11 @@ def nearest_taps(P: int, p: int, mode: str, device: torch.device) -> Taps:
         p: pixels of the input's axis.
         mode: "nearest" (the input pixel that contains the upper left corner of the output pixel) or "nearest-exact"
             (that contains its centre; spline order 0).
+        dtype: of the maps; positions in fp64 maps are rounded less.
         device: of the maps.
     """
-    pixels = torch.arange(p, dtype=torch.float32, device="cpu")[None, None]
+    exact = torch.promote_types(dtype, torch.float32)
+    pixels = torch.arange(p, dtype=exact, device="cpu")[None, None]
     return Taps(F.interpolate(pixels, size=P, mode=mode)[0, 0].long().to(device))
 
 

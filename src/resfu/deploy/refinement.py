@@ -192,6 +192,8 @@ def _fitted(
             torch.manual_seed(0)
             upsampler = StackJBU(maps.shape[1], guide.shape[1], scale_factor=_power_of_two(maps, guide)).eval()
         upsampler.to(maps.device)
+    if not isinstance(upsampler, Upsampler):
+        raise ValueError(f"upsampler must be one of resfu.UPSAMPLERS, got {type(upsampler).__name__}.")
     if not upsampler.guided:
         raise ValueError(f"{type(upsampler).__name__} is not guided, and would not look at the image: take another.")
     if not fit:

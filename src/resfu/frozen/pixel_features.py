@@ -14,6 +14,7 @@ from resfu.frozen.find import Encoder, find_encoder
 from resfu.frozen.images import images_of
 from resfu.frozen.points import values_at_points
 from resfu.frozen.weights import load_weights
+from resfu.ops.checks import pair
 from resfu.upsamplers import UPSAMPLERS, StackJBU, Upsampler, create_upsampler
 
 
@@ -132,7 +133,7 @@ class PixelFeatures(nn.Module):
         Raises:
             ValueError: for points of another shape, or not finite.
         """
-        images, points = self._images(image), torch.as_tensor(points)
+        images, points = self._images(image), _as_points(points)
         if points.dim() not in (2, 3) or points.shape[-1] != 2 or (points.dim() == 3 and len(points) != len(images)):
             raise ValueError(f"points must be [n, 2] or [B, n, 2] with B = {len(images)}, got {list(points.shape)}.")
         if not torch.isfinite(points).all():
@@ -184,7 +185,7 @@ class PixelFeatures(nn.Module):
         return {"steps": stride.bit_length() - 1} if stride > 1 and stride & (stride - 1) == 0 else {}
 
     def _size(self, images: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> tuple[int, int]:
-        size = size or (images.shape[-2], images.shape[-1])
+        size = (images.shape[-2], images.shape[-1]) if size is None else pair("size", size)
         if isinstance(self.upsampler, StackJBU):  # what it crops would not lie where it lies in the image
             h, w = (self.upsampler.ratio * n for n in features.shape[-2:])
             if tuple(size) != (h, w):
@@ -219,6 +220,13 @@ class PixelFeatures(nn.Module):
         """Normalise images in 0..1 for the upsampler, in the dtype of the features."""
         mean, std = (torch.tensor(t, device=images.device)[:, None, None] for t in (IMAGENET_MEAN, IMAGENET_STD))
         return ((images - mean) / std).to(features.dtype)
+
+
+def _as_points(points: Any) -> Tensor:
+    try:
+        return torch.as_tensor(points)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"points must be numbers [n, 2] or [B, n, 2], got {type(points).__name__}: {error}") from error
 
 
 def _fits(method: type[Upsampler]) -> bool:

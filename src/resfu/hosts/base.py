@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from resfu.ops.canvas import at_least, cropped_to, extended_to
 from resfu.ops.checks import check_int
-from resfu.upsamplers.base import check_map
+from resfu.upsamplers.base import check_dtype, check_map
 from resfu.upsamplers.options import check_choice
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -167,6 +167,7 @@ class SegmentationHost(nn.Module):
                 "divide by 255, subtract the host's mean and divide by its std."
             )
         check_map("images", images, "[B, 3, H, W]", 3)
+        check_dtype("images", images, self)
 
     def _padded(self, images: Tensor) -> Tensor:
         H, W = images.shape[-2:]

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from resfu.hosts.blocks import ImageGuidance
 from resfu.upsamplers import UPSAMPLERS, Iterative, create_upsampler
-from resfu.upsamplers.options import check_flags
+from resfu.upsamplers.options import check_flags, check_given
 
-_GIVEN_BY_THE_NETWORK = ("channels", "guidance_channels", "scale_factor")
 # Upsamplers that the paper uses in one step in every network. Stack-JBU contains its steps itself.
 DIRECT = frozenset({"nearest", "bilinear", "bicubic", "stack-jbu", "resfu", "resfu-image", "naf", "anyup"})
 # Upsamplers that it uses in one step directly before the classifier (PSPNet, Segmenter).
@@ -47,9 +46,7 @@ class Slot(nn.Module):
         options = dict(options or {})
         iterative = options.pop("iterative", upsampler not in direct)
         check_flags(iterative=iterative)
-        taken = [name for name in _GIVEN_BY_THE_NETWORK if name in options]
-        if taken:
-            raise ValueError(f"upsampler_options must not hold {', '.join(taken)}: the network sets it by itself.")
+        check_given("upsampler_options", options)
         self.method = UPSAMPLERS.get(upsampler)
         if self.method is not None and self.method.image_guided:
             guidance_channels = 3

@@ -15,6 +15,8 @@ def check_destination(out: Tensor, size: tuple[int, ...], *inputs: Tensor | None
     Raises:
         ValueError: with what was given and what was expected.
     """
+    if not isinstance(out, Tensor):
+        raise ValueError(f"out must be a tensor, got {type(out).__name__}.")
     like = next(x for x in inputs if x is not None)
     if tuple(out.shape) != tuple(size) or out.dtype != like.dtype or out.device != like.device:
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor
 INTERPOLATIONS = (F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
 SHUFFLES = (F.pixel_shuffle,)
 TRANSPOSED = (F.conv_transpose2d,)
-ANTIALIASED = "bicubic, antialiased"  # a different cubic kernel from "bicubic", also for upsampling
+_ANTIALIASED = ", antialiased"
 RESAMPLING = (*INTERPOLATIONS, *SHUFFLES, *TRANSPOSED)
 
 
@@ -70,9 +70,11 @@ def asked_mode(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[str, boo
     if func is F.upsample_bilinear:
         return "bilinear", True
     mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
-    if mode == "bicubic" and kwargs.get("antialias", args[6] if len(args) > 6 else False):
-        mode = ANTIALIASED
-    return mode, bool(kwargs.get("align_corners", args[4] if len(args) > 4 else None))
+    corners = bool(kwargs.get("align_corners", args[4] if len(args) > 4 else None))
+    # Antialiasing also changes upsampling: another cubic kernel, and other positions between aligned corners.
+    if kwargs.get("antialias", args[6] if len(args) > 6 else False) and (mode == "bicubic" or corners):
+        mode += _ANTIALIASED
+    return mode, corners
 
 
 def described(func: Any, args: tuple, kwargs: dict[str, Any], output: Tensor) -> Call:

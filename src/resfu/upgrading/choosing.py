@@ -34,6 +34,10 @@ def chosen(plan: Plan, upsampler: str | Mapping[str, str], where: str | Sequence
     Raises:
         ValueError: for an unknown place or one that cannot be replaced, or an upsampler that does not fit it.
     """
+    if not isinstance(upsampler, str | Mapping):
+        raise ValueError(f"upsampler must be a name or a mapping from places to names, got {upsampler!r}.")
+    if not isinstance(where, str | Sequence | None):
+        raise ValueError(f"where must be the name of a place, a list of names or {ALL!r}, got {where!r}.")
     if isinstance(upsampler, Mapping):
         if where is not None:
             raise ValueError(

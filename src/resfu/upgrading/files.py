@@ -79,6 +79,8 @@ def load_upgraded(folder: str | Path, model: nn.Module) -> nn.Module:
         raise ValueError(f"{plan} is not what resfu.save_upgraded writes.")
     if is_upgraded(model):
         raise ValueError("this network is upgraded already: load onto the original, as it was before resfu.upgrade.")
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise ValueError("this network has no memory (device meta): call .to_empty(device='cpu') before loading.")
     tensors = read_safetensors(file)
     repeated = {name for names in _shared(model).values() for name in names}
     copy_of_it = _without_memory(model)  # so that a different network is not changed

@@ -60,7 +60,7 @@ def find_upsampling(model: nn.Module, *inputs: Any, named_inputs: Mapping[str, A
     logits = _judge(recorder, output, (inputs, kwargs))
     for number, place in enumerate(recorder.places):
         place.guides = _guides(recorder, number, place.call.size)
-        if place.left_alone == reasons.LOGITS:
+        if place.left_alone == reasons.LOGITS and place.call.start:  # the old interpolation, which can go on from a map
             place.by_way = _largest_below(recorder, number)
         place.share = place.milliseconds / passing
     image = [recorder.image] if recorder.image is not None else []
@@ -105,13 +105,15 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
         return reasons.IMAGE
     if not x.is_floating_point() or (compared and not to_image):
         return reasons.MASK
+    if call.kind == "pixel_shuffle":
+        return reasons.LEARNED
     if to_image:
         return reasons.LOGITS
     if call.size == call.low:
         return reasons.SAME_SIZE
     if max(call.low) == 1:
         return reasons.POOLED
-    return reasons.LEARNED if call.kind == "pixel_shuffle" else ""
+    return ""
 
 
 def _largest_below(recorder: Recorder, number: int) -> Guide | None:

@@ -16,6 +16,7 @@ from resfu.upgrading.network import MODULES, RECORD, is_upgraded
 from resfu.upgrading.owner import Transposed
 from resfu.upgrading.places import Place, Plan
 from resfu.upgrading.running import evaluating, run
+from resfu.upsamplers.options import check_given
 
 
 def upgrade(
@@ -74,6 +75,7 @@ def upgrade(
                 f"{name or 'this network'} is upgraded already: upgrade the original, with a mapping of places to "
                 "upsamplers."
             )
+    check_given("options", options or {})
     plan = find_upsampling(model, *inputs, named_inputs=named_inputs)
     choices, exchanges = chosen(plan, upsampler, where), []
     check_guidance(plan, choices, guidance)

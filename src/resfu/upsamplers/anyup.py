@@ -14,7 +14,7 @@ from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers import anyup_cpu
 from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
+from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock, check_mirrored
 from resfu.upsamplers.options import check_flags, check_fraction
 from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.unify import Unify
@@ -110,8 +110,7 @@ class AnyUp(Upsampler):
         """Weigh each pixel's window by the mean of its heads' softmax."""
         assert guidance is not None
         for name, x in (("the image", guidance), ("the features", features)):
-            if min(x.shape[-2:]) < 2:
-                raise ValueError(f"{name} must have at least 2 rows and columns, got {list(x.shape)}: borders mirror.")
+            check_mirrored(name, x.shape[-2:])
         guidance = guidance.contiguous()  # rounding errors should not depend on the memory format
         if on_cpu_without_graph(features, guidance) and all_plain(self):
             out = anyup_cpu.upsample(self, features, guidance, size)

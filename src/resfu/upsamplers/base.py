@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from resfu.ops.checks import check_dense, check_int, pair, triple
 from resfu.ops.destination import check_destination
@@ -175,13 +175,7 @@ class Upsampler(Shareable):
             raise ValueError(f"{type(self).__name__} needs a guidance [B, {self.guidance_channels}, H, W]; got none.")
         size = self._output_size(features, guidance, size)
         self.whole_size(features, size)
-        is_own = any(parameter.dtype == features.dtype for parameter in self.parameters())  # the first's, as a rule
-        weights = set() if is_own else {p.dtype for p in self.parameters() if p.is_floating_point()}
-        if weights and not is_autocast(features):
-            raise ValueError(
-                f"features are {features.dtype} and the weights of {type(self).__name__} are "
-                f"{' and '.join(map(str, weights))}: convert one of them (.to), or use autocast."
-            )
+        check_dtype("features", features, self)
         if guidance is None or not self.guided:
             return None, size
         same = _always_equal(tuple(guidance.shape[2:]), size)
@@ -250,6 +244,21 @@ def _always_equal(a: Size, b: Size) -> bool:
     if is_portable():
         return all(known(n == m) for n, m in zip(a, b, strict=True))
     return a == b
+
+
+def check_dtype(name: str, x: Tensor, module: nn.Module) -> None:
+    """Refuse a map whose dtype no weight of the module has, except under autocast.
+
+    Raises:
+        ValueError: with both dtypes.
+    """
+    is_own = any(parameter.dtype == x.dtype for parameter in module.parameters())  # the first's, as a rule
+    weights = set() if is_own else {p.dtype for p in module.parameters() if p.is_floating_point()}
+    if weights and not is_autocast(x):
+        raise ValueError(
+            f"{name} are {x.dtype} and the weights of {type(module).__name__} are {' and '.join(map(str, weights))}: "
+            "convert one of them (.to), or use autocast."
+        )
 
 
 def check_map(name: str, tensor: Tensor, layout: str, channels: int | None) -> None:

@@ -30,14 +30,18 @@ def upsampler_tensors(
     Raises:
         ValueError: for anything but tensors, a prefix that no name has, or several upsamplers and no prefix.
     """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"expected tensors by name, got {type(content).__name__}.")
     tensors = _unwrapped(content)
+    if not tensors:
+        raise ValueError(f"there is no tensor, and so no {name}, in what was given.")
     prefixes = {found[1] for key in tensors if (found := re.match(rf"((?:.*\.)?)(?:{sign})", key))}
     if prefix is None:
         prefix = _only(name, prefixes, lambda one: all(map(known, _behind(one, tensors))))
     elif prefix:
         prefix = prefix.removesuffix(".") + "."
     chosen = _behind(prefix, tensors) or _behind(_without_shells(prefix), tensors)
-    if tensors and not chosen:
+    if not chosen:
         choice = f"a published {name} lies behind {_listed(prefixes)}" if prefixes else f"there is no {name} in it"
         raise ValueError(f"no name begins with the prefix {prefix!r}; {choice}.")
     return chosen

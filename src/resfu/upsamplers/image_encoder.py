@@ -1,5 +1,7 @@
 """Convolutions and residual blocks of the image encoders in NAF and AnyUp."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,6 +10,12 @@ from resfu.ops.layout import pad
 from resfu.upsamplers.normalization import GroupNorm
 
 NORM_GROUPS = 8
+
+
+def check_mirrored(name: str, size: Sequence[int]) -> None:
+    """Raise ValueError for a map with the size (H, W) whose border has no pixel to be mirrored."""
+    if min(size) < 2:
+        raise ValueError(f"{name} must have at least 2 rows and columns, got {size[0]} x {size[1]}: borders mirror.")
 
 
 class Convolution(nn.Conv2d):

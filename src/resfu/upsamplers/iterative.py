@@ -6,8 +6,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from resfu.ops.checks import pair
 from resfu.ops.pooling import adaptive_average
-from resfu.upsamplers.base import Upsampler
+from resfu.upsamplers.base import Upsampler, check_map
 from resfu.upsamplers.pretrained import Shareable
 
 
@@ -18,19 +19,23 @@ class Iterative(Shareable):
         steps: one upsampler for each step, from coarse to fine. An upsampler without a `scale_factor` doubles the size.
 
     Raises:
-        ValueError: for an empty chain.
+        ValueError: for an empty chain, or a step that is no upsampler.
     """
 
     def __init__(self, steps: Iterable[Upsampler]) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(steps)
-        if not self.steps:
+        steps = list(steps)
+        if not steps:
             raise ValueError("an iterative upsampler needs at least one step.")
+        for n, step in enumerate(steps):
+            if not isinstance(step, Upsampler):
+                raise ValueError(f"step {n} must be one of resfu.UPSAMPLERS, got {type(step).__name__}.")
+        self.steps = nn.ModuleList(steps)
 
     def forward(
         self,
         features: Tensor,
-        guidances: Tensor | Sequence[Tensor] | None = None,
+        guidances: Tensor | Sequence[Tensor | None] | None = None,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Bring features to high resolution step by step.
@@ -38,7 +43,8 @@ class Iterative(Shareable):
         Args:
             features: [B, C, h, w].
             guidances: one map [B, c, H_i, W_i] for each step, coarse to fine; each guides its step and sets the step's
-                output size. Or a single map at the output's resolution, which is average-pooled to every step's size.
+                output size. A step without guidance may have None instead. Or a single map at the output's resolution,
+                which is average-pooled to every step's size.
             size: (H, W) of the output. Default: the size of the last guidance, else the size that the steps' ratios
                 give. For an odd size, steps that only take whole ratios pass through the sizes that halving it (at x2)
                 and rounding up gives: for 21 rows, 6 and 11.
@@ -51,8 +57,12 @@ class Iterative(Shareable):
         """
         last = len(self.steps) - 1
         single = isinstance(guidances, Tensor)
-        if guidances is not None and not single and len(guidances) != last + 1:
-            raise ValueError(f"every step needs a guidance, coarse to fine: {last + 1}, got {len(guidances)}.")
+        check_map("features", features, "[B, C, h, w]", None)
+        if single:
+            check_map("guidances", guidances, "[B, c, H, W]", None)
+        elif guidances is not None:
+            _check_guidances(guidances, last + 1)
+        size = None if size is None else pair("size", size)
         target = size if size is not None or not single else (guidances.shape[-2], guidances.shape[-1])
         ratios = [_plain(cast("Upsampler", step).scale_factor or 2) for step in self.steps]
         for n, step in enumerate(self.steps):
@@ -65,7 +75,7 @@ class Iterative(Shareable):
                 guidance = None
             elif not single:
                 guidance = guidances[n]
-                reached = (guidance.shape[-2], guidance.shape[-1])
+                reached = reached if guidance is None else (guidance.shape[-2], guidance.shape[-1])
             elif n == last:
                 guidance = guidances
                 reached = (guidance.shape[-2], guidance.shape[-1])
@@ -73,6 +83,16 @@ class Iterative(Shareable):
                 guidance = adaptive_average(guidances, reached)
             features = step(features, guidance, size=size if n == last and size is not None else reached)
         return features
+
+
+def _check_guidances(guidances: object, steps: int) -> None:
+    if not isinstance(guidances, Sequence):
+        raise ValueError(f"guidances must be a tensor or a list of tensors, got {type(guidances).__name__}.")
+    if len(guidances) != steps:
+        raise ValueError(f"every step needs a guidance, coarse to fine: {steps}, got {len(guidances)}.")
+    for n, guidance in enumerate(guidances):
+        if guidance is not None:
+            check_map(f"the guidance of step {n}", guidance, "[B, c, H, W]", None)
 
 
 def _plain(ratio: int | float) -> int | float:

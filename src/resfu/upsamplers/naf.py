@@ -11,7 +11,7 @@ from resfu.ops.precision import at_least_fp32
 from resfu.upsamplers import naf_cpu
 from resfu.upsamplers.bands import on_cpu_without_graph
 from resfu.upsamplers.base import Upsampler
-from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock
+from resfu.upsamplers.image_encoder import Convolution, NormalizedBlock, check_mirrored
 from resfu.upsamplers.options import check_number
 from resfu.upsamplers.plain import all_plain
 from resfu.upsamplers.rotation import rotary_angles, rotate
@@ -46,7 +46,8 @@ class NAF(Upsampler):
         rope_rescale: range of the random factor, from 1 (no random factor).
 
     Raises:
-        ValueError: for an even kernel, or widths that are not such multiples.
+        ValueError: for an even kernel, widths that are not such multiples or, when called, an image of one row or
+            column.
 
     >>> up = resfu.NAF(dim=32)
     >>> up(torch.zeros(1, 384, 16, 16), torch.zeros(1, 3, 64, 64)).shape
@@ -119,6 +120,7 @@ class NAF(Upsampler):
 
     def reduced(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """The image, contiguous (so rounding errors do not depend on its format), at most 4 times the output's size."""
+        check_mirrored("the image", image.shape[-2:])
         image = image.contiguous()
         (Hy, Wy), (H, W) = image.shape[-2:], size
         if Hy <= _FINER * H and Wy <= _FINER * W:

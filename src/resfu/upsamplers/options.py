@@ -1,6 +1,7 @@
 """Checks of constructor arguments that several upsamplers share."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 
 
@@ -12,6 +13,17 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
+
+
+def check_given(name: str, options: Iterable[str]) -> None:
+    """Refuse options that the place of an upsampler in a network decides.
+
+    Raises:
+        ValueError: that names the option.
+    """
+    taken = [option for option in ("channels", "guidance_channels", "scale_factor") if option in options]
+    if taken:
+        raise ValueError(f"{name} must not hold {', '.join(taken)}: the network sets it by itself.")
 
 
 def check_flags(**values: object) -> None:

@@ -18,7 +18,7 @@ from resfu.ops.attention.axis import Axis, share, shifted
 from resfu.ops.attention.rows import attend_rows
 from resfu.ops.checks import check_divides
 from resfu.upsamplers.anyup import AnyUp
-from resfu.upsamplers.image_encoder import NORM_GROUPS
+from resfu.upsamplers.image_encoder import NORM_GROUPS, check_mirrored
 from resfu.upsamplers.naf import NAF
 from resfu.upsamplers.rotation import rotate
 
@@ -219,8 +219,7 @@ class AnyUpForm(AttentionForm[AnyUp]):
         """See `AttentionForm`."""
         super().seen(features, guidance)
         for name, sizes in (("the image", self.image), ("the features", self.low)):
-            if min(sizes) < 2:
-                raise ValueError(f"{name} must have at least 2 rows and columns, got {list(sizes)}: borders mirror.")
+            check_mirrored(name, sizes)
         dim = self.up.frequencies.shape[1]
         self.count_work(dim, dim, self.window_numbers(features.shape[1] + dim))
         self.work += self.window_numbers(3 * self.up.heads) // self.low[1]
