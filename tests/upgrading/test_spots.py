@@ -112,6 +112,23 @@ def test_a_loop_keeps_its_length(levels, message):
     assert better(image).shape == (2, 2, 32, 32)
 
 
+class Beside(Levels):
+    """A place, and a loop beside it."""
+
+    def forward(self, image, levels=2):
+        x = F.interpolate(self.down(image), size=image.shape[-2:], mode="bilinear")
+        return self.head(x), self.up(x, levels)
+
+
+def test_a_loop_of_calls_that_stay_may_have_any_length():
+    image = torch.rand(2, 3, 32, 32)
+    better = upgrade(Beside().eval(), "carafe", image, where="#0")
+    for levels in (0, 1, 3):
+        assert better(image, levels)[1].shape == (2, 8, 32 * 2**levels, 32 * 2**levels)
+    with pytest.raises(ValueError, match="more maps in this pass than the 2"):
+        upgrade(Beside().eval(), "carafe", image, where=["#0", "#1"])(image, 3)
+
+
 def test_a_part_that_is_checkpointed_later_is_the_same_part():
     net, image = Levels().eval(), torch.rand(2, 3, 32, 32)
     better = upgrade(net, "carafe", image)

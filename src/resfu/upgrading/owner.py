@@ -88,7 +88,11 @@ class Owner:
         spots = self.spots.get(state.training) if state.is_open and not in_torch_compile() else None
         if spots is not None:
             spot, numbers = spots.of(sys._getframe(1))
-            number = self._counted() if numbers is None else state.next_at(self.path, spot, numbers)
+            if numbers is None:
+                number = self._counted()
+            else:
+                stay = not any(n in self.replacements for n in numbers)
+                number = state.next_at(self.path, spot, numbers, any_length=stay)
             state.take(self.path, number, len(self.calls))
         else:
             number = self._counted()

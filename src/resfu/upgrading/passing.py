@@ -99,13 +99,14 @@ class Pass(threading.local):
             self._expected[owner] = calls
         return number
 
-    def next_at(self, owner: str, spot: Any, numbers: Sequence[int | None]) -> int | None:
+    def next_at(self, owner: str, spot: Any, numbers: Sequence[int | None], any_length: bool) -> int | None:
         """The number of this owner's current call, which comes from a spot in the code that `resfu.upgrade` saw.
 
         Args:
             owner: its path.
             spot: the spot; such a call may run in one pass and not in another.
             numbers: the numbers of the calls from there in a pass, more than one in a loop; empty for a new call.
+            any_length: whether a loop may have more or fewer calls, because none of them is replaced.
 
         Raises:
             ValueError: if a loop has more calls than were found.
@@ -116,8 +117,12 @@ class Pass(threading.local):
         place = owner, spot
         count = self._at.get(place, 0)
         if count >= len(numbers):
+            if any_length:
+                return None
             raise ValueError(_too_many(owner, len(numbers)))
-        self._at[place], self._repeats[place] = count + 1, len(numbers)
+        self._at[place] = count + 1
+        if not any_length:
+            self._repeats[place] = len(numbers)
         return numbers[count]
 
     def take(self, owner: str, number: int | None, calls: int) -> None:
