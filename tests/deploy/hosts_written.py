@@ -20,12 +20,13 @@ from resfu.hosts.lite import LiteHost
 from resfu.hosts.pspnet import PSPHead
 from resfu.hosts.segmenter import Segmenter
 from resfu.hosts.slot import SlotFactory
+from resfu.ops import reassemble
 from resfu.ops.portable import portable_form
 from resfu.upsamplers import Iterative
 
 EXAMPLE = (1, 96, 128)  # a multiple of what every network pads to, where it is easiest to leave the padding out
 SQUARE = (1, 64, 64)  # where it is easiest to take columns for rows
-PROGRAMS = ("upgraded resfu", "doubled", "chain")
+PROGRAMS = ("upgraded resfu", "doubled", "chain", "pads")
 SIZES = ((1, 97, 65), (3, 75, 90), (2, 5, 20), (1, 64, 64))
 
 
@@ -67,6 +68,26 @@ class Pyramid(nn.Module):
         return first + nn.functional.interpolate(second, size=first.shape[2:], mode="bilinear")
 
 
+class Pads(nn.Module):
+    """A network of somebody else, which pads to a multiple of 8 columns and upsamples one result after the other.
+
+    Eight more rows, because a program may take a size of 1 for a constant.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(width, 4, 3, 2, 1) for width in (3, 4, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x, maps = nn.functional.pad(images, (0, -images.shape[3] % 8, 0, 8)), []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        for guide in (maps[1], maps[0]):
+            x = reassemble(x, guide.repeat(1, 3, 1, 1)[:, :9], None, "coarse") + guide
+        return x
+
+
 def made(name: str) -> nn.Module:
     """The network of a case."""
     torch.manual_seed(0)
@@ -85,7 +106,7 @@ def made(name: str) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), steps)
     if name.startswith("upgraded"):
         return resfu.upgrade(Pyramid(), name.split()[1], torch.rand(*SQUARE[:1], 3, *SQUARE[1:]), start="published")
-    return Padding()
+    return Pads() if name == "pads" else Padding()
 
 
 def main(folder: Path, names: list[str]) -> None:

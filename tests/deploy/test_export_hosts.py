@@ -17,7 +17,7 @@ from resfu.ops.portable import portable_form
 from tests.support import apart
 
 NAMES = ("padding", "pspnet", "segmenter", "upgraded carafe")
-PROGRAMS = ("upgraded resfu", "doubled", "chain")
+PROGRAMS = ("upgraded resfu", "doubled", "chain", "pads")
 
 
 @pytest.fixture(scope="module")

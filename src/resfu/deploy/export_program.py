@@ -118,7 +118,7 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
         ValueError: if the module cannot be exported with dynamic sizes.
     """
     related = _Related(module, shapes, largest).eval()
-    with portable_form(), _ratios_are_printed(), torch.no_grad():
+    with portable_form(), _without_solving(), torch.no_grad():
         try:
             program = torch.export.export(related, shapes.inputs, dynamic_shapes=shapes.specification(), strict=False)
         except ValueError:
@@ -143,20 +143,20 @@ def program_of(module: nn.Module, shapes: Shapes, largest: int | None = None) ->
 
 
 @contextmanager
-def _ratios_are_printed() -> Iterator[None]:
-    """Let PyTorch print a quotient of two dynamic sizes in its list of assumptions, which fails otherwise (in 2.14)."""
-    from torch.fx.experimental import symbolic_shapes
+def _without_solving() -> Iterator[None]:
+    """Keep PyTorch from solving its assumptions about the sizes for one size after another.
 
-    class Printer(symbolic_shapes.DynamicDimConstraintPrinter):
-        def _print_Pow(self, expr: Any) -> str:  # noqa: N802
-            return f"({self.doprint(expr.base)})**({self.doprint(expr.exp)})"
+    The solutions would only be suggestions in messages. Finding them fails (in 2.14) for equations that hold for all
+    sizes, such as that of a map padded to a multiple of 8 and its eighth.
+    """
+    from torch.fx.experimental.symbolic_shapes import DimConstraints
 
-    before = symbolic_shapes.DynamicDimConstraintPrinter
-    symbolic_shapes.DynamicDimConstraintPrinter = Printer
+    before = DimConstraints.solve
+    DimConstraints.solve = lambda self: None
     try:
         yield
     finally:
-        symbolic_shapes.DynamicDimConstraintPrinter = before
+        DimConstraints.solve = before
 
 
 def _check_open(program: ExportedProgram, shapes: Shapes) -> None:
