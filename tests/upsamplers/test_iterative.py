@@ -54,7 +54,7 @@ def test_bad_chains_are_named():
     with pytest.raises(ValueError, match="every step needs a guidance, coarse to fine: 1, got 2"):
         up(x, [guide] * 2)
     with pytest.raises(ValueError, match=r"step 1 must be one of resfu\.UPSAMPLERS, got Upsample"):
-        Iterative([resfu.Bilinear(), torch.nn.Upsample(scale_factor=2)])
+        Iterative(step for step in (resfu.Bilinear(), torch.nn.Upsample(scale_factor=2)))  # not seen by type checks
     call = getattr(Iterative.forward, "__wrapped__", Iterative.forward)
     with pytest.raises(ValueError, match=r"guidances must be a tensor or a list of tensors, got int"):
         call(up, x, 3)
