@@ -97,20 +97,15 @@ def test_gains_are_those_over_the_first_row():
         assert table.gains(results, first, second) == ["", ""]
 
 
-def test_differences_are_those_of_the_same_rate():
-    slow = {"bilinear": [result(0, 0)], "sapa": [result(0, 5)], "resfu": [result(0, 9)]}
-    fast = {"bilinear": [result(0, 20)], "resfu": [result(0, 40)]}
-    by_rate = {
-        rate: {name: [{**run, "rate": rate, "training_seconds": 60} for run in runs] for name, runs in rows.items()}
-        for rate, rows in ((0.005, slow), (0.01, fast))
-    }
-    shown = {**by_rate[0.01], "sapa": by_rate[0.005]["sapa"]}
-    lines = {cells[0]: cells for cells in (line.strip("| ").split(" | ") for line in table.table(shown, by_rate)[2:5])}
+def test_each_row_is_compared_with_the_rate_that_the_table_shows():
+    rows = {"bilinear": (0.01, 0), "sapa": (0.005, 5), "resfu": (0.01, 9)}
+    shown = {name: [{**result(0, shift), "rate": rate, "training_seconds": 60}] for name, (rate, shift) in rows.items()}
+    lines = {cells[0]: cells for cells in (line.strip("| ").split(" | ") for line in table.table(shown)[2:5])}
     assert (lines["sapa"][1], lines["resfu"][1]) == ("0.005", "0.01")
-    assert lines["sapa"][5:] == [*table.gains(slow, "bilinear", "sapa"), *table.gains(slow, "sapa", "resfu")]
-    assert lines["bilinear"][-2:] == table.gains(fast, "bilinear", "resfu")
-    summary = next(line for line in table.summary(shown, by_rate) if line.startswith("| sapa"))
-    assert table.gains(slow, "bilinear", "sapa")[1] in summary
+    assert lines["sapa"][5:] == [*table.gains(shown, "bilinear", "sapa"), *table.gains(shown, "sapa", "resfu")]
+    assert lines["bilinear"][-2:] == table.gains(shown, "bilinear", "resfu")
+    summary = next(line for line in table.summary(shown) if line.startswith("| sapa"))
+    assert table.gains(shown, "bilinear", "sapa")[1] in summary
 
 
 def test_the_best_rate_is_marked(tmp_path):

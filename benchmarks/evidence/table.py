@@ -57,13 +57,8 @@ def best_rates(folder: Path = FOLDER / "evidence") -> dict[str, float]:
     return {name: max(found, key=found.__getitem__) for name, found in tried_rates(folder).items()}
 
 
-def table(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
-    """Quality of each row, its gain over bilinear and what ReSFU gains over it, as lines of Markdown.
-
-    Args:
-        results: the trainings of each row.
-        by_rate: all trainings with each rate. Differences are between trainings with the same rate and seed.
-    """
+def table(results: Results) -> list[str]:
+    """Quality of each row, its gain over bilinear and what ReSFU gains over it at the same seeds, as Markdown."""
     lines = [
         "| upsampler | rate | seeds | mIoU | bIoU | mIoU over bilinear | bIoU over bilinear | ReSFU's mIoU over it "
         "| ReSFU's bIoU over it |",
@@ -72,7 +67,7 @@ def table(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
     for name, runs in results.items():
         found, rate = row_scores(runs), runs[0]["rate"]
         cells = [name, f"{rate:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
-        cells += gains(by_rate[rate], "bilinear", name) + gains(by_rate[rate], name, "resfu")
+        cells += gains(results, "bilinear", name) + gains(results, name, "resfu")
         lines.append("| " + " | ".join(cells) + " |")
     trainings = [run for runs in results.values() for run in runs]
     hours = sum(run["training_seconds"] for run in trainings) / 3600
@@ -168,8 +163,8 @@ def _interval(gain: tuple[float, float, float]) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def summary(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
-    """Quality beside cost, in times of bilinear interpolation. Arguments as for `table`."""
+def summary(results: Results) -> list[str]:
+    """Quality beside cost, in times of bilinear interpolation."""
     costs = {row["name"]: row for row in measurements.measured(cost.NAME)}
     lines = [
         "| upsampler | rate | seeds | mIoU | bIoU | bIoU over bilinear | inference | training step |",
@@ -178,7 +173,7 @@ def summary(results: Results, by_rate: Mapping[float, Results]) -> list[str]:
     for name, runs in results.items():
         found, rate = row_scores(runs), runs[0]["rate"]
         cells = [name, f"{rate:g}", str(len(runs)), *(_spread(found[key]) for key in ("miou", "biou"))]
-        cells.append(gains(by_rate[rate], "bilinear", name)[1])
+        cells.append(gains(results, "bilinear", name)[1])
         lines.append(
             "| " + " | ".join([*cells, *(_times(costs, name, key) for key in ("inference", "training"))]) + " |"
         )
@@ -222,27 +217,28 @@ def _with_one_rate(lines: Callable[[Results], list[str]]) -> Callable[[], list[s
     return filled
 
 
-def _of(lines: Callable[..., list[str]], protocol: str = FROZEN, compared: bool = False) -> Callable[[], list[str]]:
-    """A table of the upsamplers in a protocol, without the rows that change ReSFU; of `compared` rows as `table`'s."""
+def _of(
+    lines: Callable[[Results], list[str]], protocol: str = FROZEN, rate: float | None = None
+) -> Callable[[], list[str]]:
+    """A table of the upsamplers in a protocol, without the rows that change ReSFU. `rate` as in `read`."""
 
     def filled() -> list[str]:
-        results = {name: runs for name, runs in read(protocol).items() if not ROWS[name].changes}
-        beside = [{rate: read(protocol, rate=rate) for rate in RATES}] if compared else []
-        return lines(results, *beside) if results else []
+        results = {name: runs for name, runs in read(protocol, rate=rate).items() if not ROWS[name].changes}
+        return lines(results) if results else []
 
     return filled
 
 
 TABLES = {
     "evidence-rates": rates,
-    "evidence": _of(table, compared=True),
+    "evidence": _of(table),
     "evidence-bands": _of(bands),
     "evidence-classes": _of(classes),
     "evidence-curves": _of(ends),
     "evidence-cost": costs,
-    "evidence-trained": _of(table, TRAINED, compared=True),
-    "evidence-trained-curves": _of(ends, TRAINED),
+    "evidence-trained": _of(table, TRAINED, RATE),
+    "evidence-trained-curves": _of(ends, TRAINED, RATE),
     "evidence-parts": _with_one_rate(parts),
     "evidence-volumes": volumes.table,
 }
-SUMMARY = {"evidence-summary": _of(summary, compared=True)}
+SUMMARY = {"evidence-summary": _of(summary)}
