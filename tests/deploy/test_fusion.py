@@ -83,6 +83,13 @@ def test_something_before_the_classifier_is_refused():
             resfu.fuse_classifier(network)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_in_half_precision_is_no_disagreement(dtype):
+    network = _lite().to(dtype)  # its first scores are so small that fp16 rounds a tenth away
+    fused = resfu.fuse_classifier(network)
+    assert {p.dtype for p in (*fused.parameters(), *network.parameters())} == {dtype}
+
+
 @pytest.mark.parametrize(
     "create", [lambda: resfu.CARAFE(8, start="bilinear"), lambda: resfu.FADE(8, 8, start="bilinear")]
 )

@@ -105,15 +105,13 @@ def _reason(recorder: Recorder, place: Place, x: Tensor, compared: bool, to_imag
         return reasons.IMAGE
     if not x.is_floating_point() or (compared and not to_image):
         return reasons.MASK
-    if call.kind == "pixel_shuffle":
-        return reasons.LEARNED
-    if to_image:
+    if to_image and call.kind != "pixel_shuffle":
         return reasons.LOGITS
     if call.size == call.low:
         return reasons.SAME_SIZE
     if max(call.low) == 1:
         return reasons.POOLED
-    return ""
+    return reasons.LEARNED if call.kind == "pixel_shuffle" else ""
 
 
 def _largest_below(recorder: Recorder, number: int) -> Guide | None:
